@@ -1,0 +1,101 @@
+"""The fastest upstream we can write: a raw ``asyncio.Protocol`` that answers every create with one fixed interaction.
+
+It parses only what it needs (the end of the head and ``Content-Length``), so that what is measured is the thing in
+front of it. ``--delay`` makes it as slow as a model; ``--answer`` sets the size of the answer in bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from typing import cast
+
+import orjson
+import uvloop
+
+UPSTREAM_ID = "v1_ChdPU0F4YWFtNkFwS2kxZThQZ05lbXdROBIXT1NBeGFhbTZBcEtpMWU4UGdOZW13UTg"
+
+
+def answer_body(size: int) -> bytes:
+    """One completed interaction of about ``size`` bytes, shaped like the contract's sample (3.1)."""
+    interaction = {
+        "created": "2026-11-20T12:25:15Z",
+        "id": UPSTREAM_ID,
+        "model": "gemini-2.5-flash",
+        "object": "interaction",
+        "steps": [
+            {"type": "thought", "signature": "EvACCu0CARFNMg" + "Qx7" * 40},
+            {"type": "model_output", "content": [{"type": "text", "text": ""}]},
+        ],
+        "status": "completed",
+        "updated": "2026-11-20T12:25:15Z",
+        "service_tier": "standard",
+        "usage": {
+            "input_tokens_by_modality": [{"modality": "text", "tokens": 7}],
+            "total_cached_tokens": 0,
+            "total_input_tokens": 7,
+            "total_output_tokens": 20,
+            "total_thought_tokens": 22,
+            "total_tokens": 49,
+            "total_tool_use_tokens": 0,
+        },
+    }
+    words = "Programmers prefer dark mode because light attracts bugs, and every bug is a story someone must tell. "
+    missing = max(0, size - len(orjson.dumps(interaction)))
+    interaction["steps"][1]["content"][0]["text"] = (words * (missing // len(words) + 1))[:missing]  # type: ignore[index]
+    return orjson.dumps(interaction)
+
+
+class MockUpstream(asyncio.Protocol):
+    """One connection; answers requests in order, without looking at them."""
+
+    def __init__(self, response: bytes, delay: float) -> None:
+        self._response = response
+        self._delay = delay
+        self._buffer = b""
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
+            head = self._buffer[:end].lower()
+            at = head.find(b"content-length:")
+            length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+            if len(self._buffer) < end + 4 + length:
+                return
+            self._buffer = self._buffer[end + 4 + length :]
+            if self._delay:
+                asyncio.get_running_loop().call_later(self._delay, self._answer)
+            else:
+                self._answer()
+
+    def _answer(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(self._response)
+
+
+async def run(port: int, answer: int, delay: float) -> None:
+    """Serve on 127.0.0.1 until cancelled."""
+    body = answer_body(answer)
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=UTF-8\r\nContent-Length: {len(body)}\r\n\r\n"
+    response = head.encode() + body
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: MockUpstream(response, delay), "127.0.0.1", port, backlog=1024)
+    async with server:
+        await server.serve_forever()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--answer", type=int, default=2048)
+    parser.add_argument("--delay", type=float, default=0.0)
+    arguments = parser.parse_args()
+    uvloop.run(run(arguments.port, arguments.answer, arguments.delay))
+
+
+if __name__ == "__main__":
+    main()

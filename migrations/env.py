@@ -1,0 +1,38 @@
+"""Runs migrations on the connection that ``service.store.migrate`` hands in, or on ``-x url=...`` from the command line."""
+
+from __future__ import annotations
+
+import asyncio
+
+from alembic import context
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from service.store.engine import normalised_url
+from service.store.tables import metadata
+
+
+def run_on(connection: Connection) -> None:
+    """Run the migrations inside one transaction."""
+    context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def run_on_url(url: str) -> None:
+    """Open the database only for the migrations."""
+    engine = create_async_engine(normalised_url(url))
+    async with engine.begin() as connection:
+        await connection.run_sync(run_on)
+    await engine.dispose()
+
+
+given = context.config.attributes.get("connection")
+if given is not None:
+    run_on(given)
+else:
+    asyncio.run(
+        run_on_url(
+            context.get_x_argument(as_dictionary=True).get("url", "sqlite+aiosqlite:///interactions.db")
+        )
+    )

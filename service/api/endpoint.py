@@ -1,0 +1,96 @@
+"""What every handler shares: errors in Google's shape, the headers of an answer. One wrapper instead of middlewares,
+which cost a create as much as its storing does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import orjson
+from aiohttp import web
+
+from service.api.keys import COMMON_HEADERS
+from service.errors import ApiError, InvalidRequest, PayloadTooLarge, ServiceError
+from service.wire import ids
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+JSON: Final = "application/json; charset=utf-8"
+
+
+def endpoint(handler: Handler) -> Handler:
+    """Turn every error of a handler into an answer in Google's shape (contract 7.1)."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except ServiceError as error:
+            return error_response(request, error)
+        except web.HTTPRequestEntityTooLarge:
+            return error_response(request, too_large(request))
+        except (ConnectionError, web.HTTPException):
+            raise
+        except Exception:
+            logger.exception("a request failed in a way that was not foreseen")
+            return error_response(request, ApiError())
+
+    return guarded
+
+
+def answer(
+    request: web.Request,
+    body: bytes,
+    *,
+    status: int = 200,
+    interaction_id: str | None = None,
+    upstream_id: str | None = None,
+) -> web.Response:
+    """A JSON answer with the headers every answer carries."""
+    headers = response_headers(request, interaction_id, upstream_id)
+    headers["Content-Type"] = JSON
+    return web.Response(status=status, body=body, headers=headers)
+
+
+def response_headers(
+    request: web.Request, interaction_id: str | None, upstream_id: str | None
+) -> dict[str, str]:
+    """``x-request-id`` always, the ids of the interaction where there is one."""
+    headers = {"x-request-id": interaction_id or ids.to_text(ids.mint()), **request.app[COMMON_HEADERS]}
+    if interaction_id is not None:
+        headers["x-interaction-id"] = interaction_id
+    if upstream_id is not None and upstream_id.isprintable() and upstream_id.isascii():
+        headers["x-upstream-interaction-id"] = upstream_id
+    return headers
+
+
+def error_response(request: web.Request, error: ServiceError) -> web.Response:
+    """An error in Google's shape; ``Retry-After`` travels in whole seconds, rounded up."""
+    response = answer(
+        request, orjson.dumps(error.body()), status=error.status, interaction_id=error.interaction_id
+    )
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(max(0, -int(-error.retry_after // 1)))
+    return response
+
+
+def too_large(request: web.Request) -> PayloadTooLarge:
+    """The refusal of a body beyond the limit, which it names."""
+    return PayloadTooLarge(
+        f"The request body is larger than {request._client_max_size} bytes; send less inline data, "
+        "or raise general_settings.max_body_bytes."
+    )
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The whole body; a declared length beyond the limit is refused before a byte of it is read."""
+    limit = request._client_max_size
+    if limit and (request.content_length or 0) > limit:
+        raise too_large(request)
+    try:
+        return await request.read()
+    except ValueError as error:
+        raise InvalidRequest(f"The request body cannot be decoded: {error}") from error

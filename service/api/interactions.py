@@ -1,0 +1,129 @@
+"""The Interactions resource: create, get, cancel, delete (contract 1.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from aiohttp import web
+
+from service.api.endpoint import answer, read_body
+from service.api.keys import AUTHENTICATOR, CREATOR, LIFECYCLE
+from service.api.sse import send_events, send_feed
+from service.errors import InvalidRequest, NotFound
+from service.interactions import render
+from service.interactions.calls import Call
+from service.interactions.streaming import Feed
+from service.store.records import Record
+from service.wire import envelope, ids, regenerate
+from service.wire.legacy_stream import LegacyStream
+from service.wire.revision import Revision, detect
+
+_EMULATOR_PREFIX = "x-emulator-"
+_BOOLEANS = {"true": True, "1": True, "": True, "false": False, "0": False}
+
+
+async def create(request: web.Request) -> web.StreamResponse:
+    """``POST /interactions``: unary or streamed."""
+    principal = request.app[AUTHENTICATOR].principal(request)
+    raw = await read_body(request)
+    asked = envelope.parse(raw)
+    revision = detect(request.headers, asked.body)
+    call = Call(principal, raw, asked, revision, _upstream_headers(request))
+    creator = request.app[CREATOR]
+    if asked.stream:
+        opened = await creator.stream(call)
+        if isinstance(opened, Feed):
+            return await send_feed(request, opened, revision)
+    else:
+        opened = await creator.create(call)
+    return answer(
+        request,
+        render.body(opened.interaction, revision),
+        interaction_id=ids.to_text(opened.key),
+        upstream_id=opened.upstream_id,
+    )
+
+
+async def get(request: web.Request) -> web.StreamResponse:
+    """``GET /interactions/{id}``: the stored interaction, or its events with ``stream=true``."""
+    principal = request.app[AUTHENTICATOR].principal(request)
+    reference = request.match_info["id"]
+    revision = detect(request.headers, None)
+    stream = _flag(request, "stream")
+    last_event_id = request.query.get("last_event_id") or request.headers.get("last-event-id")
+    if last_event_id and not stream:
+        if "last_event_id" in request.query:
+            raise InvalidRequest("'last_event_id' needs 'stream=true'.")
+        last_event_id = None
+    lifecycle = request.app[LIFECYCLE]
+    if stream and not last_event_id and (feed := await lifecycle.feed(principal, reference)) is not None:
+        return await send_feed(request, feed, revision)
+    record, told = await lifecycle.get(
+        principal,
+        reference,
+        include_input=_flag(request, "include_input"),
+        headers=_upstream_headers(request),
+    )
+    if stream:
+        events = _stored_events(record, told, last_event_id, revision)
+        return await send_events(request, events, ids.to_text(record.id), record.upstream_id)
+    return _told(request, record, told, revision)
+
+
+async def cancel(request: web.Request) -> web.StreamResponse:
+    """``POST /interactions/{id}/cancel`` and ``/{id}:cancel``."""
+    principal = request.app[AUTHENTICATOR].principal(request)
+    record, told = await request.app[LIFECYCLE].cancel(
+        principal, request.match_info["id"], _upstream_headers(request)
+    )
+    return _told(request, record, told, detect(request.headers, None))
+
+
+async def delete(request: web.Request) -> web.StreamResponse:
+    """``DELETE /interactions/{id}``: deleted here for certain when this is answered."""
+    principal = request.app[AUTHENTICATOR].principal(request)
+    record = await request.app[LIFECYCLE].delete(principal, request.match_info["id"])
+    return answer(request, b"{}", interaction_id=ids.to_text(record.id), upstream_id=record.upstream_id)
+
+
+def _told(request: web.Request, record: Record, told: dict[str, Any], revision: Revision) -> web.Response:
+    return answer(
+        request,
+        render.body(told, revision),
+        interaction_id=ids.to_text(record.id),
+        upstream_id=record.upstream_id,
+    )
+
+
+def _stored_events(
+    record: Record, told: dict[str, Any], last_event_id: str | None, revision: Revision
+) -> Iterable[dict[str, Any]]:
+    if not record.terminal:
+        raise NotFound(
+            "The events of this interaction are not here yet: it is still running. Poll it without 'stream'."
+        )
+    events = regenerate.events_of(told)
+    if revision is not Revision.LEGACY:
+        return regenerate.after(events, last_event_id)
+    translator = LegacyStream()
+    translated = (made for event in events for made in translator.feed(event))
+    return regenerate.after(translated, last_event_id)
+
+
+def _flag(request: web.Request, name: str) -> bool:
+    value = request.query.get(name)
+    if value is None:
+        return False
+    flag = _BOOLEANS.get(value.lower())
+    if flag is None:
+        raise InvalidRequest(
+            f"The value is invalid for '{name}'. Expected true or false, got {value[:50]!r}."
+        )
+    return flag
+
+
+def _upstream_headers(request: web.Request) -> bytes:
+    """The emulator's own headers, as lines; deployments that are not on this machine never get them."""
+    lines = [f"{n}: {v}\r\n" for n, v in request.headers.items() if n.lower().startswith(_EMULATOR_PREFIX)]
+    return "".join(lines).encode("latin-1", "replace") if lines else b""

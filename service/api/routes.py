@@ -1,0 +1,40 @@
+"""Every path of the service."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from service.api import health, interactions
+from service.api.endpoint import Handler, endpoint
+from service.errors import MethodNotAllowed, NotFound
+
+_PREFIXES = ("/v1beta", "/v1", "")
+
+
+async def _not_found(request: web.Request) -> web.StreamResponse:
+    raise NotFound(f"There is nothing at {request.path!r}. Interactions are at '/v1beta/interactions'.")
+
+
+async def _method_not_allowed(request: web.Request) -> web.StreamResponse:
+    raise MethodNotAllowed(f"{request.method} is not allowed at {request.path!r}.")
+
+
+def add_routes(app: web.Application) -> None:
+    """Register all handlers; what no handler serves is answered in Google's error shape as well."""
+    for prefix in _PREFIXES:
+        collection = f"{prefix}/interactions"
+        one = f"{collection}/{{id:[^/:]+}}"
+        _add(app, collection, POST=interactions.create)
+        _add(app, f"{one}/cancel", POST=interactions.cancel)
+        _add(app, f"{one}:cancel", POST=interactions.cancel)
+        _add(app, one, GET=interactions.get, DELETE=interactions.delete)
+    _add(app, "/health/live", GET=health.live)
+    _add(app, "/health/ready", GET=health.ready)
+    app.router.add_route("*", "/{path:.*}", endpoint(_not_found))
+
+
+def _add(app: web.Application, path: str, **handlers: Handler) -> None:
+    resource = app.router.add_resource(path)
+    for method, handler in handlers.items():
+        resource.add_route(method, endpoint(handler))
+    resource.add_route("*", endpoint(_method_not_allowed))

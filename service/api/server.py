@@ -1,0 +1,88 @@
+"""The HTTP server's one deviation from aiohttp's: a second ``User-Agent`` header does not refuse the request.
+
+google-genai 1.55 to 2.8 sends two (contract 9.3); aiohttp's C parser answers 400 to any duplicate of a header that may
+come once. The second line is taken out of the head before the parser sees it, and nothing else is touched: duplicates
+of ``Host``, ``Content-Length`` and ``Transfer-Encoding`` are refused as ever. Bytes of a body are never looked at: a
+head is only looked for where the last message has ended.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from aiohttp import StreamReader, web
+
+_HEAD_END: Final = b"\r\n\r\n"
+#: The parser refuses longer heads anyway; beyond this nothing is held back from it.
+_LONGEST_HEAD: Final = 256 * 1024
+#: A request line begins, or may: the rest of a head that a pipelining peer split does not look like this.
+_REQUEST_LINE: Final = re.compile(rb"[A-Z]{1,20}(?: |$)")
+_USER_AGENT: Final = re.compile(rb"\r\nuser-agent:[^\r\n]*", re.IGNORECASE)
+
+
+class TolerantHandler(web.RequestHandler):
+    """One connection; holds back a head until it is whole and forwards everything else as it comes."""
+
+    __slots__ = ("_body", "_head")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._body: StreamReader | None = None
+        self._head = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the socket."""
+        if self._upgraded or (self._body is not None and not self._body.is_eof()):
+            super().data_received(data)
+            return
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif _REQUEST_LINE.match(data) is None:
+            self._forward(data)
+            return
+        end = data.find(_HEAD_END)
+        if end < 0 and len(data) < _LONGEST_HEAD:
+            self._head = data
+            return
+        self._forward(_with_one_user_agent(data, end))
+
+    def _forward(self, data: bytes) -> None:
+        found = self._request_count
+        super().data_received(data)
+        if self._request_count != found and self._messages:
+            self._body = self._messages[-1][1]
+
+    def eof_received(self) -> None:
+        """The peer has finished sending; a head that never became whole is the parser's to judge."""
+        if self._head:
+            data, self._head = self._head, b""
+            super().data_received(data)
+        super().eof_received()
+
+
+class TolerantServer(web.Server):
+    """Makes a :class:`TolerantHandler` for each connection."""
+
+    def __call__(self) -> web.RequestHandler:
+        """Make the protocol of a new connection."""
+        return TolerantHandler(self, loop=self._loop, **self._kwargs)
+
+
+class TolerantRunner(web.AppRunner):
+    """Runs an application behind a :class:`TolerantServer`."""
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        return TolerantServer(
+            server.request_handler, request_factory=server.request_factory, **server._kwargs
+        )
+
+
+def _with_one_user_agent(data: bytes, end: int) -> bytes:
+    head = data[:end]
+    if head.lower().count(b"\r\nuser-agent:") < 2:
+        return data
+    first = _USER_AGENT.search(head)
+    assert first is not None
+    return head[: first.end()] + _USER_AGENT.sub(b"", head[first.end() :]) + data[end:]

@@ -1,0 +1,185 @@
+"""The composition root: settings become resources, one ``cleanup_ctx`` each, and resources become routes.
+
+Resources start in the order of :func:`build` and stop in the reverse one: readers end before the connections to
+upstream close, and the writer commits what is queued before the database does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from aiohttp import web
+
+from service import __version__
+from service.api.auth import Authenticator
+from service.api.keys import AUTHENTICATOR, COMMON_HEADERS, CREATOR, LIFECYCLE, STORE
+from service.api.routes import add_routes
+from service.api.server import TolerantRunner
+from service.errors import ConfigurationError
+from service.interactions.create import Creator
+from service.interactions.lifecycle import Lifecycle
+from service.interactions.streaming import Readers
+from service.settings import DeploymentSettings, Settings
+from service.settings.secret import Secret
+from service.store import migrate
+from service.store.codec import Codec
+from service.store.engine import open_backend
+from service.store.store import Store
+from service.store.writer import Writer
+from service.upstream.client import GeminiClient
+from service.upstream.deployments import Deployments
+from service.upstream.transport import Transport
+
+logger = logging.getLogger(__name__)
+
+SETTINGS: Final = web.AppKey("settings", Settings)
+TRANSPORT: Final = web.AppKey("transport", Transport)
+
+_USER_AGENT: Final = f"interactions-service/{__version__}"
+_BACKLOG: Final = 1024
+_KEEPALIVE_SECONDS: Final = 300.0
+#: How often the partitions of the coming days are looked after.
+_MAINTENANCE_SECONDS: Final = 6 * 3600.0
+#: Seconds that readers get after the drain time, to commit what they hold.
+_READER_GRACE: Final = 2.0
+
+
+def build(settings: Settings) -> web.Application:
+    """The application of these settings; the database is opened and migrated when it starts."""
+    app = web.Application(client_max_size=settings.max_body_bytes)
+    app[SETTINGS] = settings
+    app[AUTHENTICATOR] = Authenticator(settings.master_key.reveal() if settings.master_key else None)
+    app[COMMON_HEADERS] = {"x-upstream": "emulator"} if settings.emulator else {}
+    if settings.emulator:
+        app.cleanup_ctx.append(_emulator)
+    app.cleanup_ctx.extend([_store, _maintenance, _transport, _domain])
+    add_routes(app)
+    return app
+
+
+async def _emulator(app: web.Application) -> AsyncIterator[None]:
+    from service.emulator import EmulatorConfig, create_emulator
+
+    runner = web.AppRunner(create_emulator(EmulatorConfig()), access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    app[SETTINGS] = _on_emulator(app[SETTINGS], f"http://{host}:{port}")
+    yield
+    await runner.cleanup()
+
+
+def _on_emulator(settings: Settings, base: str) -> Settings:
+    deployments = tuple(replace(entry, api_base=base) for entry in settings.deployments)
+    default = settings.default_deployment
+    if default is None and not deployments:
+        default = DeploymentSettings(id="emulator", model_name="*", model="*", api_key=Secret("emulator"))
+    if default is not None:
+        default = replace(default, api_base=base)
+    return replace(settings, deployments=deployments, default_deployment=default)
+
+
+async def _store(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    await migrate.upgrade(settings.database_url)
+    codec = Codec()
+    backend = open_backend(settings.database_url, codec, pool_limit=settings.database_connection_pool_limit)
+    await backend.start()
+    writer = Writer(backend, limit=settings.writer_queue_limit)
+    app[STORE] = Store(backend, writer, codec)
+    yield
+    await writer.close()
+    await backend.close()
+
+
+async def _maintenance(app: web.Application) -> AsyncIterator[None]:
+    async def run() -> None:
+        while True:
+            await asyncio.sleep(_MAINTENANCE_SECONDS)
+            try:
+                await migrate.maintain(app[SETTINGS].database_url)
+            except ConfigurationError as error:
+                logger.error("partitions could not be made ahead of time: %s", error)
+
+    task = asyncio.create_task(run(), name="maintenance")
+    yield
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def _transport(app: web.Application) -> AsyncIterator[None]:
+    app[TRANSPORT] = Transport()
+    yield
+    await app[TRANSPORT].close()
+
+
+async def _domain(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    deployments = Deployments(settings, _USER_AGENT)
+    client = GeminiClient(
+        app[TRANSPORT],
+        request_timeout=settings.router.timeout or settings.request_timeout,
+        stream_timeout=settings.router.stream_timeout,
+    )
+    readers = Readers()
+    app[LIFECYCLE] = Lifecycle(app[STORE], deployments, client, readers)
+    app[CREATOR] = Creator(app[STORE], deployments, client, app[LIFECYCLE], readers, settings.history)
+    yield
+    await readers.close(_READER_GRACE)
+
+
+async def run(settings: Settings, stop: asyncio.Event | None = None) -> None:
+    """Serve until ``stop`` is set, or until SIGTERM or SIGINT when it is not given.
+
+    Raises :class:`ConfigurationError` when the database or the address cannot be used.
+    """
+    stop = stop or _stop_on_signals()
+    runner = TolerantRunner(
+        build(settings),
+        access_log=None,
+        keepalive_timeout=_KEEPALIVE_SECONDS,
+        shutdown_timeout=settings.drain_timeout,
+    )
+    try:
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, settings.host, settings.port, backlog=_BACKLOG).start()
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another --host or --port."
+            ) from error
+        # What lives from here on lives for the whole process: the collector need not look at it again.
+        gc.freeze()
+        host, port = runner.addresses[0][:2]
+        logger.info("listening on http://%s:%s", host, port)
+        await stop.wait()
+        logger.info("stopping: open interactions have %g seconds", settings.drain_timeout)
+    finally:
+        await runner.cleanup()
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def serve(settings: Settings) -> None:
+    """Serve in this process until it is told to stop."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(run(settings))
+    else:
+        uvloop.run(run(settings))

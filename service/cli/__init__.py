@@ -1,0 +1,10 @@
+"""The command line: `interactions serve`, `interactions emulator`, `interactions migrate`.
+
+A configuration that cannot be used ends every command with one line on stderr and exit status 2.
+"""
+
+from __future__ import annotations
+
+from service.cli.main import main
+
+__all__ = ("main",)

@@ -1,0 +1,36 @@
+"""The command group, and what all commands share: how a refused configuration is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from service.cli.emulator import emulator
+from service.cli.migrate import migrate
+from service.cli.serve import serve
+from service.errors import ConfigurationError
+
+
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigurationError as error:
+            click.echo(f"error: {' '.join(str(error).split())}", err=True)
+            ctx.exit(error.exit_status)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="interactions-service")
+def commands() -> None:
+    """A durable gateway for the Gemini Interactions API."""
+
+
+for _command in (serve, emulator, migrate):
+    commands.add_command(_command)
+
+
+def main() -> None:
+    """Run the command that the arguments name, then exit."""
+    commands(prog_name="interactions")

@@ -1,0 +1,1 @@
+"""The domain: create, stream, get, cancel, delete, history."""

@@ -1,0 +1,96 @@
+"""Who calls, with what, and what one create is made of on its way to upstream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from service.store.records import Intent, Outcome, Record, Usage, now
+from service.upstream.deployments import Route
+from service.wire.envelope import Envelope
+from service.wire.revision import Revision
+
+#: How revisions stand in the database.
+REVISION_NUMBERS = {Revision.STEPS: 1, Revision.LEGACY: 2, Revision.EITHER: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A project and the key that authenticated for it (None: the master key or none at all)."""
+
+    project_id: bytes
+    key_id: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One create request as it arrived; ``upstream_headers`` are header lines that travel on as they are."""
+
+    principal: Principal
+    raw: bytes
+    envelope: Envelope
+    revision: Revision
+    upstream_headers: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A finished unary answer: an interaction in steps form under our id, ready to be rendered."""
+
+    key: bytes
+    interaction: dict[str, Any]
+    upstream_id: str | None
+
+
+@dataclass(slots=True)
+class Job:
+    """One create between its intent and its outcome."""
+
+    call: Call
+    intent: Intent
+    route: Route
+    parent: Record | None
+    #: The body for upstream in the steps schema.
+    body: bytes
+    #: Whether ``body`` names the parent's upstream copy, so that a rebuild is possible if that copy is gone.
+    refers_upstream: bool
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    first_byte_at: int | None = None
+
+    def outcome(
+        self,
+        *,
+        status: str,
+        http_status: int,
+        terminal: bool,
+        interaction: dict[str, Any] | None = None,
+        usage: Usage | None = None,
+        upstream_id: str | None = None,
+        error: tuple[str, str] | None = None,
+    ) -> Outcome:
+        """The outcome of this job as it stands now."""
+        moment = now()
+        told = interaction or {}
+        return Outcome(
+            id=self.intent.id,
+            deployment_id=self.route.deployment.id,
+            upstream_id=upstream_id,
+            upstream_stored=self.intent.upstream_stored and upstream_id is not None,
+            status=status,
+            model=_text(told.get("model")) or _text(told.get("agent")),
+            service_tier=_text(told.get("service_tier")),
+            http_status=http_status,
+            error_code=error[0] if error else None,
+            error_message=error[1] if error else None,
+            attempts=orjson.dumps(self.attempts).decode(),
+            updated_at=moment,
+            first_byte_at=self.first_byte_at,
+            completed_at=moment if terminal else None,
+            usage=usage or Usage(),
+        )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

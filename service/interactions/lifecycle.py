@@ -1,0 +1,147 @@
+"""What can be done with an interaction after its create: get, cancel, delete.
+
+Anything terminal is answered from the store alone. What is not terminal is upstream's to tell: it is asked, and what
+it says is committed before it is passed on. When upstream cannot be asked, the store's last word is the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final
+
+import orjson
+
+from service.errors import FailedPrecondition, ServiceError, UpstreamError
+from service.interactions import outcomes
+from service.interactions.calls import Principal
+from service.interactions.history import resolve
+from service.interactions.render import of_record, with_our_ids
+from service.interactions.streaming import Feed, Readers
+from service.store.records import Outcome, Record, Usage, now
+from service.store.store import Store
+from service.upstream.client import GeminiClient, Reply
+from service.upstream.deployments import Deployment, Deployments
+from service.wire import codec
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a delete waits for upstream's own delete, whose result changes nothing here.
+_UPSTREAM_DELETE: Final = 5.0
+
+
+class Lifecycle:
+    """Reads, cancels and deletes stored interactions; every call is scoped by the caller's project."""
+
+    def __init__(
+        self, store: Store, deployments: Deployments, client: GeminiClient, readers: Readers
+    ) -> None:
+        self._store = store
+        self._deployments = deployments
+        self._client = client
+        self._readers = readers
+
+    async def get(
+        self, principal: Principal, reference: str, *, include_input: bool, headers: bytes = b""
+    ) -> tuple[Record, dict[str, Any]]:
+        """The interaction in steps form; with ``include_input`` the request's ``input`` as it was sent."""
+        record = await resolve(self._store, principal.project_id, reference)
+        told = of_record(record)
+        if not record.terminal:
+            reply = await self._ask(record, headers)
+            if reply is not None:
+                told = with_our_ids(reply.body, record.id, record.previous_id)
+                record = await self._take_over(record, reply)
+        if include_input and (request := await self._store.request_of(record.id)) is not None:
+            told["input"] = codec.loads(request).get("input")
+        return record, told
+
+    async def feed(self, principal: Principal, reference: str) -> Feed | None:
+        """The live events of an interaction that this process is reading, from the first one on."""
+        record = await resolve(self._store, principal.project_id, reference)
+        return self._readers.feed(record.id)
+
+    async def refreshed(self, record: Record) -> Record:
+        """The record with upstream's latest word in it."""
+        reply = await self._ask(record, b"")
+        return record if reply is None else await self._take_over(record, reply)
+
+    async def cancel(
+        self, principal: Principal, reference: str, headers: bytes = b""
+    ) -> tuple[Record, dict[str, Any]]:
+        """Cancel a running background interaction; raises :class:`FailedPrecondition` for any other (contract 6)."""
+        record = await resolve(self._store, principal.project_id, reference)
+        deployment = self._deployments.by_id(record.deployment_id)
+        if record.terminal or not record.background or record.upstream_id is None or deployment is None:
+            raise FailedPrecondition(
+                f"The interaction {reference!r} cannot be cancelled: only background interactions that are still "
+                f"running can, and this one has the status {record.status!r}."
+            )
+        reply = await self._client.cancel(deployment, record.upstream_id, headers=headers)
+        record = await self._take_over(record, reply)
+        return record, with_our_ids(reply.body, record.id, record.previous_id)
+
+    async def delete(self, principal: Principal, reference: str) -> Record:
+        """Delete the content here for certain and upstream if it can; a tombstone with the usage stays."""
+        record = await resolve(self._store, principal.project_id, reference)
+        await self._store.delete(record.id, now(), _usage_detail(record))
+        deployment = self._deployments.by_id(record.deployment_id)
+        if deployment is not None and record.upstream_id is not None and record.upstream_stored:
+            await self._delete_upstream(deployment, record, record.upstream_id)
+        return record
+
+    async def _delete_upstream(self, deployment: Deployment, record: Record, upstream_id: str) -> None:
+        try:
+            async with asyncio.timeout(_UPSTREAM_DELETE):
+                await self._client.delete(deployment, upstream_id)
+        except (ServiceError, TimeoutError) as error:
+            if not isinstance(error, UpstreamError) or error.status not in (404, 410):
+                logger.info("upstream kept its copy of a deleted interaction: %s", error)
+                return
+        await self._store.mark_upstream_gone(record.id, now())
+
+    async def _ask(self, record: Record, headers: bytes) -> Reply | None:
+        """Upstream's word on an unfinished interaction; None when it has none or this process is reading it."""
+        deployment = self._deployments.by_id(record.deployment_id)
+        if record.upstream_id is None or deployment is None or self._readers.feed(record.id) is not None:
+            return None
+        try:
+            return await self._client.get(deployment, record.upstream_id, headers=headers)
+        except ServiceError as error:
+            # 404 right after create is normal for upstream (contract 6): it never means that our record is gone.
+            logger.info("upstream could not tell the state of an unfinished interaction: %s", error)
+            return None
+
+    async def _take_over(self, record: Record, reply: Reply) -> Record:
+        status = outcomes.status_of(reply.body)
+        terminal = outcomes.is_terminal(status)
+        moment = now()
+        error = outcomes.error_of(reply.body)
+        model = reply.body.get("model", reply.body.get("agent"))
+        tier = reply.body.get("service_tier")
+        outcome = Outcome(
+            id=record.id,
+            deployment_id=record.deployment_id,
+            upstream_id=record.upstream_id,
+            upstream_stored=record.upstream_stored,
+            status=status,
+            model=model if isinstance(model, str) else record.model,
+            service_tier=tier if isinstance(tier, str) else None,
+            http_status=reply.status,
+            error_code=error[0] if error else None,
+            error_message=error[1] if error else None,
+            attempts=record.attempts,
+            updated_at=moment,
+            first_byte_at=record.first_byte_at,
+            completed_at=moment if terminal else None,
+            usage=outcomes.usage_of(reply.body) if terminal else Usage(),
+        )
+        await self._store.finish(outcome, reply.raw)
+        return await self._store.find(record.project_id, record.id) or record
+
+
+def _usage_detail(record: Record) -> str | None:
+    if record.response is None or (record.http_status or 0) >= 300:
+        return None
+    usage = codec.loads(record.response).get("usage")
+    return orjson.dumps(usage).decode() if isinstance(usage, dict) else None

@@ -1,0 +1,70 @@
+"""What an upstream body says about an interaction, as the figures and flags a record keeps (contract 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from service.store.records import TERMINAL, USAGE_FINAL, USAGE_MISSING, Usage
+from service.wire.legacy import outputs_to_steps
+
+#: Figures that no count of tokens reaches; what is larger is an upstream's mistake and not kept.
+_LARGEST: Final = 2**62
+
+
+def status_of(body: Mapping[str, Any]) -> str:
+    """The status a body tells; a body without one is a finished answer (Lyria, contract 1.4)."""
+    status = body.get("status")
+    return status if isinstance(status, str) and status else "completed"
+
+
+def is_terminal(status: str) -> bool:
+    """Whether upstream will not change the interaction any more; unknown statuses are not final."""
+    return status in TERMINAL
+
+
+def usage_of(body: Mapping[str, Any]) -> Usage:
+    """The totals of ``usage`` (contract 3.5), under either generation's names."""
+    usage = body.get("usage")
+    if not isinstance(usage, dict) or not usage:
+        return Usage(USAGE_MISSING)
+    thought = _count(usage, "total_thought_tokens")
+    return Usage(
+        USAGE_FINAL,
+        _count(usage, "total_input_tokens"),
+        _count(usage, "total_output_tokens"),
+        thought if thought is not None else _count(usage, "total_reasoning_tokens"),
+        _count(usage, "total_cached_tokens"),
+        _count(usage, "total_tool_use_tokens"),
+        _count(usage, "total_tokens"),
+    )
+
+
+def upstream_id_of(body: Mapping[str, Any]) -> str | None:
+    """Upstream's own id; absent with ``store:false`` (contract 3.3)."""
+    value = body.get("id")
+    return value if isinstance(value, str) and value else None
+
+
+def error_of(body: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Code and message of the first diagnostic of a failed interaction."""
+    errors = body.get("errors")
+    if isinstance(errors, list) and errors and isinstance(errors[0], dict):
+        return str(errors[0].get("code", "api_error")), str(errors[0].get("message", ""))
+    return None
+
+
+def steps_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The steps of a body, whichever form it has."""
+    steps = body.get("steps")
+    if isinstance(steps, list):
+        return [step for step in steps if isinstance(step, dict)]
+    outputs = body.get("outputs")
+    return outputs_to_steps(outputs) if isinstance(outputs, list) else []
+
+
+def _count(usage: Mapping[str, Any], name: str) -> int | None:
+    value = usage.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _LARGEST:
+        return None
+    return value

@@ -1,0 +1,68 @@
+"""From a stored or fresh interaction to what its caller sees: our ids, the caller's generation of the schema."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from service.interactions.outcomes import steps_of
+from service.store.records import Record
+from service.wire import codec, ids, legacy
+from service.wire.revision import Revision
+
+
+def with_our_ids(interaction: dict[str, Any], key: bytes, previous: bytes | None) -> dict[str, Any]:
+    """The interaction under our ids; upstream's never leave in a body."""
+    told = {**interaction, "id": ids.to_text(key)}
+    if previous is not None:
+        told["previous_interaction_id"] = ids.to_text(previous)
+    return told
+
+
+def in_revision(interaction: dict[str, Any], revision: Revision) -> dict[str, Any]:
+    """The interaction as this generation of clients reads it (contract 1.4, 5.6)."""
+    match revision:
+        case Revision.STEPS:
+            return interaction
+        case Revision.LEGACY:
+            return legacy.interaction_to_legacy(_with_steps(interaction))
+        case Revision.EITHER:
+            return legacy.interaction_with_both(_with_steps(interaction))
+
+
+def body(interaction: dict[str, Any], revision: Revision) -> bytes:
+    """The bytes of an answer."""
+    return codec.dumps(in_revision(interaction, revision))
+
+
+def of_record(record: Record) -> dict[str, Any]:
+    """A stored interaction in steps form: upstream's own body where there is one, else what the record tells."""
+    if record.response is not None and (record.http_status or 0) < 300:
+        parsed = codec.loads(record.response)
+        if isinstance(parsed, dict):
+            return with_our_ids(parsed, record.id, record.previous_id)
+    told: dict[str, Any] = {
+        "id": ids.to_text(record.id),
+        "object": "interaction",
+        "status": record.status,
+        "created": timestamp(record.created_at),
+        "updated": timestamp(record.updated_at),
+        "agent" if record.agent else "model": record.agent or record.model or record.model_requested,
+        "steps": [],
+    }
+    if record.previous_id is not None:
+        told["previous_interaction_id"] = ids.to_text(record.previous_id)
+    if record.error_code is not None:
+        told["errors"] = [{"code": record.error_code, "message": record.error_message or ""}]
+    return told
+
+
+def timestamp(microseconds: int) -> str:
+    """Google's form of a time: ISO 8601, whole seconds, Z."""
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _with_steps(interaction: dict[str, Any]) -> dict[str, Any]:
+    if "steps" in interaction or "outputs" not in interaction:
+        return interaction
+    return {**interaction, "steps": steps_of(interaction)}

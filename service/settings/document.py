@@ -1,0 +1,76 @@
+"""A YAML file as plain values, strict where YAML itself is lenient: a key written twice is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from service.errors import ConfigurationError
+
+
+def read_document(path: str) -> object:
+    """The file's content; an empty file is an empty mapping.
+
+    Raises `ConfigurationError`, one line, when the file is missing, unreadable or not YAML, or repeats a key.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigurationError(f"--config {path}: cannot be read ({reason}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"--config {path}: not UTF-8 text; save it as UTF-8") from error
+    return _parse(text, path)
+
+
+def _parse(text: str, path: str) -> object:
+    try:
+        return _construct(yaml.SafeLoader(text), path)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigurationError(
+            f"{path}: not valid YAML{where} ({error.problem}); correct it there"
+        ) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{path}: not valid YAML ({_first_line(error)}); correct it") from error
+
+
+def _construct(loader: yaml.SafeLoader, path: str) -> object:
+    root = loader.get_single_node()
+    if root is None:
+        return {}
+    _refuse_duplicates(root, path)
+    document: object = loader.construct_document(root)
+    return {} if document is None else document
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _refuse_duplicates(root: yaml.Node, path: str) -> None:
+    seen: set[int] = set()
+    waiting = [(root, "")]
+    while waiting:
+        node, where = waiting.pop()
+        # An anchor may be met again, even inside itself.
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            waiting += _members(node, where, path)
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += [(item, f"{where}[{position}]") for position, item in enumerate(node.value)]
+
+
+def _members(node: yaml.MappingNode, where: str, path: str) -> list[tuple[yaml.Node, str]]:
+    members: dict[str, yaml.Node] = {}
+    for key, value in node.value:
+        name = f"{where}.{key.value}" if where else str(key.value)
+        if name in members:
+            line = key.start_mark.line + 1
+            raise ConfigurationError(f"{name}: given twice ({path}, line {line}); keep one of them")
+        members[name] = value
+    return [(value, name) for name, value in members.items()]

@@ -1,0 +1,103 @@
+"""What the service is configured to do, as frozen values; `service.settings.loader` finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from service.settings.secret import Secret
+
+DAY = 86_400.0
+GOOGLE = "https://generativelanguage.googleapis.com"
+
+History = Literal["upstream", "local"]
+RoutingStrategy = Literal[
+    "simple-shuffle",
+    "least-busy",
+    "latency-based-routing",
+    "usage-based-routing",
+    "usage-based-routing-v2",
+    "cost-based-routing",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentSettings:
+    """One entry of `model_list`: an upstream model behind one credential."""
+
+    #: `model_info.id`, or derived from the entry's content without its secrets: it survives a restart.
+    id: str
+    #: The alias callers use; `*` stands for any run of characters.
+    model_name: str
+    #: Upstream's spelling, without `gemini/`; `*` passes the caller's on.
+    model: str
+    api_key: Secret
+    #: Scheme, host and prefix; no version, no trailing slash.
+    api_base: str = GOOGLE
+    api_version: str = "v1beta"
+    timeout: float | None = None
+    stream_timeout: float | None = None
+    #: Requests and tokens a minute, and requests at a time; None is no limit.
+    rpm: int | None = None
+    tpm: int | None = None
+    weight: float = 1.0
+    order: int = 1
+    max_parallel_requests: int | None = None
+    #: Seconds that upstream keeps its copy (contract 6).
+    retention: float = 55 * DAY
+    input_cost_per_token: float | None = None
+    output_cost_per_token: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterSettings:
+    """How a deployment is chosen and what happens when it fails; names and meanings are LiteLLM's."""
+
+    routing_strategy: RoutingStrategy = "simple-shuffle"
+    num_retries: int = 2
+    retry_after: float = 0.0
+    timeout: float | None = None
+    stream_timeout: float | None = None
+    fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    default_fallbacks: tuple[str, ...] = ()
+    max_fallbacks: int = 5
+    allowed_fails: int = 3
+    cooldown_time: float = 5.0
+    disable_cooldowns: bool = False
+    model_group_alias: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The whole configuration."""
+
+    deployments: tuple[DeploymentSettings, ...] = ()
+    #: Without a `model_list`, the key of the environment: any `gemini-*` model and any agent.
+    default_deployment: DeploymentSettings | None = None
+    router: RouterSettings = field(default_factory=RouterSettings)
+    master_key: Secret | None = None
+    #: Always `sqlite+aiosqlite:///...` or `postgresql+asyncpg://...`.
+    database_url: str = "sqlite+aiosqlite:///interactions.db"
+    database_connection_pool_limit: int = 10
+    host: str = "127.0.0.1"
+    port: int = 4000
+    #: Answers come from the built-in emulator; set on the command line only, never by a file.
+    emulator: bool = False
+    max_body_bytes: int = 64 * 1024 * 1024
+    history: History = "upstream"
+    #: Rows that may wait for the writer before new work is refused.
+    writer_queue_limit: int = 10_000
+    #: Seconds that a stopping process gives its open interactions.
+    drain_timeout: float = 30.0
+    #: Seconds that upstream has for one unary answer, where nothing narrower is said.
+    request_timeout: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    """The configuration and what its author should be told about it, one line each."""
+
+    settings: Settings
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,46 @@
+"""The one interface behind which the two databases differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from service.store.codec import Codec
+from service.store.statements import BatchStatement, Query
+
+#: One member for each column of the statement; a packing statement takes ``(key, body)``.
+Row = tuple[Any, ...]
+#: The writes of one transaction, in :data:`~service.store.statements.BATCH_ORDER`.
+Batch = Sequence[tuple[BatchStatement, Sequence[Row]]]
+
+
+class StoreUnavailable(Exception):
+    """The database cannot take the batch now: locked, full, or not reachable. The same batch may be sent again."""
+
+
+class RowRefused(Exception):
+    """The database refuses a row of the batch for what it holds; nothing of the batch was written."""
+
+
+class Backend(Protocol):
+    """A database: durable commits of whole batches, and reads."""
+
+    async def start(self) -> None:
+        """Open connections; raises :class:`~service.errors.ConfigurationError` when the database is not usable."""
+
+    async def close(self) -> None:
+        """Finish what was handed in and close every connection."""
+
+    async def commit(self, batch: Batch) -> None:
+        """Write the batch as one durable transaction; raises :class:`StoreUnavailable` or :class:`RowRefused`."""
+
+    async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """All rows of a query; raises :class:`StoreUnavailable`."""
+
+
+def packed(statement: BatchStatement, rows: Sequence[Row], codec: Codec) -> Sequence[Row]:
+    """Rows ready for the driver: bodies compressed where the statement carries them."""
+    if not statement.packs:
+        return rows
+    bodies = codec.pack([row[1] for row in rows])
+    return [(row[0], *body) for row, body in zip(rows, bodies, strict=True)]

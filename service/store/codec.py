@@ -1,0 +1,71 @@
+"""How bodies are kept: compressed with zstd, small ones with a dictionary trained on interactions.
+
+The codec number travels with every row, so dictionaries can be added and old rows stay readable for ever; a number is
+never reused. Codec 0 keeps the bytes as they are (bodies that would not get smaller).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+
+import zstandard
+
+from service.errors import StoreError
+
+RAW = 0
+ZSTD = 1
+#: The newest dictionary; the codec number of a dictionary is also its file's name.
+DICTIONARY = 2
+
+_LEVEL = 3
+#: Beyond this size a dictionary no longer helps and only costs.
+_DICTIONARY_LIMIT = 64 * 1024
+
+
+class Codec:
+    """Packs and unpacks bodies; one thread may pack while another unpacks."""
+
+    def __init__(self) -> None:
+        dictionary = zstandard.ZstdCompressionDict(
+            files("service.store").joinpath(f"dictionaries/{DICTIONARY}.zdict").read_bytes()
+        )
+        dictionary.precompute_compress(level=_LEVEL)
+        self._small = zstandard.ZstdCompressor(level=_LEVEL, dict_data=dictionary)
+        self._large = zstandard.ZstdCompressor(level=_LEVEL)
+        self._unpack_small = zstandard.ZstdDecompressor(dict_data=dictionary)
+        self._unpack_large = zstandard.ZstdDecompressor()
+
+    def pack(self, bodies: Sequence[bytes]) -> list[tuple[int, int, bytes]]:
+        """Compress bodies in one call that holds no interpreter lock; gives (codec, size, packed) for each."""
+        small = [body for body in bodies if 0 < len(body) <= _DICTIONARY_LIMIT]
+        compressed = iter(self._compress_small(small))
+        packed = []
+        for body in bodies:
+            codec, result = RAW, body
+            if 0 < len(body) <= _DICTIONARY_LIMIT:
+                codec, result = DICTIONARY, next(compressed)
+            elif body:
+                codec, result = ZSTD, self._large.compress(body)
+            packed.append((codec, len(body), result) if len(result) < len(body) else (RAW, len(body), body))
+        return packed
+
+    def _compress_small(self, bodies: list[bytes]) -> list[bytes]:
+        if len(bodies) < 2 or not hasattr(self._small, "multi_compress_to_buffer"):
+            return [self._small.compress(body) for body in bodies]
+        packed = self._small.multi_compress_to_buffer(list[bytes | bytearray | memoryview](bodies))
+        return [packed[place].tobytes() for place in range(len(packed))]
+
+    def unpack(self, codec: int, size: int, body: bytes) -> bytes:
+        """The bytes that were packed; raises :class:`StoreError` when the row is damaged or of a newer version."""
+        if codec == RAW:
+            return body
+        if codec not in (ZSTD, DICTIONARY):
+            raise StoreError(
+                f"A stored body has codec {codec}, which this version cannot read; upgrade the service."
+            )
+        decompressor = self._unpack_small if codec == DICTIONARY else self._unpack_large
+        try:
+            return decompressor.decompress(body, max_output_size=size)
+        except zstandard.ZstdError as error:
+            raise StoreError("A stored body is damaged and cannot be decompressed.") from error

@@ -1,0 +1,49 @@
+"""From a database URL to a backend: the only place that asks which database it is."""
+
+from __future__ import annotations
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from service.errors import ConfigurationError
+from service.store.backend import Backend
+from service.store.codec import Codec
+
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+}
+
+
+def normalised_url(database_url: str) -> URL:
+    """The URL with the driver this service uses; raises :class:`ConfigurationError` for any other database."""
+    try:
+        url = make_url(database_url)
+    except ArgumentError as error:
+        raise ConfigurationError(
+            "general_settings.database_url: not a URL; write sqlite:///FILE or postgresql://..."
+        ) from error
+    driver = _DRIVERS.get(url.drivername)
+    if driver is None:
+        raise ConfigurationError(
+            f"general_settings.database_url: {url.drivername!r} is not supported; write sqlite:///FILE or postgresql://..."
+        )
+    if driver == "sqlite+aiosqlite" and url.database in (None, "", ":memory:"):
+        raise ConfigurationError("general_settings.database_url: SQLite needs a file; write sqlite:///FILE")
+    return url.set(drivername=driver)
+
+
+def open_backend(database_url: str, codec: Codec, *, pool_limit: int) -> Backend:
+    """The backend of this URL, not started; drivers are imported only for the database in use."""
+    url = normalised_url(database_url)
+    if url.drivername == "sqlite+aiosqlite":
+        from service.store.sqlite import SqliteBackend
+
+        return SqliteBackend(url.database or "", codec)
+    from service.store.postgres import PostgresBackend
+
+    dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return PostgresBackend(dsn, codec, pool_limit=pool_limit)

@@ -1,0 +1,85 @@
+"""Brings a database to the schema of this version: alembic, under a lock where several processes may start at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+import service
+from service.errors import ConfigurationError
+from service.store.engine import normalised_url
+from service.store.partitions import create_partitions
+
+#: The newest migration; a database that stands here needs none, and alembic need not be imported.
+SCHEMA_REVISION = "0001"
+
+_ADVISORY_LOCK = 7_310_579_014_224
+
+
+async def upgrade(database_url: str, revision: str = "head") -> None:
+    """Migrate up to ``revision`` and make the partitions of the coming days.
+
+    Raises :class:`ConfigurationError` when the database cannot be reached, or stands at a version newer than this one.
+    """
+    await _run(database_url, lambda connection: _upgrade(connection, revision))
+
+
+async def downgrade(database_url: str, revision: str) -> None:
+    """Migrate down to ``revision`` (``base`` empties the database)."""
+    await _run(database_url, lambda connection: _alembic(connection, revision, down=True))
+
+
+async def maintain(database_url: str) -> None:
+    """Make the partitions of the coming days."""
+    await _run(database_url, create_partitions)
+
+
+async def _run(database_url: str, work: Callable[[Connection], None]) -> None:
+    engine: AsyncEngine = create_async_engine(normalised_url(database_url))
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(work)
+    except (SQLAlchemyError, OSError) as error:
+        cause = getattr(error, "orig", None) or error
+        raise ConfigurationError(
+            f"general_settings.database_url: the database cannot be used ({str(cause).splitlines()[0]}); "
+            "check that the URL is right, that the server runs and that this process may write there."
+        ) from error
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
+    if revision != "head" or _current(connection) != SCHEMA_REVISION:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+        _alembic(connection, revision)
+    if _current(connection) == SCHEMA_REVISION:
+        create_partitions(connection)
+
+
+def _current(connection: Connection) -> str | None:
+    if connection.dialect.has_table(connection, "alembic_version"):
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None
+
+
+def _alembic(connection: Connection, revision: str, *, down: bool = False) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(service.__file__).parent.parent / "migrations"))
+    config.attributes["connection"] = connection
+    try:
+        (command.downgrade if down else command.upgrade)(config, revision)
+    except CommandError as error:
+        raise ConfigurationError(
+            f"general_settings.database_url: the database's schema does not fit this version ({error}); "
+            "use the version of the service that wrote it, or a newer one."
+        ) from error

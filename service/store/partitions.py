@@ -1,0 +1,64 @@
+"""PostgreSQL keeps interactions by month and bodies by day, as ranges of their time-ordered keys.
+
+Retention drops whole partitions instead of deleting rows. Partitions are made ahead of time; a default partition takes
+what falls outside (a clock that jumped), so that a missing partition never refuses a write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from service.store.tables import PARTITIONED
+
+#: How far ahead partitions are made: the service may run that long without making new ones.
+DAYS_AHEAD = 14
+
+
+def key_at(moment: datetime) -> UUID:
+    """The smallest UUIDv7-ordered key of a moment (RFC 9562 5.7: 48 bits of milliseconds first)."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)
+
+
+def _ranges(unit: str, first: datetime, last: datetime) -> Iterator[tuple[str, datetime, datetime]]:
+    start = first.replace(hour=0, minute=0, second=0, microsecond=0)
+    if unit == "month":
+        start = start.replace(day=1)
+    while start <= last:
+        end = (start + timedelta(days=32)).replace(day=1) if unit == "month" else start + timedelta(days=1)
+        yield start.strftime("%Y%m" if unit == "month" else "%Y%m%d"), start, end
+        start = end
+
+
+def create_partitions(connection: Connection, moment: datetime | None = None) -> None:
+    """Make the partitions from ``moment`` (now, by default) to :data:`DAYS_AHEAD` days later, where they are missing.
+
+    A range whose rows already stand in the default partition is left there: PostgreSQL refuses to split it, and the
+    rows are as well kept where they are.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    first = moment or datetime.now(UTC)
+    for table, unit in PARTITIONED.items():
+        for suffix, start, end in _ranges(unit, first, first + timedelta(days=DAYS_AHEAD)):
+            name = f"{table}_{suffix}"
+            exists = connection.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar()
+            if exists is None and not _default_holds(connection, table, start, end):
+                connection.execute(
+                    text(
+                        f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} "
+                        f"FOR VALUES FROM ('{key_at(start)}') TO ('{key_at(end)}')"
+                    )
+                )
+
+
+def _default_holds(connection: Connection, table: str, start: datetime, end: datetime) -> bool:
+    column = "id" if table == "interactions" else "interaction_id"
+    query = text(
+        f"SELECT 1 FROM {table}_default WHERE {column} >= CAST(:low AS uuid) AND {column} < CAST(:high AS uuid) LIMIT 1"  # noqa: S608
+    )
+    found = connection.execute(query, {"low": str(key_at(start)), "high": str(key_at(end))}).scalar()
+    return found is not None

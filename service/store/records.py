@@ -1,0 +1,198 @@
+"""What goes into the store and what comes out of it, as plain data. Times are microseconds since the epoch."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+#: Statuses after which upstream changes nothing any more (contract 3.4).
+TERMINAL = frozenset(
+    {
+        "completed",
+        "failed",
+        "cancelled",
+        "incomplete",
+        "requires_action",
+        "budget_exceeded",
+        "requires_continuation",
+    }
+)
+#: Statuses on which a follow-up may build (contract 5.5); a continuation names its token's issuer (4.7).
+ANCHORS = frozenset({"completed", "requires_action", "incomplete", "requires_continuation"})
+
+USAGE_NONE = 0
+USAGE_FINAL = 1
+USAGE_MISSING = 2
+
+#: A longer upstream id is nobody's: it is kept with the body, not as an alias.
+_LONGEST_ALIAS = 512
+
+
+def now() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The totals of one interaction (contract 3.5)."""
+
+    state: int = USAGE_NONE
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    thought_tokens: int | None = None
+    cached_tokens: int | None = None
+    tool_use_tokens: int | None = None
+    total_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """Who asks for what, where it is going: written before the first byte goes upstream."""
+
+    id: bytes
+    project_id: bytes
+    key_id: bytes | None
+    previous_id: bytes | None
+    root_id: bytes | None
+    depth: int
+    created_at: int
+    revision: int
+    stream: bool
+    background: bool
+    store: bool
+    model_requested: str | None
+    agent: str | None
+    labels: str | None
+    deployment_id: str
+    upstream_stored: bool
+
+    def row(self, request_bytes: int) -> tuple[object, ...]:
+        """The members in the order of ``INSERT_INTENT``."""
+        return (
+            self.id,
+            self.project_id,
+            self.key_id,
+            self.previous_id,
+            self.root_id,
+            self.depth,
+            self.created_at,
+            self.revision,
+            self.stream,
+            self.background,
+            self.store,
+            storable(self.model_requested),
+            storable(self.agent),
+            self.labels,
+            request_bytes,
+            self.deployment_id,
+            self.upstream_stored,
+            "in_progress",
+            self.created_at,
+            USAGE_NONE,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of an intent; ``completed_at`` is None while upstream still works on it."""
+
+    id: bytes
+    deployment_id: str
+    upstream_id: str | None
+    upstream_stored: bool
+    status: str
+    model: str | None
+    service_tier: str | None
+    http_status: int
+    error_code: str | None
+    error_message: str | None
+    attempts: str | None
+    updated_at: int
+    first_byte_at: int | None
+    completed_at: int | None
+    usage: Usage
+
+    def row(self, response_bytes: int | None) -> tuple[object, ...]:
+        """The members in the order of ``FINISH``."""
+        usage = self.usage
+        upstream_id = (
+            self.upstream_id if self.upstream_id and len(self.upstream_id) <= _LONGEST_ALIAS else None
+        )
+        return (
+            self.id,
+            self.deployment_id,
+            storable(upstream_id),
+            self.upstream_stored,
+            storable(self.status),
+            storable(self.model),
+            storable(self.service_tier),
+            self.http_status,
+            storable(self.error_code),
+            storable(self.error_message),
+            response_bytes,
+            self.attempts,
+            self.updated_at,
+            self.first_byte_at,
+            self.completed_at,
+            usage.state,
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.thought_tokens,
+            usage.cached_tokens,
+            usage.tool_use_tokens,
+            usage.total_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A stored interaction as its project may see it; ``response`` is upstream's body, None before there is one."""
+
+    id: bytes
+    project_id: bytes
+    previous_id: bytes | None
+    root_id: bytes | None
+    depth: int
+    created_at: int
+    stream: bool
+    background: bool
+    store: bool
+    model_requested: str | None
+    agent: str | None
+    deployment_id: str
+    upstream_id: str | None
+    upstream_stored: bool
+    upstream_gone_at: int | None
+    status: str
+    model: str | None
+    http_status: int | None
+    error_code: str | None
+    error_message: str | None
+    attempts: str | None
+    updated_at: int
+    first_byte_at: int | None
+    completed_at: int | None
+    response: bytes | None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the outcome is final."""
+        return self.completed_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One interaction of a chain with the bodies that a rebuild needs."""
+
+    id: bytes
+    status: str
+    agent: str | None
+    deleted: bool
+    request: bytes | None
+    response: bytes | None
+
+
+def storable(value: str | None) -> str | None:
+    """Text as both databases take it: PostgreSQL has no NUL in text."""
+    return value.replace("\0", "\ufffd") if value is not None and "\0" in value else value

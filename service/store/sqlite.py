@@ -1,0 +1,188 @@
+"""SQLite: one writer thread with its own connection, read-only readers, WAL, ``synchronous=FULL``.
+
+The writer thread exists because a commit waits for the disk. It executes one statement per kind and chunk, not one per
+row: each execution gives up the interpreter lock, and taking it back from a busy event loop costs more than the row.
+Chunks are powers of two, so that a dozen prepared statements serve every batch size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, cast
+from urllib.parse import quote
+
+import aiosqlite
+from sqlalchemy import FromClause, bindparam, column, values
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from service.errors import ConfigurationError
+from service.store.backend import Batch, Row, RowRefused, StoreUnavailable, packed
+from service.store.codec import Codec
+from service.store.statements import BatchStatement, Query
+
+_READERS = 2
+_BUSY_TIMEOUT_MS = 10_000
+#: SQLite takes 32,766 parameters a statement; the widest row has under 30.
+_LARGEST_CHUNK = 256
+#: Pages that the log may hold before it is copied into the database: fewer, larger checkpoints.
+_CHECKPOINT_PAGES = 4_000
+
+_DIALECT = sqlite.dialect(paramstyle="qmark")
+
+
+def _compile(statement: Any) -> SQLCompiler:
+    return cast(SQLCompiler, statement.compile(dialect=_DIALECT))
+
+
+def _rows_of(statement: BatchStatement, count: int) -> FromClause:
+    data = [
+        tuple(bindparam(f"{c.name}_{number}", type_=c.type) for c in statement.columns)
+        for number in range(count)
+    ]
+    return values(*(column(c.name, c.type) for c in statement.columns), name="rows").data(data).cte("rows")
+
+
+class _Writes:
+    """The SQL of each statement for each chunk size, compiled when first needed."""
+
+    def __init__(self) -> None:
+        self._texts: dict[tuple[str, int], str] = {}
+
+    def execute(self, connection: sqlite3.Connection, statement: BatchStatement, rows: Sequence[Row]) -> None:
+        """Write all rows of one statement."""
+        for chunk in _chunks(rows):
+            sql = self._texts.get((statement.name, len(chunk)))
+            if sql is None:
+                sql = _compile(statement.build(_rows_of(statement, len(chunk)), sqlite.insert)).string
+                self._texts[statement.name, len(chunk)] = sql
+            connection.execute(sql, tuple(itertools.chain.from_iterable(chunk)))
+
+
+def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    start = 0
+    while (left := len(rows) - start) > 0:
+        size = min(_LARGEST_CHUNK, 1 << (left.bit_length() - 1))
+        yield rows[start : start + size]
+        start += size
+
+
+class SqliteBackend:
+    """One SQLite file for one process."""
+
+    def __init__(self, path: str, codec: Codec) -> None:
+        self._path = path
+        self._codec = codec
+        self._writes = _Writes()
+        self._queries: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {}
+        self._inbox: queue.SimpleQueue[tuple[Batch, asyncio.Future[None]] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._readers: list[aiosqlite.Connection] = []
+        self._next_reader = 0
+        self._loop: asyncio.AbstractEventLoop
+
+    async def start(self) -> None:
+        """Open the writer and the readers; raises :class:`ConfigurationError` when the file cannot be used."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            connection = await asyncio.to_thread(connect_writer, self._path)
+            self._thread = threading.Thread(
+                target=self._run, args=(connection,), name="store-writer", daemon=True
+            )
+            self._thread.start()
+            for _ in range(_READERS):
+                uri = f"file:{quote(os.path.abspath(self._path))}?mode=ro"
+                reader = await aiosqlite.connect(uri, uri=True, isolation_level=None, cached_statements=64)
+                self._readers.append(reader)
+                await reader.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        except sqlite3.Error as error:
+            raise ConfigurationError(
+                f"general_settings.database_url: SQLite cannot use the file {self._path!r} ({error}); "
+                "name a file in a folder that this process may write."
+            ) from error
+
+    async def close(self) -> None:
+        """Let the writer finish its inbox, then close everything."""
+        if self._thread is not None:
+            self._inbox.put(None)
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+        for reader in self._readers:
+            await reader.close()
+        self._readers.clear()
+
+    async def commit(self, batch: Batch) -> None:
+        """Write the batch as one transaction that is on disk when this returns."""
+        reply: asyncio.Future[None] = self._loop.create_future()
+        self._inbox.put((batch, reply))
+        await reply
+
+    async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """All rows of a query."""
+        prepared = self._queries.get(query.name)
+        if prepared is None:
+            compiled = _compile(query.select)
+            prepared = (compiled.string, tuple(compiled.positiontup or ()), dict(compiled.params))
+            self._queries[query.name] = prepared
+        sql, order, constants = prepared
+        arguments = [parameters[name] if name in parameters else constants[name] for name in order]
+        self._next_reader = (self._next_reader + 1) % len(self._readers)
+        try:
+            return list(await self._readers[self._next_reader].execute_fetchall(sql, arguments))
+        except sqlite3.OperationalError as error:
+            raise StoreUnavailable(f"SQLite: {error}") from error
+
+    def _run(self, connection: sqlite3.Connection) -> None:
+        while (order := self._inbox.get()) is not None:
+            batch, reply = order
+            error: Exception | None = None
+            try:
+                self._write(connection, batch)
+            except Exception as caught:
+                error = caught
+            with suppress(RuntimeError):  # the loop may be closed while the process ends
+                self._loop.call_soon_threadsafe(_answer, reply, error)
+        connection.close()
+
+    def _write(self, connection: sqlite3.Connection, batch: Batch) -> None:
+        ready = [(statement, packed(statement, rows, self._codec)) for statement, rows in batch]
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement, rows in ready:
+                self._writes.execute(connection, statement, rows)
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            # Locked, full and unreadable files are OperationalErrors; what a row holds is at fault in all others.
+            if isinstance(error, sqlite3.OperationalError):
+                raise StoreUnavailable(f"SQLite: {error}") from error
+            raise RowRefused(f"SQLite: {error}") from error
+
+
+def _answer(reply: asyncio.Future[None], error: Exception | None) -> None:
+    if reply.done():
+        return
+    if error is None:
+        reply.set_result(None)
+    else:
+        reply.set_exception(error)
+
+
+def connect_writer(path: str) -> sqlite3.Connection:
+    """The one connection that writes: durable at every commit, never waiting for readers."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    connection.execute("PRAGMA cache_size = -16000")
+    return connection

@@ -1,0 +1,267 @@
+"""Every statement of the hot path, written once as SQLAlchemy Core and compiled once for each database.
+
+A :class:`BatchStatement` writes any number of rows in one execution: the database hands them in as a table named
+``rows`` (a ``VALUES`` list on SQLite, unnested arrays on PostgreSQL), and the statement is an ``INSERT ... SELECT`` or
+``UPDATE ... FROM`` over it. One execution per batch and kind is what makes a group commit cheap. Every one of them may
+be repeated without harm, so that a batch whose commit was not confirmed can be sent again.
+
+:data:`BATCH_ORDER` is the order of kinds inside one transaction: rows of one interaction that meet in a batch are
+written, finished and deleted in that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Executable,
+    FromClause,
+    SmallInteger,
+    Table,
+    Text,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    literal,
+    literal_column,
+    null,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.sql.dml import Insert
+
+from service.store.records import Record
+from service.store.tables import (
+    REQUEST_PAYLOAD,
+    RESPONSE_PAYLOAD,
+    Key,
+    events,
+    interactions,
+    payloads,
+)
+
+#: A dialect's ``insert``: SQLite's and PostgreSQL's share ``on_conflict_*``.
+Inserter = Callable[[Table], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatement:
+    """A named write of many rows; ``packs`` says that the last member of a row is a body to be compressed."""
+
+    name: str
+    columns: tuple[Column[Any], ...]
+    build: Callable[[FromClause, Inserter], Executable]
+    packs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A named read."""
+
+    name: str
+    select: Executable
+
+
+def _columns(table: Table, names: str) -> tuple[Column[Any], ...]:
+    return tuple(Column(name, table.c[name].type) for name in names.split())
+
+
+_INTENT = _columns(
+    interactions,
+    "id project_id key_id previous_id root_id depth created_at revision stream background store model_requested agent "
+    "labels request_bytes deployment_id upstream_stored status updated_at usage_state",
+)
+_OUTCOME = _columns(
+    interactions,
+    "id deployment_id upstream_id upstream_stored status model service_tier http_status error_code error_message "
+    "response_bytes attempts updated_at first_byte_at completed_at usage_state input_tokens output_tokens "
+    "thought_tokens cached_tokens tool_use_tokens total_tokens",
+)
+# Constants stand in the text, so that a batch statement's only parameters are its rows.
+_REQUEST = literal_column(str(REQUEST_PAYLOAD), SmallInteger)
+_RESPONSE = literal_column(str(RESPONSE_PAYLOAD), SmallInteger)
+_PAYLOAD = _columns(payloads, "interaction_id codec size body")
+
+
+def _insert_intent(rows: FromClause, insert: Inserter) -> Executable:
+    names = [column.name for column in _INTENT]
+    chosen = select(*(rows.c[name] for name in names)).where(true())
+    statement: Insert = insert(interactions).from_select(names, chosen).on_conflict_do_nothing()
+    return statement
+
+
+def _insert_request(rows: FromClause, insert: Inserter) -> Executable:
+    chosen = select(rows.c.interaction_id, _REQUEST, rows.c.codec, rows.c.size, rows.c.body)
+    statement: Insert = (
+        insert(payloads)
+        .from_select(["interaction_id", "kind", "codec", "size", "body"], chosen.where(true()))
+        .on_conflict_do_nothing()
+    )
+    return statement
+
+
+def _upsert_response(rows: FromClause, insert: Inserter) -> Executable:
+    still_open = exists(
+        select(interactions.c.id).where(
+            interactions.c.id == rows.c.interaction_id,
+            interactions.c.completed_at.is_(None),
+            interactions.c.deleted_at.is_(None),
+        )
+    )
+    chosen = select(rows.c.interaction_id, _RESPONSE, rows.c.codec, rows.c.size, rows.c.body).where(
+        still_open
+    )
+    statement = insert(payloads).from_select(["interaction_id", "kind", "codec", "size", "body"], chosen)
+    excluded = statement.excluded
+    result: Insert = statement.on_conflict_do_update(
+        index_elements=[payloads.c.interaction_id, payloads.c.kind],
+        set_={"codec": excluded.codec, "size": excluded.size, "body": excluded.body},
+    )
+    return result
+
+
+def _finish(rows: FromClause, insert: Inserter) -> Executable:
+    return (
+        update(interactions)
+        .values({column.name: rows.c[column.name] for column in _OUTCOME if column.name != "id"})
+        .where(interactions.c.id == rows.c.id, interactions.c.completed_at.is_(None))
+    )
+
+
+def _mark_upstream_gone(rows: FromClause, insert: Inserter) -> Executable:
+    return (
+        update(interactions)
+        .values(upstream_gone_at=rows.c.upstream_gone_at)
+        .where(interactions.c.id == rows.c.id, interactions.c.upstream_gone_at.is_(None))
+    )
+
+
+def _tombstone(rows: FromClause, insert: Inserter) -> Executable:
+    return (
+        update(interactions)
+        .values(
+            deleted_at=rows.c.deleted_at,
+            updated_at=rows.c.deleted_at,
+            error_message=null(),
+            labels=null(),
+            usage_detail=func.coalesce(rows.c.usage_detail, interactions.c.usage_detail),
+        )
+        .where(interactions.c.id == rows.c.id, interactions.c.deleted_at.is_(None))
+    )
+
+
+def _delete_payloads(rows: FromClause, insert: Inserter) -> Executable:
+    return delete(payloads).where(payloads.c.interaction_id.in_(select(rows.c.interaction_id)))
+
+
+def _delete_events(rows: FromClause, insert: Inserter) -> Executable:
+    return delete(events).where(events.c.interaction_id.in_(select(rows.c.interaction_id)))
+
+
+_ONE_KEY = (Column("interaction_id", Key),)
+
+INSERT_INTENT = BatchStatement("insert intent", _INTENT, _insert_intent)
+INSERT_REQUEST = BatchStatement("insert request", _PAYLOAD, _insert_request, packs=True)
+UPSERT_RESPONSE = BatchStatement("upsert response", _PAYLOAD, _upsert_response, packs=True)
+FINISH = BatchStatement("finish interaction", _OUTCOME, _finish)
+MARK_UPSTREAM_GONE = BatchStatement(
+    "mark upstream gone", _columns(interactions, "id upstream_gone_at"), _mark_upstream_gone
+)
+TOMBSTONE = BatchStatement(
+    "delete interaction", _columns(interactions, "id deleted_at usage_detail"), _tombstone
+)
+DELETE_PAYLOADS = BatchStatement("delete payloads", _ONE_KEY, _delete_payloads)
+DELETE_EVENTS = BatchStatement("delete events", _ONE_KEY, _delete_events)
+
+BATCH_ORDER: Sequence[BatchStatement] = (
+    INSERT_INTENT,
+    INSERT_REQUEST,
+    UPSERT_RESPONSE,
+    FINISH,
+    MARK_UPSTREAM_GONE,
+    TOMBSTONE,
+    DELETE_PAYLOADS,
+    DELETE_EVENTS,
+)
+
+#: The columns of a :class:`Record`, which every record query returns first and in order.
+_RECORD = [interactions.c[member.name] for member in fields(Record)[:-1]]
+RECORD_WIDTH = len(_RECORD)
+
+_visible = (
+    interactions.c.project_id == bindparam("project_id", type_=Key),
+    interactions.c.store.is_(True),
+    interactions.c.deleted_at.is_(None),
+)
+_with_body = [payloads.c.codec, payloads.c.size, payloads.c.body]
+_response_of = (payloads.c.interaction_id == interactions.c.id) & (
+    payloads.c.kind == bindparam("kind", type_=SmallInteger)
+)
+
+FIND = Query(
+    "find by id",
+    select(*_RECORD, *_with_body)
+    .select_from(interactions.outerjoin(payloads, _response_of))
+    .where(interactions.c.id == bindparam("id", type_=Key), *_visible),
+)
+FIND_BY_UPSTREAM_ID = Query(
+    "find by upstream id",
+    select(*_RECORD, *_with_body)
+    .select_from(interactions.outerjoin(payloads, _response_of))
+    .where(interactions.c.upstream_id == bindparam("upstream_id", type_=Text), *_visible)
+    .order_by(interactions.c.id.desc())
+    .limit(1),
+)
+
+
+def _chain() -> Executable:
+    start = select(
+        interactions.c.id, interactions.c.previous_id, literal(0, BigInteger).label("distance")
+    ).where(
+        interactions.c.id == bindparam("id", type_=Key),
+        interactions.c.project_id == bindparam("project_id", type_=Key),
+    )
+    walk = start.cte("chain", recursive=True)
+    walk = walk.union_all(
+        select(interactions.c.id, interactions.c.previous_id, walk.c.distance + 1).where(
+            interactions.c.id == walk.c.previous_id
+        )
+    )
+    return (
+        select(
+            interactions.c.id,
+            interactions.c.status,
+            interactions.c.agent,
+            case((interactions.c.deleted_at.is_(None), 0), else_=1),
+            payloads.c.kind,
+            *_with_body,
+        )
+        .select_from(
+            walk.join(interactions, interactions.c.id == walk.c.id).outerjoin(
+                payloads,
+                (payloads.c.interaction_id == walk.c.id)
+                & or_(payloads.c.kind == REQUEST_PAYLOAD, payloads.c.kind == RESPONSE_PAYLOAD),
+            )
+        )
+        .order_by(walk.c.distance.desc(), payloads.c.kind)
+    )
+
+
+CHAIN = Query("walk a chain to its root", _chain())
+PAYLOAD = Query(
+    "one payload",
+    select(*_with_body).where(
+        payloads.c.interaction_id == bindparam("id", type_=Key),
+        payloads.c.kind == bindparam("kind", type_=SmallInteger),
+    ),
+)
+PROBE = Query("is the store there", select(literal(1)))
+QUERIES = (FIND, FIND_BY_UPSTREAM_ID, CHAIN, PAYLOAD, PROBE)

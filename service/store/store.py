@@ -1,0 +1,112 @@
+"""The store as the domain sees it: begin, finish, find, chain, delete. Every write returns when it is durable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from service.errors import ServiceUnavailable
+from service.store import statements
+from service.store.backend import Backend, StoreUnavailable
+from service.store.codec import Codec
+from service.store.records import Intent, Link, Outcome, Record
+from service.store.statements import RECORD_WIDTH, Query
+from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD
+from service.store.writer import Write, Writer
+
+#: Seconds a new request waits for a database that cannot be reached before it is refused with 503.
+INTENT_PATIENCE: Final = 2.0
+#: Seconds an outcome is held while the database cannot be reached: the answer exists and must not be lost.
+OUTCOME_PATIENCE: Final = 60.0
+
+
+class Store:
+    """Reads and writes of interactions; every read is scoped by a project (promise P6)."""
+
+    def __init__(self, backend: Backend, writer: Writer, codec: Codec) -> None:
+        self._backend = backend
+        self._writer = writer
+        self._codec = codec
+
+    async def begin(self, intent: Intent, request: bytes) -> None:
+        """Commit the intent and the request's bytes; raises :class:`ServiceUnavailable` when overloaded."""
+        await self._writer.put(
+            (statements.INSERT_INTENT, intent.row(len(request))),
+            (statements.INSERT_REQUEST, (intent.id, request)),
+            patience=INTENT_PATIENCE,
+            shed=True,
+        )
+
+    async def finish(self, outcome: Outcome, response: bytes | None) -> None:
+        """Commit the outcome and upstream's body; changes nothing that is already terminal."""
+        size = None if response is None else len(response)
+        writes: list[Write] = [(statements.FINISH, outcome.row(size))]
+        if response is not None:
+            writes.append((statements.UPSERT_RESPONSE, (outcome.id, response)))
+        await self._writer.put(*writes, patience=OUTCOME_PATIENCE)
+
+    async def mark_upstream_gone(self, key: bytes, at: int) -> None:
+        """Remember that upstream has no copy of this interaction any more."""
+        await self._writer.put((statements.MARK_UPSTREAM_GONE, (key, at)), patience=OUTCOME_PATIENCE)
+
+    async def delete(self, key: bytes, at: int, usage_detail: str | None) -> None:
+        """Delete the content for certain; a tombstone with the usage stays."""
+        await self._writer.put(
+            (statements.TOMBSTONE, (key, at, usage_detail)),
+            (statements.DELETE_PAYLOADS, (key,)),
+            (statements.DELETE_EVENTS, (key,)),
+            patience=OUTCOME_PATIENCE,
+        )
+
+    async def find(self, project_id: bytes, key: bytes) -> Record | None:
+        """The interaction with this id, or None when the project has none that it may see."""
+        return await self._find(statements.FIND, {"id": key, "project_id": project_id})
+
+    async def find_by_upstream_id(self, project_id: bytes, upstream_id: str) -> Record | None:
+        """The interaction that upstream knows under this id."""
+        if "\0" in upstream_id:
+            return None
+        return await self._find(
+            statements.FIND_BY_UPSTREAM_ID, {"upstream_id": upstream_id, "project_id": project_id}
+        )
+
+    async def request_of(self, key: bytes) -> bytes | None:
+        """The request's bytes as the client sent them."""
+        rows = await self._fetch(statements.PAYLOAD, {"id": key, "kind": REQUEST_PAYLOAD})
+        return self._codec.unpack(*rows[0]) if rows else None
+
+    async def chain(self, project_id: bytes, key: bytes) -> list[Link]:
+        """An interaction and all its ancestors, oldest first, in one query whatever the depth."""
+        links: dict[bytes, Link] = {}
+        rows = await self._fetch(statements.CHAIN, {"id": key, "project_id": project_id})
+        for link_key, status, agent, deleted, kind, codec, size, body in rows:
+            content = None if body is None else self._codec.unpack(codec, size, body)
+            known = links.get(link_key)
+            links[link_key] = Link(
+                link_key,
+                status,
+                agent,
+                bool(deleted),
+                content if kind == REQUEST_PAYLOAD else known.request if known else None,
+                content if kind == RESPONSE_PAYLOAD else known.response if known else None,
+            )
+        return list(links.values())
+
+    async def probe(self) -> None:
+        """Raise :class:`ServiceUnavailable` unless the database answers."""
+        await self._fetch(statements.PROBE, {})
+
+    async def _find(self, query: Query, parameters: dict[str, Any]) -> Record | None:
+        rows = await self._fetch(query, {**parameters, "kind": RESPONSE_PAYLOAD})
+        if not rows:
+            return None
+        row = rows[0]
+        codec, size, body = row[RECORD_WIDTH], row[RECORD_WIDTH + 1], row[RECORD_WIDTH + 2]
+        members: list[Any] = [*row[:RECORD_WIDTH], None if body is None else self._codec.unpack(codec, size, body)]
+        return Record(*members)
+
+    async def _fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        try:
+            return await self._backend.fetch(query, parameters)
+        except StoreUnavailable as error:
+            raise ServiceUnavailable(f"The store cannot be read now ({error}).", retry_after=1) from error

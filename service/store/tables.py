@@ -1,0 +1,185 @@
+"""The tables, once, for both databases.
+
+Column types are those that SQLite and PostgreSQL drivers take without conversion, because the hot path hands rows to
+the driver directly: keys are 16 bytes (:class:`Key`), times are microseconds since the epoch, money is billionths of a
+dollar. ``interactions`` is one narrow row with every filterable field as a column; bodies live in ``payloads`` so that
+no list drags them along.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Index,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import UUID as POSTGRES_UUID
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+#: The project that owns every row until others are made.
+DEFAULT_PROJECT = UUID("00000000-0000-7000-8000-000000000001").bytes
+
+REQUEST_PAYLOAD = 1
+RESPONSE_PAYLOAD = 2
+
+
+class Key(TypeDecorator[bytes]):
+    """A UUIDv7 as 16 bytes: a blob in SQLite, ``uuid`` in PostgreSQL."""
+
+    impl = LargeBinary(16)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the column type of the database."""
+        return POSTGRES_UUID(as_uuid=True) if dialect.name == "postgresql" else LargeBinary(16)
+
+    def process_bind_param(self, value: bytes | None, dialect: Dialect) -> Any:
+        """Give the driver what it expects for a key."""
+        if value is None or dialect.name != "postgresql":
+            return value
+        return UUID(bytes=value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> bytes | None:
+        """Give callers 16 bytes whatever the driver returned."""
+        return value.bytes if isinstance(value, UUID) else value
+
+
+metadata = MetaData()
+
+interactions = Table(
+    "interactions",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("project_id", Key, nullable=False),
+    Column("key_id", Key),
+    # The chain.
+    Column("previous_id", Key),
+    Column("root_id", Key),
+    Column("depth", BigInteger, nullable=False),
+    Column("replay_of", Key),
+    # What was asked.
+    Column("created_at", BigInteger, nullable=False),
+    Column("revision", SmallInteger, nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("background", Boolean, nullable=False),
+    Column("store", Boolean, nullable=False),
+    Column("model_requested", Text),
+    Column("agent", Text),
+    Column("labels", Text),
+    Column("request_bytes", BigInteger, nullable=False),
+    # Where it went.
+    Column("deployment_id", Text),
+    Column("upstream_id", Text),
+    Column("upstream_stored", Boolean, nullable=False),
+    Column("upstream_gone_at", BigInteger),
+    # What came of it.
+    Column("status", Text, nullable=False),
+    Column("model", Text),
+    Column("service_tier", Text),
+    Column("http_status", SmallInteger),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("response_bytes", BigInteger),
+    Column("attempts", Text),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("first_byte_at", BigInteger),
+    Column("completed_at", BigInteger),
+    # What it used.
+    Column("usage_state", SmallInteger, nullable=False),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("thought_tokens", BigInteger),
+    Column("cached_tokens", BigInteger),
+    Column("tool_use_tokens", BigInteger),
+    Column("total_tokens", BigInteger),
+    Column("usage_detail", Text),
+    Column("cost_nanos", BigInteger),
+    Column("deleted_at", BigInteger),
+    sqlite_with_rowid=False,
+    postgresql_partition_by="RANGE (id)",
+)
+
+Index("ix_interactions_project", interactions.c.project_id, interactions.c.id)
+for _column in ("upstream_id", "previous_id", "root_id", "replay_of"):
+    _present = text(f"{_column} IS NOT NULL")
+    Index(
+        f"ix_interactions_{_column}",
+        interactions.c[_column],
+        sqlite_where=_present,
+        postgresql_where=_present,
+    )
+_open = text("completed_at IS NULL")
+Index("ix_interactions_open", interactions.c.id, sqlite_where=_open, postgresql_where=_open)
+
+payloads = Table(
+    "payloads",
+    metadata,
+    Column("interaction_id", Key, primary_key=True),
+    Column("kind", SmallInteger, primary_key=True, autoincrement=False),
+    Column("codec", SmallInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+    postgresql_partition_by="RANGE (interaction_id)",
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("interaction_id", Key, primary_key=True),
+    Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("codec", SmallInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+    postgresql_partition_by="RANGE (interaction_id)",
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("project_id", Key, nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("prefix", Text, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("interaction_id", Key, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("due_at", BigInteger, nullable=False),
+    Column("tries", BigInteger, nullable=False),
+    Column("lease_owner", Text),
+    Column("lease_token", Key),
+    Column("lease_expires_at", BigInteger),
+)
+Index("ix_leases_due", leases.c.due_at)
+
+#: Tables that PostgreSQL keeps in ranges of time, with the length of a range.
+PARTITIONED = {"interactions": "month", "payloads": "day", "events": "day"}

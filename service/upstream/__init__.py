@@ -1,0 +1,1 @@
+"""The way to Google: transport, the Gemini client, deployments and the choice among them."""

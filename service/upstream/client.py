@@ -1,0 +1,127 @@
+"""The Gemini Interactions API as the service uses it: create, get, cancel, delete; errors as the service's own tree.
+
+Raises, from every call: :class:`~service.errors.UpstreamError` for what upstream refused,
+:class:`~service.errors.ServiceUnavailable` when it could not be reached (nothing was sent),
+:class:`~service.errors.DeadlineExceeded` and :class:`~service.errors.BadGateway` when the answer was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final
+
+from multidict import CIMultiDictProxy
+
+from service.errors import BadGateway, DeadlineExceeded, InvalidRequest, ServiceError, ServiceUnavailable
+from service.upstream.deployments import Deployment
+from service.upstream.transport import (
+    ConnectFailed,
+    ReadTimeout,
+    Response,
+    Transport,
+    TransportError,
+)
+from service.wire import codec, upstream_errors
+
+#: Seconds for the small calls: get, cancel, delete.
+_SHORT_TIMEOUT: Final = 30.0
+_BLANK_LINE: Final = b"\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A unary answer: the bytes as upstream sent them, and what they say."""
+
+    status: int
+    raw: bytes
+    body: dict[str, Any]
+    headers: CIMultiDictProxy[str]
+
+
+class GeminiClient:
+    """Calls upstream on behalf of one process."""
+
+    def __init__(self, transport: Transport, *, request_timeout: float, stream_timeout: float | None) -> None:
+        self._transport = transport
+        self._request_timeout = request_timeout
+        self._stream_timeout = stream_timeout
+
+    async def create(self, deployment: Deployment, body: bytes, headers: bytes = b"") -> Reply:
+        """Send a create and read its whole answer within the deployment's time limit."""
+        head = b"%b%bContent-Length: %d\r\n\r\n" % (deployment.create_line(), headers, len(body))
+        return await self._unary(deployment, head, body, deployment.settings.timeout or self._request_timeout)
+
+    async def create_stream(self, deployment: Deployment, body: bytes, headers: bytes = b"") -> Response:
+        """Send a streaming create; returns the open stream once upstream has accepted it.
+
+        The time limit of a stream bounds each silence, not the whole.
+        """
+        head = b"%b%bContent-Length: %d\r\n\r\n" % (deployment.create_line(), headers, len(body))
+        silence = deployment.settings.stream_timeout or self._stream_timeout or self._request_timeout
+        try:
+            response = await self._transport.request(deployment.origin, head, body, read_timeout=silence)
+            if response.status >= 300:
+                raise upstream_errors.parse(response.status, await response.read(), response.headers)
+        except TransportError as error:
+            raise as_service_error(error) from error
+        return response
+
+    async def get(self, deployment: Deployment, upstream_id: str, *, headers: bytes = b"") -> Reply:
+        """The interaction as upstream holds it."""
+        head = deployment.line("GET", upstream_id) + headers + _BLANK_LINE
+        return await self._unary(deployment, head, b"", _SHORT_TIMEOUT)
+
+    async def cancel(self, deployment: Deployment, upstream_id: str, *, headers: bytes = b"") -> Reply:
+        """Cancel a running interaction; the answer is the interaction as it then stands."""
+        head = deployment.line("POST", upstream_id, "/cancel") + headers + b"Content-Length: 0\r\n\r\n"
+        return await self._unary(deployment, head, b"", _SHORT_TIMEOUT)
+
+    async def delete(self, deployment: Deployment, upstream_id: str) -> None:
+        """Delete upstream's copy."""
+        head = deployment.line("DELETE", upstream_id) + _BLANK_LINE
+        await self._exchange(deployment, head, b"", _SHORT_TIMEOUT)
+
+    async def _unary(self, deployment: Deployment, head: bytes, body: bytes, limit: float) -> Reply:
+        response, raw = await self._exchange(deployment, head, body, limit)
+        try:
+            parsed = codec.loads(raw)
+        except InvalidRequest:
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise BadGateway(
+                f"Upstream answered {response.status} with a body that is not a JSON object; the request may have run."
+            )
+        return Reply(response.status, raw, parsed, response.headers)
+
+    async def _exchange(
+        self, deployment: Deployment, head: bytes, body: bytes, limit: float
+    ) -> tuple[Response, bytes]:
+        try:
+            async with asyncio.timeout(limit):
+                response = await self._transport.request(deployment.origin, head, body, read_timeout=None)
+                raw = await response.read()
+        except TransportError as error:
+            raise as_service_error(error) from error
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"Upstream did not answer within {limit:g} seconds; the request may still be running."
+            ) from error
+        if response.status >= 300:
+            raise upstream_errors.parse(response.status, raw, response.headers)
+        return response, raw
+
+
+def as_service_error(error: TransportError) -> ServiceError:
+    """What a caller is told when upstream could not be spoken to."""
+    match error:
+        case ConnectFailed():
+            return ServiceUnavailable(f"Upstream cannot be reached ({error}).", retry_after=1)
+        case ReadTimeout():
+            return DeadlineExceeded(
+                f"Upstream did not answer in time ({error}); the request may still be running."
+            )
+        case _:
+            return BadGateway(
+                f"Upstream broke the connection before its answer was complete ({error}); it may have run."
+            )

@@ -1,0 +1,176 @@
+"""Deployments as the router knows them, and which one serves a request.
+
+A caller may name a model by its alias (``model_name``), by ``gemini/<model>`` or by the bare ``<model>``. A follow-up
+goes to the deployment that holds its parent's upstream copy, when that one serves the model; otherwise the choice is
+weighted chance.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from ipaddress import ip_address
+from urllib.parse import SplitResult, quote, urlsplit
+
+from service.errors import ModelNotFound
+from service.settings import DeploymentSettings, Settings
+from service.upstream.transport import Origin, request_head
+
+#: The schema that upstream is always spoken to in (contract 1.4).
+STEPS_REVISION = "2026-05-20"
+_PREFIXES = ("gemini/", "models/")
+_NAMES_IN_MESSAGE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """An upstream model behind one credential, with everything prepared that does not change between requests."""
+
+    settings: DeploymentSettings
+    origin: Origin
+    path: str
+    headers: bytes
+    #: Whether upstream is on this machine: only then do the emulator's own request headers travel on.
+    local: bool
+
+    @property
+    def id(self) -> str:
+        """The id that records name."""
+        return self.settings.id
+
+    def create_line(self) -> bytes:
+        """Request line and fixed headers of a create."""
+        return f"POST {self.path} HTTP/1.1\r\n".encode() + self.headers
+
+    def line(self, method: str, upstream_id: str, suffix: str = "") -> bytes:
+        """Request line and fixed headers of a call on one interaction."""
+        return (
+            f"{method} {self.path}/{quote(upstream_id, safe='')}{suffix} HTTP/1.1\r\n".encode() + self.headers
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where one request goes; ``model`` is upstream's spelling, None for an agent."""
+
+    deployment: Deployment
+    model: str | None
+
+
+def build(settings: DeploymentSettings, user_agent: str) -> Deployment:
+    """Prepare a deployment; raises :class:`~service.errors.ConfigurationError` for a key that cannot be a header."""
+    url = urlsplit(settings.api_base)
+    tls = url.scheme == "https"
+    host = url.hostname or ""
+    headers = {
+        "Host": url.netloc.rpartition("@")[2],
+        "x-goog-api-key": settings.api_key.reveal(),
+        "Api-Revision": STEPS_REVISION,
+        "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream",
+        "User-Agent": user_agent,
+    }
+    head = request_head("", "", headers)
+    return Deployment(
+        settings,
+        Origin(host, url.port or (443 if tls else 80), tls),
+        f"{url.path}/{settings.api_version}/interactions",
+        head.partition(b"\r\n")[2],
+        _is_local(url),
+    )
+
+
+class Deployments:
+    """All deployments of this process, found by the names callers use."""
+
+    def __init__(self, settings: Settings, user_agent: str) -> None:
+        self._all = [build(entry, user_agent) for entry in settings.deployments]
+        self._by_id = {deployment.id: deployment for deployment in self._all}
+        self._default = None
+        if settings.default_deployment is not None:
+            self._default = build(settings.default_deployment, user_agent)
+            self._by_id[self._default.id] = self._default
+        self._aliases = dict(settings.router.model_group_alias)
+        self._exact: dict[str, list[Deployment]] = defaultdict(list)
+        self._wild: list[tuple[str, Deployment]] = []
+        for deployment in self._all:
+            self._register(deployment)
+
+    def by_id(self, deployment_id: str) -> Deployment | None:
+        """The deployment that a record names, or None when it is not configured any more."""
+        return self._by_id.get(deployment_id)
+
+    def route(self, model: str | None, agent: str | None, preferred_id: str | None = None) -> Route:
+        """Where a create for this model or agent goes; raises :class:`ModelNotFound`."""
+        if model is None:
+            return Route(self._choose(self._for_agent(agent or ""), preferred_id), None)
+        name = self._aliases.get(model, model)
+        found = self._exact.get(name) or self._matching(name)
+        if not found and self._default is not None:
+            found = [self._default]
+        if not found:
+            raise ModelNotFound(f"The model {model!r} is not configured. Known models: {self._known()}.")
+        deployment = self._choose(found, preferred_id)
+        upstream = deployment.settings.model
+        return Route(deployment, bare_name(name) if "*" in upstream else upstream)
+
+    def _register(self, deployment: Deployment) -> None:
+        settings = deployment.settings
+        names = {settings.model_name, settings.model, f"gemini/{settings.model}"}
+        for name in names:
+            if "*" in name:
+                self._wild.append((name, deployment))
+            else:
+                self._exact[name].append(deployment)
+
+    def _matching(self, name: str) -> list[Deployment]:
+        bare = bare_name(name)
+        found = {
+            deployment.id: deployment
+            for pattern, deployment in self._wild
+            if fnmatchcase(name, pattern) or fnmatchcase(bare, pattern)
+        }
+        return list(found.values()) or self._exact.get(bare, [])
+
+    def _for_agent(self, agent: str) -> Sequence[Deployment]:
+        found = self._exact.get(agent) or self._all or ([self._default] if self._default else [])
+        if not found:
+            raise ModelNotFound(f"No deployment is configured that could run the agent {agent!r}.")
+        return found
+
+    @staticmethod
+    def _choose(candidates: Sequence[Deployment], preferred_id: str | None) -> Deployment:
+        if len(candidates) == 1:
+            return candidates[0]
+        for deployment in candidates:
+            if deployment.id == preferred_id:
+                return deployment
+        return random.choices(candidates, [max(d.settings.weight, 0.0) or 1e-9 for d in candidates])[0]  # noqa: S311
+
+    def _known(self) -> str:
+        names: Iterable[str] = dict.fromkeys(deployment.settings.model_name for deployment in self._all)
+        shown = sorted(names)
+        return (
+            ", ".join(shown[:_NAMES_IN_MESSAGE]) + (", ..." if len(shown) > _NAMES_IN_MESSAGE else "")
+            or "none"
+        )
+
+
+def bare_name(name: str) -> str:
+    """A model's name without the prefixes that callers put before it."""
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _is_local(url: SplitResult) -> bool:
+    host = url.hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

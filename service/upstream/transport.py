@@ -1,0 +1,236 @@
+"""HTTP/1.1 to upstream: pooled connections, aiohttp's response parser, our own deadlines.
+
+This is the seam behind which the HTTP client can be changed. A request is one write of a prepared head and a body, and
+a response is read by aiohttp's own protocol (its C parser, flow control and read time-out). What aiohttp's session adds
+above that (cookies, redirects, tracing, per-request URL handling) is of no use to a gateway with a handful of fixed
+origins and was two thirds of the time of a forwarded request; ``bench/README.md`` has the measurement.
+
+Errors say what may have happened upstream, because a create must never be repeated blindly: after
+:class:`ConnectFailed` nothing was sent; after :class:`ConnectionBroken` and :class:`ReadTimeout` the request may have
+run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from time import monotonic
+from types import TracebackType
+from typing import Final, cast
+
+from aiohttp import ClientError, ServerTimeoutError, StreamReader
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawResponseMessage
+from multidict import CIMultiDictProxy
+
+from service.errors import ConfigurationError
+
+_CONNECT_TIMEOUT: Final = 10.0
+#: Seconds after which an idle connection is not used again: less than Google's front end keeps one.
+_KEEPALIVE: Final = 60.0
+_READ_BUFFER: Final = 256 * 1024
+_BROKEN: Final = (ClientError, HttpProcessingError, OSError)
+_FORBIDDEN_IN_HEAD: Final = frozenset("\r\n\0")
+
+
+class TransportError(Exception):
+    """Upstream could not be spoken to."""
+
+
+class ConnectFailed(TransportError):
+    """No connection could be made; nothing was sent."""
+
+
+class ConnectionBroken(TransportError):
+    """The connection ended before the answer did; upstream may have run the request."""
+
+
+class ReadTimeout(TransportError):
+    """Upstream was silent for too long; it may still be running the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where connections of one deployment go."""
+
+    host: str
+    port: int
+    tls: bool
+
+
+class Response:
+    """One answer; it owns its connection until :meth:`read` or :meth:`chunks` is through, or :meth:`close`."""
+
+    __slots__ = ("_handler", "_origin", "_payload", "_transport", "headers", "status")
+
+    def __init__(
+        self,
+        transport: Transport,
+        origin: Origin,
+        handler: ResponseHandler,
+        message: RawResponseMessage,
+        payload: StreamReader,
+    ) -> None:
+        self.status: int = message.code
+        self.headers: CIMultiDictProxy[str] = message.headers
+        self._transport = transport
+        self._origin = origin
+        self._handler: ResponseHandler | None = handler
+        self._payload = payload
+        if message.should_close:
+            handler.force_close()
+
+    async def read(self) -> bytes:
+        """The whole body; raises :class:`ConnectionBroken` or :class:`ReadTimeout`."""
+        try:
+            body = await self._payload.read()
+        except _BROKEN as error:
+            self.close()
+            raise _translated(error) from error
+        except BaseException:
+            self.close()
+            raise
+        self._release()
+        return body
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives; raises :class:`ConnectionBroken` or :class:`ReadTimeout`."""
+        try:
+            async for chunk in self._payload.iter_any():
+                yield chunk
+        except _BROKEN as error:
+            self.close()
+            raise _translated(error) from error
+        except BaseException:
+            self.close()
+            raise
+        self._release()
+
+    def close(self) -> None:
+        """Give up the rest of the answer and its connection."""
+        if self._handler is not None:
+            self._handler.abort()
+            self._handler = None
+
+    async def __aenter__(self) -> Response:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _release(self) -> None:
+        if self._handler is not None:
+            self._transport.release(self._origin, self._handler)
+            self._handler = None
+
+
+class Transport:
+    """Connections to all origins of one process; ask for it once and close it at the end."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._idle: defaultdict[Origin, deque[tuple[float, ResponseHandler]]] = defaultdict(deque)
+        self._tls: ssl.SSLContext | None = None
+        self._closed = False
+
+    async def request(
+        self, origin: Origin, head: bytes, body: bytes, *, read_timeout: float | None
+    ) -> Response:
+        """Send one request and wait for the head of its answer.
+
+        ``head`` is the request line and headers, complete with the blank line. ``read_timeout`` bounds each silence of
+        upstream, in seconds. Raises :class:`TransportError`.
+        """
+        handler = self._pooled(origin) or await self._connect(origin)
+        try:
+            handler.set_response_params(
+                read_timeout=read_timeout, read_until_eof=True, read_bufsize=_READ_BUFFER
+            )
+            transport = cast(asyncio.Transport, handler.transport)
+            transport.write(head + body if len(body) < _READ_BUFFER else head)
+            if len(body) >= _READ_BUFFER:
+                transport.write(body)
+            handler.start_timeout()
+            message, payload = await handler.read()
+            while message.code < 200:
+                message, payload = await handler.read()
+        except _BROKEN as error:
+            handler.abort()
+            raise _translated(error) from error
+        except BaseException:
+            handler.abort()
+            raise
+        return Response(self, origin, handler, message, payload)
+
+    def release(self, origin: Origin, handler: ResponseHandler) -> None:
+        """Take back a connection whose answer has been read."""
+        if self._closed or handler.should_close or not handler.is_connected():
+            handler.close()
+        else:
+            self._idle[origin].append((monotonic(), handler))
+
+    async def close(self) -> None:
+        """Close every idle connection; those in use close when they are released."""
+        self._closed = True
+        for handlers in self._idle.values():
+            for _, handler in handlers:
+                handler.close()
+        self._idle.clear()
+        await asyncio.sleep(0)
+
+    def _pooled(self, origin: Origin) -> ResponseHandler | None:
+        handlers = self._idle.get(origin)
+        while handlers:
+            released_at, handler = handlers.pop()
+            if monotonic() - released_at > _KEEPALIVE:
+                handler.close()
+                while handlers:
+                    handlers.pop()[1].close()
+                return None
+            if handler.is_connected() and not handler.should_close:
+                return handler
+            handler.close()
+        return None
+
+    async def _connect(self, origin: Origin) -> ResponseHandler:
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT):
+                _, handler = await self._loop.create_connection(
+                    lambda: ResponseHandler(loop=self._loop),
+                    origin.host,
+                    origin.port,
+                    ssl=self._tls_context() if origin.tls else None,
+                    server_hostname=origin.host if origin.tls else None,
+                )
+        except TimeoutError as error:
+            raise ConnectFailed(f"no connection to {origin.host} within {_CONNECT_TIMEOUT:g} s") from error
+        except (OSError, ssl.SSLError) as error:
+            raise ConnectFailed(f"no connection to {origin.host}: {error}") from error
+        return handler
+
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+            self._tls.set_alpn_protocols(["http/1.1"])
+        return self._tls
+
+
+def request_head(method: str, target: str, headers: dict[str, str]) -> bytes:
+    """The head of a request without its final blank line; refuses values that would end a line early."""
+    for text in (target, *headers.values()):
+        if not _FORBIDDEN_IN_HEAD.isdisjoint(text):
+            raise ConfigurationError("A key, URL or header value for upstream holds a line break; remove it.")
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n"
+
+
+def _translated(error: Exception) -> TransportError:
+    if isinstance(error, ServerTimeoutError):
+        return ReadTimeout("upstream was silent for too long")
+    return ConnectionBroken(str(error) or type(error).__name__)

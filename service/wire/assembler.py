@@ -1,0 +1,198 @@
+"""A stream of steps-generation events becomes the interaction they tell of (contract 4.3 and 4.4).
+
+``interaction.completed`` carries no steps, so they are assembled here, from everything that may contain a
+part of them. What cannot be understood is skipped or merged, never refused: the events have been paid for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from service.wire.step_builder import StepBuilder
+from service.wire.steps import step_type_of_delta
+
+#: Events that end an interaction. Google documents the first; others have been reported (contract 4.2).
+TERMINAL_EVENTS: Final = {
+    f"interaction.{status}": status
+    for status in ("completed", "failed", "incomplete", "requires_action", "cancelled", "budget_exceeded")
+}
+_EMPTY_ERROR = {"code": "api_error", "message": "Upstream sent an error event that says nothing."}
+
+
+class Assembler:
+    """Assembles one interaction.
+
+    Feed it every event in order. An ``interaction.created`` starts from nothing, so a stream that upstream
+    replays from its beginning assembles correctly; a stream resumed in the middle continues where it was.
+    """
+
+    __slots__ = (
+        "_builders",
+        "_error",
+        "_given_steps",
+        "_interaction",
+        "_last",
+        "_spare_usage",
+        "_status",
+        "_terminal",
+        "_upstream_id",
+        "_usage",
+    )
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def feed(self, event: dict[str, Any]) -> None:
+        """Take in one event, which is not changed. Never raises; unknown events are ignored."""
+        kind = event.get("event_type")
+        metadata = event.get("metadata")
+        if isinstance(metadata, dict):
+            self._note_usage(metadata.get("total_usage"))
+        if kind == "step.delta":
+            self._delta(event)
+        elif kind == "step.start":
+            self._start(event)
+        elif kind == "step.stop":
+            self._note_usage(event.get("usage"))
+        elif kind == "interaction.created":
+            self._reset()
+            self._merge(event)
+        elif kind == "interaction.status_update":
+            self._update(event)
+        elif kind == "error":
+            self._fail(event.get("error"))
+        elif isinstance(kind, str) and kind in TERMINAL_EVENTS:
+            self._finish(event, TERMINAL_EVENTS[kind])
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The steps so far, by index."""
+        built = [self._builders[index].build()[0] for index in sorted(self._builders)]
+        return built or self._given_steps
+
+    @property
+    def invalid_arguments(self) -> list[int]:
+        """Positions in ``steps`` whose arguments arrived as something else than a JSON object."""
+        built = [self._builders[index].build()[1] for index in sorted(self._builders)]
+        return [position for position, sound in enumerate(built) if not sound]
+
+    @property
+    def interaction(self) -> dict[str, Any]:
+        """The members of the created and the terminal event's ``interaction``, merged, without steps."""
+        return dict(self._interaction)
+
+    @property
+    def status(self) -> str | None:
+        """The latest status; None before any event has told one."""
+        return self._status
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """The terminal event's usage, else the latest that another event carried."""
+        return self._usage or self._spare_usage
+
+    @property
+    def upstream_id(self) -> str | None:
+        """Upstream's id; None when it gives none, as with ``store:false``."""
+        return self._upstream_id
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a terminal event has arrived. An ``error`` event is not one: the interaction may go on."""
+        return self._terminal
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """The last ``error`` event's error, never empty; None once the interaction has ended well."""
+        return self._error
+
+    def step(self, index: int) -> dict[str, Any] | None:
+        """The step at an index of the stream, as it stands."""
+        builder = self._builders.get(index)
+        return None if builder is None else builder.build()[0]
+
+    def result(self) -> dict[str, Any]:
+        """The whole interaction: its merged members, the status and usage that are known, and its steps."""
+        result = dict(self._interaction)
+        if self._status is not None:
+            result["status"] = self._status
+        if self.usage is not None:
+            result["usage"] = self.usage
+        result["steps"] = self.steps
+        return result
+
+    def _reset(self) -> None:
+        self._builders: dict[int, StepBuilder] = {}
+        self._last = -1
+        self._interaction: dict[str, Any] = {}
+        self._given_steps: list[dict[str, Any]] = []
+        self._status: str | None = None
+        self._usage: dict[str, Any] | None = None
+        self._spare_usage: dict[str, Any] | None = None
+        self._upstream_id: str | None = None
+        self._terminal = False
+        self._error: dict[str, Any] | None = None
+
+    def _start(self, event: dict[str, Any]) -> None:
+        step = event.get("step")
+        index = event.get("index")
+        self._last = index if isinstance(index, int) else self._last + 1
+        self._builders[self._last] = StepBuilder(step if isinstance(step, dict) else {})
+
+    def _delta(self, event: dict[str, Any]) -> None:
+        delta = event.get("delta")
+        if not isinstance(delta, dict):
+            return
+        index = event.get("index")
+        if not isinstance(index, int):
+            index = max(self._last, 0)
+        builder = self._builders.get(index)
+        if builder is None:
+            self._last = index
+            builder = self._builders[index] = StepBuilder({"type": step_type_of_delta(delta)})
+        builder.apply(delta)
+
+    def _update(self, event: dict[str, Any]) -> None:
+        self._note_status(event.get("status"))
+        self._note_id(event.get("interaction_id"))
+        self._note_usage(event.get("usage"))
+
+    def _finish(self, event: dict[str, Any], status: str) -> None:
+        self._status = None if status == "completed" else status
+        self._merge(event)
+        self._status = self._status or status
+        self._terminal = True
+        if isinstance(event.get("error"), dict):
+            self._fail(event["error"])
+        elif self._status != "failed":
+            self._error = None
+
+    def _fail(self, error: Any) -> None:
+        self._error = error if isinstance(error, dict) and error else dict(_EMPTY_ERROR)
+
+    def _merge(self, event: dict[str, Any]) -> None:
+        members = event.get("interaction")
+        if not isinstance(members, dict):
+            return
+        for member, value in members.items():
+            if member == "steps":
+                self._given_steps = value if isinstance(value, list) else []
+            elif value is not None or member not in self._interaction:
+                self._interaction[member] = value
+        self._note_id(members.get("id"))
+        self._note_status(members.get("status"))
+        usage = members.get("usage")
+        if isinstance(usage, dict) and usage:
+            self._usage = usage
+
+    def _note_id(self, value: Any) -> None:
+        if isinstance(value, str) and value:
+            self._upstream_id = value
+
+    def _note_status(self, value: Any) -> None:
+        if isinstance(value, str) and value:
+            self._status = value
+
+    def _note_usage(self, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            self._spare_usage = value

@@ -1,0 +1,63 @@
+"""JSON in and out, exactly.
+
+orjson is the codec, with one correction: it reads an integer beyond 64 bits as a float and refuses to write
+one. A document that may hold such an integer is read once more by the standard library, and written by it if
+orjson refuses, so every integer a caller sends arrives unchanged. Floats are IEEE doubles, as everywhere in
+JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+
+from service.errors import InvalidRequest
+
+_OVERFLOW = 2.0**63
+
+
+def loads(raw: bytes) -> Any:
+    """Parse strict JSON (RFC 8259, UTF-8, no lone surrogates) with integers of any size kept exact.
+
+    Raises InvalidRequest with the parser's reason. Of duplicate members the last one counts.
+    """
+    try:
+        value = orjson.loads(raw)
+        # orjson has refused what is not strict JSON, so the lenient parser sees only valid text.
+        return json.loads(raw) if _may_have_lost_an_integer(value) else value
+    except ValueError as error:
+        raise InvalidRequest(f"Invalid JSON payload: {error}") from error
+    except RecursionError as error:
+        raise InvalidRequest("Invalid JSON payload: nested too deeply.") from error
+
+
+def dumps(value: Any) -> bytes:
+    """Serialise what ``loads`` returns, compactly, as UTF-8.
+
+    Raises InvalidRequest if it is nested too deeply to be written.
+    """
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        pass
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except RecursionError as error:
+        raise InvalidRequest("JSON is nested too deeply to be forwarded.") from error
+
+
+def _may_have_lost_an_integer(value: Any) -> bool:
+    """Whether a float in the value is so large that it may stand for an integer beyond 64 bits."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        kind = type(item)
+        if kind is dict:
+            pending.extend(item.values())
+        elif kind is list:
+            pending.extend(item)
+        elif kind is float and not -_OVERFLOW < item < _OVERFLOW:
+            return True
+    return False

@@ -1,0 +1,44 @@
+"""The ids this service mints: a 16-byte UUIDv7 in the tables, ``int_`` and lowercase base32 on the wire.
+
+The time is in front, so keys sort in order of creation; the text form is opaque to callers.
+"""
+
+from __future__ import annotations
+
+import re
+
+from uuid_utils import uuid7
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+#: Two characters for every 10-bit value: 13 look-ups write the 130 bits that 26 characters hold.
+_PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
+_SHIFTS = range(120, -1, -10)
+#: Python's own base-32 digits in place of RFC 4648's, so that ``int`` does the decoding.
+_TO_DIGITS = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
+#: 26 characters are two bits longer than a key; in the canonical form those two are zero.
+_CANONICAL = re.compile(r"int_([a-z2-7]{25}[aeimquy4])", re.ASCII)
+
+
+def mint() -> bytes:
+    """A new 16-byte UUIDv7 key, strictly greater than every key minted before in this process."""
+    return uuid7().bytes
+
+
+def to_text(key: bytes) -> str:
+    """The wire form of a 16-byte key: ``int_`` and 26 characters of lowercase base32 (RFC 4648, unpadded)."""
+    bits = int.from_bytes(key, "big") << 2
+    pairs = _PAIRS
+    return "int_" + "".join([pairs[bits >> shift & 1023] for shift in _SHIFTS])
+
+
+def from_text(text: str) -> bytes | None:
+    """The key of a wire id; None for anything but the exact text that ``to_text`` makes."""
+    match = _CANONICAL.fullmatch(text)
+    if match is None:
+        return None
+    return (int(match[1].translate(_TO_DIGITS), 32) >> 2).to_bytes(16, "big")
+
+
+def created_at(key: bytes) -> int:
+    """The time a key was minted, in milliseconds since the epoch."""
+    return int.from_bytes(key[:6], "big")

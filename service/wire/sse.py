@@ -1,0 +1,109 @@
+"""Server-sent events as bytes (contract 4): split an upstream's stream into blocks, frame our own.
+
+Lines end at LF or CRLF and nowhere else: a model's text may contain U+2028, U+0085 or a lone CR, and none of
+them ends a line. A block travels as the bytes it came in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from service.errors import BadGateway
+from service.wire import codec
+
+DONE: Final = b"event: done\ndata: [DONE]\n\n"
+KEEP_ALIVE: Final = b": keep-alive\n\n"
+
+_BOUNDARY = re.compile(rb"\n\r?\n")
+
+
+class Splitter:
+    """Cuts a byte stream into complete blocks, however it is chunked."""
+
+    __slots__ = ("_buffer", "_max_block", "_scanned")
+
+    def __init__(self, max_block: int = 64 * 1024 * 1024) -> None:
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._max_block = max_block
+
+    @property
+    def tail(self) -> bytes:
+        """What has arrived of a block that is not complete; empty if the stream ended properly."""
+        return bytes(self._buffer).lstrip(b"\r\n")
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The blocks that this chunk completes, without the blank line that ends them.
+
+        Raises BadGateway when a block outgrows the bound; the splitter is of no use afterwards.
+        """
+        if not self._buffer and _is_one_block(chunk) and len(chunk) <= self._max_block:
+            return [chunk[:-2]]
+        buffer = self._buffer
+        buffer += chunk
+        blocks: list[bytes] = []
+        begin = 0
+        for boundary in _BOUNDARY.finditer(buffer, self._scanned):
+            block = _trim(bytes(buffer[begin : boundary.start()]))
+            begin = boundary.end()
+            self._check(len(block))
+            if block:
+                blocks.append(block)
+        del buffer[:begin]
+        # A boundary is at most three bytes long, so the next one may begin in the last two of these.
+        self._scanned = max(0, len(buffer) - 2)
+        self._check(len(buffer))
+        return blocks
+
+    def _check(self, size: int) -> None:
+        if size > self._max_block:
+            raise BadGateway(f"Upstream sent a server-sent event larger than {self._max_block} bytes.")
+
+
+def _is_one_block(chunk: bytes) -> bool:
+    end = len(chunk) - 2
+    return end > 0 and chunk.find(b"\n\n") == end and chunk[0] != 0x0A and b"\r" not in chunk
+
+
+def _trim(block: bytes) -> bytes:
+    """Drop the rest of a CRLF behind the block and blank lines in front of it."""
+    if block.endswith(b"\r"):
+        block = block[:-1]
+    return block.lstrip(b"\r\n") if block[:1] in (b"\r", b"\n") else block
+
+
+def data_of(block: bytes) -> bytes | None:
+    """The block's data lines, joined by LF; None for a comment or a block without data."""
+    lines = _field(block, b"data")
+    return b"\n".join(lines) if lines else None
+
+
+def event_name(block: bytes) -> bytes | None:
+    """The value of the block's last ``event`` line; None if it has none."""
+    lines = _field(block, b"event")
+    return lines[-1] if lines else None
+
+
+def _field(block: bytes, name: bytes) -> list[bytes]:
+    values: list[bytes] = []
+    for line in block.split(b"\n"):
+        if line.startswith(name):
+            text = line.removesuffix(b"\r")
+            found, colon, value = text.partition(b":")
+            if found == name:
+                values.append(value.removeprefix(b" ") if colon else b"")
+    return values
+
+
+def frame(event: Mapping[str, Any]) -> bytes:
+    """An event as one block: the ``event`` line repeats the JSON's ``event_type`` (contract 4).
+
+    An event without a usable type has only a data line.
+    """
+    data = codec.dumps(event)
+    name = event.get("event_type")
+    if not isinstance(name, str) or not name or "\n" in name or "\r" in name:
+        return b"data: %b\n\n" % data
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), data)

@@ -1,0 +1,135 @@
+"""The commands as a user runs them: exit status, and what is said where."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(cwd: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "service", *arguments],
+        cwd=cwd,
+        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def refusal(result: subprocess.CompletedProcess[str]) -> str:
+    assert result.returncode == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_serving_without_an_upstream_is_refused(tmp_path: Path) -> None:
+    line = refusal(run(tmp_path, "serve"))
+    for remedy in ("GEMINI_API_KEY", "--config", "--emulator"):
+        assert remedy in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("general_settings: {databse_url: x}", "nearest known key is 'database_url'"),
+        ("general_settings: {master_key: os.environ/NOT_SET}", "NOT_SET is not set"),
+        ("general_settings: {database_url: 'mysql://h'}", "general_settings.database_url"),
+        ("general_settings: {port: [1]}", "expected an integer, got a list"),
+        ("model_list: [", "not valid YAML"),
+    ],
+)
+def test_a_bad_configuration_is_told_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
+    for command in ("serve", "migrate"):
+        assert message in refusal(run(tmp_path, command, "--config", "config.yaml", GEMINI_API_KEY="k"))
+
+
+def test_a_missing_file_is_told_in_one_line(tmp_path: Path) -> None:
+    assert "none.yaml" in refusal(run(tmp_path, "serve", "--config", "none.yaml"))
+
+
+@pytest.mark.parametrize("key", ["", "sk-1234"])
+def test_a_reachable_address_without_a_private_key_is_refused(tmp_path: Path, key: str) -> None:
+    line = refusal(
+        run(tmp_path, "serve", "--host", "0.0.0.0", GEMINI_API_KEY="k", INTERACTIONS_MASTER_KEY=key)
+    )
+    assert "general_settings.master_key" in line
+    assert "sk-1234" not in line
+
+
+def test_the_configuration_is_shown_without_secrets(tmp_path: Path) -> None:
+    result = run(
+        tmp_path, "serve", "--show-config", "--port", "81", "--database-url", "postgres://u:hunter2@h/d",
+        GEMINI_API_KEY="hunter2", INTERACTIONS_MASTER_KEY="hunter2",
+    )  # fmt: skip
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert "port: 81" in result.stdout
+    assert "hunter2" not in result.stdout
+
+
+def test_the_emulator_stands_in_only_where_asked(tmp_path: Path) -> None:
+    fallback = run(tmp_path, "serve", "--or-emulator", "--show-config")
+    assert "emulator: true" in fallback.stdout
+    keyed = run(tmp_path, "serve", "--or-emulator", "--show-config", GEMINI_API_KEY="k")
+    assert "emulator: false" in keyed.stdout
+    (tmp_path / "config.yaml").write_text("", encoding="utf-8")
+    refusal(run(tmp_path, "serve", "--or-emulator", "--config", "config.yaml"))
+
+
+def test_help_lists_the_commands(tmp_path: Path) -> None:
+    result = run(tmp_path, "--help")
+    assert result.returncode == 0
+    for command in ("serve", "emulator", "migrate"):
+        assert command in result.stdout
+
+
+def test_the_emulator_prints_its_address_and_answers_there(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "emulator", "--port", "0", "--retention", "1d"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            match = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
+            assert match
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(f"{match[0]}/v1beta/interactions/none", timeout=30)
+            with caught.value as answer:
+                assert answer.headers["x-upstream"] == "emulator"
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+
+
+def test_a_port_in_use_is_told_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"--port {port}: cannot listen" in refusal(run(tmp_path, "emulator", "--port", str(port)))
+
+
+def test_migrating_makes_the_database(tmp_path: Path) -> None:
+    result = run(tmp_path, "migrate", "--database-url", "sqlite:///made.db")
+    assert result.returncode == 0, result.stderr
+    assert "made.db is at head" in result.stdout
+    assert (tmp_path / "made.db").stat().st_size > 0

