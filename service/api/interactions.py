@@ -59,12 +59,10 @@ async def get(request: web.Request) -> web.StreamResponse:
     lifecycle = request.app[LIFECYCLE]
     if stream and not last_event_id and (feed := await lifecycle.feed(principal, reference)) is not None:
         return await send_feed(request, feed, revision)
-    record, told = await lifecycle.get(
-        principal,
-        reference,
-        include_input=_flag(request, "include_input"),
-        headers=_upstream_headers(request),
-    )
+    include_input = _flag(request, "include_input")
+    record, told = await lifecycle.get(principal, reference, _upstream_headers(request))
+    if include_input:
+        told = render.with_input(told, await lifecycle.request(record), revision)
     if stream:
         events = _stored_events(record, told, last_event_id, revision)
         return await send_events(request, events, ids.to_text(record.id), record.upstream_id)

@@ -18,6 +18,7 @@ _HEAD_END: Final = b"\r\n\r\n"
 _LONGEST_HEAD: Final = 256 * 1024
 #: A request line begins, or may: the rest of a head that a pipelining peer split does not look like this.
 _REQUEST_LINE: Final = re.compile(rb"[A-Z]{1,20}(?: |$)")
+_USER_AGENT_START: Final = b"\r\nuser-agent:"
 _USER_AGENT: Final = re.compile(rb"\r\nuser-agent:[^\r\n]*", re.IGNORECASE)
 
 
@@ -45,7 +46,21 @@ class TolerantHandler(web.RequestHandler):
         if end < 0 and len(data) < _LONGEST_HEAD:
             self._head = data
             return
-        self._forward(_with_one_user_agent(data, end))
+        if data.lower().count(_USER_AGENT_START) < 2:
+            self._forward(data)
+        else:
+            self._forward_carefully(data, end + len(_HEAD_END))
+
+    def _forward_carefully(self, data: bytes, head_end: int) -> None:
+        """Forward the first message of the bytes with one ``User-Agent``, then look at the next one."""
+        self._forward(_with_one_user_agent(data[:head_end]))
+        rest = data[head_end:]
+        if self._body is not None and not self._body.is_eof():
+            length = int(self._messages[-1][0].headers.get("Content-Length", len(rest)))
+            self._forward(rest[:length])
+            rest = rest[length:]
+        if rest:
+            self.data_received(rest)
 
     def _forward(self, data: bytes) -> None:
         found = self._request_count
@@ -79,10 +94,6 @@ class TolerantRunner(web.AppRunner):
         )
 
 
-def _with_one_user_agent(data: bytes, end: int) -> bytes:
-    head = data[:end]
-    if head.lower().count(b"\r\nuser-agent:") < 2:
-        return data
+def _with_one_user_agent(head: bytes) -> bytes:
     first = _USER_AGENT.search(head)
-    assert first is not None
-    return head[: first.end()] + _USER_AGENT.sub(b"", head[first.end() :]) + data[end:]
+    return head if first is None else head[: first.end()] + _USER_AGENT.sub(b"", head[first.end() :])

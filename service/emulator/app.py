@@ -15,15 +15,11 @@ from service.emulator.config import EmulatorConfig
 from service.emulator.core import Emulator
 from service.emulator.delivery import Delivery, DroppedError, reset, trickle
 from service.emulator.directives import NOTHING, Plan, parse
+from service.emulator.faults import UNREAD
+from service.emulator.interference import AnsweredError, interfere, precede
 from service.emulator.keys import CLOCK, EMULATOR
 from service.emulator.records import Record
-from service.emulator.replies import (
-    html_reply,
-    json_reply,
-    refusal,
-    unauthenticated,
-    wished_refusal,
-)
+from service.emulator.replies import json_reply, refusal, unauthenticated
 from service.emulator.seen import Seen
 from service.emulator.timeline import position_after, steps_at, timeline
 from service.errors import InvalidRequest, MethodNotAllowed, NotFound, ServiceError
@@ -54,13 +50,6 @@ class _Call:
     plan: Plan
 
 
-class _AnsweredError(Exception):
-    """A fault has answered in place of the model."""
-
-    def __init__(self, response: web.Response) -> None:
-        self.response = response
-
-
 def create_emulator(config: EmulatorConfig | None = None) -> web.Application:
     """The emulator as an application; every application has a state and a clock of its own."""
     config = config or EmulatorConfig()
@@ -82,7 +71,7 @@ def create_emulator(config: EmulatorConfig | None = None) -> web.Application:
 async def _mark(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["x-upstream"] = "emulator"
     seen = request.get(_SEEN)
-    if seen is not None:
+    if seen is not None and request.transport is not None and not request.transport.is_closing():
         seen.status = response.status
 
 
@@ -94,7 +83,7 @@ async def _close(app: web.Application) -> None:
 async def _answer_errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except _AnsweredError as answered:
+    except AnsweredError as answered:
         return answered.response
     except ServiceError as error:
         return refusal(error)
@@ -114,7 +103,7 @@ async def _create(request: web.Request) -> web.StreamResponse:
     call = await _receive(request)
     wanted, record = call.emulator.create(call.body, call.key, call.plan)
     request[_SEEN].interaction = record.id if record.stored else None
-    await _interfere(request, call)
+    await interfere(request, call.plan)
     if wanted.stream:
         ids = record.background or call.emulator.config.foreground_event_ids or "event_ids" in call.plan
         return await _stream(request, call, record, 0, ids=ids)
@@ -127,7 +116,7 @@ async def _get(request: web.Request) -> web.StreamResponse:
     query = request.query
     if query.get("fields", "*") != "*":
         raise InvalidRequest("Field masks are not supported.")
-    await _interfere(request, call)
+    await interfere(request, call.plan)
     _flag(query.get("include_input", ""), "include_input")
     if _flag(query.get("stream", ""), "stream"):
         last = query.get("last_event_id")
@@ -140,14 +129,14 @@ async def _get(request: web.Request) -> web.StreamResponse:
 async def _cancel(request: web.Request) -> web.StreamResponse:
     call = await _receive(request)
     record = call.emulator.cancel(request.match_info["id"], call.key, call.plan)
-    await _interfere(request, call)
+    await interfere(request, call.plan)
     return await _send(request, call, _resource(call, record, usage=True))
 
 
 async def _delete(request: web.Request) -> web.StreamResponse:
     call = await _receive(request)
     call.emulator.delete(request.match_info["id"], call.key, call.plan)
-    await _interfere(request, call)
+    await interfere(request, call.plan)
     return await _send(request, call, b"{}")
 
 
@@ -158,12 +147,14 @@ async def _receive(request: web.Request) -> _Call:
     key = seen.key
     plan = _wishes(request)
     path = request.path_qs
-    if "reset_before" in plan or (emulator.faults and emulator.faults.take_unread(request.method, path, key)):
+    if UNREAD in plan or (emulator.faults and emulator.faults.take_unread(request.method, path, key)):
         raise reset(request)
     body = seen.body = await request.read()
     if emulator.faults:
         plan = emulator.faults.take(request.method, path, key, body).merged(plan)
-    await _precede(request, emulator, plan)
+        if UNREAD in plan:
+            raise reset(request)
+    await precede(emulator.config.latency, plan)
     if not key or (emulator.config.keys is not None and key not in emulator.config.keys):
         raise unauthenticated()
     if _is_legacy(request):
@@ -209,45 +200,6 @@ def _is_legacy(request: web.Request) -> bool:
     headers = request.headers
     agent = f"{headers.get('User-Agent', '')} {headers.get('x-goog-api-client', '')}"
     return _LEGACY_CLIENT.search(agent) is not None and headers.get("Api-Revision", "") < _STEPS_REVISION
-
-
-async def _precede(request: web.Request, emulator: Emulator, plan: Plan) -> None:
-    """What goes wrong before the request is carried out."""
-    wait = emulator.config.latency
-    if latency := plan.get("latency"):
-        wait += latency.number("seconds")
-    if wait:
-        await asyncio.sleep(wait)
-    for name in ("status", "html"):
-        wish = plan.get(name)
-        if wish is not None and not wish.flag("done"):
-            raise _AnsweredError(_instead(name, plan))
-
-
-async def _interfere(request: web.Request, call: _Call) -> None:
-    """What goes wrong after the request was carried out and before its answer is sent."""
-    plan = call.plan
-    if not plan:
-        return
-    if "reset_after" in plan:
-        raise reset(request)
-    for name in ("status", "html", "broken_json", "empty"):
-        if name in plan:
-            raise _AnsweredError(_instead(name, plan))
-
-
-def _instead(name: str, plan: Plan) -> web.Response:
-    wish = plan.get(name)
-    if wish is None:
-        raise LookupError(name)
-    if name == "status":
-        return wished_refusal(wish)
-    if name == "html":
-        return html_reply(wish.integer("code"))
-    body = (
-        b'{"id":"v1_broken","status":"completed","steps":[{"type":"model_' if name == "broken_json" else b""
-    )
-    return json_reply(body, wish.integer("code"))
 
 
 def _record(request: web.Request, call: _Call) -> Record:

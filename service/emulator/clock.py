@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 class Clock:
@@ -53,4 +54,9 @@ class Clock:
 
 def timestamp(seconds: float) -> str:
     """ISO 8601 with second precision and `Z`, as upstream writes `created` and `updated` (contract 3.3)."""
+    return _timestamp(int(seconds))
+
+
+@lru_cache(maxsize=1024)
+def _timestamp(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -7,6 +7,8 @@ is the same.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -22,6 +24,7 @@ _ORDER = (
     "or after a function response turn."
 )
 _QUOTE = 80
+_NO_CALLS: Mapping[str, str] = MappingProxyType({})
 
 
 class Conversation:
@@ -48,7 +51,7 @@ class Conversation:
         self.heard: list[str] = []
         self.user_turns = 0
         self.model_turns = 0
-        #: The text of the latest user turn.
+        #: The text of the latest user turn, shortened.
         self.last = ""
         #: Whether the latest step came from the client, and whether it was a user turn.
         self.client_turn = False
@@ -57,7 +60,7 @@ class Conversation:
         self.answering = False
         self.thought = False
         #: Name by id of the calls in the latest model turn that made any.
-        self.calls: dict[str, str] = {}
+        self.calls: Mapping[str, str] = _NO_CALLS
         #: Tokens so far, by modality.
         self.counts: Counts = {}
 
@@ -104,8 +107,8 @@ class Conversation:
 
     def _fold_user(self, step: Step) -> None:
         self.user_turns += 1
-        self.last = describe(step["content"])
-        self.heard.append(f'User turn {self.user_turns} said: "{shorten(self.last)}".')
+        self.last = shorten(describe(step["content"]))
+        self.heard.append(f'User turn {self.user_turns} said: "{self.last}".')
         self.client_turn = True
 
     def _fold_result(self, step: Step, checked: bool) -> None:
@@ -122,7 +125,7 @@ class Conversation:
             self.model_turns += 1
             self.answering, self.client_turn = self.client_turn, False
             self.thought = False
-            self.calls = {}
+            self.calls = _NO_CALLS
         if kind == "thought":
             self.thought = True
         elif kind == "function_call":

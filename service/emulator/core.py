@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import orjson
 
 from service.emulator import model
 from service.emulator.clock import Clock
 from service.emulator.config import EmulatorConfig
+from service.emulator.continuation import Continuations, divided
 from service.emulator.conversation import INVALID_ARGUMENT, Conversation
 from service.emulator.directives import Plan
-from service.emulator.events import cut_text
 from service.emulator.faults import FaultQueue
-from service.emulator.inputs import Step
 from service.emulator.records import ACTIVE, ANCHORS, NEVER, Record, Records
 from service.emulator.seen import SeenRequests
-from service.emulator.signatures import continuation_token, interaction_id
+from service.emulator.signatures import interaction_id
 from service.emulator.timeline import timeline
-from service.emulator.tokens import Counts
 from service.emulator.validate import CreateRequest, parse
 from service.errors import FailedPrecondition, InvalidRequest, NotFound, UpstreamError
 
 _FLAT_MODELS = frozenset({"lyria-3-pro-preview", "lyria-3-clip-preview"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Rest:
-    """What a continuation token still owes: the answer of each hop to come."""
-
-    key: str
-    #: The interaction that issued the token; None when it was not stored.
-    issuer: str | None
-    hops: tuple[list[Step], ...]
-    status: str
 
 
 class Emulator:
@@ -47,7 +32,7 @@ class Emulator:
         self.seen = SeenRequests(keep=config.record_requests)
         #: Set when the process is about to stop; streams that wait give up then.
         self.closing = False
-        self._owed: dict[str, _Rest] = {}
+        self._continuations = Continuations()
 
     def close(self) -> None:
         """End every stream that waits for the clock."""
@@ -64,7 +49,7 @@ class Emulator:
         if blocked := plan.get("blocked"):
             code = blocked.text("code")
             raise UpstreamError(400, code, f"Request blocked due to {code}.")
-        rest = self._claim(request, key)
+        rest = self._continuations.claim(request, key)
         conversation = self._conversation(request, key, plan, continues=rest is not None)
         history = dict(conversation.counts)
         conversation.hear(request.steps)
@@ -75,10 +60,12 @@ class Emulator:
             owed = rest.hops[1:]
         else:
             answer = model.answer(request, conversation, history, plan)
-            answer, owed = _divided(answer, conversation.counts, plan)
+            answer, owed = divided(answer, conversation.counts, plan)
         record = self._record(request, raw, key, plan, answer, conversation)
-        self._owe(record, key, owed, answer.status)
-        self._offer_checkpoint(record, plan, answer)
+        if owed:
+            self._continuations.owe(record, owed)
+        if checkpoint := plan.get("checkpoint"):
+            self._continuations.offer_checkpoint(record, checkpoint.integer("after"))
         if record.stored and "forget" not in plan:
             self.records.add(record)
         return request, record
@@ -130,40 +117,6 @@ class Emulator:
             raise InvalidRequest(INVALID_ARGUMENT)
         return record.conversation.fork()
 
-    def _claim(self, request: CreateRequest, key: str) -> _Rest | None:
-        """What the request's continuation token stands for.
-
-        Raises InvalidRequest for a token that is unknown, another key's, or used without the interaction it
-        belongs to.
-        """
-        if request.continuation_token is None:
-            return None
-        rest = self._owed.get(request.continuation_token)
-        if rest is None or rest.key != key or rest.issuer not in (None, request.previous_interaction_id):
-            raise InvalidRequest(INVALID_ARGUMENT)
-        return rest
-
-    def _owe(self, record: Record, key: str, hops: tuple[list[Step], ...], status: str) -> None:
-        if not hops:
-            return
-        token = continuation_token()
-        self._owed[token] = _Rest(key, record.id if record.stored else None, hops, status)
-        record.status = "requires_continuation"
-        record.extra["continuation_token"] = token
-
-    def _offer_checkpoint(self, record: Record, plan: Plan, answer: model.Answer) -> None:
-        """Put a token into the stream that stands for the text still to come there (contract 4.7)."""
-        wish = plan.get("checkpoint")
-        if wish is None:
-            return
-        after = wish.integer("after")
-        deltas = (timed.event.get("delta") or {} for timed in timeline(record)[after:])
-        rest = "".join(delta["text"] for delta in deltas if delta.get("type") == "text")
-        token = continuation_token()
-        hop = [_said(rest)]
-        self._owed[token] = _Rest(record.key, record.id if record.stored else None, (hop,), answer.status)
-        record.checkpoint = (after, token)
-
     def _record(
         self,
         request: CreateRequest,
@@ -183,8 +136,8 @@ class Emulator:
             actor=("model", request.model) if request.model is not None else ("agent", request.agent or ""),
             previous=request.previous_interaction_id,
             body=raw,
-            steps=orjson.dumps(answer.steps),
-            usage=orjson.dumps(answer.usage),
+            steps=_compact(answer.steps),
+            usage=_compact(answer.usage),
             status=answer.status,
             conversation=conversation,
             created=now,
@@ -221,31 +174,9 @@ def _stale(name: str, code: str) -> UpstreamError | NotFound:
     return NotFound(f"Interaction '{name}' was not found.")
 
 
-def _said(text: str) -> Step:
-    return {"type": "model_output", "content": [{"type": "text", "text": text}]}
-
-
-def _divided(answer: model.Answer, prompt: Counts, plan: Plan) -> tuple[model.Answer, tuple[list[Step], ...]]:
-    """The part of the answer that comes now, and those that come in continuations."""
-    wish = plan.get("continuation")
-    last = answer.steps[-1]
-    if wish is None or last["type"] != "model_output" or not last["content"]:
-        return answer, ()
-    first, *rest = cut_text(last["content"][0].get("text", ""), wish.integer("hops"))
-    steps = [*answer.steps[:-1], _said(first)]
-    usage = {**answer.usage, **_output_part(steps, prompt, answer)}
-    return replace(answer, steps=steps, usage=usage), tuple([_said(text)] for text in rest)
-
-
-def _output_part(steps: list[Step], prompt: Counts, answer: model.Answer) -> dict[str, object]:
-    """The figures of `usage` that a shorter output changes."""
-    shorter = model.continued(steps, prompt)
-    less = answer.usage["total_output_tokens"] - shorter["total_output_tokens"]
-    return {
-        "total_output_tokens": shorter["total_output_tokens"],
-        "output_tokens_by_modality": shorter["output_tokens_by_modality"],
-        "total_tokens": answer.usage["total_tokens"] - less,
-    }
+def _compact(value: object) -> bytes:
+    """JSON in exactly the memory it needs: orjson's own result has room to grow, and this is kept."""
+    return memoryview(orjson.dumps(value)).tobytes()
 
 
 def _extra(request: CreateRequest, conversation: Conversation) -> dict[str, object]:

@@ -75,7 +75,7 @@ class FaultQueue:
         """Whether the connection is to be reset before the request is read; that fault is then used up."""
         for fault in self._waiting:
             if not fault.reads_body() and fault.matches(method, path, key, b""):
-                return UNREAD in fault.plan and bool(self._use(fault))
+                return UNREAD in fault.plan and not fault.skip and bool(self._use(fault))
         return False
 
     def take(self, method: str, path: str, key: str, body: bytes) -> Plan:

@@ -7,13 +7,14 @@ conversation ends in a user turn.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from service.emulator import media, prose, tokens
-from service.emulator.conversation import Conversation, shorten
+from service.emulator.conversation import Conversation
 from service.emulator.directives import Plan
 from service.emulator.inputs import Step
 from service.emulator.signatures import digest, sign
@@ -42,7 +43,7 @@ class Answer:
     steps: list[Step]
     status: str
     usage: dict[str, Any]
-    errors: list[dict[str, str]] = field(default_factory=list)
+    errors: Sequence[dict[str, str]] = ()
 
 
 def answer(request: CreateRequest, conversation: Conversation, history: tokens.Counts, plan: Plan) -> Answer:
@@ -63,11 +64,11 @@ class _Turn:
         self._conversation = conversation
         self._plan = plan
         self._seed = digest(conversation.digest, (request.model or request.agent or "").encode())
-        self._question = shorten(conversation.last)
+        self._question = conversation.last
         self._tools = self._own_tools() + request.tools
         self._thoughts = 0
         self.steps: list[Step] = []
-        self.errors: list[dict[str, str]] = []
+        self.errors: tuple[dict[str, str], ...] = ()
 
     def run(self) -> str:
         """Make the steps; returns the status."""
@@ -146,9 +147,9 @@ class _Turn:
     def _give_output(self) -> str:
         contents, cut = self._contents()
         if failed := self._plan.get("failed"):
-            self.errors.append({"code": failed.text("code"), "message": failed.text("message")})
+            self.errors = ({"code": failed.text("code"), "message": failed.text("message")},)
             error = {"code": 13, "message": failed.text("message"), "details": []}
-            self.steps.append({"type": "model_output", "content": [], "error": error})
+            self.steps.append({"type": "model_output", "error": error})
             return "failed"
         if "story" in self._plan:
             self._tell_story(contents)

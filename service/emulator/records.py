@@ -8,6 +8,7 @@ because most are never looked at again.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +49,7 @@ class Record:
     #: When the work starts, and when it is done.
     started_at: float
     done_at: float
-    errors: list[dict[str, str]] = field(default_factory=list)
+    errors: Sequence[dict[str, str]] = ()
     #: Members that are shown as they are: `service_tier`, `webhook_config`, `environment_id`,
     #: `continuation_token`.
     extra: dict[str, Any] = field(default_factory=dict)

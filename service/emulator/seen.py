@@ -6,6 +6,7 @@ made.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import orjson
 
 #: Headers that are kept, besides all that begin with `x-`.
 _KEPT = frozenset({"accept", "api-revision", "content-length", "content-type", "traceparent", "user-agent"})
+_MOST_COMMON = 1000
+_KEY_IN_QUERY = re.compile(r"(^|&)key=[^&]*")
 _SECRET = frozenset({"x-goog-api-key", "x-api-key"})
 
 
@@ -27,7 +30,7 @@ class Seen:
     method: str
     path: str
     query: str
-    headers: dict[str, str]
+    headers: tuple[tuple[str, str], ...]
     key: str
     body: bytes = b""
     #: The status that was answered, and the interaction that was made; None if there was none.
@@ -42,7 +45,7 @@ class Seen:
             "method": self.method,
             "path": self.path,
             "query": self.query,
-            "headers": self.headers,
+            "headers": dict(self.headers),
             "key": self.key[-4:],
             "body": _body(self.body),
             "status": self.status,
@@ -58,6 +61,7 @@ class SeenRequests:
         self._requests: list[Seen] = []
         self._counts: Counter[str] = Counter()
         self._order = 0
+        self._common: dict[tuple[str, str], tuple[str, str]] = {}
 
     def note(
         self, at: float, method: str, path: str, query: str, headers: Mapping[str, str], key: str
@@ -65,9 +69,8 @@ class SeenRequests:
         """Take down that a request has arrived."""
         self._order += 1
         self._counts[method] += 1
-        kept = (
-            {name: value for name, value in _lowered(headers) if _worth_keeping(name)} if self._keep else {}
-        )
+        kept = self._worth_keeping(headers) if self._keep else ()
+        query = _KEY_IN_QUERY.sub(r"\1key=...", query) if query else query
         seen = Seen(self._order, at, method, path, query, kept, key)
         if self._keep:
             self._requests.append(seen)
@@ -83,19 +86,23 @@ class SeenRequests:
         start = max(0, order + 1 - first)
         return self._requests[start : None if limit is None else start + limit]
 
+    def _worth_keeping(self, headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        """The headers that are kept; what many requests have in common is stored once."""
+        kept = []
+        for name, value in headers.items():
+            lowered = name.lower()
+            if (lowered in _KEPT or lowered.startswith("x-")) and lowered not in _SECRET:
+                pair = (lowered, value)
+                if len(self._common) < _MOST_COMMON:
+                    self._common.setdefault(pair, pair)
+                kept.append(self._common.get(pair, pair))
+        return tuple(kept)
+
     def clear(self) -> None:
         """Begin again at nothing."""
         self._requests.clear()
         self._counts.clear()
         self._order = 0
-
-
-def _lowered(headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    return [(name.lower(), value) for name, value in headers.items()]
-
-
-def _worth_keeping(name: str) -> bool:
-    return (name in _KEPT or name.startswith("x-")) and name not in _SECRET
 
 
 def _body(raw: bytes) -> Any:

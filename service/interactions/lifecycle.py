@@ -42,9 +42,9 @@ class Lifecycle:
         self._readers = readers
 
     async def get(
-        self, principal: Principal, reference: str, *, include_input: bool, headers: bytes = b""
+        self, principal: Principal, reference: str, headers: bytes = b""
     ) -> tuple[Record, dict[str, Any]]:
-        """The interaction in steps form; with ``include_input`` the request's ``input`` as it was sent."""
+        """The interaction in steps form."""
         record = await resolve(self._store, principal.project_id, reference)
         told = of_record(record)
         if not record.terminal:
@@ -52,9 +52,12 @@ class Lifecycle:
             if reply is not None:
                 told = with_our_ids(reply.body, record.id, record.previous_id)
                 record = await self._take_over(record, reply)
-        if include_input and (request := await self._store.request_of(record.id)) is not None:
-            told["input"] = codec.loads(request).get("input")
         return record, told
+
+    async def request(self, record: Record) -> dict[str, Any]:
+        """The request as the client sent it."""
+        raw = await self._store.request_of(record.id)
+        return {} if raw is None else codec.loads(raw)
 
     async def feed(self, principal: Principal, reference: str) -> Feed | None:
         """The live events of an interaction that this process is reading, from the first one on."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from service.interactions.outcomes import steps_of
 from service.store.records import Record
-from service.wire import codec, ids, legacy
+from service.wire import codec, ids, legacy, steps
 from service.wire.revision import Revision
 
 
@@ -28,6 +28,16 @@ def in_revision(interaction: dict[str, Any], revision: Revision) -> dict[str, An
             return legacy.interaction_to_legacy(_with_steps(interaction))
         case Revision.EITHER:
             return legacy.interaction_with_both(_with_steps(interaction))
+
+
+def with_input(interaction: dict[str, Any], request: dict[str, Any], revision: Revision) -> dict[str, Any]:
+    """The interaction with what was asked: ``input`` as it was sent, and as the first steps of the timeline."""
+    told = {**interaction, "input": request.get("input")}
+    if revision is not Revision.LEGACY:
+        asked = steps.normalise_input(legacy.request_to_steps(request).get("input") or [])
+        given = steps_of(interaction)
+        told["steps"] = given if given[: len(asked)] == asked else asked + given
+    return told
 
 
 def body(interaction: dict[str, Any], revision: Revision) -> bytes:

@@ -102,7 +102,10 @@ class Store:
             return None
         row = rows[0]
         codec, size, body = row[RECORD_WIDTH], row[RECORD_WIDTH + 1], row[RECORD_WIDTH + 2]
-        members: list[Any] = [*row[:RECORD_WIDTH], None if body is None else self._codec.unpack(codec, size, body)]
+        members: list[Any] = [
+            *row[:RECORD_WIDTH],
+            None if body is None else self._codec.unpack(codec, size, body),
+        ]
         return Record(*members)
 
     async def _fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:

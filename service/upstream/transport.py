@@ -147,7 +147,9 @@ class Transport:
         ``head`` is the request line and headers, complete with the blank line. ``read_timeout`` bounds each silence of
         upstream, in seconds. Raises :class:`TransportError`.
         """
-        handler = self._pooled(origin) or await self._connect(origin)
+        handler = self._pooled(origin)
+        if handler is None:
+            handler = await self._connect(origin)
         try:
             handler.set_response_params(
                 read_timeout=read_timeout, read_until_eof=True, read_bufsize=_READ_BUFFER

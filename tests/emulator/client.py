@@ -40,10 +40,10 @@ class Upstream:
             sent["x-emulator-behavior"] = wish
         return await self.session.post(path, data=data, headers=sent)
 
-    async def create(self, input: Any = "Hello", *, wish: str = "", **members: Any) -> Json:  # noqa: A002
+    async def create(self, content: Any = "Hello", *, wish: str = "", **members: Any) -> Json:
         """Create a unary interaction that must succeed."""
         actor = {} if "agent" in members else {"model": MODEL}
-        response = await self.post({**actor, "input": input, **members}, wish=wish)
+        response = await self.post({**actor, "input": content, **members}, wish=wish)
         body: Json = await response.json()
         assert response.status == 200, body
         return body
@@ -60,10 +60,10 @@ class Upstream:
         error: Json = answer["error"]
         return error
 
-    async def stream(self, input: Any = "Hello", *, wish: str = "", **members: Any) -> list[Json]:  # noqa: A002
+    async def stream(self, content: Any = "Hello", *, wish: str = "", **members: Any) -> list[Json]:
         """The events of a streamed create, without the final `done`."""
         actor = {} if "agent" in members else {"model": MODEL}
-        response = await self.post({**actor, "input": input, "stream": True, **members}, wish=wish)
+        response = await self.post({**actor, "input": content, "stream": True, **members}, wish=wish)
         assert response.status == 200
         return events_in(await response.read())
 
@@ -108,7 +108,7 @@ def text_of(interaction: Json) -> str:
         part.get("text", "")
         for step in interaction["steps"]
         if step["type"] == "model_output"
-        for part in step["content"]
+        for part in step.get("content", ())
     )
 
 

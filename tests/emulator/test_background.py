@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.emulator.client import Start, Upstream, step_types, streamed_text, text_of
+from tests.emulator.client import MODEL, Start, Upstream, events_in, step_types, streamed_text, text_of
 
 DR = "deep-research-preview-04-2026"
 
@@ -47,16 +47,15 @@ async def test_a_run_can_call_functions(upstream: Upstream) -> None:
 
 
 async def test_a_stream_of_a_run_waits_for_the_clock(upstream: Upstream) -> None:
-    reading = asyncio.create_task(upstream.stream("Work", background=True))
-    while not (await upstream.admin("GET", "interactions"))["count"]:
-        await asyncio.sleep(0.01)
+    response = await upstream.post({"model": MODEL, "input": "Work", "background": True, "stream": True})
+    reading = asyncio.create_task(response.read())
     for _ in range(5):
         await asyncio.sleep(0.01)
         assert not reading.done()
         upstream.clock.advance(50)
     await asyncio.sleep(0.01)
     upstream.clock.advance(51)
-    events = await reading
+    events = events_in(await reading)
     assert events[0]["interaction"]["status"] == "queued"
     assert events[-1]["interaction"]["status"] == "completed"
     assert len({event["event_id"] for event in events}) == len(events)
@@ -164,3 +163,4 @@ async def test_an_emulator_stops_though_a_stream_waits(start: Start) -> None:
     name = (await upstream.create("Work", background=True))["id"]
     response = await upstream.session.get(f"/v1/interactions/{name}?stream=true")
     assert response.status == 200
+    response.close()

@@ -43,6 +43,7 @@ async def test_every_answer_says_where_it_comes_from(upstream: Upstream) -> None
         await upstream.session.get("/_emulator/clock"),
     ):
         assert response.headers["x-upstream"] == "emulator"
+        await response.read()
 
 
 async def test_the_same_request_gets_the_same_answer_under_another_id(upstream: Upstream) -> None:

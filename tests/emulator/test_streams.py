@@ -131,7 +131,7 @@ async def test_every_delta_type_can_be_had(upstream: Upstream) -> None:
         {"response_modalities": ["image", "audio", "video", "document"]},
         {"input": [{"type": "video", "uri": "https://example.com/v", "processing": "agentic"}]},
     ):
-        seen += deltas(await upstream.stream(**members))  # type: ignore[arg-type]
+        seen += deltas(await upstream.stream(**members))
     sandbox = await upstream.stream(agent="antigravity-preview-09-2026", environment="remote")
     seen += deltas(sandbox)
     calls = [f"{tool}_{half}" for tool in _TOOL_STEPS for half in ("call", "result")]
@@ -197,14 +197,13 @@ async def test_a_foreground_stream_is_in_progress_until_it_has_ended(start: Star
 
 async def test_a_stream_is_cut_at_its_time_limit(start: Start) -> None:
     upstream = await start(token_delay=100.0, stream_limit_seconds=350.0)
-    reading = asyncio.create_task(upstream.stream("Hello"))
-    while not (await upstream.admin("GET", "interactions"))["count"]:
-        await asyncio.sleep(0.01)
+    response = await upstream.post({"model": MODEL, "input": "Hello", "stream": True})
+    reading = asyncio.create_task(response.read())
     upstream.clock.advance(349)
     await asyncio.sleep(0.05)
     upstream.clock.advance(2)
-    events = await reading
-    assert [event["event_type"] for event in events][-1] == "step.delta"
+    events = events_in(await reading)
+    assert [event["event_type"] for event in events][-3:] == ["step.start", "step.delta", "step.stop"]
     name = events[0]["interaction"]["id"]
     upstream.clock.advance(10_000)
     rest = await upstream.get_stream(name, last_event_id=f"evt_{len(events)}")
@@ -214,8 +213,7 @@ async def test_a_stream_is_cut_at_its_time_limit(start: Start) -> None:
 async def test_the_cut_leaves_an_error_array_in_the_body(start: Start) -> None:
     upstream = await start(queued_seconds=0.0)
     name = (await upstream.create("Hello", background=True, wish="zombie"))["id"]
-    reading = asyncio.create_task(upstream.session.get(f"/v1/interactions/{name}?stream=true"))
-    response = await reading
+    response = await upstream.session.get(f"/v1/interactions/{name}?stream=true")
     body = asyncio.create_task(response.read())
     await asyncio.sleep(0.01)
     upstream.clock.advance(601)

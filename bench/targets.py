@@ -1,0 +1,95 @@
+"""The processes that a benchmark puts side by side, each on a port of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_LISTENING = re.compile(r"listening on http://[^:]+:(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A running process that answers creates on a port."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[str]
+    #: Seconds from start to the first accepted connection.
+    ready_after: float
+
+    def cpu_seconds(self) -> float:
+        """CPU time used so far, all threads."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return times.user + times.system
+
+    def resident_megabytes(self) -> float:
+        """Memory in use."""
+        return psutil.Process(self.process.pid).memory_info().rss / 1e6
+
+    def stop(self) -> None:
+        """End the process."""
+        self.process.terminate()
+        self.process.wait(60)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start(name: str, arguments: Sequence[str], port: int, log: Path, environment: dict[str, str] | None = None) -> Target:
+    """Start a process and wait until it accepts connections."""
+    started = time.perf_counter()
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=output,
+            stderr=output,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+    while time.perf_counter() < started + 60:
+        if process.poll() is not None:
+            break
+        try:
+            socket.create_connection(("127.0.0.1", port), 0.2).close()
+        except OSError:
+            time.sleep(0.005)
+        else:
+            return Target(name, port, process, time.perf_counter() - started)
+    raise RuntimeError(f"{name} did not start:\n{log.read_text()}")
+
+
+def mock(folder: Path, *, delay: float = 0.0, answer: int = 2048) -> Target:
+    """The fast upstream."""
+    port = free_port()
+    arguments = ["-m", "bench.mock_upstream", "--port", str(port), "--delay", str(delay), "--answer", str(answer)]
+    return start("direct", arguments, port, folder / f"mock-{port}.log")
+
+
+def pass_through(folder: Path, upstream: Target) -> Target:
+    """The yardstick."""
+    port = free_port()
+    arguments = ["-m", "bench.pass_through", "--port", str(port), "--upstream", f"http://127.0.0.1:{upstream.port}"]
+    return start("pass-through", arguments, port, folder / f"pass-{port}.log")
+
+
+def service(name: str, folder: Path, upstream: Target, database_url: str) -> Target:
+    """The service as users start it."""
+    port = free_port()
+    environment = {"GEMINI_API_KEY": "bench", "GEMINI_API_BASE": f"http://127.0.0.1:{upstream.port}"}
+    arguments = ["-m", "service", "serve", "--port", str(port), "--database-url", database_url]
+    return start(name, arguments, port, folder / f"service-{port}.log", environment)

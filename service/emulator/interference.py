@@ -1,0 +1,61 @@
+"""Faults that come between the request and its answer: waiting, refusing, spoiling, resetting."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from service.emulator.delivery import reset
+from service.emulator.directives import Plan
+from service.emulator.replies import html_reply, json_reply, wished_refusal
+
+
+class AnsweredError(Exception):
+    """A fault has answered in place of the model."""
+
+    def __init__(self, response: web.Response) -> None:
+        self.response = response
+
+
+async def precede(wait: float, plan: Plan) -> None:
+    """What goes wrong before the request is carried out, after the usual wait.
+
+    Raises AnsweredError when that is the answer.
+    """
+    if latency := plan.get("latency"):
+        wait += latency.number("seconds")
+    if wait:
+        await asyncio.sleep(wait)
+    for name in ("status", "html"):
+        wish = plan.get(name)
+        if wish is not None and not wish.flag("done"):
+            raise AnsweredError(_instead(name, plan))
+
+
+async def interfere(request: web.Request, plan: Plan) -> None:
+    """What goes wrong after the request was carried out and before its answer is sent.
+
+    Raises AnsweredError, or DroppedError when the connection is reset.
+    """
+    if not plan:
+        return
+    if "reset_after" in plan:
+        raise reset(request)
+    for name in ("status", "html", "broken_json", "empty"):
+        if name in plan:
+            raise AnsweredError(_instead(name, plan))
+
+
+def _instead(name: str, plan: Plan) -> web.Response:
+    wish = plan.get(name)
+    if wish is None:
+        raise LookupError(name)
+    if name == "status":
+        return wished_refusal(wish)
+    if name == "html":
+        return html_reply(wish.integer("code"))
+    body = (
+        b'{"id":"v1_broken","status":"completed","steps":[{"type":"model_' if name == "broken_json" else b""
+    )
+    return json_reply(body, wish.integer("code"))
