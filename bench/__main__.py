@@ -91,7 +91,10 @@ def throughput(compared: list[Target], count: int, seconds: float) -> dict[str, 
         name: {
             "requests_per_second": median([r.requests_per_second for r in measured]),
             "ratio_to_pass_through": median(
-                [r.requests_per_second / y.requests_per_second for r, y in zip(measured, yardstick, strict=True)]
+                [
+                    r.requests_per_second / y.requests_per_second
+                    for r, y in zip(measured, yardstick, strict=True)
+                ]
             ),
             "cpu_microseconds": median([r.cpu_microseconds for r in measured]),
             "p50_ms": median([r.p50_ms for r in measured]),

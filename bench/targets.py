@@ -50,7 +50,9 @@ def free_port() -> int:
         return port
 
 
-def start(name: str, arguments: Sequence[str], port: int, log: Path, environment: dict[str, str] | None = None) -> Target:
+def start(
+    name: str, arguments: Sequence[str], port: int, log: Path, environment: dict[str, str] | None = None
+) -> Target:
     """Start a process and wait until it accepts connections."""
     started = time.perf_counter()
     with log.open("w") as output:
@@ -76,14 +78,30 @@ def start(name: str, arguments: Sequence[str], port: int, log: Path, environment
 def mock(folder: Path, *, delay: float = 0.0, answer: int = 2048) -> Target:
     """The fast upstream."""
     port = free_port()
-    arguments = ["-m", "bench.mock_upstream", "--port", str(port), "--delay", str(delay), "--answer", str(answer)]
+    arguments = [
+        "-m",
+        "bench.mock_upstream",
+        "--port",
+        str(port),
+        "--delay",
+        str(delay),
+        "--answer",
+        str(answer),
+    ]
     return start("direct", arguments, port, folder / f"mock-{port}.log")
 
 
 def pass_through(folder: Path, upstream: Target) -> Target:
     """The yardstick."""
     port = free_port()
-    arguments = ["-m", "bench.pass_through", "--port", str(port), "--upstream", f"http://127.0.0.1:{upstream.port}"]
+    arguments = [
+        "-m",
+        "bench.pass_through",
+        "--port",
+        str(port),
+        "--upstream",
+        f"http://127.0.0.1:{upstream.port}",
+    ]
     return start("pass-through", arguments, port, folder / f"pass-{port}.log")
 
 

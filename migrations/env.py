@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that ``service.store.migrate`` hands in, or on ``-x url=...`` from the command line."""
+"""Runs migrations on the connection that ``service.store.migrate`` hands in, or on ``-x url=...`` of a command."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import asyncio
 
 from alembic import context
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import create_async_engine
 
-from service.store.engine import normalised_url
+from service.store.engine import open_engine
 from service.store.tables import metadata
 
 
@@ -21,7 +20,7 @@ def run_on(connection: Connection) -> None:
 
 async def run_on_url(url: str) -> None:
     """Open the database only for the migrations."""
-    engine = create_async_engine(normalised_url(url))
+    engine = open_engine(url)
     async with engine.begin() as connection:
         await connection.run_sync(run_on)
     await engine.dispose()

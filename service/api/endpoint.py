@@ -59,7 +59,8 @@ def response_headers(
     request: web.Request, interaction_id: str | None, upstream_id: str | None
 ) -> dict[str, str]:
     """``x-request-id`` always, the ids of the interaction where there is one."""
-    headers = {"x-request-id": interaction_id or ids.to_text(ids.mint()), **request.app[COMMON_HEADERS]}
+    common = request.app[COMMON_HEADERS]
+    headers = {"x-request-id": interaction_id or ids.to_text(ids.mint()), **common}
     if interaction_id is not None:
         headers["x-interaction-id"] = interaction_id
     if upstream_id is not None and upstream_id.isprintable() and upstream_id.isascii():

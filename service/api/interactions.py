@@ -19,7 +19,7 @@ from service.wire import envelope, ids, regenerate
 from service.wire.legacy_stream import LegacyStream
 from service.wire.revision import Revision, detect
 
-_EMULATOR_PREFIX = "x-emulator-"
+_EMULATOR_HEADERS = ("x-emulator-fault", "x-emulator-behavior")
 _BOOLEANS = {"true": True, "1": True, "": True, "false": False, "0": False}
 
 
@@ -40,7 +40,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     return answer(
         request,
         render.body(opened.interaction, revision),
-        interaction_id=ids.to_text(opened.key),
+        interaction_id=opened.id,
         upstream_id=opened.upstream_id,
     )
 
@@ -123,5 +123,8 @@ def _flag(request: web.Request, name: str) -> bool:
 
 def _upstream_headers(request: web.Request) -> bytes:
     """The emulator's own headers, as lines; deployments that are not on this machine never get them."""
-    lines = [f"{n}: {v}\r\n" for n, v in request.headers.items() if n.lower().startswith(_EMULATOR_PREFIX)]
-    return "".join(lines).encode("latin-1", "replace") if lines else b""
+    lines = b""
+    for name in _EMULATOR_HEADERS:
+        if (value := request.headers.get(name)) is not None:
+            lines += f"{name}: {value}\r\n".encode("latin-1", "replace")
+    return lines

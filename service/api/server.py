@@ -12,13 +12,13 @@ import re
 from typing import Any, Final
 
 from aiohttp import StreamReader, web
+from aiohttp.http_parser import RawRequestMessage
 
 _HEAD_END: Final = b"\r\n\r\n"
 #: The parser refuses longer heads anyway; beyond this nothing is held back from it.
 _LONGEST_HEAD: Final = 256 * 1024
 #: A request line begins, or may: the rest of a head that a pipelining peer split does not look like this.
 _REQUEST_LINE: Final = re.compile(rb"[A-Z]{1,20}(?: |$)")
-_USER_AGENT_START: Final = b"\r\nuser-agent:"
 _USER_AGENT: Final = re.compile(rb"\r\nuser-agent:[^\r\n]*", re.IGNORECASE)
 
 
@@ -46,7 +46,7 @@ class TolerantHandler(web.RequestHandler):
         if end < 0 and len(data) < _LONGEST_HEAD:
             self._head = data
             return
-        if data.lower().count(_USER_AGENT_START) < 2:
+        if data.count(b"gent:") + data.count(b"GENT:") < 2:
             self._forward(data)
         else:
             self._forward_carefully(data, end + len(_HEAD_END))
@@ -56,7 +56,9 @@ class TolerantHandler(web.RequestHandler):
         self._forward(_with_one_user_agent(data[:head_end]))
         rest = data[head_end:]
         if self._body is not None and not self._body.is_eof():
-            length = int(self._messages[-1][0].headers.get("Content-Length", len(rest)))
+            message = self._messages[-1][0]
+            declared = message.headers.get("Content-Length") if isinstance(message, RawRequestMessage) else None
+            length = len(rest) if declared is None else int(declared)
             self._forward(rest[:length])
             rest = rest[length:]
         if rest:

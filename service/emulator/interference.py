@@ -7,8 +7,10 @@ import asyncio
 from aiohttp import web
 
 from service.emulator.delivery import reset
-from service.emulator.directives import Plan
+from service.emulator.directives import Directive, Plan
 from service.emulator.replies import html_reply, json_reply, wished_refusal
+
+_BROKEN = b'{"id":"v1_broken","status":"completed","steps":[{"type":"model_'
 
 
 class AnsweredError(Exception):
@@ -30,7 +32,7 @@ async def precede(wait: float, plan: Plan) -> None:
     for name in ("status", "html"):
         wish = plan.get(name)
         if wish is not None and not wish.flag("done"):
-            raise AnsweredError(_instead(name, plan))
+            raise AnsweredError(_instead(wish))
 
 
 async def interfere(request: web.Request, plan: Plan) -> None:
@@ -43,19 +45,13 @@ async def interfere(request: web.Request, plan: Plan) -> None:
     if "reset_after" in plan:
         raise reset(request)
     for name in ("status", "html", "broken_json", "empty"):
-        if name in plan:
-            raise AnsweredError(_instead(name, plan))
+        if wish := plan.get(name):
+            raise AnsweredError(_instead(wish))
 
 
-def _instead(name: str, plan: Plan) -> web.Response:
-    wish = plan.get(name)
-    if wish is None:
-        raise LookupError(name)
-    if name == "status":
+def _instead(wish: Directive) -> web.Response:
+    if wish.name == "status":
         return wished_refusal(wish)
-    if name == "html":
+    if wish.name == "html":
         return html_reply(wish.integer("code"))
-    body = (
-        b'{"id":"v1_broken","status":"completed","steps":[{"type":"model_' if name == "broken_json" else b""
-    )
-    return json_reply(body, wish.integer("code"))
+    return json_reply(_BROKEN if wish.name == "broken_json" else b"", wish.integer("code"))

@@ -39,9 +39,14 @@ class Call:
 class Answer:
     """A finished unary answer: an interaction in steps form under our id, ready to be rendered."""
 
-    key: bytes
     interaction: dict[str, Any]
     upstream_id: str | None
+
+    @property
+    def id(self) -> str:
+        """Our id, as the answer carries it."""
+        text: str = self.interaction["id"]
+        return text
 
 
 @dataclass(slots=True)

@@ -175,7 +175,7 @@ class Creator:
         except ServiceError as error:
             error.interaction_id = ids.to_text(job.intent.id)
             raise
-        return Answer(job.intent.id, with_our_ids(body, job.intent.id, job.intent.previous_id), upstream_id)
+        return Answer(with_our_ids(body, job.intent.id, job.intent.previous_id), upstream_id)
 
     async def _fail(self, job: Job, error: ServiceError) -> None:
         error.interaction_id = ids.to_text(job.intent.id)

@@ -99,6 +99,8 @@ class Reader:
     def __init__(self, job: Job, response: Response, store: Store, client: GeminiClient) -> None:
         self._job = job
         self._response = response
+        # One iterator for reading and draining: one that is left half-way closes the connection.
+        self._chunks = response.chunks()
         self._store = store
         self._client = client
         self._assembler = Assembler()
@@ -125,7 +127,7 @@ class Reader:
         An ``error`` event is held back until it is known whether the interaction goes on after it.
         """
         splitter = sse.Splitter()
-        async for chunk in self._response.chunks():
+        async for chunk in self._chunks:
             for block in splitter.feed(chunk):
                 event = self._event(block)
                 if event is None:
@@ -192,7 +194,7 @@ class Reader:
     async def _drain(self) -> None:
         try:
             async with asyncio.timeout(_DRAIN):
-                async for _ in self._response.chunks():
+                async for _ in self._chunks:
                     pass
         except (TransportError, TimeoutError):
             pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service.errors import ConfigurationError
 from service.store.backend import Backend
@@ -45,5 +46,22 @@ def open_backend(database_url: str, codec: Codec, *, pool_limit: int) -> Backend
         return SqliteBackend(url.database or "", codec)
     from service.store.postgres import PostgresBackend
 
-    dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    return PostgresBackend(dsn, codec, pool_limit=pool_limit)
+    return PostgresBackend(_dsn(url), codec, pool_limit=pool_limit)
+
+
+def open_engine(database_url: str) -> AsyncEngine:
+    """SQLAlchemy's own engine of this URL, for migrations and whatever else is off the hot path.
+
+    PostgreSQL's URL is read by asyncpg in both places, so that ``sslmode`` and its kin mean the same to both.
+    """
+    url = normalised_url(database_url)
+    if url.drivername == "sqlite+aiosqlite":
+        return create_async_engine(url)
+    import asyncpg
+
+    dsn = _dsn(url)
+    return create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(dsn))
+
+
+def _dsn(url: URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)

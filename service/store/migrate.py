@@ -7,17 +7,14 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import service
 from service.errors import ConfigurationError
-from service.store.engine import normalised_url
-from service.store.partitions import create_partitions
+from service.store.engine import open_engine
+from service.store.partitions import create_partitions, lock_schema
 
 #: The newest migration; a database that stands here needs none, and alembic need not be imported.
 SCHEMA_REVISION = "0001"
-
-_ADVISORY_LOCK = 7_310_579_014_224
 
 
 async def upgrade(database_url: str, revision: str = "head") -> None:
@@ -30,7 +27,7 @@ async def upgrade(database_url: str, revision: str = "head") -> None:
 
 async def downgrade(database_url: str, revision: str) -> None:
     """Migrate down to ``revision`` (``base`` empties the database)."""
-    await _run(database_url, lambda connection: _alembic(connection, revision, down=True))
+    await _run(database_url, lambda connection: _downgrade(connection, revision))
 
 
 async def maintain(database_url: str) -> None:
@@ -39,9 +36,9 @@ async def maintain(database_url: str) -> None:
 
 
 async def _run(database_url: str, work: Callable[[Connection], None]) -> None:
-    engine: AsyncEngine = create_async_engine(normalised_url(database_url))
+    engine = open_engine(database_url)
     try:
-        async with engine.begin() as connection:
+        async with engine.connect() as connection:
             await connection.run_sync(work)
     except (SQLAlchemyError, OSError) as error:
         cause = getattr(error, "orig", None) or error
@@ -54,12 +51,19 @@ async def _run(database_url: str, work: Callable[[Connection], None]) -> None:
 
 
 def _upgrade(connection: Connection, revision: str) -> None:
-    if revision != "head" or _current(connection) != SCHEMA_REVISION:
-        if connection.dialect.name == "postgresql":
-            connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
-        _alembic(connection, revision)
-    if _current(connection) == SCHEMA_REVISION:
+    with connection.begin():
+        if revision != "head" or _current(connection) != SCHEMA_REVISION:
+            lock_schema(connection)
+            _alembic(connection, revision)
+        complete = _current(connection) == SCHEMA_REVISION
+    if complete:
         create_partitions(connection)
+
+
+def _downgrade(connection: Connection, revision: str) -> None:
+    with connection.begin():
+        lock_schema(connection)
+        _alembic(connection, revision, down=True)
 
 
 def _current(connection: Connection) -> str | None:

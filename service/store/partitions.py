@@ -7,15 +7,25 @@ what falls outside (a clock that jumped), so that a missing partition never refu
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
 from service.store.tables import PARTITIONED
 
 #: How far ahead partitions are made: the service may run that long without making new ones.
 DAYS_AHEAD = 14
+
+_ADVISORY_LOCK = 7_310_579_014_224
+
+
+def lock_schema(connection: Connection) -> None:
+    """Keep every other process from changing the schema until this transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
 
 
 def key_at(moment: datetime) -> UUID:
@@ -37,7 +47,8 @@ def create_partitions(connection: Connection, moment: datetime | None = None) ->
     """Make the partitions from ``moment`` (now, by default) to :data:`DAYS_AHEAD` days later, where they are missing.
 
     A range whose rows already stand in the default partition is left there: PostgreSQL refuses to split it, and the
-    rows are as well kept where they are.
+    rows are as well kept where they are. Each partition is made in a transaction of its own, because making one locks
+    its whole table: two tables locked at once would wait in a circle with writers that touch both.
     """
     if connection.dialect.name != "postgresql":
         return
@@ -45,14 +56,28 @@ def create_partitions(connection: Connection, moment: datetime | None = None) ->
     for table, unit in PARTITIONED.items():
         for suffix, start, end in _ranges(unit, first, first + timedelta(days=DAYS_AHEAD)):
             name = f"{table}_{suffix}"
-            exists = connection.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar()
-            if exists is None and not _default_holds(connection, table, start, end):
-                connection.execute(
-                    text(
-                        f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} "
-                        f"FOR VALUES FROM ('{key_at(start)}') TO ('{key_at(end)}')"
-                    )
-                )
+            with connection.begin():
+                exists = _exists(connection, name)
+            if not exists:
+                _create(connection, table, name, start, end)
+
+
+def _exists(connection: Connection, name: str) -> bool:
+    return connection.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar() is not None
+
+
+def _create(connection: Connection, table: str, name: str, start: datetime, end: datetime) -> None:
+    # A row may reach the default partition between the look and the creation, which is then refused.
+    with suppress(IntegrityError), connection.begin():
+        lock_schema(connection)
+        if _default_holds(connection, table, start, end):
+            return
+        connection.execute(
+            text(
+                f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} "
+                f"FOR VALUES FROM ('{key_at(start)}') TO ('{key_at(end)}')"
+            )
+        )
 
 
 def _default_holds(connection: Connection, table: str, start: datetime, end: datetime) -> bool:

@@ -104,9 +104,7 @@ class PostgresBackend:
         """Write the batch as one transaction that is durable when this returns."""
         ready = await self._pack(batch)
         try:
-            connection = self._writer
-            if connection is None or connection.is_closed():
-                connection = self._writer = await self._connect_writer()
+            connection = await self._writing_connection()
             async with connection.transaction():
                 for statement, rows in ready:
                     await connection.execute(self._text(statement), *zip(*rows, strict=True))
@@ -129,7 +127,7 @@ class PostgresBackend:
             raise StoreUnavailable("PostgreSQL: not connected")
         try:
             rows: Sequence[Sequence[Any]] = await self._pool.fetch(sql, *arguments)
-        except _UNREACHABLE as error:
+        except (*_UNREACHABLE, asyncpg.PostgresError) as error:
             raise StoreUnavailable(f"PostgreSQL: {error or type(error).__name__}") from error
         return rows
 
@@ -147,6 +145,15 @@ class PostgresBackend:
             text = _compile(statement.build(_rows_of(statement), postgresql.insert)).string
             self._texts[statement.name] = text
         return text
+
+    async def _writing_connection(self) -> asyncpg.Connection:
+        if self._writer is None or self._writer.is_closed():
+            try:
+                self._writer = await self._connect_writer()
+            except asyncpg.PostgresError as error:
+                # Whatever the server has against a connection, it is no fault of the rows.
+                raise StoreUnavailable(f"PostgreSQL: {error}") from error
+        return self._writer
 
     async def _connect_writer(self) -> asyncpg.Connection:
         connection = await asyncpg.connect(

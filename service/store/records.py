@@ -1,9 +1,13 @@
-"""What goes into the store and what comes out of it, as plain data. Times are microseconds since the epoch."""
+"""What goes into the store and what comes out of it, as plain data. Times are microseconds since the epoch.
+
+What every create makes two of is a named tuple: making a frozen dataclass of that width costs as much as writing it.
+"""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 #: Statuses after which upstream changes nothing any more (contract 3.4).
 TERMINAL = frozenset(
@@ -33,8 +37,7 @@ def now() -> int:
     return time.time_ns() // 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """The totals of one interaction (contract 3.5)."""
 
     state: int = USAGE_NONE
@@ -46,8 +49,7 @@ class Usage:
     total_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intent:
+class Intent(NamedTuple):
     """Who asks for what, where it is going: written before the first byte goes upstream."""
 
     id: bytes
@@ -93,8 +95,7 @@ class Intent:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What came of an intent; ``completed_at`` is None while upstream still works on it."""
 
     id: bytes

@@ -29,7 +29,11 @@ from service.store.codec import Codec
 from service.store.statements import BatchStatement, Query
 
 _READERS = 2
-_BUSY_TIMEOUT_MS = 10_000
+_READER_BUSY_MS = 10_000
+#: Short, because the group-commit writer tries again itself and counts its callers' patience between two tries.
+_WRITER_BUSY_MS = 500
+#: What a value can be that the driver refuses before the database sees it.
+_UNBINDABLE = (OverflowError, UnicodeError)
 #: SQLite takes 32,766 parameters a statement; the widest row has under 30.
 _LARGEST_CHUNK = 256
 #: Pages that the log may hold before it is copied into the database: fewer, larger checkpoints.
@@ -79,6 +83,7 @@ class SqliteBackend:
 
     def __init__(self, path: str, codec: Codec) -> None:
         self._path = path
+        self._read_uri = f"file:{quote(os.path.abspath(path))}?mode=ro"
         self._codec = codec
         self._writes = _Writes()
         self._queries: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {}
@@ -98,10 +103,11 @@ class SqliteBackend:
             )
             self._thread.start()
             for _ in range(_READERS):
-                uri = f"file:{quote(os.path.abspath(self._path))}?mode=ro"
-                reader = await aiosqlite.connect(uri, uri=True, isolation_level=None, cached_statements=64)
+                reader = await aiosqlite.connect(
+                    self._read_uri, uri=True, isolation_level=None, cached_statements=64
+                )
                 self._readers.append(reader)
-                await reader.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+                await reader.execute(f"PRAGMA busy_timeout = {_READER_BUSY_MS}")
         except sqlite3.Error as error:
             raise ConfigurationError(
                 f"general_settings.database_url: SQLite cannot use the file {self._path!r} ({error}); "
@@ -136,7 +142,7 @@ class SqliteBackend:
         self._next_reader = (self._next_reader + 1) % len(self._readers)
         try:
             return list(await self._readers[self._next_reader].execute_fetchall(sql, arguments))
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             raise StoreUnavailable(f"SQLite: {error}") from error
 
     def _run(self, connection: sqlite3.Connection) -> None:
@@ -158,7 +164,7 @@ class SqliteBackend:
             for statement, rows in ready:
                 self._writes.execute(connection, statement, rows)
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, *_UNBINDABLE) as error:
             with suppress(sqlite3.Error):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -180,7 +186,7 @@ def _answer(reply: asyncio.Future[None], error: Exception | None) -> None:
 def connect_writer(path: str) -> sqlite3.Connection:
     """The one connection that writes: durable at every commit, never waiting for readers."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
-    connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+    connection.execute(f"PRAGMA busy_timeout = {_WRITER_BUSY_MS}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")

@@ -129,9 +129,12 @@ def _upsert_response(rows: FromClause, insert: Inserter) -> Executable:
 
 
 def _finish(rows: FromClause, insert: Inserter) -> Executable:
+    values: dict[str, Any] = {column.name: rows.c[column.name] for column in _OUTCOME if column.name != "id"}
+    # A message may quote the content, and what was deleted must not come back with a late outcome.
+    values["error_message"] = case((interactions.c.deleted_at.is_(None), rows.c.error_message))
     return (
         update(interactions)
-        .values({column.name: rows.c[column.name] for column in _OUTCOME if column.name != "id"})
+        .values(values)
         .where(interactions.c.id == rows.c.id, interactions.c.completed_at.is_(None))
     )
 

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 Write = tuple[BatchStatement, Row]
 
+#: Turns of the event loop that a batch may grow in.
+_TURNS: Final = 2
 _BATCH_ENTRIES: Final = 256
 _BATCH_BYTES: Final = 32 * 1024 * 1024
 _RETRY_PAUSES: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
@@ -102,6 +104,7 @@ class Writer:
         try:
             while self._queue:
                 self._held_up = False
+                await self._gather()
                 await self._commit(self._take())
                 if self._held_up:
                     self.statistics.retries += 1
@@ -112,11 +115,26 @@ class Writer:
         finally:
             self._task = None
 
+    async def _gather(self) -> None:
+        """Let callers that are ready in this turn of the event loop join the batch; waits for nobody else."""
+        for _ in range(_TURNS):
+            waiting = len(self._queue)
+            await asyncio.sleep(0)
+            if len(self._queue) == waiting:
+                return
+
     def _take(self) -> list[_Entry]:
+        """The next batch, with each interaction once: one statement cannot tell which of two rows is later."""
         entries: list[_Entry] = []
+        keys: set[object] = set()
         size = 0
         while self._queue and len(entries) < _BATCH_ENTRIES and size < _BATCH_BYTES:
-            entry = self._queue.popleft()
+            entry = self._queue[0]
+            key = entry.writes[0][1][0]
+            if key in keys:
+                break
+            keys.add(key)
+            self._queue.popleft()
             size += entry.size
             entries.append(entry)
         return entries

@@ -7,7 +7,6 @@ Raises, from every call: :class:`~service.errors.UpstreamError` for what upstrea
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -49,7 +48,11 @@ class GeminiClient:
 
     async def create(self, deployment: Deployment, body: bytes, headers: bytes = b"") -> Reply:
         """Send a create and read its whole answer within the deployment's time limit."""
-        head = b"%b%bContent-Length: %d\r\n\r\n" % (deployment.create_line(), headers, len(body))
+        head = b"%b%bContent-Length: %d\r\n\r\n" % (
+            deployment.create_line(),
+            _own(deployment, headers),
+            len(body),
+        )
         return await self._unary(deployment, head, body, deployment.settings.timeout or self._request_timeout)
 
     async def create_stream(self, deployment: Deployment, body: bytes, headers: bytes = b"") -> Response:
@@ -57,7 +60,11 @@ class GeminiClient:
 
         The time limit of a stream bounds each silence, not the whole.
         """
-        head = b"%b%bContent-Length: %d\r\n\r\n" % (deployment.create_line(), headers, len(body))
+        head = b"%b%bContent-Length: %d\r\n\r\n" % (
+            deployment.create_line(),
+            _own(deployment, headers),
+            len(body),
+        )
         silence = deployment.settings.stream_timeout or self._stream_timeout or self._request_timeout
         try:
             response = await self._transport.request(deployment.origin, head, body, read_timeout=silence)
@@ -69,12 +76,16 @@ class GeminiClient:
 
     async def get(self, deployment: Deployment, upstream_id: str, *, headers: bytes = b"") -> Reply:
         """The interaction as upstream holds it."""
-        head = deployment.line("GET", upstream_id) + headers + _BLANK_LINE
+        head = deployment.line("GET", upstream_id) + _own(deployment, headers) + _BLANK_LINE
         return await self._unary(deployment, head, b"", _SHORT_TIMEOUT)
 
     async def cancel(self, deployment: Deployment, upstream_id: str, *, headers: bytes = b"") -> Reply:
         """Cancel a running interaction; the answer is the interaction as it then stands."""
-        head = deployment.line("POST", upstream_id, "/cancel") + headers + b"Content-Length: 0\r\n\r\n"
+        head = (
+            deployment.line("POST", upstream_id, "/cancel")
+            + _own(deployment, headers)
+            + b"Content-Length: 0\r\n\r\n"
+        )
         return await self._unary(deployment, head, b"", _SHORT_TIMEOUT)
 
     async def delete(self, deployment: Deployment, upstream_id: str) -> None:
@@ -98,15 +109,10 @@ class GeminiClient:
         self, deployment: Deployment, head: bytes, body: bytes, limit: float
     ) -> tuple[Response, bytes]:
         try:
-            async with asyncio.timeout(limit):
-                response = await self._transport.request(deployment.origin, head, body, read_timeout=None)
-                raw = await response.read()
+            response = await self._transport.request(deployment.origin, head, body, total_timeout=limit)
+            raw = await response.read()
         except TransportError as error:
             raise as_service_error(error) from error
-        except TimeoutError as error:
-            raise DeadlineExceeded(
-                f"Upstream did not answer within {limit:g} seconds; the request may still be running."
-            ) from error
         if response.status >= 300:
             raise upstream_errors.parse(response.status, raw, response.headers)
         return response, raw
@@ -125,3 +131,8 @@ def as_service_error(error: TransportError) -> ServiceError:
             return BadGateway(
                 f"Upstream broke the connection before its answer was complete ({error}); it may have run."
             )
+
+
+def _own(deployment: Deployment, headers: bytes) -> bytes:
+    """A caller's header lines, for an upstream on this machine only."""
+    return headers if deployment.local else b""

@@ -61,7 +61,7 @@ class Route:
 
 
 def build(settings: DeploymentSettings, user_agent: str) -> Deployment:
-    """Prepare a deployment; raises :class:`~service.errors.ConfigurationError` for a key that cannot be a header."""
+    """Prepare a deployment; raises :class:`~service.errors.ConfigurationError` for a key or URL with a line break."""
     url = urlsplit(settings.api_base)
     tls = url.scheme == "https"
     host = url.hostname or ""
@@ -73,11 +73,12 @@ def build(settings: DeploymentSettings, user_agent: str) -> Deployment:
         "Accept": "application/json, text/event-stream",
         "User-Agent": user_agent,
     }
-    head = request_head("", "", headers)
+    path = f"{url.path}/{settings.api_version}/interactions"
+    head = request_head("", path, headers)
     return Deployment(
         settings,
         Origin(host, url.port or (443 if tls else 80), tls),
-        f"{url.path}/{settings.api_version}/interactions",
+        path,
         head.partition(b"\r\n")[2],
         _is_local(url),
     )

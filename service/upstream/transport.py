@@ -32,6 +32,8 @@ from service.errors import ConfigurationError
 _CONNECT_TIMEOUT: Final = 10.0
 #: Seconds after which an idle connection is not used again: less than Google's front end keeps one.
 _KEEPALIVE: Final = 60.0
+#: Seconds between two looks at the time limits.
+_DEADLINE_STEP: Final = 0.1
 _READ_BUFFER: Final = 256 * 1024
 _BROKEN: Final = (ClientError, HttpProcessingError, OSError)
 _FORBIDDEN_IN_HEAD: Final = frozenset("\r\n\0")
@@ -113,7 +115,7 @@ class Response:
     def close(self) -> None:
         """Give up the rest of the answer and its connection."""
         if self._handler is not None:
-            self._handler.abort()
+            self._transport.give_up(self._handler)
             self._handler = None
 
     async def __aenter__(self) -> Response:
@@ -130,26 +132,70 @@ class Response:
             self._handler = None
 
 
+class _Deadlines:
+    """Ends answers that take too long, with one timer for all of them.
+
+    A timer for each request costs more than the rest of its bookkeeping; nobody needs an upstream time limit that is
+    exact to a fraction of a second.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._due: dict[ResponseHandler, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, handler: ResponseHandler, seconds: float) -> None:
+        self._due[handler] = self._loop.time() + seconds
+        if self._timer is None:
+            self._timer = self._loop.call_later(_DEADLINE_STEP, self._look)
+
+    def remove(self, handler: ResponseHandler) -> None:
+        self._due.pop(handler, None)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        for handler in [handler for handler, due in self._due.items() if due <= now]:
+            del self._due[handler]
+            # aiohttp's own way to end a read that took too long: the reader gets a ServerTimeoutError.
+            handler._on_read_timeout()
+        self._timer = self._loop.call_later(_DEADLINE_STEP, self._look) if self._due else None
+
+
 class Transport:
     """Connections to all origins of one process; ask for it once and close it at the end."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._idle: defaultdict[Origin, deque[tuple[float, ResponseHandler]]] = defaultdict(deque)
+        self._deadlines = _Deadlines(self._loop)
         self._tls: ssl.SSLContext | None = None
         self._closed = False
 
     async def request(
-        self, origin: Origin, head: bytes, body: bytes, *, read_timeout: float | None
+        self,
+        origin: Origin,
+        head: bytes,
+        body: bytes,
+        *,
+        total_timeout: float | None = None,
+        read_timeout: float | None = None,
     ) -> Response:
         """Send one request and wait for the head of its answer.
 
-        ``head`` is the request line and headers, complete with the blank line. ``read_timeout`` bounds each silence of
-        upstream, in seconds. Raises :class:`TransportError`.
+        ``head`` is the request line and headers, complete with the blank line. ``total_timeout`` bounds the time until
+        the answer has been read, ``read_timeout`` each silence of upstream, both in seconds. Raises
+        :class:`TransportError`.
         """
         handler = self._pooled(origin)
         if handler is None:
             handler = await self._connect(origin)
+        if total_timeout is not None:
+            self._deadlines.add(handler, total_timeout)
         try:
             handler.set_response_params(
                 read_timeout=read_timeout, read_until_eof=True, read_bufsize=_READ_BUFFER
@@ -163,23 +209,30 @@ class Transport:
             while message.code < 200:
                 message, payload = await handler.read()
         except _BROKEN as error:
-            handler.abort()
+            self.give_up(handler)
             raise _translated(error) from error
         except BaseException:
-            handler.abort()
+            self.give_up(handler)
             raise
         return Response(self, origin, handler, message, payload)
 
     def release(self, origin: Origin, handler: ResponseHandler) -> None:
         """Take back a connection whose answer has been read."""
+        self._deadlines.remove(handler)
         if self._closed or handler.should_close or not handler.is_connected():
             handler.close()
         else:
             self._idle[origin].append((monotonic(), handler))
 
+    def give_up(self, handler: ResponseHandler) -> None:
+        """Drop a connection in the middle of an answer."""
+        self._deadlines.remove(handler)
+        handler.abort()
+
     async def close(self) -> None:
         """Close every idle connection; those in use close when they are released."""
         self._closed = True
+        self._deadlines.close()
         for handlers in self._idle.values():
             for _, handler in handlers:
                 handler.close()

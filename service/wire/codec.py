@@ -16,6 +16,9 @@ import orjson
 from service.errors import InvalidRequest
 
 _OVERFLOW = 2.0**63
+# No shorter number can overflow; looking for so many digits in the text is cheaper than looking at every value.
+_DIGITS_ALIKE = bytes.maketrans(b"123456789", b"000000000")
+_NINETEEN_DIGITS = b"0" * 19
 
 
 def loads(raw: bytes) -> Any:
@@ -26,7 +29,8 @@ def loads(raw: bytes) -> Any:
     try:
         value = orjson.loads(raw)
         # orjson has refused what is not strict JSON, so the lenient parser sees only valid text.
-        return json.loads(raw) if _may_have_lost_an_integer(value) else value
+        lossy = _NINETEEN_DIGITS in raw.translate(_DIGITS_ALIKE) and _may_have_lost_an_integer(value)
+        return json.loads(raw) if lossy else value
     except ValueError as error:
         raise InvalidRequest(f"Invalid JSON payload: {error}") from error
     except RecursionError as error:

@@ -1,0 +1,14 @@
+"""Counts of the fault tests stand in the summary, so that a green run shows how much it has looked at."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each test that has counted something."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, value in report.user_properties:
+                if name == "counts":
+                    terminalreporter.write_line(f"{report.nodeid}: {value}")

@@ -1,0 +1,90 @@
+"""The database of a service under test, through a connection of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import NullPool, func, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from service.store.codec import Codec
+from service.store.engine import normalised_url
+from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD, interactions, payloads
+from service.wire import ids
+
+Row = dict[str, Any]
+
+
+class Database:
+    """Reads what is committed, and stands in the way of writers."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._codec = Codec()
+        # Every look opens a connection: it can only see what another process would see.
+        self._engine: AsyncEngine = create_async_engine(normalised_url(url), poolclass=NullPool)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self._engine.dialect.name == "sqlite"
+
+    async def row(self, interaction_id: str) -> Row:
+        """The row of an interaction, which must be there."""
+        async with self._engine.connect() as connection:
+            chosen = select(interactions).where(interactions.c.id == ids.from_text(interaction_id))
+            return dict((await connection.execute(chosen)).mappings().one())
+
+    async def rows(self) -> list[Row]:
+        """All rows, oldest first."""
+        async with self._engine.connect() as connection:
+            found = await connection.execute(select(interactions).order_by(interactions.c.id))
+            return [dict(row) for row in found.mappings()]
+
+    async def count(self) -> int:
+        """How many interactions there are."""
+        async with self._engine.connect() as connection:
+            return (await connection.execute(select(func.count()).select_from(interactions))).scalar_one()
+
+    async def request(self, interaction_id: str) -> bytes | None:
+        """The request as it is stored."""
+        return (await self.bodies(interaction_id)).get(REQUEST_PAYLOAD)
+
+    async def response(self, interaction_id: str) -> bytes | None:
+        """The response as it is stored."""
+        return (await self.bodies(interaction_id)).get(RESPONSE_PAYLOAD)
+
+    async def bodies(self, interaction_id: str) -> dict[int, bytes]:
+        """Every stored body of an interaction, by kind."""
+        async with self._engine.connect() as connection:
+            columns = (payloads.c.kind, payloads.c.codec, payloads.c.size, payloads.c.body)
+            key = ids.from_text(interaction_id)
+            found = await connection.execute(select(*columns).where(payloads.c.interaction_id == key))
+            return {kind: self._codec.unpack(codec, size, body) for kind, codec, size, body in found}
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Nobody else can write an interaction meanwhile; they wait."""
+        lock = "BEGIN IMMEDIATE" if self.is_sqlite else "LOCK TABLE interactions IN EXCLUSIVE MODE"
+        async with self._engine.connect() as connection:
+            await connection.execute(text(lock))
+            try:
+                yield
+            finally:
+                await connection.rollback()
+
+    async def break_off(self) -> None:
+        """Make every write fail as if the database were out of order, until `mend`."""
+        await self._execute("ALTER TABLE payloads RENAME TO payloads_elsewhere")
+
+    async def mend(self) -> None:
+        """Undo `break_off`."""
+        await self._execute("ALTER TABLE payloads_elsewhere RENAME TO payloads")
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def _execute(self, statement: str) -> None:
+        async with self._engine.begin() as connection:
+            await connection.execute(text(statement))

@@ -1,0 +1,143 @@
+"""Upstreams for the service under test: the emulator within reach, and one that answers what a test says."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from service.emulator import CLOCK, Clock, EmulatorConfig, create_emulator
+from service.emulator.faults import fault_of
+from service.emulator.keys import EMULATOR
+from service.settings import DeploymentSettings, Secret
+from tests.support.replies import Json
+
+KEY = "upstream-key-a"
+
+
+class Emulated:
+    """An emulator, its clock, and what it has seen."""
+
+    def __init__(self, **config: Any) -> None:
+        self._app = create_emulator(EmulatorConfig(**config))
+        self._emulator = self._app[EMULATOR]
+        self.server = TestServer(self._app)
+
+    @property
+    def url(self) -> str:
+        return str(self.server.make_url("")).rstrip("/")
+
+    @property
+    def clock(self) -> Clock:
+        return self._app[CLOCK]
+
+    @property
+    def requests(self) -> list[Json]:
+        """Every request it has seen, oldest first."""
+        return [seen.shown() for seen in self._emulator.seen.after(0, None)]
+
+    @property
+    def creates(self) -> list[Json]:
+        """The bodies of the creates it has seen."""
+        return [seen["body"] for seen in self.requests if is_create(seen)]
+
+    def calls(self, method: str) -> list[Json]:
+        """The requests of one method; creates are not among the POSTs."""
+        return [seen for seen in self.requests if seen["method"] == method and not is_create(seen)]
+
+    def clear(self) -> None:
+        """Forget the requests seen so far."""
+        self._emulator.seen.clear()
+
+    def fault(self, fault: str, *, count: int = 1, **match: Any) -> None:
+        """Let the next requests that match meet with a fault."""
+        wish = {"fault": fault, "count": count, "match": {"method": "POST", **match}}
+        self._emulator.faults.add(fault_of(wish, "fault"))
+
+    def forget(self, upstream_id: str | None = None) -> None:
+        """Lose an interaction, or all of them."""
+        if upstream_id is None:
+            self._emulator.records.forget_all()
+        else:
+            assert self._emulator.records.forget(upstream_id)
+
+    def holds(self, upstream_id: str) -> bool:
+        """Whether it still has the interaction."""
+        return any(record.id == upstream_id for record in self._emulator.records.all())
+
+    async def close(self) -> None:
+        """Go down: nothing listens at its address any more."""
+        await self.server.close()
+
+
+Script = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(slots=True)
+class Scripted:
+    """An upstream that answers every request as its script says, and keeps the bodies that it got."""
+
+    script: Script
+    bodies: list[bytes] = field(default_factory=list)
+    server: TestServer = field(init=False)
+
+    def __post_init__(self) -> None:
+        app = web.Application(client_max_size=0)
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        self.server = TestServer(app)
+
+    @property
+    def url(self) -> str:
+        return str(self.server.make_url("")).rstrip("/")
+
+    async def close(self) -> None:
+        await self.server.close()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        self.bodies.append(await request.read())
+        return await self.script(request)
+
+
+def answering(
+    body: bytes, status: int = 200, content_type: str = "application/json", **headers: str
+) -> Script:
+    """The script of one answer for everything."""
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return web.Response(status=status, body=body, headers={"Content-Type": content_type, **named})
+
+    return script
+
+
+def sse(*events: Json | bytes, done: bool = True) -> bytes:
+    """Events as the body of a stream; bytes are the data of an event as they are."""
+    blocks = []
+    for event in events:
+        data = event if isinstance(event, bytes) else orjson.dumps(event)
+        kind = orjson.loads(data)["event_type"].encode()
+        blocks.append(b"event: %b\ndata: %b\n\n" % (kind, data))
+    return b"".join(blocks) + (b"event: done\ndata: [DONE]\n\n" if done else b"")
+
+
+def is_create(seen: Json) -> bool:
+    """Whether a request that the emulator has seen is a create."""
+    path: str = seen["path"]
+    return seen["method"] == "POST" and path.endswith("/interactions")
+
+
+def deployment(
+    upstream: Emulated | Scripted | str,
+    name: str = "*",
+    model: str | None = None,
+    key: str = KEY,
+    **members: Any,
+) -> DeploymentSettings:
+    """A deployment on an upstream; its id is its name unless one is given."""
+    url = upstream if isinstance(upstream, str) else upstream.url
+    given = {"id": f"deployment-{name}", **members}
+    return DeploymentSettings(model_name=name, model=model or name, api_key=Secret(key), api_base=url, **given)
