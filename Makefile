@@ -27,6 +27,10 @@ include tests/contract/clients.mk
 test: $(VENV)/.dev clients lint
 	$(BIN)/python -m pytest
 
+# The service is killed more often than in the tests; KILLS=1000 sets how often, KILL_SEED repeats a run.
+soak: $(VENV)/.dev
+	KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest tests/faults/test_kill.py
+
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench
 

@@ -209,7 +209,8 @@ def request(source: random.Random) -> dict[str, Any]:
 
 def answer(source: random.Random) -> dict[str, Any]:
     """One interaction as upstream answers it."""
-    moment = f"2026-{source.randrange(1, 13):02}-{source.randrange(1, 29):02}T{source.randrange(24):02}:12:{source.randrange(60):02}Z"
+    day = f"2026-{source.randrange(1, 13):02}-{source.randrange(1, 29):02}"
+    moment = f"{day}T{source.randrange(24):02}:12:{source.randrange(60):02}Z"
     tokens = [source.randrange(1, 900) for _ in range(3)]
     steps: list[dict[str, Any]] = [
         {

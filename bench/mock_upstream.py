@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
+from secrets import token_bytes
 from typing import cast
 
 import orjson
 import uvloop
 
-UPSTREAM_ID = "v1_ChdPU0F4YWFtNkFwS2kxZThQZ05lbXdROBIXT1NBeGFhbTZBcEtpMWU4UGdOZW13UTg"
+#: Stands in the prepared answer where each request's own id goes: ids that repeat would make an index look cheap.
+ID_PLACE = "v1_" + "X" * 64
 
 
 def answer_body(size: int) -> bytes:
     """One completed interaction of about ``size`` bytes, shaped like the contract's sample (3.1)."""
     interaction = {
         "created": "2026-11-20T12:25:15Z",
-        "id": UPSTREAM_ID,
+        "id": ID_PLACE,
         "model": "gemini-2.5-flash",
         "object": "interaction",
         "steps": [
@@ -50,7 +53,7 @@ class MockUpstream(asyncio.Protocol):
     """One connection; answers requests in order, without looking at them."""
 
     def __init__(self, response: bytes, delay: float) -> None:
-        self._response = response
+        self._before, self._after = response.split(ID_PLACE.encode())
         self._delay = delay
         self._buffer = b""
         self._transport: asyncio.Transport
@@ -74,7 +77,8 @@ class MockUpstream(asyncio.Protocol):
 
     def _answer(self) -> None:
         if not self._transport.is_closing():
-            self._transport.write(self._response)
+            unique = base64.urlsafe_b64encode(token_bytes(48))
+            self._transport.write(b"%bv1_%b%b" % (self._before, unique, self._after))
 
 
 async def run(port: int, answer: int, delay: float) -> None:

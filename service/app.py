@@ -49,7 +49,7 @@ _BACKLOG: Final = 1024
 _KEEPALIVE_SECONDS: Final = 300.0
 #: How often the partitions of the coming days are looked after.
 _MAINTENANCE_SECONDS: Final = 6 * 3600.0
-#: Seconds that readers get after the drain time, to commit what they hold.
+#: Seconds that readers get at least, to commit what they hold, when the drain time is over.
 _READER_GRACE: Final = 2.0
 
 
@@ -135,8 +135,15 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     readers = Readers()
     app[LIFECYCLE] = Lifecycle(app[STORE], deployments, client, readers)
     app[CREATOR] = Creator(app[STORE], deployments, client, app[LIFECYCLE], readers, settings.history)
+    stopping_at: list[float] = []
+
+    async def note_stop(_: web.Application) -> None:
+        stopping_at.append(asyncio.get_running_loop().time())
+
+    app.on_shutdown.append(note_stop)
     yield
-    await readers.close(_READER_GRACE)
+    elapsed = asyncio.get_running_loop().time() - stopping_at[0] if stopping_at else 0.0
+    await readers.close(max(_READER_GRACE, settings.drain_timeout - elapsed))
 
 
 async def run(settings: Settings, stop: asyncio.Event | None = None) -> None:

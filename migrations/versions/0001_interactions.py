@@ -48,6 +48,7 @@ def _create_interactions() -> None:
         *_columns(sa.Text(), "model_requested agent labels"),
         *_columns(sa.BigInteger(), "request_bytes", nullable=False),
         *_columns(sa.Text(), "deployment_id upstream_id"),
+        *_columns(sa.BigInteger(), "upstream_id_hash"),
         *_columns(sa.Boolean(), "upstream_stored", nullable=False),
         *_columns(sa.BigInteger(), "upstream_gone_at"),
         *_columns(sa.Text(), "status", nullable=False),
@@ -69,7 +70,7 @@ def _create_interactions() -> None:
         postgresql_partition_by="RANGE (id)",
     )
     op.create_index("ix_interactions_project", "interactions", ["project_id", "id"])
-    for column in ("upstream_id", "previous_id", "root_id", "replay_of"):
+    for column in ("upstream_id_hash", "previous_id", "root_id", "replay_of"):
         _partial_index(column)
     unfinished = sa.text("completed_at IS NULL")
     op.create_index(

@@ -10,12 +10,13 @@ from aiohttp import web
 from service.api.endpoint import answer, read_body
 from service.api.keys import AUTHENTICATOR, CREATOR, LIFECYCLE
 from service.api.sse import send_events, send_feed
-from service.errors import InvalidRequest, NotFound
-from service.interactions import render
+from service.errors import FailedPrecondition, InvalidRequest
+from service.interactions import outcomes, render
 from service.interactions.calls import Call
 from service.interactions.streaming import Feed
 from service.store.records import Record
 from service.wire import envelope, ids, regenerate
+from service.wire.assembler import TERMINAL_EVENTS
 from service.wire.legacy_stream import LegacyStream
 from service.wire.revision import Revision, detect
 
@@ -98,15 +99,22 @@ def _stored_events(
     record: Record, told: dict[str, Any], last_event_id: str | None, revision: Revision
 ) -> Iterable[dict[str, Any]]:
     if not record.terminal:
-        raise NotFound(
+        raise FailedPrecondition(
             "The events of this interaction are not here yet: it is still running. Poll it without 'stream'."
         )
     events = regenerate.events_of(told)
-    if revision is not Revision.LEGACY:
-        return regenerate.after(events, last_event_id)
-    translator = LegacyStream()
-    translated = (made for event in events for made in translator.feed(event))
-    return regenerate.after(translated, last_event_id)
+    if revision is Revision.LEGACY:
+        translator = LegacyStream()
+        events = (made for event in events for made in translator.feed(event))
+    elif revision is Revision.EITHER:
+        events = (_with_both(event, told) for event in events)
+    return regenerate.after(events, last_event_id)
+
+
+def _with_both(event: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+    if event.get("event_type") not in TERMINAL_EVENTS:
+        return event
+    return render.terminal_event_with_both(event, outcomes.steps_of(told))
 
 
 def _flag(request: web.Request, name: str) -> bool:

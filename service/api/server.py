@@ -57,7 +57,9 @@ class TolerantHandler(web.RequestHandler):
         rest = data[head_end:]
         if self._body is not None and not self._body.is_eof():
             message = self._messages[-1][0]
-            declared = message.headers.get("Content-Length") if isinstance(message, RawRequestMessage) else None
+            declared = (
+                message.headers.get("Content-Length") if isinstance(message, RawRequestMessage) else None
+            )
             length = len(rest) if declared is None else int(declared)
             self._forward(rest[:length])
             rest = rest[length:]

@@ -1,4 +1,4 @@
-"""Streams on the wire: headers that no proxy buffers, keep-alives, and an end that cannot be mistaken (contract 4.8)."""
+"""Streams on the wire: headers that no proxy buffers, keep-alives, an end that cannot be mistaken (contract 4.8)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Final
 from aiohttp import web
 
 from service.api.endpoint import response_headers
+from service.interactions.render import terminal_event_with_both
 from service.interactions.streaming import Event, Feed
 from service.wire import ids, sse
-from service.wire.legacy import interaction_with_both
 from service.wire.legacy_stream import LegacyStream
 from service.wire.revision import Revision
 
@@ -86,10 +86,5 @@ def _translator(feed: Feed, revision: Revision) -> Callable[[Event], bytes]:
 
 
 def _with_both(feed: Feed, event: Event) -> bytes:
-    interaction = event.body.get("interaction")
-    if not isinstance(interaction, dict):
-        return event.frame
-    both = interaction_with_both({**interaction, "steps": feed.steps})
-    if "steps" not in interaction:
-        del both["steps"]
-    return sse.frame({**event.body, "interaction": both})
+    both = terminal_event_with_both(event.body, feed.steps)
+    return event.frame if both is event.body else sse.frame(both)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.errors import FailedPrecondition, NotFound, StoreError, UpstreamError
+from service.errors import FailedPrecondition, NotFound, ServiceError, StoreError, UpstreamError
 from service.interactions.outcomes import steps_of
 from service.store.records import ANCHORS, Link, Record, now
 from service.store.store import Store
@@ -70,8 +70,9 @@ class History:
             return False
         try:
             await self._client.get(deployment, parent.upstream_id)
-        except UpstreamError as answer:
-            return answer.status in _GONE
+        except ServiceError as answer:
+            # Whoever cannot be asked has not said that the parent is gone.
+            return isinstance(answer, UpstreamError) and answer.status in _GONE
         return False
 
 
@@ -88,10 +89,18 @@ def _steps_of_link(link: Link) -> list[dict[str, Any]]:
     if link.request is None or link.response is None:
         raise StoreError(f"The stored interaction {name} has no content to continue from.")
     request = legacy.request_to_steps(codec.loads(link.request))
-    answered = steps_of(codec.loads(link.response))
-    while answered and answered[0].get("type") in _CLIENT_STEPS:
-        answered = answered[1:]
-    return steps.normalise_input(request.get("input") or []) + answered
+    asked = steps.normalise_input(request.get("input") or [])
+    return asked + _without_input(steps_of(codec.loads(link.response)), asked)
+
+
+def _without_input(timeline: list[dict[str, Any]], asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the model made; a body that came by GET may begin with the input, which can hold a model's steps too."""
+    if asked and timeline[: len(asked)] == asked:
+        return timeline[len(asked) :]
+    first = next(
+        (n for n, step in enumerate(timeline) if step.get("type") not in _CLIENT_STEPS), len(timeline)
+    )
+    return timeline[first:]
 
 
 async def resolve(store: Store, project_id: bytes, reference: str, member: str = "id") -> Record:

@@ -30,6 +30,17 @@ def in_revision(interaction: dict[str, Any], revision: Revision) -> dict[str, An
             return legacy.interaction_with_both(_with_steps(interaction))
 
 
+def terminal_event_with_both(event: dict[str, Any], steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """The event that ends a stream, with the outputs that callers of the older generation look for there."""
+    interaction = event.get("interaction")
+    if not isinstance(interaction, dict):
+        return event
+    both = legacy.interaction_with_both({**interaction, "steps": steps})
+    if "steps" not in interaction:
+        del both["steps"]
+    return {**event, "interaction": both}
+
+
 def with_input(interaction: dict[str, Any], request: dict[str, Any], revision: Revision) -> dict[str, Any]:
     """The interaction with what was asked: ``input`` as it was sent, and as the first steps of the timeline."""
     told = {**interaction, "input": request.get("input")}

@@ -18,7 +18,7 @@ ZSTD = 1
 #: The newest dictionary; the codec number of a dictionary is also its file's name.
 DICTIONARY = 2
 
-_LEVEL = 3
+_LEVEL = 2
 #: Beyond this size a dictionary no longer helps and only costs.
 _DICTIONARY_LIMIT = 64 * 1024
 

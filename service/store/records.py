@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import NamedTuple
 
 #: Statuses after which upstream changes nothing any more (contract 3.4).
@@ -124,6 +125,7 @@ class Outcome(NamedTuple):
             self.id,
             self.deployment_id,
             storable(upstream_id),
+            upstream_id_hash(upstream_id) if upstream_id is not None else None,
             self.upstream_stored,
             storable(self.status),
             storable(self.model),
@@ -192,6 +194,11 @@ class Link:
     deleted: bool
     request: bytes | None
     response: bytes | None
+
+
+def upstream_id_hash(upstream_id: str) -> int:
+    """What the alias index holds for an upstream id: 64 bits of its hash."""
+    return int.from_bytes(blake2b(upstream_id.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def storable(value: str | None) -> str | None:

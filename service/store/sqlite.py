@@ -142,7 +142,7 @@ class SqliteBackend:
         self._next_reader = (self._next_reader + 1) % len(self._readers)
         try:
             return list(await self._readers[self._next_reader].execute_fetchall(sql, arguments))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, *_UNBINDABLE) as error:
             raise StoreUnavailable(f"SQLite: {error}") from error
 
     def _run(self, connection: sqlite3.Connection) -> None:

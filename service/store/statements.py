@@ -81,7 +81,7 @@ _INTENT = _columns(
 )
 _OUTCOME = _columns(
     interactions,
-    "id deployment_id upstream_id upstream_stored status model service_tier http_status error_code error_message "
+    "id deployment_id upstream_id upstream_id_hash upstream_stored status model service_tier http_status error_code error_message "
     "response_bytes attempts updated_at first_byte_at completed_at usage_state input_tokens output_tokens "
     "thought_tokens cached_tokens tool_use_tokens total_tokens",
 )
@@ -219,7 +219,11 @@ FIND_BY_UPSTREAM_ID = Query(
     "find by upstream id",
     select(*_RECORD, *_with_body)
     .select_from(interactions.outerjoin(payloads, _response_of))
-    .where(interactions.c.upstream_id == bindparam("upstream_id", type_=Text), *_visible)
+    .where(
+        interactions.c.upstream_id_hash == bindparam("upstream_id_hash", type_=BigInteger),
+        interactions.c.upstream_id == bindparam("upstream_id", type_=Text),
+        *_visible,
+    )
     .order_by(interactions.c.id.desc())
     .limit(1),
 )

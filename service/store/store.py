@@ -9,7 +9,7 @@ from service.errors import ServiceUnavailable
 from service.store import statements
 from service.store.backend import Backend, StoreUnavailable
 from service.store.codec import Codec
-from service.store.records import Intent, Link, Outcome, Record
+from service.store.records import Intent, Link, Outcome, Record, upstream_id_hash
 from service.store.statements import RECORD_WIDTH, Query
 from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD
 from service.store.writer import Write, Writer
@@ -64,11 +64,14 @@ class Store:
 
     async def find_by_upstream_id(self, project_id: bytes, upstream_id: str) -> Record | None:
         """The interaction that upstream knows under this id."""
-        if "\0" in upstream_id:
+        if not upstream_id.isprintable():
             return None
-        return await self._find(
-            statements.FIND_BY_UPSTREAM_ID, {"upstream_id": upstream_id, "project_id": project_id}
-        )
+        parameters = {
+            "upstream_id": upstream_id,
+            "upstream_id_hash": upstream_id_hash(upstream_id),
+            "project_id": project_id,
+        }
+        return await self._find(statements.FIND_BY_UPSTREAM_ID, parameters)
 
     async def request_of(self, key: bytes) -> bytes | None:
         """The request's bytes as the client sent them."""

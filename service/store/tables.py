@@ -81,6 +81,8 @@ interactions = Table(
     # Where it went.
     Column("deployment_id", Text),
     Column("upstream_id", Text),
+    # Indexed in place of the id itself: an eighth of the size, in the one index whose order is random.
+    Column("upstream_id_hash", BigInteger),
     Column("upstream_stored", Boolean, nullable=False),
     Column("upstream_gone_at", BigInteger),
     # What came of it.
@@ -111,7 +113,7 @@ interactions = Table(
 )
 
 Index("ix_interactions_project", interactions.c.project_id, interactions.c.id)
-for _column in ("upstream_id", "previous_id", "root_id", "replay_of"):
+for _column in ("upstream_id_hash", "previous_id", "root_id", "replay_of"):
     _present = text(f"{_column} IS NOT NULL")
     Index(
         f"ix_interactions_{_column}",

@@ -69,7 +69,7 @@ class GeminiClient:
         try:
             response = await self._transport.request(deployment.origin, head, body, read_timeout=silence)
             if response.status >= 300:
-                raise upstream_errors.parse(response.status, await response.read(), response.headers)
+                raise _refusal(response, await response.read())
         except TransportError as error:
             raise as_service_error(error) from error
         return response
@@ -114,7 +114,7 @@ class GeminiClient:
         except TransportError as error:
             raise as_service_error(error) from error
         if response.status >= 300:
-            raise upstream_errors.parse(response.status, raw, response.headers)
+            raise _refusal(response, raw)
         return response, raw
 
 
@@ -131,6 +131,14 @@ def as_service_error(error: TransportError) -> ServiceError:
             return BadGateway(
                 f"Upstream broke the connection before its answer was complete ({error}); it may have run."
             )
+
+
+def _refusal(response: Response, body: bytes) -> ServiceError:
+    if response.status < 400:
+        return BadGateway(
+            f"Upstream answered {response.status} and sends the request elsewhere; check the deployment's api_base."
+        )
+    return upstream_errors.parse(response.status, body, response.headers)
 
 
 def _own(deployment: Deployment, headers: bytes) -> bytes:

@@ -42,7 +42,8 @@ _REQUESTS = Query(
 @pytest.fixture
 async def upstream() -> AsyncIterator[TestServer]:
     """An emulator that outlives the service."""
-    async with TestServer(create_emulator(EmulatorConfig(token_delay=0.001))) as server:
+    server = TestServer(create_emulator(EmulatorConfig(token_delay=0.001)))
+    async with server:
         yield server
 
 
@@ -117,9 +118,7 @@ class _Run:
 
     async def _started(self) -> ServiceProcess:
         arguments = ["serve", "--port", "0", "--database-url", self._database_url]
-        service = await asyncio.to_thread(
-            lambda: ServiceProcess(arguments, self._environment).wait_ready()
-        )
+        service = await asyncio.to_thread(lambda: ServiceProcess(arguments, self._environment).wait_ready())
         self._url = service.url
         return service
 
@@ -138,7 +137,9 @@ class _Run:
             headers = {name: value for name, value in answer.headers.items() if name == "Api-Revision"}
             async with (
                 free,
-                self._session.get(f"{self._url}/v1beta/interactions/{answer.id}", headers=headers) as response,
+                self._session.get(
+                    f"{self._url}/v1beta/interactions/{answer.id}", headers=headers
+                ) as response,
             ):
                 return await response.read()
 

@@ -56,11 +56,11 @@ class Gateway:
 
     async def post(self, body: Json | bytes, **headers: str) -> Reply:
         """POST a create as it is."""
-        return await self.request(
-            "POST", "/v1beta/interactions", headers=_named(headers), data=_bytes(body)
-        )
+        return await self.request("POST", "/v1beta/interactions", headers=_named(headers), data=_bytes(body))
 
-    async def create(self, content: Any = "Hello", *, wish: str = "", fault: str = "", **members: Any) -> Reply:
+    async def create(
+        self, content: Any = "Hello", *, wish: str = "", fault: str = "", **members: Any
+    ) -> Reply:
         """Ask for an interaction; `wish` and `fault` are the emulator's."""
         return await self.post(_body(content, members), **_wishes(wish, fault))
 
@@ -78,7 +78,13 @@ class Gateway:
         return reply
 
     async def stream(
-        self, content: Any = "Hello", *, wish: str = "", fault: str = "", headers: dict[str, str] | None = None, **members: Any
+        self,
+        content: Any = "Hello",
+        *,
+        wish: str = "",
+        fault: str = "",
+        headers: dict[str, str] | None = None,
+        **members: Any,
     ) -> Streamed:
         """Create by a stream and read it to its end."""
         async with self.live(content, wish=wish, fault=fault, headers=headers, **members) as live:
@@ -86,7 +92,13 @@ class Gateway:
 
     @asynccontextmanager
     async def live(
-        self, content: Any = "Hello", *, wish: str = "", fault: str = "", headers: dict[str, str] | None = None, **members: Any
+        self,
+        content: Any = "Hello",
+        *,
+        wish: str = "",
+        fault: str = "",
+        headers: dict[str, str] | None = None,
+        **members: Any,
     ) -> AsyncIterator[Live]:
         """Create by a stream and look at it while it runs."""
         sent = {**_named(_wishes(wish, fault)), **(headers or {})}
@@ -103,9 +115,9 @@ class Gateway:
         ) as response:
             return await _whole(response)
 
-    async def got(self, name: str, **query: str) -> Reply:
+    async def got(self, name: str, *, headers: dict[str, str] | None = None, **query: str) -> Reply:
         """GET an interaction that must be there."""
-        reply = await self.get(name, **query)
+        reply = await self.get(name, headers=headers, **query)
         assert reply.status == 200, reply.raw
         return reply
 
@@ -165,9 +177,7 @@ def _bytes(body: Json | bytes) -> bytes:
 
 
 def _wishes(wish: str, fault: str) -> dict[str, str]:
-    return {
-        name: text for name, text in (("x_emulator_behavior", wish), ("x_emulator_fault", fault)) if text
-    }
+    return {name: text for name, text in (("x_emulator_behavior", wish), ("x_emulator_fault", fault)) if text}
 
 
 def _named(headers: dict[str, str]) -> dict[str, str]:

@@ -104,7 +104,9 @@ class Load:
     ) -> Acknowledged | None:
         self.sent += 1
         try:
-            async with self._session.post(f"{url}/v1beta/interactions", json=request, headers=headers) as answer:
+            async with self._session.post(
+                f"{url}/v1beta/interactions", json=request, headers=headers
+            ) as answer:
                 assert answer.status == 200, await answer.text()
                 if request["stream"]:
                     return Acknowledged(text, headers, await _streamed(answer), None)
@@ -137,13 +139,13 @@ async def _streamed(answer: ClientResponse) -> Json:
         if not line.startswith(b"data: {"):
             continue
         event = orjson.loads(line[6:])
-        match event["event_type"]:
-            case "step.start":
-                steps.append(dict(event["step"]))
-            case "step.delta":
-                _apply(steps[event["index"]], event["delta"])
-            case "interaction.completed":
-                return {**event["interaction"], "steps": steps}
+        kind = event["event_type"]
+        if kind == "step.start":
+            steps.append(dict(event["step"]))
+        elif kind == "step.delta":
+            _apply(steps[event["index"]], event["delta"])
+        elif kind == "interaction.completed":
+            return {**event["interaction"], "steps": steps}
     raise ConnectionError("the stream ended without its terminal event")
 
 

@@ -151,9 +151,7 @@ class Live:
         while await self.next() is not None:
             pass
         response = self.response
-        return Streamed(
-            response.status, response.headers, self._raw, self.events, self._done, self._broken
-        )
+        return Streamed(response.status, response.headers, self._raw, self.events, self._done, self._broken)
 
     def leave(self) -> None:
         """Close the connection as a client that has gone."""

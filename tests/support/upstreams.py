@@ -140,4 +140,6 @@ def deployment(
     """A deployment on an upstream; its id is its name unless one is given."""
     url = upstream if isinstance(upstream, str) else upstream.url
     given = {"id": f"deployment-{name}", **members}
-    return DeploymentSettings(model_name=name, model=model or name, api_key=Secret(key), api_base=url, **given)
+    return DeploymentSettings(
+        model_name=name, model=model or name, api_key=Secret(key), api_base=url, **given
+    )

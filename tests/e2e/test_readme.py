@@ -1,0 +1,235 @@
+"""The examples that users paste work as they stand: commands, configurations and programs.
+
+Commands that begin with ``curl`` are executed against a service started as ``make serve`` starts it, on another port;
+``{interaction_id}`` stands for the interaction that an example before it created. ``make`` and ``interactions``
+commands are checked against what exists. ``yaml`` blocks are configurations, ``python`` blocks are programs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+import pytest
+
+from service.cli.main import commands as command_group
+from service.settings import Settings, check_upstream, load
+from tests.support.examples import blocks, commands, words
+from tests.support.processes import ServiceProcess
+
+ROOT = Path(__file__).parents[2]
+FIRST_EXAMPLES = """
+```yaml
+model_list:
+  - model_name: gemini-flash
+    litellm_params:
+      model: gemini/gemini-2.5-flash
+      api_key: os.environ/GEMINI_API_KEY
+```
+
+```sh
+curl -X POST "http://localhost:4000/v1beta/interactions" -H "Authorization: Bearer sk-1234" \\
+  -H "Content-Type: application/json" \\
+  -d '{"model": "gemini/gemini-2.5-flash", "input": "Tell me a short joke about programming."}'
+curl -N -X POST "http://localhost:4000/v1beta/interactions" -H "Authorization: Bearer sk-1234" \\
+  -H "Content-Type: application/json" \\
+  -d '{"model": "gemini/gemini-2.5-flash", "input": "Write a 3 paragraph story about a robot.", "stream": true}'
+curl "http://localhost:4000/v1beta/interactions/{interaction_id}" -H "Authorization: Bearer sk-1234"
+```
+
+```python
+from google import genai
+
+client = genai.Client(api_key="sk-1234", http_options={"base_url": "http://localhost:4000"})
+interaction = client.interactions.create(model="gemini-2.5-flash", input="Tell me a short joke.")
+print(interaction.steps[-1].content[0].text)
+```
+"""
+_DOCUMENTS = {"first examples": FIRST_EXAMPLES} | {
+    path.stem: path.read_text("utf-8") for path in (ROOT / "README.md",) if path.exists()
+}
+#: What is pasted must not fail, although curl itself takes an HTTP error for a success.
+_STRICT_CURL = 'curl() { command curl --silent --show-error --fail-with-body --max-time 60 "$@"; }\n'
+_VARIABLE = re.compile(r"os\.environ/(\w+)")
+_EVENT = re.compile(r"^data: (\{.*\})$", re.MULTILINE)
+#: Ways to call this program.
+_PROGRAMS = (["interactions"], ["python", "-m", "service"], ["python3", "-m", "service"])
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(params=_DOCUMENTS)
+def document(request: pytest.FixtureRequest) -> str:
+    """A text with examples for users."""
+    return _DOCUMENTS[request.param]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a service as ``make serve`` starts it where there is no key."""
+    made = subprocess.run(["make", "-n", "serve"], cwd=ROOT, capture_output=True, text=True, check=True)
+    arguments = shlex.split(made.stdout.splitlines()[-1])
+    start = arguments.index("serve")
+    assert arguments[start - 2 : start] == ["-m", "service"]
+    database = tmp_path_factory.mktemp("plain") / "interactions.db"
+    own = ["--port", "0", "--database-url", f"sqlite:///{database}"]
+    with ServiceProcess([*arguments[start:], *own]) as service:
+        yield service.url
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Iterator[str]:
+    """The address of a service with the first example's configuration."""
+    config = _written(tmp_path, next(block.text for block in blocks(FIRST_EXAMPLES)))
+    arguments = ["serve", "--emulator", "--config", str(config), "--port", "0"]
+    database = f"sqlite:///{tmp_path / 'interactions.db'}"
+    with ServiceProcess([*arguments, "--database-url", database], {"GEMINI_API_KEY": "k"}) as service:
+        yield service.url
+
+
+def test_curl_commands_work_as_pasted(document: str, plain: str, tmp_path: Path) -> None:
+    _run_all(document, plain, tmp_path)
+
+
+def test_the_first_commands_work_with_the_first_configuration(configured: str, tmp_path: Path) -> None:
+    _run_all(FIRST_EXAMPLES, configured, tmp_path)
+
+
+def test_python_programs_work_as_pasted(document: str, plain: str, tmp_path: Path) -> None:
+    created = ""
+    for block in blocks(document):
+        if block.language != "python":
+            continue
+        if "{interaction_id}" in block.text:
+            created = created or _created(plain, tmp_path)
+        code = _placed(block.text, plain, created)
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert result.returncode == 0, f"the program on line {block.line}:\n{code}\n{result.stderr}"
+        assert bool(result.stdout.strip()) >= ("print(" in code), code
+
+
+def test_configurations_load(document: str, tmp_path: Path) -> None:
+    found = [block.text for block in blocks(document) if block.language == "yaml"]
+    assert found
+    for text in found:
+        environ = {name: _value_of(name) for name in _VARIABLE.findall(text)} | {"GEMINI_API_KEY": "k"}
+        check_upstream(load(str(_written(tmp_path, text)), environ).settings)
+
+
+def test_other_commands_exist(document: str) -> None:
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    for command in commands(document):
+        called = words(command)
+        if called[:1] == ["make"]:
+            assert {word for word in called[1:] if "=" not in word} <= {*targets}, command
+        for program in _PROGRAMS:
+            if called[: len(program)] == program:
+                _check_arguments(called[len(program) :], command)
+
+
+def _run_all(document: str, url: str, folder: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl on this machine")
+    known = ""
+    pasted = [command for command in commands(document) if words(command)[:1] == ["curl"]]
+    assert pasted
+    for command in pasted:
+        assert known or "{interaction_id}" not in command, f"no interaction was created before: {command}"
+        output = _run(_placed(command, url, known), folder)
+        told = _told(output)
+        if told is not None:
+            _check_content(told, streamed="data: {" in output)
+            known = told["id"]
+
+
+def _run(command: str, folder: Path) -> str:
+    """The output of a command that must succeed."""
+    result = subprocess.run(
+        ["sh", "-c", _STRICT_CURL + command],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+    assert '"error":{' not in result.stdout, f"{command}\n{result.stdout}"
+    return result.stdout
+
+
+def _told(output: str) -> Json | None:
+    """The interaction that an output shows, whole or as the last event of a stream."""
+    found: list[Json] = []
+    if output.startswith("{"):
+        found = [orjson.loads(output)]
+    elif "data: {" in output:
+        assert output.rstrip().endswith("data: [DONE]"), output
+        found = [orjson.loads(event).get("interaction", {}) for event in _EVENT.findall(output)]
+    told = [body for body in found if str(body.get("id", "")).startswith("int_")]
+    return told[-1] if told else None
+
+
+def _check_content(told: Json, *, streamed: bool) -> None:
+    if told["status"] == "completed":
+        assert told["outputs"][-1]["text"]
+        assert told["usage"]["total_input_tokens"] > 0
+    else:
+        assert not streamed, told
+
+
+def _created(url: str, folder: Path) -> str:
+    """The id of a new interaction."""
+    body = '{"model": "gemini-2.5-flash", "input": "Hello"}'
+    told = _told(
+        _run(f"curl '{url}/v1beta/interactions' -H 'Content-Type: application/json' -d '{body}'", folder)
+    )
+    assert told is not None
+    identity: str = told["id"]
+    return identity
+
+
+def _placed(text: str, url: str, interaction_id: str) -> str:
+    """An example, moved to where the service is."""
+    here = url.removeprefix("http://")
+    for host in ("localhost", "127.0.0.1"):
+        text = text.replace(f"{host}:{Settings().port}", here)
+    return text.replace("{interaction_id}", interaction_id)
+
+
+def _written(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def _value_of(variable: str) -> str:
+    return "postgresql://user:secret@db/interactions" if "DATABASE" in variable else "a-private-value"
+
+
+def _check_arguments(arguments: list[str], command: str) -> None:
+    """Fail unless the command line's own parser takes the arguments."""
+    name, *rest = arguments
+    chosen = command_group.commands[name]
+    try:
+        chosen.make_context(name, rest)
+    except click.exceptions.Exit:
+        pass
+    except click.UsageError as error:
+        pytest.fail(f"{command}: {error.format_message()}")

@@ -1,0 +1,147 @@
+"""`store:false`: recorded for audit and marked, but neither read nor built upon; continuations (contract 4.7)."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from tests.interactions.conversations import assert_quotes, said
+from tests.support.gateway import MODEL, STEPS, Gateway
+from tests.support.gateways import StartGateway
+from tests.support.replies import Reply
+from tests.support.upstreams import Emulated, deployment
+
+
+async def test_the_answer_has_an_id_of_the_services(gateway: Gateway) -> None:
+    made = await gateway.ask("Between us", store=False)
+    assert made.id.startswith("int_")
+    assert made.headers["x-interaction-id"] == made.id
+    assert "x-upstream-interaction-id" not in made.headers
+
+
+async def test_a_stream_has_the_services_id_in_every_event(gateway: Gateway) -> None:
+    streamed = await gateway.stream("Between us", store=False)
+    assert streamed.final["id"] == streamed.id == streamed.headers["x-interaction-id"]
+    assert streamed.id.startswith("int_")
+
+
+async def test_it_is_recorded_and_marked(gateway: Gateway) -> None:
+    made, streamed = await gateway.ask("Unary", store=False), await gateway.stream("Streamed", store=False)
+    for name, text in ((made.id, "Unary"), (streamed.id, "Streamed")):
+        row = await gateway.database.row(name)
+        assert (row["store"], row["upstream_stored"], row["upstream_id"]) == (False, False, None)
+        assert row["status"] == "completed"
+        assert row["total_tokens"] > 0
+        stored = orjson.loads(await gateway.database.response(name) or b"")
+        assert text in stored["steps"][-1]["content"][0]["text"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_it_is_neither_read_nor_built_upon(gateway: Gateway, stream: bool) -> None:
+    name = (await gateway.create(store=False, stream=stream)).headers["x-interaction-id"]
+    for reply in (
+        await gateway.get(name),
+        await gateway.get(name, stream="true"),
+        await gateway.delete(name),
+        await gateway.cancel(name),
+        await gateway.create(previous_interaction_id=name),
+    ):
+        assert (reply.status, reply.error["code"]) == (404, "not_found")
+
+
+async def test_it_may_point_at_a_stored_one(gateway: Gateway, upstream: Emulated) -> None:
+    first = await gateway.ask("One apple")
+    second = await gateway.ask("Two", store=False, previous_interaction_id=first.id)
+    assert_quotes(second, "One apple", "Two")
+    upstream.forget()
+    third = await gateway.ask("Three", store=False, previous_interaction_id=first.id)
+    assert_quotes(third, "One apple", "Three")
+    assert upstream.creates[-1]["store"] is False
+
+
+async def continued(gateway: Gateway, reply: Reply, **members: object) -> Reply:
+    """The request that an SDK sends after `requires_continuation`."""
+    token = reply.body["continuation_token"]
+    body = {"model": MODEL, "continuation_token": token, **members}
+    return await gateway.post(body, **STEPS)
+
+
+async def test_an_answer_is_continued_without_input(gateway: Gateway, upstream: Emulated) -> None:
+    first = await gateway.ask("A long story", wish="continuation;hops=3")
+    assert first.body["status"] == "requires_continuation"
+    second = await continued(gateway, first, previous_interaction_id=first.id)
+    assert second.body["status"] == "requires_continuation"
+    third = await continued(gateway, second, previous_interaction_id=second.id)
+    assert third.body["status"] == "completed"
+    assert upstream.creates[1:] == [
+        {
+            "model": MODEL,
+            "continuation_token": reply.body["continuation_token"],
+            "previous_interaction_id": reply.upstream_id,
+        }
+        for reply in (first, second)
+    ]
+    whole = await gateway.ask("A long story")
+    assert first.text + second.text + third.text == whole.text
+    assert (await gateway.got(third.id)).body == third.body
+
+
+async def test_continuations_are_links_of_the_chain(gateway: Gateway, upstream: Emulated) -> None:
+    first = await gateway.ask("A long story", wish="continuation")
+    second = await continued(gateway, first, previous_interaction_id=first.id)
+    upstream.forget()
+    third = await gateway.ask("And then?", previous_interaction_id=second.id)
+    assert upstream.creates[-1]["input"] == [
+        said("A long story"),
+        *first.steps,
+        *second.steps,
+        said("And then?"),
+    ]
+    assert_quotes(third, "A long story", "And then?")
+
+
+async def test_an_unstored_answer_is_continued_with_its_input(gateway: Gateway, upstream: Emulated) -> None:
+    first = await gateway.ask("A long story", store=False, wish="continuation")
+    second = await continued(gateway, first, input="A long story", store=False)
+    assert second.status == 200
+    assert second.body["status"] == "completed"
+    assert upstream.creates[-1] == {
+        "model": MODEL,
+        "continuation_token": first.body["continuation_token"],
+        "input": "A long story",
+        "store": False,
+    }
+
+
+async def test_a_continuation_is_never_rebuilt(gateway: Gateway, upstream: Emulated) -> None:
+    first = await gateway.ask("A long story", wish="continuation")
+    upstream.forget()
+    upstream.clear()
+    reply = await continued(gateway, first, previous_interaction_id=first.id)
+    assert reply.status in (400, 404)
+    assert reply.error
+    assert len(upstream.requests) == 1
+
+
+async def test_a_token_of_another_deployment_is_refused(
+    upstream: Emulated, start_gateway: StartGateway
+) -> None:
+    gateway = await start_gateway(
+        deployments=(
+            deployment(upstream, "first", MODEL, key="key-1"),
+            deployment(upstream, "second", MODEL, key="key-2"),
+        )
+    )
+    first = await gateway.ask("A long story", model="first", wish="continuation")
+    reply = await continued(gateway, first, model="second", previous_interaction_id=first.id)
+    assert (reply.status, reply.error["code"]) == (400, "failed_precondition")
+    assert len(upstream.requests) == 1
+
+
+async def test_a_continuation_streams(gateway: Gateway) -> None:
+    first = await gateway.ask("A long story", wish="continuation")
+    second = await gateway.stream(
+        ..., continuation_token=first.body["continuation_token"], previous_interaction_id=first.id
+    )
+    assert second.final["status"] == "completed"
+    assert first.text + second.text == (await gateway.ask("A long story")).text

@@ -1,0 +1,150 @@
+"""An open store on a real database, the rows to put into it, and a look past it with plain SQL."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+
+from service.store.backend import Backend
+from service.store.codec import Codec
+from service.store.engine import normalised_url, open_backend, open_engine
+from service.store.records import USAGE_FINAL, Intent, Outcome, Usage, now
+from service.store.sqlite import SqliteBackend
+from service.store.store import Store
+from service.store.tables import DEFAULT_PROJECT
+from service.store.writer import Writer
+from service.wire import ids
+
+USAGE = Usage(USAGE_FINAL, 11, 22, 3, 4, 5, 45)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStore:
+    """A store with the parts that tests look at."""
+
+    store: Store
+    writer: Writer
+    backend: Backend
+
+
+class InspectableSqlite(SqliteBackend):
+    """SQLite whose writing connection can be asked, and limited, from outside."""
+
+    writing: sqlite3.Connection
+
+    def _run(self, connection: sqlite3.Connection) -> None:
+        self.writing = connection
+        super()._run(connection)
+
+
+@asynccontextmanager
+async def open_store(url: str, *, limit: int = 10_000) -> AsyncIterator[OpenStore]:
+    """The store of a migrated database."""
+    codec = Codec()
+    async with _open(open_backend(url, codec, pool_limit=3), codec, limit) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_sqlite(url: str) -> AsyncIterator[tuple[OpenStore, InspectableSqlite]]:
+    """The same on SQLite, with its backend."""
+    codec = Codec()
+    backend = InspectableSqlite(sqlite_path(url), codec)
+    async with _open(backend, codec, 10_000) as opened:
+        yield opened, backend
+
+
+@asynccontextmanager
+async def _open(backend: Backend, codec: Codec, limit: int) -> AsyncIterator[OpenStore]:
+    await backend.start()
+    writer = Writer(backend, limit=limit)
+    try:
+        yield OpenStore(Store(backend, writer, codec), writer, backend)
+    finally:
+        await writer.close()
+        await backend.close()
+
+
+def sqlite_path(url: str) -> str:
+    """The file of a SQLite URL."""
+    return normalised_url(url).database or ""
+
+
+def is_sqlite(url: str) -> bool:
+    """Whether this is the URL of a SQLite database."""
+    return url.startswith("sqlite")
+
+
+async def query(url: str, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    """Run one statement on a connection of its own and commit it; its rows if it has any."""
+    engine = open_engine(url)
+    try:
+        async with engine.begin() as connection:
+            result = await connection.execute(text(statement), parameters)
+            return [tuple(row) for row in result.all()] if result.returns_rows else []
+    finally:
+        await engine.dispose()
+
+
+def intent(key: bytes | None = None, **changes: Any) -> Intent:
+    """An intent of a plain unary create."""
+    plain = Intent(
+        id=key or ids.mint(),
+        project_id=DEFAULT_PROJECT,
+        key_id=None,
+        previous_id=None,
+        root_id=None,
+        depth=0,
+        created_at=now(),
+        revision=1,
+        stream=False,
+        background=False,
+        store=True,
+        model_requested="gemini-flash",
+        agent=None,
+        labels=None,
+        deployment_id="dep-1",
+        upstream_stored=True,
+    )
+    return plain._replace(**changes)
+
+
+def outcome(key: bytes, **changes: Any) -> Outcome:
+    """The outcome of an interaction that upstream completed."""
+    moment = now()
+    plain = Outcome(
+        id=key,
+        deployment_id="dep-1",
+        upstream_id=f"v1_{key.hex()}",
+        upstream_stored=True,
+        status="completed",
+        model="gemini-2.5-flash",
+        service_tier="standard",
+        http_status=200,
+        error_code=None,
+        error_message=None,
+        attempts="[]",
+        updated_at=moment,
+        first_byte_at=moment,
+        completed_at=moment,
+        usage=USAGE,
+    )
+    return plain._replace(**changes)
+
+
+def running(key: bytes, **changes: Any) -> Outcome:
+    """What is known of an interaction that upstream still works on."""
+    return outcome(key, status="in_progress", completed_at=None, usage=Usage(), **changes)
+
+
+async def completed(store: Store, /, *, response: bytes = b'{"status":"completed"}', **changes: Any) -> bytes:
+    """An interaction that went well; returns its key."""
+    begun = intent(**changes)
+    await store.begin(begun, b'{"input":"hello"}')
+    await store.finish(outcome(begun.id), response)
+    return begun.id
