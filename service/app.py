@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import signal
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
@@ -26,6 +25,7 @@ from service.errors import ConfigurationError
 from service.interactions.create import Creator
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.streaming import Readers
+from service.serving import run_loop, stop_on_signals
 from service.settings import DeploymentSettings, Settings
 from service.settings.secret import Secret
 from service.store import migrate
@@ -151,7 +151,7 @@ async def run(settings: Settings, stop: asyncio.Event | None = None) -> None:
 
     Raises :class:`ConfigurationError` when the database or the address cannot be used.
     """
-    stop = stop or _stop_on_signals()
+    stop = stop or stop_on_signals()
     runner = TolerantRunner(
         build(settings),
         access_log=None,
@@ -177,19 +177,6 @@ async def run(settings: Settings, stop: asyncio.Event | None = None) -> None:
         await runner.cleanup()
 
 
-def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
-
-
 def serve(settings: Settings) -> None:
     """Serve in this process until it is told to stop."""
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(run(settings))
-    else:
-        uvloop.run(run(settings))
+    run_loop(run(settings))

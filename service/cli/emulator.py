@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 
 import click
 
@@ -50,20 +49,14 @@ def emulator(host: str, port: int, retention: float, latency: float, token_delay
     """Emulate Google's Interactions API until stopped."""
     listening = _listen(host, port)
 
-    from aiohttp import web
-
     from service.emulator import EmulatorConfig, create_emulator
+    from service.serving import run_loop, serve_on_socket
 
     app = create_emulator(
         EmulatorConfig(retention_seconds=retention, latency=latency, token_delay=token_delay)
     )
     click.echo(f"emulator: {_url(listening)}")
-    if sys.platform == "win32":
-        web.run_app(app, sock=listening, access_log=None, print=None)
-    else:
-        import uvloop
-
-        web.run_app(app, sock=listening, access_log=None, print=None, loop=uvloop.new_event_loop())
+    run_loop(serve_on_socket(app, listening))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -73,7 +74,7 @@ class Lifecycle:
         self, principal: Principal, reference: str, headers: bytes = b""
     ) -> tuple[Record, dict[str, Any]]:
         """Cancel a running background interaction; raises :class:`FailedPrecondition` for any other (contract 6)."""
-        record = await resolve(self._store, principal.project_id, reference)
+        record = await self._resolve(principal, reference)
         deployment = self._deployments.by_id(record.deployment_id)
         if record.terminal or not record.background or record.upstream_id is None or deployment is None:
             raise FailedPrecondition(
@@ -86,12 +87,18 @@ class Lifecycle:
 
     async def delete(self, principal: Principal, reference: str) -> Record:
         """Delete the content here for certain and upstream if it can; a tombstone with the usage stays."""
-        record = await resolve(self._store, principal.project_id, reference)
+        record = await self._resolve(principal, reference)
         await self._store.delete(record.id, now(), _usage_detail(record))
         deployment = self._deployments.by_id(record.deployment_id)
         if deployment is not None and record.upstream_id is not None and record.upstream_stored:
             await self._delete_upstream(deployment, record, record.upstream_id)
         return record
+
+    async def _resolve(self, principal: Principal, reference: str) -> Record:
+        """The record, with the upstream id that its reader has seen but may not have committed yet."""
+        record = await resolve(self._store, principal.project_id, reference)
+        feed = self._readers.feed(record.id) if record.upstream_id is None else None
+        return record if feed is None else replace(record, upstream_id=feed.upstream_id)
 
     async def _delete_upstream(self, deployment: Deployment, record: Record, upstream_id: str) -> None:
         try:

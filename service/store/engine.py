@@ -53,14 +53,29 @@ def open_engine(database_url: str) -> AsyncEngine:
     """SQLAlchemy's own engine of this URL, for migrations and whatever else is off the hot path.
 
     PostgreSQL's URL is read by asyncpg in both places, so that ``sslmode`` and its kin mean the same to both.
+    Raises :class:`ConfigurationError` for a SQLite file that cannot be opened.
     """
     url = normalised_url(database_url)
     if url.drivername == "sqlite+aiosqlite":
+        _try_file(url.database or "")
         return create_async_engine(url)
     import asyncpg
 
     dsn = _dsn(url)
     return create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(dsn))
+
+
+def _try_file(path: str) -> None:
+    """Open the file once: where aiosqlite cannot, it leaves a thread that may speak to the loop after its end."""
+    import sqlite3
+
+    try:
+        sqlite3.connect(path).close()
+    except sqlite3.Error as error:
+        raise ConfigurationError(
+            f"general_settings.database_url: SQLite cannot open the file {path!r} ({error}); "
+            "name a file in a folder that this process may write."
+        ) from error
 
 
 def _dsn(url: URL) -> str:

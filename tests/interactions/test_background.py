@@ -6,8 +6,8 @@ import asyncio
 
 from service.store.records import USAGE_FINAL, USAGE_NONE
 from tests.interactions.conversations import assert_quotes
-from tests.support.gateway import LEGACY, Gateway
-from tests.support.gateways import StartGateway
+from tests.support.gateway import LEGACY, Gateway, eventually
+from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.upstreams import Emulated
 
 AGENT = "deep-research-preview-04-2026"
@@ -79,6 +79,31 @@ async def test_the_stores_last_word_holds_while_upstream_cannot_be_asked(
     assert (await gateway.got(made.id)).body["status"] == "queued"
 
 
+async def test_a_late_answer_to_a_poll_does_not_undo_the_end(gateway: Gateway, upstream: Emulated) -> None:
+    made = await gateway.ask("Take your time", background=True, wish=SLOW)
+    upstream.fault("trickle;seconds=0.01", method="GET")
+    async with asyncio.TaskGroup() as group:
+        async with gateway.database.held():
+            # Something is being written, so that what comes now is written together afterwards.
+            group.create_task(gateway.ask("In between"))
+            early = group.create_task(gateway.got(made.id))
+            await eventually(lambda: has_polled(upstream, 1))
+            upstream.clock.advance(10_000)
+            late = group.create_task(gateway.got(made.id))
+            # The answer that upstream gave first arrives last.
+            await asyncio.sleep(0.5)
+    assert early.result().body["status"] == "queued"
+    assert late.result().body["status"] == "completed"
+    await upstream.close()
+    read = await gateway.got(made.id)
+    assert read.body == late.result().body
+    assert (await gateway.database.row(made.id))["total_tokens"] == read.body["usage"]["total_tokens"]
+
+
+async def has_polled(upstream: Emulated, times: int) -> bool:
+    return len(upstream.calls("GET")) >= times
+
+
 async def test_an_agent_works_in_the_background(gateway: Gateway, upstream: Emulated) -> None:
     made = await gateway.ask("The history of TPUs", agent=AGENT, background=True)
     assert made.body["agent"] == AGENT
@@ -103,7 +128,11 @@ async def test_a_failed_run_is_recorded_as_failed(gateway: Gateway, upstream: Em
     assert (row["status"], row["error_code"], row["error_message"]) == ("failed", "api_error", "It broke")
 
 
-async def test_a_background_stream_is_followed_by_two(gateway: Gateway, upstream: Emulated) -> None:
+async def test_a_background_stream_is_followed_by_two(
+    start_emulator: StartEmulator, start_gateway: StartGateway
+) -> None:
+    upstream = await start_emulator(stream_limit_seconds=1e9)
+    gateway = await start_gateway(upstream)
     async with gateway.live("Slowly", background=True, wish=SLOW) as live:
         created = await live.next()
         assert created is not None
@@ -114,6 +143,23 @@ async def test_a_background_stream_is_followed_by_two(gateway: Gateway, upstream
     assert first_view.events == second_view.events
     assert first_view.final["status"] == "completed"
     assert (await gateway.got(live.id)).text == first_view.text
+
+
+async def test_a_background_stream_that_upstream_cuts_is_not_the_end_of_its_run(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    async with gateway.live("Slowly", background=True, wish=SLOW) as live:
+        await live.next()
+        # Upstream cuts every stream after 600 seconds (contract 4.6).
+        upstream.clock.advance(700)
+        assert (await live.rest()).broken
+    assert (await gateway.got(live.id)).body["status"] == "queued"
+    assert (await gateway.database.row(live.id))["completed_at"] is None
+    upstream.clock.advance(10_000)
+    ended = await gateway.got(live.id)
+    assert ended.body["status"] == "completed"
+    assert "Slowly" in ended.text
+    assert (await gateway.events(live.id)).text == ended.text
 
 
 async def test_legacy_callers_are_told_in_progress_for_queued(gateway: Gateway) -> None:
@@ -139,7 +185,11 @@ async def test_upstreams_id_cancels_too(gateway: Gateway) -> None:
     assert (await gateway.cancel(made.upstream_id)).id == made.id
 
 
-async def test_a_cancelled_stream_ends_as_cancelled(gateway: Gateway, upstream: Emulated) -> None:
+async def test_a_cancelled_stream_ends_as_cancelled(
+    start_emulator: StartEmulator, start_gateway: StartGateway
+) -> None:
+    upstream = await start_emulator(stream_limit_seconds=1e9)
+    gateway = await start_gateway(upstream)
     async with gateway.live(background=True, wish=SLOW) as live:
         await live.next()
         upstream.clock.advance(5000)

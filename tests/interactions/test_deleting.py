@@ -23,7 +23,7 @@ async def assert_gone(gateway: Gateway, name: str) -> None:
 
 
 async def test_a_deleted_interaction_is_gone(gateway: Gateway, upstream: Emulated) -> None:
-    made = await gateway.ask("A secret", labels=...)
+    made = await gateway.ask("A secret")
     reply = await gateway.delete(made.id)
     assert (reply.status, reply.raw) == (200, b"{}")
     assert reply.headers["x-interaction-id"] == made.id
@@ -105,7 +105,8 @@ async def test_the_outcome_of_a_deleted_run_leaves_no_content(gateway: Gateway, 
         await live.rest()
 
     async def ended() -> bool:
-        return (await gateway.database.row(live.id))["status"] != "in_progress"
+        row = await gateway.database.row(live.id)
+        return row["completed_at"] is not None
 
     await eventually(ended)
     await assert_gone(gateway, live.id)

@@ -83,7 +83,7 @@ async def test_an_answer_is_continued_without_input(gateway: Gateway, upstream: 
     ]
     whole = await gateway.ask("A long story")
     assert first.text + second.text + third.text == whole.text
-    assert (await gateway.got(third.id)).body == third.body
+    assert (await gateway.got(third.id, headers=STEPS)).body == third.body
 
 
 async def test_continuations_are_links_of_the_chain(gateway: Gateway, upstream: Emulated) -> None:

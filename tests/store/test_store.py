@@ -6,7 +6,6 @@ from uuid import UUID
 
 import pytest
 
-from service.errors import ServiceUnavailable
 from service.store import statements
 from service.store.records import USAGE_NONE, Record, Usage
 from service.store.tables import DEFAULT_PROJECT
@@ -255,8 +254,3 @@ async def test_an_intent_has_no_usage(opened: OpenStore, store_url: str) -> None
 
 async def test_the_probe_answers(opened: OpenStore) -> None:
     await opened.store.probe()
-
-
-async def test_what_cannot_be_asked_is_unavailable_and_not_a_crash(opened: OpenStore) -> None:
-    with pytest.raises(ServiceUnavailable):
-        await opened.store.find_by_upstream_id(DEFAULT_PROJECT, "\ud800")

@@ -11,7 +11,7 @@ from service.store.statements import FINISH, INSERT_INTENT, INSERT_REQUEST
 from service.store.tables import DEFAULT_PROJECT
 from service.store.writer import Write
 from service.wire import ids
-from tests.support.store import OpenStore, completed, intent, is_sqlite, open_store, outcome, query, running
+from tests.support.store import OpenStore, completed, intent, open_store, outcome, query, running
 
 
 def nameless(begun: Intent) -> Write:
@@ -169,13 +169,11 @@ async def test_closing_commits_what_is_queued_and_takes_no_more(store_url: str) 
             await opened.store.begin(intent(), b"{}")
 
 
-async def test_every_chunk_size_is_written(store_url: str) -> None:
-    if not is_sqlite(store_url):
-        pytest.skip("PostgreSQL takes a batch whole")
-    async with open_store(store_url) as opened:
+async def test_sqlite_writes_batches_of_every_size(sqlite_url: str) -> None:
+    async with open_store(sqlite_url) as opened:
         written = 0
         for size in (1, 2, 3, 7, 255, 256):
             rows = [intent(ids.mint()).row(1) for _ in range(size)]
             await opened.backend.commit([(INSERT_INTENT, rows)])
             written += size
-        assert await count(store_url) == written
+        assert await count(sqlite_url) == written

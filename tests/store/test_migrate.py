@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+import service
+from service.errors import ConfigurationError
+from service.store import migrate
+from service.store.engine import open_engine
+from service.store.partitions import DAYS_AHEAD
+from service.store.tables import DEFAULT_PROJECT, PARTITIONED, metadata
+from tests.support.store import completed, is_sqlite, open_store, query
+
+
+def with_parameter(url: str, parameter: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{parameter}"
+
+
+def is_ours(name: str | None, kind: str, parents: Any) -> bool:
+    """Partitions are no tables of the schema."""
+    return kind != "table" or not (name or "").startswith(tuple(f"{table}_" for table in PARTITIONED))
+
+
+def differences(connection: Connection) -> list[Any]:
+    options = {"compare_type": True, "include_name": is_ours}
+    found: list[Any] = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+    return found
+
+
+async def tables(url: str) -> set[str]:
+    catalogue = (
+        "SELECT name FROM sqlite_master WHERE type = 'table'"
+        if is_sqlite(url)
+        else "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace"
+    )
+    return {name for (name,) in await query(url, catalogue)}
+
+
+def test_the_newest_migration_is_the_one_the_code_expects() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(service.__file__).parent.parent / "migrations"))
+    assert ScriptDirectory.from_config(config).get_heads() == [migrate.SCHEMA_REVISION]
+
+
+async def test_the_migrated_schema_is_the_one_the_code_uses(database_url: str) -> None:
+    await migrate.upgrade(database_url)
+    engine = open_engine(database_url)
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()
+
+
+async def test_migrations_run_up_down_and_up_again(database_url: str) -> None:
+    for _ in range(2):
+        await migrate.upgrade(database_url)
+        async with open_store(database_url) as opened:
+            key = await completed(opened.store, response=b"answer")
+            assert await opened.store.find(DEFAULT_PROJECT, key) is not None
+        assert await query(database_url, "SELECT count(*) FROM interactions") == [(1,)]
+        assert await query(database_url, "SELECT name FROM projects") == [("default",)]
+        await migrate.downgrade(database_url, "base")
+        assert await tables(database_url) <= {"alembic_version"}
+
+
+async def test_a_database_that_is_up_to_date_keeps_its_rows(database_url: str) -> None:
+    await migrate.upgrade(database_url)
+    async with open_store(database_url) as opened:
+        key = await completed(opened.store, response=b"answer")
+    before = await tables(database_url)
+    await migrate.upgrade(database_url)
+    await migrate.upgrade(database_url, migrate.SCHEMA_REVISION)
+    await migrate.maintain(database_url)
+    assert await tables(database_url) == before
+    async with open_store(database_url) as opened:
+        record = await opened.store.find(DEFAULT_PROJECT, key)
+    assert record is not None
+    assert record.response == b"answer"
+
+
+async def test_a_database_of_a_newer_version_is_refused(database_url: str) -> None:
+    await migrate.upgrade(database_url)
+    await query(database_url, "UPDATE alembic_version SET version_num = '9999'")
+    before = await tables(database_url)
+    with pytest.raises(
+        ConfigurationError, match=r"database_url: .*does not fit this version.*'9999'.*newer one"
+    ):
+        await migrate.upgrade(database_url)
+    assert await tables(database_url) == before
+    assert await query(database_url, "SELECT version_num FROM alembic_version") == [("9999",)]
+
+
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database, " * 500)
+    with pytest.raises(ConfigurationError, match="not a database"):
+        await migrate.upgrade(f"sqlite:///{path}")
+
+
+async def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="database cannot be used"):
+        await migrate.upgrade(f"sqlite:///{tmp_path / 'missing' / 'interactions.db'}")
+
+
+@pytest.mark.parametrize("parameter", ["sslmode=disable", "sslmode=prefer", "application_name=tests"])
+async def test_postgres_urls_take_the_parameters_of_libpq(own_postgres_url: str, parameter: str) -> None:
+    url = with_parameter(own_postgres_url, parameter)
+    await migrate.upgrade(url, "head")
+    await migrate.maintain(url)
+    async with open_store(url) as opened:
+        await completed(opened.store)
+
+
+async def test_a_server_without_tls_is_refused_where_tls_is_required(own_postgres_url: str) -> None:
+    # TLS is for TCP only: a Unix socket has no use for it, whatever the parameter says.
+    url = with_parameter(own_postgres_url, "sslmode=nonsense")
+    with pytest.raises(ConfigurationError, match="sslmode"):
+        await migrate.upgrade(url)
+
+
+async def test_a_postgres_database_that_is_not_there_is_refused(own_postgres_url: str) -> None:
+    missing = own_postgres_url.replace("/s", "/missing", 1)
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        await migrate.upgrade(missing)
+
+
+async def test_a_postgres_server_that_is_not_there_is_refused(unused_tcp_port: int) -> None:
+    with pytest.raises(ConfigurationError, match="database cannot be used"):
+        await migrate.upgrade(f"postgresql://user@127.0.0.1:{unused_tcp_port}/missing")
+
+
+def test_processes_that_start_at_once_migrate_once(database_url: str) -> None:
+    if is_sqlite(database_url):
+        return
+    command = [sys.executable, "-m", "service", "migrate", "--database-url", database_url]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    endings = [(process.communicate(timeout=60)[1], process.returncode) for process in running]
+    assert [status for _, status in endings] == [0] * 4, endings
+    assert asyncio.run(query(database_url, "SELECT count(*) FROM projects")) == [(1,)]
+
+
+async def test_processes_that_start_at_once_share_the_making_of_partitions(own_postgres_url: str) -> None:
+    for name in await tables(own_postgres_url):
+        if name.startswith(("payloads_2", "events_2", "interactions_2")):
+            await query(own_postgres_url, f"DROP TABLE {name}")
+    await asyncio.gather(*(migrate.upgrade(own_postgres_url) for _ in range(6)))
+    made = [name for name in await tables(own_postgres_url) if name.startswith("payloads_2")]
+    assert len(made) == DAYS_AHEAD + 1
+
+
+async def test_partitions_are_made_while_others_write_and_read(own_postgres_url: str) -> None:
+    stop = asyncio.Event()
+
+    async def work() -> int:
+        done = 0
+        async with open_store(own_postgres_url) as opened:
+            while not stop.is_set():
+                key = await completed(opened.store, response=b"answer")
+                assert await opened.store.find(DEFAULT_PROJECT, key) is not None
+                await opened.store.delete(key, 1, None)
+                done += 1
+            assert opened.writer.statistics.retries == 0
+        return done
+
+    async def maintain() -> None:
+        try:
+            for _ in range(4):
+                for name in await tables(own_postgres_url):
+                    if name.startswith(("payloads_2", "events_2")) and not name.endswith("_default"):
+                        await query(
+                            own_postgres_url, f"ALTER TABLE {name.split('_')[0]} DETACH PARTITION {name}"
+                        )
+                        await query(own_postgres_url, f"DROP TABLE {name}")
+                await migrate.maintain(own_postgres_url)
+        finally:
+            stop.set()
+
+    *done, _ = await asyncio.gather(work(), work(), maintain())
+    assert all(done)
