@@ -21,6 +21,7 @@ DICTIONARY = 2
 _LEVEL = 2
 #: Beyond this size a dictionary no longer helps and only costs.
 _DICTIONARY_LIMIT = 64 * 1024
+_DAMAGED = "A stored body is damaged and cannot be decompressed."
 
 
 class Codec:
@@ -33,8 +34,10 @@ class Codec:
         dictionary.precompute_compress(level=_LEVEL)
         self._small = zstandard.ZstdCompressor(level=_LEVEL, dict_data=dictionary)
         self._large = zstandard.ZstdCompressor(level=_LEVEL)
-        self._unpack_small = zstandard.ZstdDecompressor(dict_data=dictionary)
-        self._unpack_large = zstandard.ZstdDecompressor()
+        self._decompressors = {
+            ZSTD: zstandard.ZstdDecompressor(),
+            DICTIONARY: zstandard.ZstdDecompressor(dict_data=dictionary),
+        }
 
     def pack(self, bodies: Sequence[bytes]) -> list[tuple[int, int, bytes]]:
         """Compress bodies in one call that holds no interpreter lock; gives (codec, size, packed) for each."""
@@ -58,14 +61,14 @@ class Codec:
 
     def unpack(self, codec: int, size: int, body: bytes) -> bytes:
         """The bytes that were packed; raises :class:`StoreError` when the row is damaged or of a newer version."""
-        if codec == RAW:
-            return body
-        if codec not in (ZSTD, DICTIONARY):
+        if codec not in (RAW, ZSTD, DICTIONARY):
             raise StoreError(
                 f"A stored body has codec {codec}, which this version cannot read; upgrade the service."
             )
-        decompressor = self._unpack_small if codec == DICTIONARY else self._unpack_large
         try:
-            return decompressor.decompress(body, max_output_size=size)
+            # Asked before decompressing: a damaged header may claim more than there is memory for.
+            if size == (len(body) if codec == RAW else zstandard.frame_content_size(body)):
+                return body if codec == RAW else self._decompressors[codec].decompress(body)
         except zstandard.ZstdError as error:
-            raise StoreError("A stored body is damaged and cannot be decompressed.") from error
+            raise StoreError(_DAMAGED) from error
+        raise StoreError(_DAMAGED)

@@ -81,9 +81,9 @@ _INTENT = _columns(
 )
 _OUTCOME = _columns(
     interactions,
-    "id deployment_id upstream_id upstream_id_hash upstream_stored status model service_tier http_status "
-    "error_code error_message response_bytes attempts updated_at first_byte_at completed_at usage_state input_tokens output_tokens "
-    "thought_tokens cached_tokens tool_use_tokens total_tokens",
+    "id deployment_id upstream_id upstream_id_hash upstream_stored status model service_tier http_status error_code "
+    "error_message response_bytes attempts updated_at first_byte_at completed_at usage_state input_tokens "
+    "output_tokens thought_tokens cached_tokens tool_use_tokens total_tokens",
 )
 # Constants stand in the text, so that a batch statement's only parameters are its rows.
 _REQUEST = literal_column(str(REQUEST_PAYLOAD), SmallInteger)

@@ -129,8 +129,10 @@ async def test_terminated_connections_lose_no_acknowledged_write(own_postgres_ur
                 await query(own_postgres_url, f"SELECT pg_terminate_backend(pid) {_OTHERS}")
                 await asyncio.sleep(0.02)
 
-        _, *acknowledged = await asyncio.gather(terminate(), *(caller() for _ in range(8)))
-        assert len({key for keys in acknowledged for key in keys}) == 120
+        async with asyncio.TaskGroup() as group:
+            group.create_task(terminate())
+            callers = [group.create_task(caller()) for _ in range(8)]
+        assert len({key for caller in callers for key in caller.result()}) == 120
         assert opened.writer.statistics.retries > 0
         rows = await query(
             own_postgres_url,
