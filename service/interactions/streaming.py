@@ -200,11 +200,10 @@ class Reader:
             pass
 
     async def _break(self, error: Exception) -> None:
-        message = str(as_service_error(error) if isinstance(error, TransportError) else error)
-        told = self._assembler.error if self._held is not None else None
-        code = str(told.get("code", "api_error")) if told is not None else BadGateway.code
-        if told is not None:
-            message = str(told.get("message", message))
+        failure = as_service_error(error) if isinstance(error, TransportError) else error
+        code, message = getattr(failure, "code", BadGateway.code), str(failure)
+        if self._held is not None and (told := self._assembler.error) is not None:
+            code, message = str(told.get("code", "api_error")), str(told.get("message", message))
         logger.warning("the stream of %s broke: %s", self._text_id, message)
         try:
             await self._settle(code, message)

@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import asyncpg
 from sqlalchemy import ARRAY, FromClause, bindparam, column, func
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
-from sqlalchemy.sql.compiler import SQLCompiler
 
 from service.errors import ConfigurationError
 from service.store.backend import Batch, Row, RowRefused, StoreUnavailable, packed
 from service.store.codec import Codec
+from service.store.queries import CompiledQueries, compile_statement
 from service.store.statements import BatchStatement, Query
 
 #: Seconds after which a statement is given up; a healthy commit takes milliseconds.
@@ -42,10 +42,6 @@ _UNREACHABLE = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.PostgresSystemError,
 )
-
-
-def _compile(statement: Any) -> SQLCompiler:
-    return cast(SQLCompiler, statement.compile(dialect=_DIALECT))
 
 
 def _rows_of(statement: BatchStatement) -> FromClause:
@@ -72,7 +68,7 @@ class PostgresBackend:
         self._codec = codec
         self._pool_limit = pool_limit
         self._texts: dict[str, str] = {}
-        self._queries: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {}
+        self._queries = CompiledQueries(_DIALECT)
         self._writer: asyncpg.Connection | None = None
         self._pool: asyncpg.Pool | None = None
 
@@ -118,13 +114,7 @@ class PostgresBackend:
 
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """All rows of a query."""
-        prepared = self._queries.get(query.name)
-        if prepared is None:
-            compiled = _compile(query.select)
-            prepared = (compiled.string, tuple(compiled.positiontup or ()), dict(compiled.params))
-            self._queries[query.name] = prepared
-        sql, order, constants = prepared
-        arguments = [parameters[name] if name in parameters else constants[name] for name in order]
+        sql, arguments = self._queries.prepare(query, parameters)
         if self._pool is None:
             raise StoreUnavailable("PostgreSQL: not connected")
         try:
@@ -144,7 +134,7 @@ class PostgresBackend:
     def _text(self, statement: BatchStatement) -> str:
         text = self._texts.get(statement.name)
         if text is None:
-            text = _compile(statement.build(_rows_of(statement), postgresql.insert)).string
+            text = compile_statement(statement.build(_rows_of(statement), postgresql.insert), _DIALECT).string
             self._texts[statement.name] = text
         return text
 

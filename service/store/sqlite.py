@@ -15,17 +15,17 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 import aiosqlite
 from sqlalchemy import FromClause, bindparam, column, values
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.sql.compiler import SQLCompiler
 
 from service.errors import ConfigurationError
 from service.store.backend import Batch, Row, RowRefused, StoreUnavailable, packed
 from service.store.codec import Codec
+from service.store.queries import CompiledQueries, compile_statement
 from service.store.statements import BatchStatement, Query
 
 _READERS = 2
@@ -40,10 +40,6 @@ _LARGEST_CHUNK = 256
 _CHECKPOINT_PAGES = 4_000
 
 _DIALECT = sqlite.dialect(paramstyle="qmark")
-
-
-def _compile(statement: Any) -> SQLCompiler:
-    return cast(SQLCompiler, statement.compile(dialect=_DIALECT))
 
 
 def _rows_of(statement: BatchStatement, count: int) -> FromClause:
@@ -65,7 +61,9 @@ class _Writes:
         for chunk in _chunks(rows):
             sql = self._texts.get((statement.name, len(chunk)))
             if sql is None:
-                sql = _compile(statement.build(_rows_of(statement, len(chunk)), sqlite.insert)).string
+                sql = compile_statement(
+                    statement.build(_rows_of(statement, len(chunk)), sqlite.insert), _DIALECT
+                ).string
                 self._texts[statement.name, len(chunk)] = sql
             connection.execute(sql, tuple(itertools.chain.from_iterable(chunk)))
 
@@ -86,7 +84,7 @@ class SqliteBackend:
         self._read_uri = f"file:{quote(os.path.abspath(path))}?mode=ro"
         self._codec = codec
         self._writes = _Writes()
-        self._queries: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {}
+        self._queries = CompiledQueries(_DIALECT)
         self._inbox: queue.SimpleQueue[tuple[Batch, asyncio.Future[None]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._readers: list[aiosqlite.Connection] = []
@@ -132,13 +130,7 @@ class SqliteBackend:
 
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """All rows of a query."""
-        prepared = self._queries.get(query.name)
-        if prepared is None:
-            compiled = _compile(query.select)
-            prepared = (compiled.string, tuple(compiled.positiontup or ()), dict(compiled.params))
-            self._queries[query.name] = prepared
-        sql, order, constants = prepared
-        arguments = [parameters[name] if name in parameters else constants[name] for name in order]
+        sql, arguments = self._queries.prepare(query, parameters)
         self._next_reader = (self._next_reader + 1) % len(self._readers)
         try:
             return list(await self._readers[self._next_reader].execute_fetchall(sql, arguments))

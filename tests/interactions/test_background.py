@@ -82,16 +82,15 @@ async def test_the_stores_last_word_holds_while_upstream_cannot_be_asked(
 async def test_a_late_answer_to_a_poll_does_not_undo_the_end(gateway: Gateway, upstream: Emulated) -> None:
     made = await gateway.ask("Take your time", background=True, wish=SLOW)
     upstream.fault("trickle;bytes=32;seconds=0.01", method="GET")
-    async with asyncio.TaskGroup() as group:
-        async with gateway.database.held():
-            # Something is being written, so that what comes now is written together afterwards.
-            group.create_task(gateway.ask("In between"))
-            early = group.create_task(gateway.got(made.id))
-            await eventually(lambda: has_polled(upstream, 1))
-            upstream.clock.advance(10_000)
-            late = group.create_task(gateway.got(made.id))
-            # The answer that upstream gave first arrives last.
-            await asyncio.sleep(1.0)
+    async with asyncio.TaskGroup() as group, gateway.database.held():
+        # Something is being written, so that what comes now is written together afterwards.
+        group.create_task(gateway.ask("In between"))
+        early = group.create_task(gateway.got(made.id))
+        await eventually(lambda: has_polled(upstream, 1))
+        upstream.clock.advance(10_000)
+        late = group.create_task(gateway.got(made.id))
+        # The answer that upstream gave first arrives last.
+        await asyncio.sleep(1.0)
     assert early.result().body["status"] == "queued"
     assert late.result().body["status"] == "completed"
     await upstream.close()

@@ -168,7 +168,7 @@ class Live:
         self._ended = not chunk
 
     def _event(self, block: bytes) -> Json | None:
-        lines = block.split(b"\n")
+        lines = [line.rstrip(b"\r") for line in block.split(b"\n")]
         names = [line.removeprefix(b"event: ") for line in lines if line.startswith(b"event: ")]
         data = [line.removeprefix(b"data: ") for line in lines if line.startswith(b"data: ")]
         if not data:

@@ -1,0 +1,173 @@
+"""Streams that upstream loses: the client is told so, the record says what became of it (contract 4.8)."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from service.settings import DeploymentSettings
+from tests.support.gateway import MODEL, STEPS, Gateway
+from tests.support.gateways import StartEmulator, StartGateway, StartScripted
+from tests.support.replies import Streamed
+from tests.support.upstreams import Emulated, answering, deployment, sse
+
+#: Ways to end a stream before its end.
+LOSSES = ["cut;after=8", "cut;after=8;partial=true", "end;after=8", "malformed_tail;after=8"]
+
+
+def assert_lost(streamed: Streamed) -> str:
+    """The stream told of an error and was then cut; returns what it said."""
+    assert streamed.types[-1] == "error"
+    assert streamed.types.count("error") == 1
+    error = streamed.events[-1]["error"]
+    assert sorted(error) == ["code", "message"]
+    assert streamed.broken
+    assert not streamed.done
+    assert not any(kind.startswith("interaction.complete") for kind in streamed.types)
+    message: str = error["message"]
+    return message
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_what_upstream_still_knows_is_fetched(gateway: Gateway, upstream: Emulated, loss: str) -> None:
+    whole = await gateway.ask("Tell me")
+    streamed = await gateway.stream("Tell me", fault=loss)
+    assert_lost(streamed)
+    assert len(streamed.events) == 9
+    read = await gateway.finished(streamed.id)
+    assert read.body["status"] == "completed"
+    assert read.steps == whole.steps
+    row = await gateway.database.row(streamed.id)
+    assert row["total_tokens"] == whole.body["usage"]["total_tokens"]
+    assert len(upstream.creates) == 2
+    # The rest of the conversation is none the worse for it.
+    follow_up = await gateway.ask("More", previous_interaction_id=streamed.id)
+    assert '"Tell me"' in follow_up.text
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_what_upstream_has_lost_is_failed_and_what_came_is_kept(gateway: Gateway, loss: str) -> None:
+    streamed = await gateway.stream("Tell me", fault=f"{loss},forget")
+    message = assert_lost(streamed)
+    read = await gateway.got(streamed.id)
+    assert read.body["status"] == "failed"
+    assert read.body["errors"] == [{"code": "bad_gateway", "message": message}]
+    assert read.text == streamed.text != ""
+    row = await gateway.database.row(streamed.id)
+    assert (row["status"], row["error_code"], row["error_message"]) == ("failed", "bad_gateway", message)
+    reply = await gateway.refused(400, previous_interaction_id=streamed.id)
+    assert "failed" in reply.error["message"]
+    assert (await gateway.events(streamed.id)).types[-1] == "error"
+
+
+async def test_what_upstream_never_kept_is_failed(gateway: Gateway, upstream: Emulated) -> None:
+    streamed = await gateway.stream("Tell me", store=False, fault="cut;after=8")
+    assert_lost(streamed)
+    row = await gateway.database.row(streamed.id)
+    assert row["status"] == "failed"
+    assert len(upstream.requests) == 1
+    stored = orjson.loads(await gateway.database.response(streamed.id) or b"")
+    assert stored["steps"]
+
+
+async def test_a_loss_before_the_first_event_is_told(gateway: Gateway) -> None:
+    streamed = await gateway.stream(fault="reset_headers")
+    assert streamed.types == ["error"]
+    assert_lost(streamed)
+    name = streamed.headers["x-interaction-id"]
+    assert (await gateway.got(name)).body["status"] == "failed"
+
+
+async def test_the_client_is_told_after_the_record_is_written(gateway: Gateway) -> None:
+    async with gateway.live(fault="cut;after=8,forget") as live:
+        await live.until("error")
+        assert (await gateway.database.row(live.id))["status"] == "failed"
+
+
+async def test_an_error_that_upstream_declares_is_passed_on(gateway: Gateway) -> None:
+    streamed = await gateway.stream(
+        "Tell me", fault="error_event;after=8;code=gateway_timeout;message=Too slow,forget"
+    )
+    assert streamed.events[-1]["error"] == {"code": "gateway_timeout", "message": "Too slow"}
+    # Upstream said so itself: nothing was lost on the way.
+    assert streamed.done
+    assert not streamed.broken
+    row = await gateway.database.row(streamed.id)
+    assert (row["status"], row["error_code"], row["error_message"]) == (
+        "failed",
+        "gateway_timeout",
+        "Too slow",
+    )
+    assert (await gateway.got(streamed.id)).text == streamed.text
+
+
+async def test_an_error_event_does_not_hide_what_upstream_completed(gateway: Gateway) -> None:
+    streamed = await gateway.stream("Tell me", fault="error_event;after=8")
+    assert streamed.types[-1] == "error"
+    assert (await gateway.finished(streamed.id)).body["status"] == "completed"
+
+
+async def test_a_stream_may_go_on_after_an_error_event(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    events = [
+        {"event_type": "interaction.created", "interaction": {"id": "v1_a", "status": "in_progress"}},
+        {"event_type": "error", "error": {"code": "api_error", "message": "A hiccup"}},
+        {"event_type": "step.start", "index": 0, "step": {"type": "model_output"}},
+        {"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "All is well"}},
+        {"event_type": "step.stop", "index": 0},
+        {"event_type": "interaction.completed", "interaction": {"id": "v1_a", "status": "completed"}},
+    ]
+    upstream = await start_scripted(answering(sse(*events), content_type="text/event-stream"))
+    gateway = await start_gateway(upstream)
+    streamed = await gateway.stream(headers=STEPS)
+    assert streamed.types == [event["event_type"] for event in events]
+    assert streamed.final["status"] == "completed"
+    assert (await gateway.got(streamed.id)).text == "All is well"
+    assert (await gateway.database.row(streamed.id))["error_code"] is None
+
+
+async def test_legacy_clients_are_told_too(gateway: Gateway) -> None:
+    streamed = await gateway.stream(headers={"api-revision": "2026-05-07"}, fault="cut;after=8")
+    assert streamed.types[0] == "interaction.start"
+    assert_lost(streamed)
+
+
+@pytest.mark.parametrize(
+    "fault", ["crlf", "comments", "missing_event_type", "no_done", "trickle;bytes=100;seconds=0"]
+)
+async def test_oddities_of_framing_lose_nothing(gateway: Gateway, fault: str) -> None:
+    plain = await gateway.stream("Tell me")
+    odd = await gateway.stream("Tell me", fault=fault)
+    assert odd.types == plain.types
+    assert odd.text == plain.text
+    assert odd.final["status"] == "completed"
+    assert (await gateway.got(odd.id)).steps == (await gateway.got(plain.id)).steps
+
+
+async def test_silence_beyond_the_limit_is_a_loss(
+    start_emulator: StartEmulator, start_gateway: StartGateway
+) -> None:
+    upstream = await start_emulator(token_delay=3600.0, stream_limit_seconds=1e9)
+    entry: DeploymentSettings = deployment(upstream, MODEL, stream_timeout=0.2)
+    gateway = await start_gateway(deployments=(entry,))
+    streamed = await gateway.stream("Slowly")
+    assert "in time" in assert_lost(streamed)
+    assert streamed.events[-1]["error"]["code"] == "deadline_exceeded"
+    # Upstream says that it is still at work, so the record stays open until it ends.
+    assert (await gateway.got(streamed.id)).body["status"] == "in_progress"
+    upstream.clock.advance(1e7)
+    read = await gateway.got(streamed.id)
+    assert read.body["status"] == "completed"
+    assert (await gateway.database.row(streamed.id))["total_tokens"] == read.body["usage"]["total_tokens"]
+
+
+async def test_an_event_that_is_not_json_is_a_loss(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    created = {"event_type": "interaction.created", "interaction": {"status": "in_progress"}}
+    body = sse(created, done=False) + b'event: step.start\ndata: {"index":0,\n\n'
+    gateway = await start_gateway(await start_scripted(answering(body, content_type="text/event-stream")))
+    streamed = await gateway.stream()
+    assert "not JSON" in assert_lost(streamed)
+    assert (await gateway.database.row(streamed.id))["status"] == "failed"
