@@ -22,7 +22,7 @@ from service.interactions.streaming import Feed, Reader, Readers
 from service.settings.model import History as HistorySetting
 from service.store.records import Intent, Record, now
 from service.store.store import Store
-from service.upstream.client import GeminiClient
+from service.upstream.client import GeminiClient, Reply
 from service.upstream.deployments import Deployment, Deployments, Route
 from service.wire import codec, ids, legacy
 from service.wire.envelope import Envelope
@@ -65,8 +65,7 @@ class Creator:
         except ServiceError as error:
             await self._fail(job, error)
             raise
-        job.first_byte_at = now()
-        return await self._finish(job, reply.status, reply.raw, reply.body)
+        return await self._finish(job, reply)
 
     async def stream(self, call: Call) -> Feed | Answer:
         """Open a streaming create; the feed's reader belongs to the interaction, not to the caller.
@@ -75,14 +74,13 @@ class Creator:
         """
         job = await self._begin(call)
         try:
-            response = await self._send(job, self._client.create_stream)
-            if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                raw = await response.read()
-                return await self._finish(job, response.status, raw, codec.loads(raw))
+            opened = await self._send(job, self._client.create_stream)
         except ServiceError as error:
             await self._fail(job, error)
             raise
-        return self._readers.start(Reader(job, response, self._store, self._client))
+        if isinstance(opened, Reply):
+            return await self._finish(job, opened)
+        return self._readers.start(Reader(job, opened, self._store, self._client))
 
     async def _begin(self, call: Call) -> Job:
         envelope = call.envelope
@@ -157,13 +155,15 @@ class Creator:
         job.refers_upstream = False
         return True
 
-    async def _finish(self, job: Job, http_status: int, raw: bytes, body: dict[str, Any]) -> Answer:
+    async def _finish(self, job: Job, reply: Reply) -> Answer:
+        job.first_byte_at = now()
+        body = reply.body
         status = outcomes.status_of(body)
         upstream_id = outcomes.upstream_id_of(body)
         terminal = outcomes.is_terminal(status) or upstream_id is None
         outcome = job.outcome(
             status=status,
-            http_status=http_status,
+            http_status=reply.status,
             terminal=terminal,
             interaction=body,
             usage=outcomes.usage_of(body) if terminal else None,
@@ -171,7 +171,7 @@ class Creator:
             error=outcomes.error_of(body),
         )
         try:
-            await self._store.finish(outcome, raw)
+            await self._store.finish(outcome, reply.raw)
         except ServiceError as error:
             error.interaction_id = ids.to_text(job.intent.id)
             raise

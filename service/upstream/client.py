@@ -26,6 +26,7 @@ from service.wire import codec, upstream_errors
 #: Seconds for the small calls: get, cancel, delete.
 _SHORT_TIMEOUT: Final = 30.0
 _BLANK_LINE: Final = b"\r\n"
+_EVENT_STREAM: Final = "text/event-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,13 @@ class GeminiClient:
         )
         return await self._unary(deployment, head, body, deployment.settings.timeout or self._request_timeout)
 
-    async def create_stream(self, deployment: Deployment, body: bytes, headers: bytes = b"") -> Response:
+    async def create_stream(
+        self, deployment: Deployment, body: bytes, headers: bytes = b""
+    ) -> Response | Reply:
         """Send a streaming create; returns the open stream once upstream has accepted it.
 
-        The time limit of a stream bounds each silence, not the whole.
+        A :class:`Reply` comes instead when upstream ignored the wish to stream. The time limit of a stream bounds each
+        silence, not the whole.
         """
         head = b"%b%bContent-Length: %d\r\n\r\n" % (
             deployment.create_line(),
@@ -70,9 +74,11 @@ class GeminiClient:
             response = await self._transport.request(deployment.origin, head, body, read_timeout=silence)
             if response.status >= 300:
                 raise _refusal(response, await response.read())
+            if response.headers.get("content-type", "").startswith(_EVENT_STREAM):
+                return response
+            return _reply(response, await response.read())
         except TransportError as error:
             raise as_service_error(error) from error
-        return response
 
     async def get(self, deployment: Deployment, upstream_id: str, *, headers: bytes = b"") -> Reply:
         """The interaction as upstream holds it."""
@@ -94,16 +100,7 @@ class GeminiClient:
         await self._exchange(deployment, head, b"", _SHORT_TIMEOUT)
 
     async def _unary(self, deployment: Deployment, head: bytes, body: bytes, limit: float) -> Reply:
-        response, raw = await self._exchange(deployment, head, body, limit)
-        try:
-            parsed = codec.loads(raw)
-        except InvalidRequest:
-            parsed = None
-        if not isinstance(parsed, dict):
-            raise BadGateway(
-                f"Upstream answered {response.status} with a body that is not a JSON object; the request may have run."
-            )
-        return Reply(response.status, raw, parsed, response.headers)
+        return _reply(*await self._exchange(deployment, head, body, limit))
 
     async def _exchange(
         self, deployment: Deployment, head: bytes, body: bytes, limit: float
@@ -116,6 +113,18 @@ class GeminiClient:
         if response.status >= 300:
             raise _refusal(response, raw)
         return response, raw
+
+
+def _reply(response: Response, raw: bytes) -> Reply:
+    try:
+        parsed = codec.loads(raw)
+    except InvalidRequest:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise BadGateway(
+            f"Upstream answered {response.status} with a body that is not a JSON object; the request may have run."
+        )
+    return Reply(response.status, raw, parsed, response.headers)
 
 
 def as_service_error(error: TransportError) -> ServiceError:

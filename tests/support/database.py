@@ -74,17 +74,27 @@ class Database:
             finally:
                 await connection.rollback()
 
-    async def break_off(self) -> None:
-        """Make every write fail as if the database were out of order, until `mend`."""
-        await self._execute("ALTER TABLE payloads RENAME TO payloads_elsewhere")
-
-    async def mend(self) -> None:
-        """Undo `break_off`."""
-        await self._execute("ALTER TABLE payloads_elsewhere RENAME TO payloads")
+    @asynccontextmanager
+    async def outage(self) -> AsyncIterator[None]:
+        """Nothing can be written meanwhile: SQLite's file is locked, PostgreSQL takes no connections."""
+        if self.is_sqlite:
+            async with self.held():
+                yield
+            return
+        url = self._engine.url
+        name = url.database
+        administration = create_async_engine(
+            url.set(database="postgres"), poolclass=NullPool, isolation_level="AUTOCOMMIT"
+        )
+        async with administration.connect() as connection:
+            await connection.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'))
+            ended = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
+            await connection.execute(ended, {"name": name})
+            try:
+                yield
+            finally:
+                await connection.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'))
+        await administration.dispose()
 
     async def close(self) -> None:
         await self._engine.dispose()
-
-    async def _execute(self, statement: str) -> None:
-        async with self._engine.begin() as connection:
-            await connection.execute(text(statement))

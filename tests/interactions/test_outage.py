@@ -1,0 +1,53 @@
+"""The database is out of order: nothing is sent that is not recorded, nothing acknowledged that is not kept."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.support.gateway import Gateway, eventually
+from tests.support.gateways import StartEmulator, StartGateway
+from tests.support.upstreams import Emulated
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
+async def test_nothing_goes_upstream_that_cannot_be_recorded(
+    gateway: Gateway, upstream: Emulated, stream: bool
+) -> None:
+    async with gateway.database.outage():
+        reply = await gateway.refused(503, stream=stream)
+    assert reply.error["code"] == "service_unavailable"
+    assert int(reply.headers["retry-after"]) >= 1
+    assert "x-interaction-id" not in reply.headers
+    assert upstream.requests == []
+    assert await gateway.database.count() == 0
+    assert (await gateway.ask("Again")).body["status"] == "completed"
+    assert len(upstream.requests) == 1
+
+
+async def test_reading_goes_on_while_nothing_can_be_written(gateway: Gateway) -> None:
+    made = await gateway.ask()
+    async with gateway.database.held():
+        assert (await gateway.got(made.id)).body == made.body
+
+
+async def test_an_answer_waits_until_it_can_be_recorded(
+    start_emulator: StartEmulator, start_gateway: StartGateway
+) -> None:
+    upstream = await start_emulator(latency=0.3)
+    gateway = await start_gateway(upstream)
+    asking = asyncio.create_task(gateway.ask("Precious"))
+
+    async def sent() -> bool:
+        return len(upstream.requests) == 1
+
+    await eventually(sent)
+    async with gateway.database.outage():
+        # Longer than new work would be made to wait.
+        done, _ = await asyncio.wait({asking}, timeout=3.0)
+        assert not done
+    made = await asking
+    assert '"Precious"' in made.text
+    assert (await gateway.database.row(made.id))["status"] == "completed"
+    assert len(upstream.requests) == 1

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from service.upstream.transport import (
+    ConnectFailed,
+    ConnectionBroken,
+    Origin,
+    ReadTimeout,
+    Response,
+    Transport,
+    TransportError,
+)
+from tests.support.raw_server import Connection, RawServer, always, answer, raw_server
+
+GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def fetch(transport: Transport, server: RawServer) -> bytes:
+    """One request and its whole answer."""
+    response = await transport.request(server.origin, GET, b"", total_timeout=30)
+    return await response.read()
+
+
+async def collect(response: Response, into: list[bytes]) -> None:
+    """Keep what comes, also of an answer that breaks."""
+    async for part in response.chunks():
+        into.append(part)  # noqa: PERF401
+
+
+async def settled() -> None:
+    """Let the loop notice what the other side has done to a connection."""
+    await asyncio.sleep(0.05)
+
+
+async def test_a_refused_connection_sent_nothing(transport: Transport, unused_tcp_port: int) -> None:
+    with pytest.raises(ConnectFailed, match=r"127\.0\.0\.1"):
+        await transport.request(Origin("127.0.0.1", unused_tcp_port, False), GET, b"")
+
+
+async def test_a_host_that_does_not_exist_sent_nothing(transport: Transport) -> None:
+    with pytest.raises(ConnectFailed, match=r"nowhere\.invalid"):
+        await transport.request(Origin("nowhere.invalid", 80, False), GET, b"")
+
+
+@pytest.mark.parametrize("hard", [True, False], ids=["reset", "closed"])
+async def test_a_connection_that_ends_before_the_answer_is_broken(transport: Transport, hard: bool) -> None:
+    async def end(connection: Connection) -> None:
+        await connection.request()
+        if hard:
+            connection.reset()
+
+    async with raw_server(end) as server:
+        with pytest.raises(ConnectionBroken):
+            await transport.request(server.origin, POST, b"{}")
+
+
+@pytest.mark.parametrize("sent", [b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 100 Continue\r\n\r\n"])
+async def test_a_connection_that_ends_in_the_middle_of_a_head_is_broken(
+    transport: Transport, sent: bytes
+) -> None:
+    async def cut(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(sent)
+
+    async with raw_server(cut) as server:
+        with pytest.raises(ConnectionBroken):
+            await transport.request(server.origin, GET, b"")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello",
+        CHUNKED + b"5\r\nhello\r\n",
+        CHUNKED + b"50\r\nhell",
+    ],
+    ids=["length", "between chunks", "in a chunk"],
+)
+@pytest.mark.parametrize("hard", [True, False], ids=["reset", "closed"])
+async def test_a_connection_that_ends_in_the_middle_of_a_body_is_broken(
+    transport: Transport, sent: bytes, hard: bool
+) -> None:
+    async def cut(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(sent)
+        if hard:
+            await settled()
+            connection.reset()
+
+    async with raw_server(cut) as server:
+        response = await transport.request(server.origin, GET, b"")
+        with pytest.raises(ConnectionBroken):
+            await response.read()
+        response = await transport.request(server.origin, GET, b"")
+        got: list[bytes] = []
+        with pytest.raises(ConnectionBroken):
+            await collect(response, got)
+        assert b"hello".startswith(b"".join(got))
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x15\x03\x01\x00\x02\x02\x16", b"HTTP/1.1 xyz\r\n\r\n"]
+)
+async def test_what_is_not_http_is_broken(transport: Transport, garbage: bytes) -> None:
+    async def speak(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(garbage)
+
+    async with raw_server(speak) as server:
+        with pytest.raises(ConnectionBroken):
+            await transport.request(server.origin, GET, b"")
+
+
+async def test_a_server_that_hangs_up_at_once_never_crashes_a_request(transport: Transport) -> None:
+    async def hang_up(connection: Connection) -> None:
+        connection.reset()
+
+    async with raw_server(hang_up) as server:
+        for _ in range(50):
+            with pytest.raises(TransportError):
+                await transport.request(server.origin, GET, b"")
+
+
+async def silent(connection: Connection) -> None:
+    """Read whatever comes and say nothing."""
+    await connection.reader.read(-1)
+
+
+async def test_the_total_time_limit_bounds_the_wait_for_the_head(transport: Transport) -> None:
+    async with raw_server(silent) as server:
+        with pytest.raises(ReadTimeout):
+            await transport.request(server.origin, GET, b"", total_timeout=0.1)
+
+
+async def drip(connection: Connection) -> None:
+    """Send one byte after another for ever, never silent for long."""
+    await connection.request()
+    await connection.send(CHUNKED)
+    while True:
+        await connection.send(b"1\r\nx\r\n")
+        await asyncio.sleep(0.01)
+
+
+async def test_the_total_time_limit_bounds_the_whole_body(transport: Transport) -> None:
+    async with raw_server(drip) as server:
+        response = await transport.request(server.origin, GET, b"", total_timeout=0.3)
+        with pytest.raises(ReadTimeout):
+            await response.read()
+
+
+async def test_the_silence_limit_bounds_the_wait_for_the_head(transport: Transport) -> None:
+    async with raw_server(silent) as server:
+        with pytest.raises(ReadTimeout):
+            await transport.request(server.origin, GET, b"", read_timeout=0.1)
+
+
+async def test_the_silence_limit_bounds_each_silence_of_a_stream(transport: Transport) -> None:
+    async def pause(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(CHUNKED)
+        for _ in range(10):
+            await connection.send(b"1\r\nx\r\n")
+            await asyncio.sleep(0.05)
+        await connection.reader.read(-1)
+
+    async with raw_server(pause) as server:
+        response = await transport.request(server.origin, GET, b"", read_timeout=1.0)
+        got: list[bytes] = []
+        with pytest.raises(ReadTimeout):
+            await collect(response, got)
+        assert b"".join(got) == b"x" * 10
+
+
+async def test_limits_of_one_request_are_not_those_of_the_next(transport: Transport) -> None:
+    async def slower(connection: Connection) -> None:
+        while (request := await connection.request()) is not None:
+            if request.number > 1:
+                await asyncio.sleep(0.8)
+            await connection.send(answer(b"hello"))
+
+    async with raw_server(slower) as server:
+        response = await transport.request(server.origin, GET, b"", total_timeout=0.6, read_timeout=0.6)
+        await response.read()
+        await asyncio.sleep(0.8)
+        response = await transport.request(server.origin, GET, b"")
+        assert await response.read() == b"hello"
+        assert server.connections == 1
+
+
+async def test_after_a_time_limit_the_connection_is_not_used_again(transport: Transport) -> None:
+    async def first_silent(connection: Connection) -> None:
+        if connection.number == 1:
+            await silent(connection)
+        await always(answer(b"hello"))(connection)
+
+    async with raw_server(first_silent) as server:
+        with pytest.raises(ReadTimeout):
+            await transport.request(server.origin, GET, b"", total_timeout=0.1)
+        assert await fetch(transport, server) == b"hello"
+        assert server.connections == 2
+
+
+async def test_a_cancelled_request_drops_its_connection(transport: Transport) -> None:
+    left = asyncio.Event()
+
+    async def first_waits(connection: Connection) -> None:
+        await connection.request()
+        if connection.number == 1:
+            assert await connection.request() is None
+            left.set()
+        else:
+            await connection.send(answer(b"hello"))
+
+    async with raw_server(first_waits) as server:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await transport.request(server.origin, GET, b"")
+        await asyncio.wait_for(left.wait(), 30)
+        assert await fetch(transport, server) == b"hello"
+        assert server.connections == 2
+
+
+async def leave_early(response: Response) -> None:
+    async with response:
+        async for part in response.chunks():
+            assert part == b"x"
+            return
+
+
+async def cancelled_read(response: Response) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await response.read()
+
+
+async def closed(response: Response) -> None:
+    response.close()
+    response.close()
+
+
+@pytest.mark.parametrize("leave", [leave_early, cancelled_read, closed])
+async def test_an_answer_given_up_drops_its_connection(transport: Transport, leave: object) -> None:
+    left = asyncio.Event()
+
+    async def unfinished(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(CHUNKED, b"1\r\nx\r\n")
+        assert await connection.request() is None
+        left.set()
+
+    async with raw_server(unfinished) as server:
+        response = await transport.request(server.origin, GET, b"")
+        assert callable(leave)
+        await leave(response)
+        await asyncio.wait_for(left.wait(), 30)
