@@ -10,7 +10,8 @@ from service.store.statements import BatchStatement, Query
 
 #: One member for each column of the statement; a packing statement takes ``(key, body)``.
 Row = tuple[Any, ...]
-#: The writes of one transaction, in :data:`~service.store.statements.BATCH_ORDER`.
+#: The writes of one transaction, in :data:`~service.store.statements.BATCH_ORDER`. No interaction's writes build on one
+#: another inside a batch: whether one kind sees another's rows is the database's business.
 Batch = Sequence[tuple[BatchStatement, Sequence[Row]]]
 
 
@@ -38,9 +39,10 @@ class Backend(Protocol):
         """All rows of a query; raises :class:`StoreUnavailable`."""
 
 
-def packed(statement: BatchStatement, rows: Sequence[Row], codec: Codec) -> Sequence[Row]:
-    """Rows ready for the driver: bodies compressed where the statement carries them."""
-    if not statement.packs:
-        return rows
-    bodies = codec.pack([row[1] for row in rows])
-    return [(row[0], *body) for row, body in zip(rows, bodies, strict=True)]
+def packed(batch: Batch, codec: Codec) -> Batch:
+    """The batch ready for the driver: all bodies compressed, in one call for the whole batch."""
+    bodies = iter(codec.pack([row[1] for statement, rows in batch if statement.packs for row in rows]))
+    return [
+        (statement, [(row[0], *next(bodies)) for row in rows] if statement.packs else rows)
+        for statement, rows in batch
+    ]

@@ -1,12 +1,13 @@
 """PostgreSQL: one writing connection for group commits, a pool for reads, both asyncpg's own.
 
-A batch reaches the server as arrays, one statement per kind, inside one transaction with ``synchronous_commit=on``
-whatever the server's default is. Keys travel as 16 bytes in both directions.
+A batch reaches the server as arrays in one statement, committed with ``synchronous_commit=on`` whatever the server's
+default is. Keys travel as 16 bytes in both directions.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -17,7 +18,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 
 from service.errors import ConfigurationError
-from service.store.backend import Batch, Row, RowRefused, StoreUnavailable, packed
+from service.store.backend import Batch, RowRefused, StoreUnavailable, packed
 from service.store.codec import Codec
 from service.store.queries import CompiledQueries, compile_statement
 from service.store.statements import BatchStatement, Query
@@ -25,9 +26,10 @@ from service.store.statements import BatchStatement, Query
 #: Seconds after which a statement is given up; a healthy commit takes milliseconds.
 _COMMAND_TIMEOUT = 30.0
 _CONNECT_TIMEOUT = 10.0
+_PARAMETER = re.compile(r"\$(\d+)")
 _DIALECT = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
 #: A batch larger than this is packed in a thread, so that compressing does not hold up the loop.
-_PACK_IN_THREAD_BYTES = 64 * 1024
+_PACK_IN_THREAD_BYTES = 512 * 1024
 
 _UNREACHABLE = (
     OSError,
@@ -50,6 +52,25 @@ def _rows_of(statement: BatchStatement) -> FromClause:
     return func.unnest(*arrays).table_valued(*columns, name="rows").render_derived()
 
 
+def _as_one_statement(kinds: Sequence[BatchStatement]) -> str:
+    """All kinds of a batch as one statement: one round trip, and a transaction by itself.
+
+    The parts see the database as it was before the statement. They do not need each other's rows, because the writer
+    never puts two writes of one interaction that build on each other into one batch.
+    """
+    parts = []
+    used = 0
+    for place, statement in enumerate(kinds):
+        compiled = compile_statement(statement.build(_rows_of(statement), postgresql.insert), _DIALECT)
+        parts.append(f"kind_{place} AS ({_with_later_parameters(compiled.string, used)})")
+        used += len(statement.columns)
+    return f"WITH {', '.join(parts)} SELECT 1"
+
+
+def _with_later_parameters(text: str, by: int) -> str:
+    return _PARAMETER.sub(lambda found: f"${int(found[1]) + by}", text)
+
+
 async def _prepare_connection(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec(
         "uuid", schema="pg_catalog", format="binary", encoder=lambda key: key, decoder=bytes
@@ -67,7 +88,7 @@ class PostgresBackend:
         self._dsn = dsn
         self._codec = codec
         self._pool_limit = pool_limit
-        self._texts: dict[str, str] = {}
+        self._texts: dict[tuple[str, ...], str] = {}
         self._queries = CompiledQueries(_DIALECT)
         self._writer: asyncpg.Connection | None = None
         self._pool: asyncpg.Pool | None = None
@@ -103,9 +124,8 @@ class PostgresBackend:
         ready = await self._pack(batch)
         try:
             connection = await self._writing_connection()
-            async with connection.transaction():
-                for statement, rows in ready:
-                    await connection.execute(self._text(statement), *zip(*rows, strict=True))
+            arguments = [column for _, rows in ready for column in zip(*rows, strict=True)]
+            await connection.execute(self._text(tuple(statement for statement, _ in ready)), *arguments)
         except _UNREACHABLE as error:
             await self._drop_writer()
             raise StoreUnavailable(f"PostgreSQL: {error or type(error).__name__}") from error
@@ -123,19 +143,17 @@ class PostgresBackend:
             raise StoreUnavailable(f"PostgreSQL: {error or type(error).__name__}") from error
         return rows
 
-    async def _pack(self, batch: Batch) -> list[tuple[BatchStatement, Sequence[Row]]]:
+    async def _pack(self, batch: Batch) -> Batch:
         size = sum(len(row[1]) for statement, rows in batch if statement.packs for row in rows)
+        if size > _PACK_IN_THREAD_BYTES:
+            return await asyncio.to_thread(packed, batch, self._codec)
+        return packed(batch, self._codec)
 
-        def pack() -> list[tuple[BatchStatement, Sequence[Row]]]:
-            return [(statement, packed(statement, rows, self._codec)) for statement, rows in batch]
-
-        return await asyncio.to_thread(pack) if size > _PACK_IN_THREAD_BYTES else pack()
-
-    def _text(self, statement: BatchStatement) -> str:
-        text = self._texts.get(statement.name)
+    def _text(self, kinds: tuple[BatchStatement, ...]) -> str:
+        names = tuple(statement.name for statement in kinds)
+        text = self._texts.get(names)
         if text is None:
-            text = compile_statement(statement.build(_rows_of(statement), postgresql.insert), _DIALECT).string
-            self._texts[statement.name] = text
+            text = self._texts[names] = _as_one_statement(kinds)
         return text
 
     async def _writing_connection(self) -> asyncpg.Connection:

@@ -2,7 +2,7 @@
 
 The writer thread exists because a commit waits for the disk. It executes one statement per kind and chunk, not one per
 row: each execution gives up the interpreter lock, and taking it back from a busy event loop costs more than the row.
-Chunks are powers of two, so that a dozen prepared statements serve every batch size.
+A batch of up to 64 callers is half a dozen executions, whatever its size.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
 import aiosqlite
-from sqlalchemy import FromClause, bindparam, column, values
+from sqlalchemy import bindparam, column, values
 from sqlalchemy.dialects import sqlite
 
 from service.errors import ConfigurationError
@@ -34,46 +34,42 @@ _READER_BUSY_MS = 10_000
 _WRITER_BUSY_MS = 500
 #: What a value can be that the driver refuses before the database sees it.
 _UNBINDABLE = (OverflowError, UnicodeError)
-#: SQLite takes 32,766 parameters a statement; the widest row has under 30.
-_LARGEST_CHUNK = 256
+#: Rows of one execution. Each number of rows is a prepared statement of its own; this bounds how many there are.
+_LARGEST_CHUNK = 64
+_PREPARED_STATEMENTS = 320
 #: Pages that the log may hold before it is copied into the database: fewer, larger checkpoints.
 _CHECKPOINT_PAGES = 4_000
 
 _DIALECT = sqlite.dialect(paramstyle="qmark")
 
 
-def _rows_of(statement: BatchStatement, count: int) -> FromClause:
-    data = [
-        tuple(bindparam(f"{c.name}_{number}", type_=c.type) for c in statement.columns)
-        for number in range(count)
-    ]
-    return values(*(column(c.name, c.type) for c in statement.columns), name="rows").data(data).cte("rows")
-
-
 class _Writes:
-    """The SQL of each statement for each chunk size, compiled when first needed."""
+    """The SQL of each statement for each number of rows; compiled once, then only its list of rows grows."""
 
     def __init__(self) -> None:
-        self._texts: dict[tuple[str, int], str] = {}
+        self._parts: dict[str, tuple[str, str, str]] = {}
 
     def execute(self, connection: sqlite3.Connection, statement: BatchStatement, rows: Sequence[Row]) -> None:
         """Write all rows of one statement."""
-        for chunk in _chunks(rows):
-            sql = self._texts.get((statement.name, len(chunk)))
-            if sql is None:
-                sql = compile_statement(
-                    statement.build(_rows_of(statement, len(chunk)), sqlite.insert), _DIALECT
-                ).string
-                self._texts[statement.name, len(chunk)] = sql
+        parts = self._parts.get(statement.name)
+        if parts is None:
+            parts = self._parts[statement.name] = _compiled(statement)
+        before, row, after = parts
+        for start in range(0, len(rows), _LARGEST_CHUNK):
+            chunk = rows[start : start + _LARGEST_CHUNK]
+            sql = f"{before}{', '.join([row] * len(chunk))}{after}"
             connection.execute(sql, tuple(itertools.chain.from_iterable(chunk)))
 
 
-def _chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    start = 0
-    while (left := len(rows) - start) > 0:
-        size = min(_LARGEST_CHUNK, 1 << (left.bit_length() - 1))
-        yield rows[start : start + size]
-        start += size
+def _compiled(statement: BatchStatement) -> tuple[str, str, str]:
+    """The statement's text before its rows, one row of parameters, and the text after."""
+    columns = [column(c.name, c.type) for c in statement.columns]
+    parameters = tuple(bindparam(c.name, type_=c.type) for c in statement.columns)
+    rows = values(*columns, name="rows").data([parameters]).cte("rows")
+    compiled = compile_statement(statement.build(rows, sqlite.insert), _DIALECT)
+    row = f"({', '.join('?' * len(columns))})"
+    before, _, after = compiled.string.partition(row)
+    return before, row, after
 
 
 class SqliteBackend:
@@ -150,7 +146,7 @@ class SqliteBackend:
         connection.close()
 
     def _write(self, connection: sqlite3.Connection, batch: Batch) -> None:
-        ready = [(statement, packed(statement, rows, self._codec)) for statement, rows in batch]
+        ready = packed(batch, self._codec)
         try:
             connection.execute("BEGIN IMMEDIATE")
             for statement, rows in ready:
@@ -177,7 +173,9 @@ def _answer(reply: asyncio.Future[None], error: Exception | None) -> None:
 
 def connect_writer(path: str) -> sqlite3.Connection:
     """The one connection that writes: durable at every commit, never waiting for readers."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=_PREPARED_STATEMENTS
+    )
     connection.execute(f"PRAGMA busy_timeout = {_WRITER_BUSY_MS}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")

@@ -5,8 +5,7 @@ A :class:`BatchStatement` writes any number of rows in one execution: the databa
 ``UPDATE ... FROM`` over it. One execution per batch and kind is what makes a group commit cheap. Every one of them may
 be repeated without harm, so that a batch whose commit was not confirmed can be sent again.
 
-:data:`BATCH_ORDER` is the order of kinds inside one transaction: rows of one interaction that meet in a batch are
-written, finished and deleted in that order.
+:data:`BATCH_ORDER` is the order of kinds inside one batch.
 """
 
 from __future__ import annotations

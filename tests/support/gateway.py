@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from io import BytesIO
 from typing import Any
 
 import orjson
@@ -20,6 +21,8 @@ MODEL = "gemini-2.5-flash"
 STEPS = {"api-revision": "2026-05-20"}
 LEGACY = {"api-revision": "2026-05-07"}
 _PATIENCE = 30.0
+#: The client wants larger bodies as files.
+_LARGE = 1024 * 1024
 
 
 class Gateway:
@@ -51,6 +54,8 @@ class Gateway:
         self, method: str, path: str, *, headers: dict[str, str] | None = None, data: Any = None
     ) -> Reply:
         """Any request; the path is sent as it is."""
+        if isinstance(data, bytes) and len(data) > _LARGE:
+            data = BytesIO(data)
         async with self._session.request(method, path, headers=headers, data=data) as response:
             return await _whole(response)
 
