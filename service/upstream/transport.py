@@ -89,7 +89,8 @@ class Response:
     async def read(self) -> bytes:
         """The whole body; raises :class:`ConnectionBroken` or :class:`ReadTimeout`."""
         try:
-            body = await self._payload.read()
+            payload = self._payload
+            body = payload.read_nowait() if payload.is_eof() else await payload.read()
         except _BROKEN as error:
             self.close()
             raise _translated(error) from error

@@ -14,6 +14,7 @@ from tests.support.gateways import (
     gateway_fixture,
     gateway_starter,
     running_fixture,
+    sqlite_template_fixture,
     sqlite_url_fixture,
     start_emulator_fixture,
     start_scripted_fixture,
@@ -23,6 +24,7 @@ from tests.support.gateways import (
 __all__ = (
     "gateway_fixture",
     "running_fixture",
+    "sqlite_template_fixture",
     "sqlite_url_fixture",
     "start_emulator_fixture",
     "start_scripted_fixture",

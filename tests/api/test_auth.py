@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from urllib.parse import quote
 
 import orjson
 import pytest
+from aiohttp import ClientPayloadError
 
 from service.settings import Secret
 from tests.support.gateway import MODEL, Gateway
@@ -116,7 +118,8 @@ async def test_no_log_has_a_key(
             for body in (BODY, b"{", BODY[:-1] + b',"stream":true}', b"x" * 100):
                 for fault in ("", "status;code=401;shape=classic", "cut;after=3,forget", "reset_before"):
                     sent = {**headers, "x-emulator-fault": fault} if fault else headers
-                    await locked.request("POST", PATH + query, headers=sent, data=body)
+                    with suppress(ClientPayloadError):
+                        await locked.request("POST", PATH + query, headers=sent, data=body)
             await locked.request("GET", f"/nowhere{query}", headers=headers)
             await locked.request("PUT", PATH + query, headers=headers)
             await locked.request("GET", f"{PATH}/int_a{query}", headers=headers)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import uuid
 from contextlib import AsyncExitStack
-from pathlib import Path
 
+import asyncpg
 import pytest
 
 from service.store import migrate
+from service.store.tables import metadata
 from tests.support.gateways import (
     StartGateway,
     gateway_fixture,
     gateway_starter,
     running_fixture,
+    sqlite_template_fixture,
+    sqlite_url_fixture,
     start_emulator_fixture,
     start_scripted_fixture,
     upstream_fixture,
@@ -25,6 +27,8 @@ from tests.support.postgres import PostgresServer
 __all__ = (
     "gateway_fixture",
     "running_fixture",
+    "sqlite_template_fixture",
+    "sqlite_url_fixture",
     "start_emulator_fixture",
     "start_scripted_fixture",
     "upstream_fixture",
@@ -32,29 +36,33 @@ __all__ = (
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite database without rows."""
-    path = tmp_path_factory.mktemp("template") / "interactions.db"
-    asyncio.run(migrate.upgrade(f"sqlite:///{path}"))
-    return path
+def migrated_postgres(postgres_server: PostgresServer) -> str:
+    """A migrated PostgreSQL database; making one takes longer than most tests."""
+    url = postgres_server.create_database(f"t{uuid.uuid4().hex}")
+    asyncio.run(migrate.upgrade(url))
+    return url
 
 
-@pytest.fixture(scope="session")
-def postgres_template(postgres_server: PostgresServer) -> str:
-    """The name of a migrated PostgreSQL database without rows."""
-    name = f"template{uuid.uuid4().hex}"
-    asyncio.run(migrate.upgrade(postgres_server.create_database(name)))
-    return name
+@pytest.fixture
+def postgres_url(migrated_postgres: str) -> str:
+    """That database, without rows."""
+    asyncio.run(_clear(migrated_postgres))
+    return migrated_postgres
+
+
+async def _clear(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("".join(f"DELETE FROM {table};" for table in metadata.tables))
+    finally:
+        await connection.close()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A migrated database of each kind: these tests are many, and migrations have tests of their own."""
-    if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "interactions.db")
-        return f"sqlite:///{tmp_path / 'interactions.db'}"
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    return server.create_database(f"t{uuid.uuid4().hex}", request.getfixturevalue("postgres_template"))
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A migrated database of each kind, without rows."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
 
 
 @pytest.fixture

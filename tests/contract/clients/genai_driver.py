@@ -37,10 +37,9 @@ def main() -> None:
         for line in sys.stdin:
             call = json.loads(line)
             client = _client(clients, call)
-            if call["asynchronous"]:
-                outcome = runner.run(_perform_async(client, call))
-            else:
-                outcome = _perform(client, call)
+            outcome = (
+                runner.run(_perform_async(client, call)) if call["asynchronous"] else _perform(client, call)
+            )
             answers.write(json.dumps(outcome) + "\n")
             answers.flush()
 
