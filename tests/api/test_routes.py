@@ -9,6 +9,7 @@ import pytest
 
 from service.wire import ids
 from tests.support.gateway import MODEL, Gateway
+from tests.support.gateways import StartGateway
 from tests.support.upstreams import Emulated
 
 BODY = orjson.dumps({"model": MODEL, "input": "Hello"})
@@ -165,6 +166,23 @@ async def test_every_event_of_a_stream_names_the_services_id(gateway: Gateway) -
     named += [event["interaction_id"] for event in streamed.events if "interaction_id" in event]
     assert len(named) >= 4
     assert set(named) == {streamed.id}
+
+
+async def test_made_up_answers_are_marked(
+    gateway: Gateway, start_gateway: StartGateway, upstream: Emulated
+) -> None:
+    emulated = await start_gateway(emulator=True)
+    made = await emulated.ask()
+    for reply in (
+        made,
+        await emulated.stream(),
+        await emulated.got(made.id),
+        await emulated.get("int_unknown"),
+        await emulated.request("GET", "/nowhere"),
+        await emulated.request("GET", "/health/live"),
+    ):
+        assert reply.headers["x-upstream"] == "emulator"
+    assert "x-upstream" not in (await gateway.ask()).headers
 
 
 async def test_health(gateway: Gateway) -> None:

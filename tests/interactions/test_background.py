@@ -161,6 +161,16 @@ async def test_a_background_stream_that_upstream_cuts_is_not_the_end_of_its_run(
     assert (await gateway.events(live.id)).text == ended.text
 
 
+async def test_the_events_of_a_run_that_nobody_reads_come_with_its_end(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    made = await gateway.ask("Take your time", background=True, wish=SLOW)
+    early = await gateway.get(made.id, stream="true")
+    assert (early.status, early.error["code"]) == (400, "failed_precondition")
+    upstream.clock.advance(10_000)
+    assert "Take your time" in (await gateway.events(made.id)).text
+
+
 async def test_legacy_callers_are_told_in_progress_for_queued(gateway: Gateway) -> None:
     made = await gateway.ask(background=True, wish=SLOW)
     read = await gateway.got(made.id, headers=LEGACY)

@@ -42,6 +42,18 @@ async def test_an_error_text_that_a_database_could_not_take_is_kept(
     assert row["error_message"] == "before\ufffdafter \U0001f600"
 
 
+async def test_an_endless_error_text_is_told_whole_and_kept_in_part(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    message = "very " * 10_000 + "bad"
+    upstream.fault(f"status;code=400;message={message}")
+    reply = await gateway.refused(400)
+    assert reply.error["message"] == message
+    kept = (await gateway.database.row(reply.headers["x-interaction-id"]))["error_message"]
+    assert message.startswith(kept)
+    assert 1000 < len(kept) < len(message)
+
+
 async def test_after_failures_all_goes_on(gateway: Gateway) -> None:
     for fault in FAULTS:
         assert (await gateway.create(fault=fault)).status >= 400

@@ -103,6 +103,27 @@ async def test_an_unknown_id_is_not_found(gateway: Gateway, name: str) -> None:
     assert reply.error["code"] == "not_found"
 
 
+async def test_another_projects_interaction_is_as_good_as_none(gateway: Gateway, upstream: Emulated) -> None:
+    made = await gateway.ask()
+    await gateway.database.give_away(made.id)
+    upstream.clear()
+    for name in (made.id, made.upstream_id):
+        missing = name[:-1] + ("a" if name[-1] != "a" else "e")
+        for reply, none in (
+            (await gateway.get(name), await gateway.get(missing)),
+            (await gateway.get(name, stream="true"), await gateway.get(missing, stream="true")),
+            (await gateway.cancel(name), await gateway.cancel(missing)),
+            (await gateway.delete(name), await gateway.delete(missing)),
+            (
+                await gateway.create(previous_interaction_id=name),
+                await gateway.create(previous_interaction_id=missing),
+            ),
+        ):
+            assert reply.status == none.status == 404
+            assert reply.raw == none.raw.replace(missing.encode(), name.encode())
+    assert upstream.requests == []
+
+
 async def test_the_input_is_shown_when_asked_for(gateway: Gateway) -> None:
     made = await gateway.ask("What did I ask?")
     read = await gateway.got(made.id, include_input="true")

@@ -52,6 +52,29 @@ async def test_past_upstreams_retention_the_conversation_goes_on(
     assert len(upstream.creates) == 5
 
 
+async def test_an_interaction_that_is_gone_is_lost_as_well(gateway: Gateway, upstream: Emulated) -> None:
+    first = await gateway.ask("One apple")
+    upstream.fault("stale;code=410")
+    second = await gateway.ask("Two", previous_interaction_id=first.id)
+    assert_quotes(second, "One apple", "Two")
+    assert_rebuilt(upstream.creates[-1], [("One apple", first)], "Two")
+
+
+async def test_a_model_that_is_not_found_is_not_a_lost_conversation(
+    start_emulator: StartEmulator, start_gateway: StartGateway
+) -> None:
+    upstream = await start_emulator(models=frozenset({MODEL}))
+    gateway = await start_gateway(upstream)
+    first = await gateway.ask("One apple")
+    upstream.clear()
+    reply = await gateway.refused(
+        404, "Two", model="gemini-3.1-pro-preview", previous_interaction_id=first.id
+    )
+    assert reply.error["code"] == "model_not_found"
+    assert len(upstream.requests) == 1
+    assert (await gateway.database.row(first.id))["upstream_gone_at"] is None
+
+
 async def test_a_stream_is_rebuilt_too(gateway: Gateway, upstream: Emulated) -> None:
     first = await gateway.ask("One apple")
     upstream.forget()

@@ -228,6 +228,16 @@ async def test_usage_that_upstream_leaves_out_is_marked_missing(gateway: Gateway
     assert "usage" not in (await gateway.got(reply.headers["x-interaction-id"])).body
 
 
+async def test_a_listener_that_does_not_read_holds_up_nobody(gateway: Gateway) -> None:
+    wish = f"length;bytes={16 * 1024 * 1024}"
+    async with gateway.live("At length", wish=wish) as idle:
+        whole = await gateway.finished(idle.id)
+        assert len(whole.text) > 16 * 1024 * 1024
+        streamed = await idle.rest()
+    assert streamed.text == whole.text
+    assert streamed.final["status"] == "completed"
+
+
 async def test_many_streams_run_side_by_side(gateway: Gateway) -> None:
     streams = await asyncio.gather(*(gateway.stream(f"Stream {number}") for number in range(30)))
     for number, streamed in enumerate(streams):

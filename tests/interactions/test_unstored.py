@@ -7,7 +7,7 @@ import pytest
 
 from tests.interactions.conversations import assert_quotes, said
 from tests.support.gateway import MODEL, STEPS, Gateway
-from tests.support.gateways import StartGateway
+from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.replies import Reply
 from tests.support.upstreams import Emulated, deployment
 
@@ -136,6 +136,34 @@ async def test_a_token_of_another_deployment_is_refused(
     reply = await continued(gateway, first, model="second", previous_interaction_id=first.id)
     assert (reply.status, reply.error["code"]) == (400, "failed_precondition")
     assert len(upstream.requests) == 1
+
+
+async def test_a_stream_is_continued_from_a_checkpoint_while_it_still_runs(
+    start_emulator: StartEmulator, start_gateway: StartGateway
+) -> None:
+    upstream = await start_emulator(token_delay=60.0, stream_limit_seconds=1e9)
+    gateway = await start_gateway(upstream)
+    async with gateway.live("A long story", headers=STEPS, wish="checkpoint;after=6") as live:
+        await live.next()
+        upstream.clock.advance(600)
+        while "continuation_token" not in (event := await live.until("interaction.status_update")):
+            pass
+        said_before = "".join(
+            event["delta"].get("text", "") for event in live.events if event["event_type"] == "step.delta"
+        )
+        live.leave()
+        again = await gateway.post(
+            {
+                "model": MODEL,
+                "continuation_token": event["continuation_token"],
+                "previous_interaction_id": event["interaction_id"],
+            },
+            **STEPS,
+        )
+        assert again.status == 200, again.raw
+        upstream.clock.advance(1e6)
+    whole = await gateway.finished(live.id)
+    assert said_before + again.text == whole.text
 
 
 async def test_a_continuation_streams(gateway: Gateway) -> None:

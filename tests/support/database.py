@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import NullPool, func, select, text
+from sqlalchemy import NullPool, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service.store.codec import Codec
@@ -62,6 +62,12 @@ class Database:
             key = ids.from_text(interaction_id)
             found = await connection.execute(select(*columns).where(payloads.c.interaction_id == key))
             return {kind: self._codec.unpack(codec, size, body) for kind, codec, size, body in found}
+
+    async def give_away(self, interaction_id: str) -> None:
+        """Make an interaction another project's."""
+        foreign = update(interactions).where(interactions.c.id == ids.from_text(interaction_id))
+        async with self._engine.begin() as connection:
+            await connection.execute(foreign.values(project_id=ids.mint()))
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:

@@ -24,9 +24,10 @@ class PostgresServer:
         asyncio.run(self._execute("ALTER SYSTEM SET fsync = off"))
         asyncio.run(self._execute("SELECT pg_reload_conf()"))
 
-    def create_database(self, name: str) -> str:
-        """Create an empty database; returns its URL."""
-        asyncio.run(self._execute(f'CREATE DATABASE "{name}"'))
+    def create_database(self, name: str, template: str | None = None) -> str:
+        """Create a database, empty or as a copy of another one; returns its URL."""
+        origin = "" if template is None else f' TEMPLATE "{template}"'
+        asyncio.run(self._execute(f'CREATE DATABASE "{name}"{origin}'))
         return self.url(name)
 
     def url(self, name: str) -> str:

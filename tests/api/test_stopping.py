@@ -78,7 +78,7 @@ async def test_a_stream_without_a_listener_is_recorded_to_its_end(
         live.leave()
     stopped = await stopping(gateway)
     # Longer than what a process takes that has nothing to wait for.
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(2.2)
     slow.clock.advance(WHOLE)
     await stopped
     assert (await gateway.database.row(live.id))["status"] == "completed"
@@ -136,15 +136,15 @@ general_settings:
 
 
 async def test_sigterm_lets_everything_come_to_its_end(
-    slow: Emulated, start_emulator: StartEmulator, tmp_path: Path, database_url: str
+    slow: Emulated, tmp_path: Path, sqlite_url: str
 ) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(
         CONFIGURATION.format(
-            model=MODEL, key=KEY, base=slow.url, master_key=MASTER_KEY, database_url=database_url
+            model=MODEL, key=KEY, base=slow.url, master_key=MASTER_KEY, database_url=sqlite_url
         )
     )
-    database = Database(database_url)
+    database = Database(sqlite_url)
     process = ServiceProcess(["serve", "--config", str(config)])
     try:
         await asyncio.to_thread(process.wait_ready)
