@@ -24,7 +24,8 @@ from service.api.server import TolerantRunner
 from service.errors import ConfigurationError
 from service.interactions.create import Creator
 from service.interactions.lifecycle import Lifecycle
-from service.interactions.streaming import Readers
+from service.interactions.preparation import Preparation
+from service.interactions.readers import Readers
 from service.serving import run_loop, stop_on_signals
 from service.settings import DeploymentSettings, Settings
 from service.settings.secret import Secret
@@ -134,7 +135,8 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     )
     readers = Readers()
     app[LIFECYCLE] = Lifecycle(app[STORE], deployments, client, readers)
-    app[CREATOR] = Creator(app[STORE], deployments, client, app[LIFECYCLE], readers, settings.history)
+    preparation = Preparation(app[STORE], deployments, client, app[LIFECYCLE], settings.history)
+    app[CREATOR] = Creator(app[STORE], client, preparation, readers, upstream_settle=settings.upstream_settle)
     stopping_at: list[float] = []
 
     async def note_stop(_: web.Application) -> None:

@@ -5,6 +5,7 @@ which cost a create as much as its storing does.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -19,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+#: An upstream id that is longer or stranger than ids are is no header value.
+_LONGEST_ID: Final = 512
+_PLAIN: Final = re.compile(r"[!-~]+")
 JSON: Final = "application/json; charset=utf-8"
 
 
@@ -63,7 +67,7 @@ def response_headers(
     headers = {"x-request-id": interaction_id or ids.to_text(ids.mint()), **common}
     if interaction_id is not None:
         headers["x-interaction-id"] = interaction_id
-    if upstream_id is not None and upstream_id.isprintable() and upstream_id.isascii():
+    if upstream_id is not None and len(upstream_id) <= _LONGEST_ID and _PLAIN.fullmatch(upstream_id):
         headers["x-upstream-interaction-id"] = upstream_id
     return headers
 
@@ -96,8 +100,8 @@ async def read_body(request: web.Request) -> bytes:
             return await request.read()
         # A small body is here with its head; reading it takes no turn of the event loop.
         body = request.content.read_nowait()
-    except ValueError as error:
-        raise InvalidRequest(f"The request body cannot be decoded: {error}") from error
+    except (ValueError, web.RequestPayloadError) as error:
+        raise InvalidRequest("The request body cannot be read: it is cut off or badly encoded.") from error
     if limit and len(body) > limit:
         raise too_large(request)
     return body

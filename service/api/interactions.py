@@ -13,7 +13,7 @@ from service.api.sse import send_events, send_feed
 from service.errors import FailedPrecondition, InvalidRequest
 from service.interactions import outcomes, render
 from service.interactions.calls import Call
-from service.interactions.streaming import Feed
+from service.interactions.feed import Feed
 from service.store.records import Record
 from service.wire import envelope, ids, regenerate
 from service.wire.assembler import TERMINAL_EVENTS
@@ -102,7 +102,7 @@ def _stored_events(
         raise FailedPrecondition(
             "The events of this interaction are not here yet: it is still running. Poll it without 'stream'."
         )
-    events = regenerate.events_of(told)
+    events = regenerate.events_of(render.with_steps(told))
     if revision is Revision.LEGACY:
         translator = LegacyStream()
         events = (made for event in events for made in translator.feed(event))

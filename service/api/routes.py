@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from service.api import health, interactions
-from service.api.endpoint import Handler, endpoint
+from service.api.endpoint import Handler, endpoint, error_response
 from service.errors import MethodNotAllowed, NotFound
 
 _PREFIXES = ("/v1beta", "/v1", "")
@@ -15,8 +15,14 @@ async def _not_found(request: web.Request) -> web.StreamResponse:
     raise NotFound(f"There is nothing at {request.path!r}. Interactions are at '/v1beta/interactions'.")
 
 
-async def _method_not_allowed(request: web.Request) -> web.StreamResponse:
-    raise MethodNotAllowed(f"{request.method} is not allowed at {request.path!r}.")
+def _method_not_allowed(allowed: str) -> Handler:
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        error = MethodNotAllowed(f"{request.method} is not allowed at {request.path!r}; use {allowed}.")
+        response = error_response(request, error)
+        response.headers["Allow"] = allowed
+        return response
+
+    return refuse
 
 
 def add_routes(app: web.Application) -> None:
@@ -37,4 +43,4 @@ def _add(app: web.Application, path: str, **handlers: Handler) -> None:
     resource = app.router.add_resource(path)
     for method, handler in handlers.items():
         resource.add_route(method, endpoint(handler))
-    resource.add_route("*", endpoint(_method_not_allowed))
+    resource.add_route("*", endpoint(_method_not_allowed(", ".join(handlers))))

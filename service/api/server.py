@@ -8,17 +8,24 @@ head is only looked for where the last message has ended.
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any, Final
 
+import orjson
 from aiohttp import StreamReader, web
 from aiohttp.http_parser import RawRequestMessage
+
+from service.errors import ApiError, InvalidRequest, ServiceError
+
+logger = logging.getLogger(__name__)
 
 _HEAD_END: Final = b"\r\n\r\n"
 #: The parser refuses longer heads anyway; beyond this nothing is held back from it.
 _LONGEST_HEAD: Final = 256 * 1024
 #: A request line begins, or may: the rest of a head that a pipelining peer split does not look like this.
 _REQUEST_LINE: Final = re.compile(rb"[A-Z]{1,20}(?: |$)")
+_REPEATED: Final = re.compile(r"Duplicate '([A-Za-z-]+)' header")
 _USER_AGENT: Final = re.compile(rb"\r\nuser-agent:[^\r\n]*", re.IGNORECASE)
 
 
@@ -71,6 +78,35 @@ class TolerantHandler(web.RequestHandler):
         super().data_received(data)
         if self._request_count != found and self._messages:
             self._body = self._messages[-1][1]
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is wrong with a request that reached no handler, in Google's error shape.
+
+        Never repeats what was sent: aiohttp's own text quotes headers, keys among them.
+        """
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is on its way already")
+        repeated = _REPEATED.search(message or "")
+        error: ServiceError = ApiError()
+        if status < 500:
+            error = InvalidRequest(
+                f"The request repeats the header {repeated[1]}; send it once."
+                if repeated
+                else "The request is not valid HTTP, or its head is too long."
+            )
+        else:
+            logger.error("a request failed outside its handler", exc_info=exc)
+        response = web.Response(
+            status=error.status, body=orjson.dumps(error.body()), content_type="application/json"
+        )
+        response.force_close()
+        return response
 
     def eof_received(self) -> None:
         """The peer has finished sending; a head that never became whole is the parser's to judge."""

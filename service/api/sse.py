@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from aiohttp import web
 
 from service.api.endpoint import response_headers
+from service.interactions.feed import Event, Feed
 from service.interactions.render import terminal_event_with_both
-from service.interactions.streaming import Event, Feed
 from service.wire import ids, sse
 from service.wire.legacy_stream import LegacyStream
 from service.wire.revision import Revision
@@ -21,26 +22,30 @@ _STREAM_HEADERS: Final = {
 }
 #: Seconds of silence after which a comment keeps proxies from closing the connection.
 _KEEP_ALIVE: Final = 15.0
+#: Seconds after which a client that reads nothing is given up; what it missed is in the store.
+_STALLED: Final = 300.0
 #: Stored events are written in pieces of about this size.
 _PIECE: Final = 64 * 1024
 
 
 async def send_feed(request: web.Request, feed: Feed, revision: Revision) -> web.StreamResponse:
-    """Follow a running interaction; a client that leaves ends only this."""
-    response = await _open(request, ids.to_text(feed.key), feed.upstream_id)
+    """Follow a running interaction; a client that leaves, or stops reading, ends only this."""
     frames = _translator(feed, revision)
+    batches = feed.batches(_KEEP_ALIVE)
+    nothing: list[Event] = []
+    first = await anext(batches, nothing)
+    response = await _open(request, ids.to_text(feed.key), feed.upstream_id)
     try:
-        async for batch in feed.batches(_KEEP_ALIVE):
-            data = b"".join(frames(event) for event in batch) if batch else sse.KEEP_ALIVE
-            if data:
-                await response.write(data)
+        await _write(response, b"".join(map(frames, first)))
+        async for batch in batches:
+            await _write(response, b"".join(map(frames, batch)) if batch else sse.KEEP_ALIVE)
         if feed.broken:
             _break_off(request)
         else:
             await response.write(sse.DONE)
             await response.write_eof()
-    except ConnectionError:
-        pass
+    except (ConnectionError, TimeoutError):
+        _give_up(request)
     return response
 
 
@@ -54,13 +59,19 @@ async def send_events(
         for event in events:
             piece += sse.frame(event)
             if len(piece) > _PIECE:
-                await response.write(bytes(piece))
+                await _write(response, bytes(piece))
                 piece.clear()
-        await response.write(bytes(piece) + sse.DONE)
+        await _write(response, bytes(piece) + sse.DONE)
         await response.write_eof()
-    except ConnectionError:
-        pass
+    except (ConnectionError, TimeoutError):
+        _give_up(request)
     return response
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    if data:
+        async with asyncio.timeout(_STALLED):
+            await response.write(data)
 
 
 async def _open(request: web.Request, interaction_id: str, upstream_id: str | None) -> web.StreamResponse:
@@ -74,6 +85,12 @@ def _break_off(request: web.Request) -> None:
     """End the chunked body without its last chunk, after what was written: every client takes that for a loss."""
     if request.transport is not None:
         request.transport.close()
+
+
+def _give_up(request: web.Request) -> None:
+    """Drop a connection that takes nothing more."""
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def _translator(feed: Feed, revision: Revision) -> Callable[[Event], bytes]:

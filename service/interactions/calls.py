@@ -64,6 +64,14 @@ class Job:
     attempts: list[dict[str, Any]] = field(default_factory=list)
     first_byte_at: int | None = None
 
+    def told(self, message: str) -> str:
+        """Upstream's words as the caller may read them: under the caller's ids and without the deployment's key."""
+        if self.parent is not None and self.parent.upstream_id is not None:
+            message = message.replace(
+                self.parent.upstream_id, self.call.envelope.previous_interaction_id or ""
+            )
+        return self.route.deployment.discreet(message)
+
     def outcome(
         self,
         *,

@@ -13,17 +13,19 @@ from typing import Any, Final
 
 import orjson
 
-from service.errors import FailedPrecondition, ServiceError, UpstreamError
+from service.errors import FailedPrecondition, NotFound, ServiceError, UpstreamError
 from service.interactions import outcomes
 from service.interactions.calls import Principal
+from service.interactions.feed import Feed
 from service.interactions.history import resolve
-from service.interactions.render import of_record, with_our_ids
-from service.interactions.streaming import Feed, Readers
+from service.interactions.inquiry import Gone, ask, is_word
+from service.interactions.readers import Readers
+from service.interactions.render import of_record
 from service.store.records import Outcome, Record, Usage, now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
 from service.upstream.deployments import Deployment, Deployments
-from service.wire import codec
+from service.wire import codec, ids
 
 logger = logging.getLogger(__name__)
 
@@ -42,18 +44,23 @@ class Lifecycle:
         self._client = client
         self._readers = readers
 
+    async def find(self, principal: Principal, reference: str, member: str = "id") -> Record:
+        """The record, with the upstream id that its reader has seen but may not have committed yet.
+
+        Raises :class:`~service.errors.NotFound` naming the ``member`` of the request that holds the reference.
+        """
+        record = await resolve(self._store, principal.project_id, reference, member)
+        feed = self._readers.feed(record.id) if record.upstream_id is None else None
+        return record if feed is None else replace(record, upstream_id=feed.upstream_id)
+
     async def get(
         self, principal: Principal, reference: str, headers: bytes = b""
     ) -> tuple[Record, dict[str, Any]]:
         """The interaction in steps form."""
         record = await resolve(self._store, principal.project_id, reference)
-        told = of_record(record)
         if not record.terminal:
-            reply = await self._ask(record, headers)
-            if reply is not None:
-                told = with_our_ids(reply.body, record.id, record.previous_id)
-                record = await self._take_over(record, reply)
-        return record, told
+            record = await self.refreshed(record, headers)
+        return record, of_record(record)
 
     async def request(self, record: Record) -> dict[str, Any]:
         """The request as the client sent it."""
@@ -65,40 +72,41 @@ class Lifecycle:
         record = await resolve(self._store, principal.project_id, reference)
         return self._readers.feed(record.id)
 
-    async def refreshed(self, record: Record) -> Record:
-        """The record with upstream's latest word in it."""
-        reply = await self._ask(record, b"")
+    async def refreshed(self, record: Record, headers: bytes = b"") -> Record:
+        """The record with upstream's latest word in it; raises :class:`NotFound` when it was deleted meanwhile."""
+        reply = await self._ask(record, headers)
         return record if reply is None else await self._take_over(record, reply)
 
     async def cancel(
         self, principal: Principal, reference: str, headers: bytes = b""
     ) -> tuple[Record, dict[str, Any]]:
         """Cancel a running background interaction; raises :class:`FailedPrecondition` for any other (contract 6)."""
-        record = await self._resolve(principal, reference)
+        record = await self.find(principal, reference)
         deployment = self._deployments.by_id(record.deployment_id)
         if record.terminal or not record.background or record.upstream_id is None or deployment is None:
             raise FailedPrecondition(
                 f"The interaction {reference!r} cannot be cancelled: only background interactions that are still "
                 f"running can, and this one has the status {record.status!r}."
             )
-        reply = await self._client.cancel(deployment, record.upstream_id, headers=headers)
-        record = await self._take_over(record, reply)
-        return record, with_our_ids(reply.body, record.id, record.previous_id)
+        try:
+            reply = await self._client.cancel(deployment, record.upstream_id, headers=headers)
+        except ServiceError as error:
+            error.message = error.message.replace(record.upstream_id, reference)
+            raise
+        if is_word(reply, record.upstream_id):
+            record = await self._take_over(record, reply)
+        else:
+            record = await self.refreshed(record, headers)
+        return record, of_record(record)
 
     async def delete(self, principal: Principal, reference: str) -> Record:
         """Delete the content here for certain and upstream if it can; a tombstone with the usage stays."""
-        record = await self._resolve(principal, reference)
+        record = await self.find(principal, reference)
         await self._store.delete(record.id, now(), _usage_detail(record))
         deployment = self._deployments.by_id(record.deployment_id)
         if deployment is not None and record.upstream_id is not None and record.upstream_stored:
             await self._delete_upstream(deployment, record, record.upstream_id)
         return record
-
-    async def _resolve(self, principal: Principal, reference: str) -> Record:
-        """The record, with the upstream id that its reader has seen but may not have committed yet."""
-        record = await resolve(self._store, principal.project_id, reference)
-        feed = self._readers.feed(record.id) if record.upstream_id is None else None
-        return record if feed is None else replace(record, upstream_id=feed.upstream_id)
 
     async def _delete_upstream(self, deployment: Deployment, record: Record, upstream_id: str) -> None:
         try:
@@ -108,7 +116,11 @@ class Lifecycle:
             if not isinstance(error, UpstreamError) or error.status not in (404, 410):
                 logger.info("upstream kept its copy of a deleted interaction: %s", error)
                 return
-        await self._store.mark_upstream_gone(record.id, now())
+        try:
+            await self._store.mark_upstream_gone(record.id, now())
+        except ServiceError as error:
+            # The delete itself is done and will be answered so.
+            logger.warning("a deleted interaction could not be marked as gone upstream: %s", error)
 
     async def _ask(self, record: Record, headers: bytes) -> Reply | None:
         """Upstream's word on an unfinished interaction; None when it has none or this process is reading it."""
@@ -116,13 +128,14 @@ class Lifecycle:
         if record.upstream_id is None or deployment is None or self._readers.feed(record.id) is not None:
             return None
         try:
-            return await self._client.get(deployment, record.upstream_id, headers=headers)
-        except ServiceError as error:
+            return await ask(self._client, deployment, record.upstream_id, headers)
+        except Gone:
             # 404 right after create is normal for upstream (contract 6): it never means that our record is gone.
-            logger.info("upstream could not tell the state of an unfinished interaction: %s", error)
             return None
 
     async def _take_over(self, record: Record, reply: Reply) -> Record:
+        if reply.raw == record.response:
+            return record
         status = outcomes.status_of(reply.body)
         terminal = outcomes.is_terminal(status)
         moment = now()
@@ -147,7 +160,10 @@ class Lifecycle:
             usage=outcomes.usage_of(reply.body) if terminal else Usage(),
         )
         await self._store.finish(outcome, reply.raw)
-        return await self._store.find(record.project_id, record.id) or record
+        found = await self._store.find(record.project_id, record.id)
+        if found is None:
+            raise NotFound(f"The interaction {ids.to_text(record.id)!r} was deleted.")
+        return found
 
 
 def _usage_detail(record: Record) -> str | None:

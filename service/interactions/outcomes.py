@@ -60,7 +60,11 @@ def steps_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     if isinstance(steps, list):
         return [step for step in steps if isinstance(step, dict)]
     outputs = body.get("outputs")
-    return outputs_to_steps(outputs) if isinstance(outputs, list) else []
+    return (
+        outputs_to_steps([item for item in outputs if isinstance(item, dict)])
+        if isinstance(outputs, list)
+        else []
+    )
 
 
 def _count(usage: Mapping[str, Any], name: str) -> int | None:

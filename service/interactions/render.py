@@ -25,9 +25,9 @@ def in_revision(interaction: dict[str, Any], revision: Revision) -> dict[str, An
         case Revision.STEPS:
             return interaction
         case Revision.LEGACY:
-            return legacy.interaction_to_legacy(_with_steps(interaction))
+            return legacy.interaction_to_legacy(with_steps(interaction))
         case Revision.EITHER:
-            return legacy.interaction_with_both(_with_steps(interaction))
+            return legacy.interaction_with_both(with_steps(interaction))
 
 
 def terminal_event_with_both(event: dict[str, Any], steps: list[dict[str, Any]]) -> dict[str, Any]:
@@ -61,8 +61,11 @@ def of_record(record: Record) -> dict[str, Any]:
     if record.response is not None and (record.http_status or 0) < 300:
         parsed = codec.loads(record.response)
         if isinstance(parsed, dict):
-            return with_our_ids(parsed, record.id, record.previous_id)
-    told: dict[str, Any] = {
+            told = with_our_ids(parsed, record.id, record.previous_id)
+            if told.get("status", record.status) != record.status:
+                told["status"] = record.status
+            return told
+    told = {
         "id": ids.to_text(record.id),
         "object": "interaction",
         "status": record.status,
@@ -83,7 +86,8 @@ def timestamp(microseconds: int) -> str:
     return datetime.fromtimestamp(microseconds // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _with_steps(interaction: dict[str, Any]) -> dict[str, Any]:
-    if "steps" in interaction or "outputs" not in interaction:
+def with_steps(interaction: dict[str, Any]) -> dict[str, Any]:
+    """The interaction with nothing but objects for steps, and with steps where it has flat outputs (contract 1.4)."""
+    if "steps" not in interaction and "outputs" not in interaction:
         return interaction
     return {**interaction, "steps": steps_of(interaction)}

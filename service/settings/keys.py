@@ -165,7 +165,7 @@ LITELLM_SETTINGS = Keys(
 GENERAL_SETTINGS = Keys(
     ours=_words("""
         database_connection_pool_limit database_url drain_timeout history host master_key max_body_bytes
-        max_request_size_mb port writer_queue_limit
+        max_request_size_mb port upstream_settle writer_queue_limit
     """),
     theirs=_words("""
         access_group_budget_enforcement admin_only_routes alert_to_webhook_url alert_types alert_webhook_url

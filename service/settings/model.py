@@ -91,6 +91,8 @@ class Settings:
     writer_queue_limit: int = 10_000
     #: Seconds that a stopping process gives its open interactions.
     drain_timeout: float = 30.0
+    #: Seconds for which a 404 from upstream, for an interaction that it has just begun, is not believed (contract 6).
+    upstream_settle: float = 4.0
     #: Seconds that upstream has for one unary answer, where nothing narrower is said.
     request_timeout: float = 600.0
 

@@ -73,8 +73,8 @@ class GeminiClient:
         try:
             response = await self._transport.request(deployment.origin, head, body, read_timeout=silence)
             if response.status >= 300:
-                raise _refusal(response, await response.read())
-            if response.headers.get("content-type", "").startswith(_EVENT_STREAM):
+                raise _refusal(deployment, response, await response.read())
+            if response.headers.get("content-type", "").lower().startswith(_EVENT_STREAM):
                 return response
             return _reply(response, await response.read())
         except TransportError as error:
@@ -111,7 +111,7 @@ class GeminiClient:
         except TransportError as error:
             raise as_service_error(error) from error
         if response.status >= 300:
-            raise _refusal(response, raw)
+            raise _refusal(deployment, response, raw)
         return response, raw
 
 
@@ -142,12 +142,14 @@ def as_service_error(error: TransportError) -> ServiceError:
             )
 
 
-def _refusal(response: Response, body: bytes) -> ServiceError:
+def _refusal(deployment: Deployment, response: Response, body: bytes) -> ServiceError:
     if response.status < 400:
         return BadGateway(
             f"Upstream answered {response.status} and sends the request elsewhere; check the deployment's api_base."
         )
-    return upstream_errors.parse(response.status, body, response.headers)
+    error = upstream_errors.parse(response.status, body, response.headers)
+    error.message = deployment.discreet(error.message)
+    return error
 
 
 def _own(deployment: Deployment, headers: bytes) -> bytes:

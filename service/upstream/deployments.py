@@ -41,6 +41,10 @@ class Deployment:
         """The id that records name."""
         return self.settings.id
 
+    def discreet(self, message: str) -> str:
+        """A message without this deployment's key, which upstream has been seen to quote."""
+        return message.replace(self.settings.api_key.reveal(), "[key]")
+
     def create_line(self) -> bytes:
         """Request line and fixed headers of a create."""
         return f"POST {self.path} HTTP/1.1\r\n".encode() + self.headers

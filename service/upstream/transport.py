@@ -21,7 +21,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Final, cast
 
-from aiohttp import ClientError, ServerTimeoutError, StreamReader
+from aiohttp import ClientError, ServerDisconnectedError, ServerTimeoutError, StreamReader
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
@@ -35,6 +35,8 @@ _KEEPALIVE: Final = 60.0
 #: Seconds between two looks at the time limits.
 _DEADLINE_STEP: Final = 0.1
 _READ_BUFFER: Final = 256 * 1024
+#: A unary answer that is larger is given up.
+_LARGEST_ANSWER: Final = 256 * 1024 * 1024
 _BROKEN: Final = (ClientError, HttpProcessingError, OSError)
 _FORBIDDEN_IN_HEAD: Final = frozenset("\r\n\0")
 
@@ -89,8 +91,7 @@ class Response:
     async def read(self) -> bytes:
         """The whole body; raises :class:`ConnectionBroken` or :class:`ReadTimeout`."""
         try:
-            payload = self._payload
-            body = payload.read_nowait() if payload.is_eof() else await payload.read()
+            body = await self._whole()
         except _BROKEN as error:
             self.close()
             raise _translated(error) from error
@@ -99,6 +100,19 @@ class Response:
             raise
         self._release()
         return body
+
+    async def _whole(self) -> bytes:
+        payload = self._payload
+        if payload.is_eof():
+            return payload.read_nowait()
+        pieces: list[bytes] = []
+        size = 0
+        async for chunk in payload.iter_any():
+            size += len(chunk)
+            if size > _LARGEST_ANSWER:
+                raise ClientError("too large")
+            pieces.append(chunk)
+        return b"".join(pieces)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives; raises :class:`ConnectionBroken` or :class:`ReadTimeout`."""
@@ -220,10 +234,22 @@ class Transport:
     def release(self, origin: Origin, handler: ResponseHandler) -> None:
         """Take back a connection whose answer has been read."""
         self._deadlines.remove(handler)
-        if self._closed or handler.should_close or not handler.is_connected():
-            handler.close()
-        else:
-            self._idle[origin].append((monotonic(), handler))
+        transport = handler.transport
+        if (
+            self._closed
+            or handler.should_close
+            or transport is None
+            or transport.is_closing()
+            # An answer that came before the request was sent whole: the rest would stand before the next request.
+            or transport.get_write_buffer_size()
+        ):
+            handler.abort()
+            return
+        idle = self._idle[origin]
+        moment = monotonic()
+        while idle and (moment - idle[0][0] > _KEEPALIVE or not idle[0][1].is_connected()):
+            idle.popleft()[1].close()
+        idle.append((moment, handler))
 
     def give_up(self, handler: ResponseHandler) -> None:
         """Drop a connection in the middle of an answer."""
@@ -287,6 +313,14 @@ def request_head(method: str, target: str, headers: dict[str, str]) -> bytes:
 
 
 def _translated(error: Exception) -> TransportError:
-    if isinstance(error, ServerTimeoutError):
-        return ReadTimeout("upstream was silent for too long")
-    return ConnectionBroken(str(error) or type(error).__name__)
+    match error:
+        case ServerTimeoutError():
+            return ReadTimeout("upstream was silent for too long")
+        case ServerDisconnectedError():
+            return ConnectionBroken("the connection was closed")
+        case OSError():
+            return ConnectionBroken(error.strerror or "the connection was lost")
+        case HttpProcessingError():
+            return ConnectionBroken("what came is not HTTP")
+        case _:
+            return ConnectionBroken("the answer was cut off")

@@ -21,7 +21,7 @@ _Parts = tuple[dict[str, Any], list[dict[str, Any]]]
 
 
 def events_of(interaction: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The steps-generation events of a finished interaction (contract 4.1), ids ``evt_1``, ``evt_2``, ...
+    """The steps-generation events of a finished interaction (contract 4.1), ids ``replay_1``, ...
 
     Assembling them gives the interaction's steps exactly, without the ``user_input`` steps that lead them. A
     failed interaction with ``errors`` ends in an ``error`` event, every other one in
@@ -29,7 +29,7 @@ def events_of(interaction: dict[str, Any]) -> Iterator[dict[str, Any]]:
     resuming.
     """
     for seq, event in enumerate(_events(interaction), 1):
-        event["event_id"] = f"evt_{seq}"
+        event["event_id"] = f"replay_{seq}"
         yield event
 
 

@@ -47,7 +47,7 @@ _CONTROL = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 _DELAY = re.compile(r"(\d+(?:\.\d+)?)s", re.ASCII)
 _REFERENCE = re.compile(r"\b(?:previous[_ ])?interaction(?:_id|\b)|\bv1_[\w-]{8,}", re.IGNORECASE)
 _MISSING = re.compile(
-    r"not (?:be )?found|(?:does|do|did) ?(?:not|n't) exist|no longer|expired|deleted|cannot find"
+    r"not (?:be )?found|(?:does|do|did) ?(?:not|n't) exist|no longer|\bgone\b|expired|deleted|cannot find"
     r"|unable to find|invalid (?:value (?:for|at) )?['\"]?previous[_ ]interaction",
     re.IGNORECASE,
 )

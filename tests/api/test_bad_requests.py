@@ -53,6 +53,7 @@ LIMIT = 4096
         (b'{"model":"m","continuation_token":7}', "'continuation_token'"),
         (b'{"model":"m","input":[{"role":"system","content":"x"}]}', "'role'"),
         (b'{"model":"m","input":[{"role":"user"}]}', "'content'"),
+        (b'{"model":"m","input":"x","background":true,"webhook_config":{"uris":["https://x"]}}', "webhook"),
     ],
     ids=lambda value: value[:60].decode("latin-1") if isinstance(value, bytes) else None,
 )
@@ -111,12 +112,16 @@ async def test_a_body_at_the_limit_is_taken(small: Gateway, upstream: Emulated) 
 
 
 async def test_a_declared_length_is_refused_before_the_body_comes(small: Gateway) -> None:
-    host, port = small.url.removeprefix("http://").split(":")
+    address = small.url.removeprefix("http://")
+    host, port = address.split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"POST /v1/interactions HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
-    assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
-    writer.close()
-    await writer.wait_closed()
+    try:
+        head = f"POST /v1/interactions HTTP/1.1\r\nHost: {address}\r\nContent-Length: 100000000\r\n\r\n"
+        writer.write(head.encode())
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+    finally:
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_a_large_body_goes_through_by_default(gateway: Gateway, upstream: Emulated) -> None:

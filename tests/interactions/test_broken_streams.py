@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import orjson
 import pytest
 
@@ -45,19 +47,38 @@ async def test_what_upstream_still_knows_is_fetched(gateway: Gateway, upstream: 
     assert '"Tell me"' in follow_up.text
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-async def test_what_upstream_has_lost_is_failed_and_what_came_is_kept(gateway: Gateway, loss: str) -> None:
-    streamed = await gateway.stream("Tell me", fault=f"{loss},forget")
-    message = assert_lost(streamed)
-    read = await gateway.got(streamed.id)
+async def assert_failed(gateway: Gateway, streamed: Streamed) -> None:
+    """What came is kept, under the verdict that the client was told."""
+    read = await gateway.finished(streamed.id)
     assert read.body["status"] == "failed"
-    assert read.body["errors"] == [{"code": "bad_gateway", "message": message}]
+    assert read.body["errors"] == [streamed.events[-1]["error"]]
     assert read.text == streamed.text != ""
     row = await gateway.database.row(streamed.id)
-    assert (row["status"], row["error_code"], row["error_message"]) == ("failed", "bad_gateway", message)
+    told = {"code": row["error_code"], "message": row["error_message"]}
+    assert (row["status"], told) == ("failed", streamed.events[-1]["error"])
     reply = await gateway.refused(400, previous_interaction_id=streamed.id)
     assert "failed" in reply.error["message"]
-    assert (await gateway.events(streamed.id)).types[-1] == "error"
+    assert (await gateway.events(streamed.id)).events[-1]["error"] == streamed.events[-1]["error"]
+
+
+async def test_what_upstream_has_lost_is_failed_and_what_came_is_kept(gateway: Gateway) -> None:
+    async def lose(loss: str) -> None:
+        streamed = await gateway.stream("Tell me", fault=f"{loss},forget")
+        assert_lost(streamed)
+        assert streamed.events[-1]["error"]["code"] == "bad_gateway"
+        await assert_failed(gateway, streamed)
+
+    async def declare() -> None:
+        fault = "error_event;after=8;code=gateway_timeout;message=Too slow,forget"
+        streamed = await gateway.stream("Tell me", fault=fault)
+        assert streamed.events[-1]["error"] == {"code": "gateway_timeout", "message": "Too slow"}
+        # Upstream said so itself: nothing was lost on the way.
+        assert streamed.done
+        assert not streamed.broken
+        await assert_failed(gateway, streamed)
+
+    # A loss is believed when upstream has said for some seconds that there is no such interaction.
+    await asyncio.gather(declare(), *(lose(loss) for loss in LOSSES))
 
 
 async def test_what_upstream_never_kept_is_failed(gateway: Gateway, upstream: Emulated) -> None:
@@ -78,27 +99,13 @@ async def test_a_loss_before_the_first_event_is_told(gateway: Gateway) -> None:
     assert (await gateway.got(name)).body["status"] == "failed"
 
 
-async def test_the_client_is_told_after_the_record_is_written(gateway: Gateway) -> None:
-    async with gateway.live(fault="cut;after=8,forget") as live:
+async def test_what_came_is_kept_before_the_client_is_told_of_the_loss(gateway: Gateway) -> None:
+    async with gateway.live("Tell me", store=False, fault="cut;after=8") as unstored:
+        await unstored.until("error")
+        assert (await gateway.database.row(unstored.id))["status"] == "failed"
+    async with gateway.live("Tell me", fault="cut;after=8") as live:
         await live.until("error")
-        assert (await gateway.database.row(live.id))["status"] == "failed"
-
-
-async def test_an_error_that_upstream_declares_is_passed_on(gateway: Gateway) -> None:
-    streamed = await gateway.stream(
-        "Tell me", fault="error_event;after=8;code=gateway_timeout;message=Too slow,forget"
-    )
-    assert streamed.events[-1]["error"] == {"code": "gateway_timeout", "message": "Too slow"}
-    # Upstream said so itself: nothing was lost on the way.
-    assert streamed.done
-    assert not streamed.broken
-    row = await gateway.database.row(streamed.id)
-    assert (row["status"], row["error_code"], row["error_message"]) == (
-        "failed",
-        "gateway_timeout",
-        "Too slow",
-    )
-    assert (await gateway.got(streamed.id)).text == streamed.text
+        assert await gateway.database.response(live.id) is not None
 
 
 async def test_an_error_event_does_not_hide_what_upstream_completed(gateway: Gateway) -> None:

@@ -101,7 +101,7 @@ async def test_the_outcome_of_a_deleted_run_leaves_no_content(gateway: Gateway, 
     async with gateway.live("A secret", background=True, wish="background;queued=0;running=100") as live:
         await live.next()
         assert (await gateway.delete(live.id)).status == 200
-        upstream.clock.advance(1000)
+        upstream.clock.advance(300)
         await live.rest()
 
     async def ended() -> bool:

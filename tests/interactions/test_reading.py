@@ -192,7 +192,7 @@ async def test_nothing_is_left_after_the_last_event(gateway: Gateway) -> None:
     assert rest.done
 
 
-@pytest.mark.parametrize("cursor", ["evt_9999", "evt_0", "nonsense"])
+@pytest.mark.parametrize("cursor", ["replay_9999", "replay_0", "nonsense"])
 async def test_an_unknown_cursor_is_refused(gateway: Gateway, cursor: str) -> None:
     made = await gateway.ask()
     by_query = await gateway.get(made.id, stream="true", last_event_id=cursor)
@@ -204,7 +204,7 @@ async def test_an_unknown_cursor_is_refused(gateway: Gateway, cursor: str) -> No
 
 async def test_a_cursor_needs_a_stream(gateway: Gateway) -> None:
     made = await gateway.ask()
-    reply = await gateway.get(made.id, last_event_id="evt_1")
+    reply = await gateway.get(made.id, last_event_id="replay_1")
     assert reply.status == 400
     assert "stream=true" in reply.error["message"]
     assert (await gateway.get(made.id, stream="perhaps")).status == 400

@@ -268,7 +268,7 @@ async def test_there_is_one_rebuild_for_a_request(gateway: Gateway, upstream: Em
     upstream.clear()
     upstream.fault(f"status;code=404;message=Interaction '{first.upstream_id}' was not found.", count=0)
     reply = await gateway.refused(404, "Two", previous_interaction_id=first.id)
-    assert first.upstream_id in reply.error["message"]
+    assert first.upstream_id not in reply.error["message"]
     assert len(upstream.creates) == len(upstream.requests) == 2
     row = await gateway.database.row(reply.headers["x-interaction-id"])
     assert (row["status"], row["http_status"], row["error_code"]) == ("failed", 404, "not_found")

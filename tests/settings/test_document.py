@@ -108,7 +108,7 @@ def test_a_configuration_of_litellms_loads_with_one_warning(path: Path) -> None:
         "DATABASE_URL?connection_limit",
     ):
         assert ignored in warning
-    for used in ("rpm", "allowed_fails,", "master_key,", "model_list[0].model_info.id"):
+    for used in ("weight", "model_group_alias", "master_key,", "model_list[0].model_info.id"):
         assert f".{used}" not in warning.replace("unset_master_key", "")
     assert loaded.settings.database_url == "postgresql+asyncpg://u:p@h/d?sslmode=require"
     assert loaded.settings.router.cooldown_time == 20.0

@@ -85,7 +85,11 @@ def gateway_starter(running: AsyncExitStack, database_url: str) -> StartGateway:
     """Start services on one database."""
 
     async def started(upstream: Emulated | Scripted | str | None = None, **settings: Any) -> Gateway:
-        given: dict[str, Any] = {"database_url": database_url, "drain_timeout": 5.0, **settings}
+        given: dict[str, Any] = {
+            "database_url": database_url,
+            "drain_timeout": 5.0,
+            "upstream_settle": 0.15,
+        } | settings
         if upstream is not None:
             given["default_deployment"] = deployment(upstream)
         gateway = await Gateway(Settings(**given)).start()

@@ -77,7 +77,7 @@ def test_a_finished_interaction_is_told_in_googles_order() -> None:
         ("step.stop", 4),
         ("interaction.completed", None),
     ]
-    assert [event["event_id"] for event in events] == [f"evt_{seq}" for seq in range(1, len(events) + 1)]
+    assert [event["event_id"] for event in events] == [f"replay_{seq}" for seq in range(1, len(events) + 1)]
     assert events[0]["interaction"] == {
         "id": "v1_abc",
         "object": "interaction",
@@ -128,7 +128,7 @@ def test_arguments_that_are_no_object_travel_whole() -> None:
 def test_a_failure_with_errors_ends_in_an_error_event() -> None:
     errors = [{"code": "api_error", "message": "Internal error."}, {"code": "other", "message": "more"}]
     *_, last = events_of({"id": "v1_a", "status": "failed", "errors": errors, "steps": []})
-    assert last == {"event_type": "error", "error": errors[0], "event_id": "evt_3"}
+    assert last == {"event_type": "error", "error": errors[0], "event_id": "replay_3"}
 
 
 def test_a_failure_without_errors_completes_as_failed() -> None:
@@ -156,8 +156,8 @@ def test_without_a_cursor_the_stream_begins_at_the_beginning(cursor: str | None)
 
 
 def test_an_unknown_cursor_is_refused_before_anything_is_sent() -> None:
-    with pytest.raises(InvalidRequest, match="'evt_999' of 'last_event_id'"):
-        after(events_of(INTERACTION), "evt_999")
+    with pytest.raises(InvalidRequest, match="'replay_999' of 'last_event_id'"):
+        after(events_of(INTERACTION), "replay_999")
 
 
 def test_events_without_an_id_are_skipped_over() -> None:

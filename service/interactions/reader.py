@@ -1,108 +1,54 @@
-"""Streams: a reader that belongs to the interaction, and the feed it publishes to.
+"""The reader of one upstream stream: it belongs to the interaction, not to whoever listens.
 
-The reader reads upstream to the end whoever is listening, assembles the steps, and commits the outcome before the
-terminal event is published (promise P1). Events travel as the bytes upstream sent; only those that carry ids are
-written anew. A listener follows the feed at its own pace: it holds a position, not a queue, so one that is slow costs
-nobody anything.
+It reads upstream to the end, assembles the steps, and commits the outcome before the terminal event is published
+(promise P1). Events travel as the bytes upstream sent; only those that carry ids are written anew.
 
-When upstream breaks off, it is asked once how the interaction stands; what it says is committed, what was received is
-kept, and listeners get an ``error`` event and a feed that is marked broken (contract 4.8).
+When upstream breaks off, what was received is committed, listeners get an ``error`` event and a feed that is marked
+broken (contract 4.8), and upstream is asked how the interaction stands. A verdict is only spoken when upstream says
+that it has no such interaction; when it cannot be asked, the row stays open for whoever asks next.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 from service.errors import BadGateway, InvalidRequest, ServiceError
 from service.interactions import outcomes
 from service.interactions.calls import Job
+from service.interactions.feed import Event, Feed
+from service.interactions.inquiry import Gone, words
+from service.interactions.render import timestamp
 from service.store.records import USAGE_MISSING, Outcome, Usage, now
 from service.store.store import Store
-from service.upstream.client import GeminiClient, as_service_error
+from service.upstream.client import GeminiClient, Reply, as_service_error
 from service.upstream.transport import Response, TransportError
 from service.wire import codec, ids, sse
-from service.wire.assembler import Assembler
+from service.wire.assembler import TERMINAL_EVENTS, Assembler
 
 logger = logging.getLogger(__name__)
 
 _DONE: Final = b"[DONE]"
 #: Seconds that upstream has to end its body after the terminal event, so that the connection can be used again.
 _DRAIN: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event under our ids: as bytes ready to send, and as what they say."""
-
-    frame: bytes
-    body: dict[str, Any]
-
-
-class Feed:
-    """The events of one interaction while it runs; any number of listeners, each at its own position."""
-
-    def __init__(self, key: bytes, upstream_id: str | None = None) -> None:
-        self.key = key
-        self.upstream_id = upstream_id
-        #: Set when the stream was lost: listeners must abort, not end politely.
-        self.broken = False
-        #: The terminal event and the whole interaction's steps, once they are known.
-        self.last: Event | None = None
-        self.steps: list[dict[str, Any]] = []
-        self._events: list[Event] = []
-        self.ended = False
-        self._news: asyncio.Future[None] | None = None
-
-    def publish(self, event: Event) -> None:
-        """Hand an event to all listeners."""
-        self._events.append(event)
-        self._wake()
-
-    def end(self, *, broken: bool = False) -> None:
-        """No more events."""
-        self.broken = self.broken or broken
-        self.ended = True
-        self._wake()
-
-    async def batches(self, idle: float) -> AsyncIterator[list[Event]]:
-        """All events from the first one on, as they come; an empty batch after ``idle`` seconds of silence."""
-        position = 0
-        while True:
-            if position < len(self._events):
-                batch = self._events[position:]
-                position += len(batch)
-                yield batch
-            elif self.ended:
-                return
-            elif not await self._changed(idle):
-                yield []
-
-    async def _changed(self, idle: float) -> bool:
-        if self._news is None:
-            self._news = asyncio.get_running_loop().create_future()
-        done, _ = await asyncio.wait((self._news,), timeout=idle)
-        return bool(done)
-
-    def _wake(self) -> None:
-        if self._news is not None:
-            self._news.set_result(None)
-            self._news = None
+#: A stream that is larger is nobody's answer.
+_LARGEST_STREAM: Final = 512 * 1024 * 1024
 
 
 class Reader:
     """Reads one upstream stream to its end; owns the upstream response and the outcome."""
 
-    def __init__(self, job: Job, response: Response, store: Store, client: GeminiClient) -> None:
+    def __init__(
+        self, job: Job, response: Response, store: Store, client: GeminiClient, upstream_settle: float
+    ) -> None:
         self._job = job
         self._response = response
         # One iterator for reading and draining: one that is left half-way closes the connection.
         self._chunks = response.chunks()
         self._store = store
         self._client = client
+        self._upstream_settle = upstream_settle
         self._assembler = Assembler()
         self._text_id = ids.to_text(job.intent.id)
         self._noted: asyncio.Task[None] | None = None
@@ -127,7 +73,11 @@ class Reader:
         An ``error`` event is held back until it is known whether the interaction goes on after it.
         """
         splitter = sse.Splitter()
+        received = 0
         async for chunk in self._chunks:
+            received += len(chunk)
+            if received > _LARGEST_STREAM:
+                raise _MalformedStream(f"Upstream sent more than {_LARGEST_STREAM} bytes.")
             for block in splitter.feed(chunk):
                 event = self._event(block)
                 if event is None:
@@ -147,14 +97,7 @@ class Reader:
         data = sse.data_of(block)
         if data is None or data == _DONE:
             return None
-        try:
-            body = codec.loads(data)
-        except InvalidRequest as error:
-            raise _MalformedStream("Upstream sent an event that is not JSON.") from error
-        if not isinstance(body, dict):
-            raise _MalformedStream("Upstream broke off the stream with something that is not an event.")
-        if "event_type" not in body:
-            body["event_type"] = (sse.event_name(block) or b"error").decode("utf-8", "replace")
+        body = _parsed(block, data)
         self._assembler.feed(body)
         if self._job.first_byte_at is None:
             self._job.first_byte_at = now()
@@ -172,6 +115,7 @@ class Reader:
         self._noted = asyncio.get_running_loop().create_task(self._store.finish(outcome, None))
 
     def _translated(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The event under our ids, and without the deployment's key, which upstream's errors may quote."""
         interaction = body.get("interaction")
         if isinstance(interaction, dict):
             told = {**interaction, "id": self._text_id}
@@ -180,12 +124,18 @@ class Reader:
             return {**body, "interaction": told}
         if "interaction_id" in body:
             return {**body, "interaction_id": self._text_id}
+        error = body.get("error")
+        if isinstance(error, dict) and isinstance(message := error.get("message"), str):
+            return {**body, "error": {**error, "message": self._job.told(message)}}
         return body
 
     async def _complete(self, last: Event) -> None:
         status = self._assembler.status or "completed"
-        result = self._assembler.result()
-        await self._commit(self._outcome(status, terminal=True), result)
+        if not outcomes.is_terminal(status):
+            status = TERMINAL_EVENTS.get(str(last.body.get("event_type")), "completed")
+        result = {**self._assembler.result(), "status": status}
+        error = outcomes.error_of(result)
+        await self._commit(self._outcome(status, terminal=True, error=error), result)
         self.feed.last, self.feed.steps = last, result["steps"]
         self.feed.publish(last)
         self.feed.end()
@@ -204,32 +154,58 @@ class Reader:
         code, message = getattr(failure, "code", BadGateway.code), str(failure)
         if self._held is not None and (told := self._assembler.error) is not None:
             code, message = str(told.get("code", "api_error")), str(told.get("message", message))
+        message = self._job.told(message)
         logger.warning("the stream of %s broke: %s", self._text_id, message)
         try:
             await self._settle(code, message)
         except ServiceError:
             logger.exception("the broken stream of %s could not be recorded", self._text_id)
+        self._end_broken(code, message)
+
+    def _end_broken(self, code: str, message: str) -> None:
+        if self.feed.ended:
+            return
         event = {"event_type": "error", "error": {"code": code, "message": message}}
         self.feed.publish(self._held or Event(sse.frame(event), event))
         # What upstream itself declared is an end like any other; a loss must not look like one.
         self.feed.end(broken=self._held is None)
 
     async def _settle(self, code: str, message: str) -> None:
-        """Commit how the interaction stands after its stream was lost: upstream's word, else what was received."""
-        upstream_id, deployment = self._assembler.upstream_id, self._job.route.deployment
-        if upstream_id is not None and self._job.intent.upstream_stored:
-            try:
-                reply = await self._client.get(deployment, upstream_id)
-            except ServiceError as error:
-                logger.info("upstream could not tell how a broken stream ended: %s", error)
-            else:
-                status = outcomes.status_of(reply.body)
-                terminal = outcomes.is_terminal(status)
-                usage = outcomes.usage_of(reply.body) if terminal else None
-                await self._commit(self._outcome(status, terminal=terminal, usage=usage), reply.body)
-                return
-        failed = {**self._assembler.result(), "status": "failed"}
-        failed["errors"] = [{"code": code, "message": message}]
+        """Commit how the interaction stands: upstream's word, else what was received, under a verdict or still open."""
+        upstream_id = self._assembler.upstream_id
+        if upstream_id is None or not self._job.intent.upstream_stored:
+            await self._fail(code, message)
+            return
+        try:
+            deployment = self._job.route.deployment
+            async for reply in words(self._client, deployment, upstream_id, self._upstream_settle):
+                if await self._take(reply):
+                    return
+                self._end_broken(code, message)
+        except Gone:
+            await self._fail(code, message)
+
+    async def _take(self, reply: Reply | None) -> bool:
+        """Commit upstream's word, or what was received while there is none; whether there was one."""
+        status = "in_progress" if reply is None else outcomes.status_of(reply.body)
+        if reply is not None and outcomes.is_terminal(status):
+            usage = outcomes.usage_of(reply.body)
+            error = outcomes.error_of(reply.body)
+            await self._commit(self._outcome(status, terminal=True, usage=usage, error=error), reply.body)
+        else:
+            received = {**self._assembler.result(), "status": status}
+            await self._commit(self._outcome(status, terminal=False), received)
+        return reply is not None
+
+    async def _fail(self, code: str, message: str) -> None:
+        intent = self._job.intent
+        failed = {
+            "created": timestamp(intent.created_at),
+            "updated": timestamp(now()),
+            **self._assembler.result(),
+            "status": "failed",
+            "errors": [{"code": code, "message": message}],
+        }
         await self._commit(self._outcome("failed", terminal=True, error=(code, message)), failed)
 
     def _outcome(
@@ -259,38 +235,16 @@ class Reader:
         await self._store.finish(outcome, codec.dumps(interaction))
 
 
-class Readers:
-    """The readers of this process; they outlive the connections that started them."""
-
-    def __init__(self) -> None:
-        self._running: dict[bytes, tuple[Reader, asyncio.Task[None]]] = {}
-
-    def start(self, reader: Reader) -> Feed:
-        """Let a reader run; it is forgotten when it is through."""
-        key = reader.feed.key
-        task = asyncio.get_running_loop().create_task(reader.run(), name="reader")
-        self._running[key] = (reader, task)
-        task.add_done_callback(lambda done: self._ended(key, done))
-        return reader.feed
-
-    def feed(self, key: bytes) -> Feed | None:
-        """The feed of an interaction that is being read here."""
-        running = self._running.get(key)
-        return None if running is None else running[0].feed
-
-    async def close(self, patience: float) -> None:
-        """Give the readers ``patience`` seconds to finish, then stop the rest; their rows stay open."""
-        tasks = [task for _, task in self._running.values()]
-        if tasks:
-            _, pending = await asyncio.wait(tasks, timeout=patience)
-            for task in pending:
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
-
-    def _ended(self, key: bytes, task: asyncio.Task[None]) -> None:
-        self._running.pop(key, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a reader failed", exc_info=error)
+def _parsed(block: bytes, data: bytes) -> dict[str, Any]:
+    try:
+        body = codec.loads(data)
+    except InvalidRequest as error:
+        raise _MalformedStream("Upstream sent an event that is not JSON.") from error
+    if not isinstance(body, dict):
+        raise _MalformedStream("Upstream broke off the stream with something that is not an event.")
+    if "event_type" not in body:
+        body["event_type"] = (sse.event_name(block) or b"error").decode("utf-8", "replace")
+    return body
 
 
 class _MalformedStream(Exception):

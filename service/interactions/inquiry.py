@@ -1,0 +1,60 @@
+"""What upstream says of an interaction that is not finished, and what of that is to be believed.
+
+Only an answer that tells a status, and names the interaction that was asked for, is a word. Everything else (a 404
+right after create is normal, contract 6) leaves the record as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Final
+
+from service.errors import ServiceError, UpstreamError
+from service.upstream.client import GeminiClient, Reply
+from service.upstream.deployments import Deployment
+
+logger = logging.getLogger(__name__)
+
+#: How the time that upstream gets to settle is divided between questions.
+_SHARES: Final = (1 / 15, 2 / 15, 4 / 15, 8 / 15)
+
+
+class Gone(Exception):
+    """Upstream says that it has no such interaction."""
+
+
+async def ask(
+    client: GeminiClient, deployment: Deployment, upstream_id: str, headers: bytes = b""
+) -> Reply | None:
+    """Upstream's word; None when it cannot be asked or says nothing that counts. Raises :class:`Gone`."""
+    try:
+        reply = await client.get(deployment, upstream_id, headers=headers)
+    except ServiceError as error:
+        if isinstance(error, UpstreamError) and error.status in (404, 410):
+            raise Gone from error
+        logger.info("upstream could not tell the state of an unfinished interaction: %s", error)
+        return None
+    return reply if is_word(reply, upstream_id) else None
+
+
+def is_word(reply: Reply, upstream_id: str) -> bool:
+    """Whether a reply tells the status of this interaction."""
+    return isinstance(reply.body.get("status"), str) and reply.body.get("id", upstream_id) == upstream_id
+
+
+async def words(
+    client: GeminiClient, deployment: Deployment, upstream_id: str, settle: float
+) -> AsyncIterator[Reply | None]:
+    """Upstream's word, asked for during ``settle`` seconds; None each time it has none.
+
+    Raises :class:`Gone` when upstream still knows nothing of the interaction after that time.
+    """
+    for share in _SHARES:
+        try:
+            yield await ask(client, deployment, upstream_id)
+        except Gone:
+            yield None
+        await asyncio.sleep(settle * share)
+    yield await ask(client, deployment, upstream_id)

@@ -1,0 +1,143 @@
+"""From a call to a job: the parent resolved, the deployment chosen, the body for upstream written.
+
+A follow-up names upstream's copy of its parent where that should be alive, and otherwise carries the whole
+conversation (:mod:`service.interactions.history`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.errors import FailedPrecondition, InvalidRequest, UpstreamError
+from service.interactions.calls import REVISION_NUMBERS, Call, Job
+from service.interactions.history import History, check_anchor, upstream_copy_lives
+from service.interactions.lifecycle import Lifecycle
+from service.settings.model import History as HistorySetting
+from service.store.records import Intent, Record, now
+from service.store.store import Store
+from service.upstream.client import GeminiClient
+from service.upstream.deployments import Deployment, Deployments, Route
+from service.wire import codec, ids, legacy
+from service.wire.envelope import Envelope
+from service.wire.revision import Revision
+
+
+class Preparation:
+    """Makes jobs, and makes one anew when upstream has lost what it refers to."""
+
+    def __init__(
+        self,
+        store: Store,
+        deployments: Deployments,
+        client: GeminiClient,
+        lifecycle: Lifecycle,
+        history: HistorySetting,
+    ) -> None:
+        self._store = store
+        self._deployments = deployments
+        self._lifecycle = lifecycle
+        self._history = History(store, client)
+        self._always_rebuild = history == "local"
+
+    async def job(self, call: Call) -> Job:
+        """The job of a call, nothing of it written or sent yet; raises a :class:`~service.errors.ServiceError`."""
+        envelope = call.envelope
+        if envelope.body.get("webhook_config") is not None:
+            raise InvalidRequest(
+                "The parameter 'webhook_config' is not supported: upstream's webhooks would carry ids that are not "
+                "this service's. Leave it out and poll the interaction."
+            )
+        parent = await self._parent(call) if envelope.previous_interaction_id is not None else None
+        route = self._deployments.route(
+            envelope.model, envelope.agent, parent.deployment_id if parent is not None else None
+        )
+        kept_upstream = envelope.store and (not self._always_rebuild or envelope.background)
+        changes: dict[str, Any] = {}
+        if route.model is not None and route.model != envelope.model:
+            changes["model"] = route.model
+        if kept_upstream != envelope.store:
+            changes["store"] = kept_upstream
+        refers = False
+        if parent is not None:
+            refers = self._refers_upstream(envelope, parent, route.deployment)
+            changes |= await self._reference(envelope, parent, refers)
+        body = _upstream_body(call, changes)
+        return Job(call, _intent(call, route, parent, kept_upstream), route, parent, body, refers)
+
+    def _refers_upstream(self, envelope: Envelope, parent: Record, deployment: Deployment) -> bool:
+        if envelope.continuation_token is None:
+            return not self._always_rebuild and upstream_copy_lives(parent, deployment)
+        # A token is bound to the upstream interaction that issued it (contract 4.7); nothing can stand in for that.
+        if parent.upstream_id is None or parent.deployment_id != deployment.id:
+            raise FailedPrecondition(
+                "The interaction that issued this 'continuation_token' is not on a deployment that can continue it."
+            )
+        return True
+
+    async def _reference(self, envelope: Envelope, parent: Record, refers: bool) -> dict[str, Any]:
+        if refers:
+            return {"previous_interaction_id": parent.upstream_id}
+        body = legacy.request_to_steps(envelope.body)
+        return {"previous_interaction_id": None, "input": await self._history.rebuilt_input(parent, body)}
+
+    async def _parent(self, call: Call) -> Record:
+        reference = call.envelope.previous_interaction_id or ""
+        parent = await self._lifecycle.find(call.principal, reference, "previous_interaction_id")
+        if call.envelope.continuation_token is not None:
+            # A token may come from the middle of a stream that still runs or was cut (contract 4.7): upstream decides.
+            return parent
+        if not parent.terminal:
+            parent = await self._lifecycle.refreshed(parent)
+        check_anchor(parent, reference)
+        return parent
+
+    async def rebuilt(self, job: Job, error: UpstreamError) -> bool:
+        """Put the whole conversation into the job when upstream has lost the parent; at most once per request."""
+        envelope, parent = job.call.envelope, job.parent
+        if parent is None or not job.refers_upstream or envelope.continuation_token is not None:
+            return False
+        if not await self._history.is_gone(error, parent, job.route.deployment):
+            return False
+        await self._store.mark_upstream_gone(parent.id, now())
+        changes: dict[str, Any] = await self._reference(envelope, parent, refers=False)
+        if job.route.model is not None:
+            changes["model"] = job.route.model
+        job.body = _upstream_body(job.call, changes)
+        job.refers_upstream = False
+        return True
+
+
+def _upstream_body(call: Call, changes: dict[str, Any]) -> bytes:
+    """The request in the current schema; the caller's own bytes where nothing has to change."""
+    body = call.envelope.body
+    if call.revision is Revision.LEGACY:
+        body = legacy.request_to_steps(body)
+    if not changes and body is call.envelope.body:
+        return call.raw
+    changed = {**body, **changes}
+    return codec.dumps(
+        {name: value for name, value in changed.items() if name not in changes or value is not None}
+    )
+
+
+def _intent(call: Call, route: Route, parent: Record | None, kept_upstream: bool) -> Intent:
+    envelope = call.envelope
+    labels = envelope.body.get("labels")
+    return Intent(
+        id=ids.mint(),
+        project_id=call.principal.project_id,
+        key_id=call.principal.key_id,
+        previous_id=None if parent is None else parent.id,
+        root_id=None if parent is None else parent.root_id or parent.id,
+        depth=0 if parent is None else parent.depth + 1,
+        created_at=now(),
+        revision=REVISION_NUMBERS[call.revision],
+        stream=envelope.stream,
+        background=envelope.background,
+        store=envelope.store,
+        model_requested=envelope.model,
+        agent=envelope.agent,
+        labels=codec.dumps(labels).decode() if isinstance(labels, dict) else None,
+        deployment_id=route.deployment.id,
+        upstream_stored=kept_upstream,
+    )

@@ -1,0 +1,45 @@
+"""The readers of this process; they outlive the connections that started them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from service.interactions.feed import Feed
+from service.interactions.reader import Reader
+
+logger = logging.getLogger(__name__)
+
+
+class Readers:
+    """Owns the task of every reader."""
+
+    def __init__(self) -> None:
+        self._running: dict[bytes, tuple[Reader, asyncio.Task[None]]] = {}
+
+    def start(self, reader: Reader) -> Feed:
+        """Let a reader run; it is forgotten when it is through."""
+        key = reader.feed.key
+        task = asyncio.get_running_loop().create_task(reader.run(), name="reader")
+        self._running[key] = (reader, task)
+        task.add_done_callback(lambda done: self._ended(key, done))
+        return reader.feed
+
+    def feed(self, key: bytes) -> Feed | None:
+        """The feed of an interaction that is being read here."""
+        running = self._running.get(key)
+        return None if running is None or running[0].feed.ended else running[0].feed
+
+    async def close(self, patience: float) -> None:
+        """Give the readers ``patience`` seconds to finish, then stop the rest; their rows stay open."""
+        tasks = [task for _, task in self._running.values()]
+        if tasks:
+            _, pending = await asyncio.wait(tasks, timeout=patience)
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
+    def _ended(self, key: bytes, task: asyncio.Task[None]) -> None:
+        self._running.pop(key, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a reader failed", exc_info=error)
