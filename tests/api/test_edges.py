@@ -1,0 +1,114 @@
+"""Requests that reach no handler, and callers that a service without a key must not serve."""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+import pytest
+
+from tests.support.gateway import MODEL, STEPS, Gateway
+from tests.support.upstreams import Emulated
+
+
+async def exchange(gateway: Gateway, head: str) -> tuple[bytes, bytes]:
+    """Send a head and read everything that comes back; gives the answer's head and body."""
+    host, port = gateway.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(head.encode())
+        answer = await reader.read()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+    answer_head, _, body = answer.partition(b"\r\n\r\n")
+    return answer_head, body
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (
+            "GET /v1/interactions/x HTTP/1.1\r\nHost: localhost\r\nHost: other\r\n\r\n",
+            "repeats the header Host",
+        ),
+        ("BREW /v1/interactions HTTP/1.1\r\nHost: localhost\r\n\r\n", "not valid HTTP"),
+        ("GET / HTTP/1.1\r\nHost: localhost\r\nx-goog-api-key: se\x01cret\r\n\r\n", "not valid HTTP"),
+        (f"GET /{'x' * 9000} HTTP/1.1\r\nHost: localhost\r\n\r\n", "not valid HTTP"),
+    ],
+)
+async def test_what_is_not_http_is_refused_in_googles_shape(
+    gateway: Gateway, head: str, message: str
+) -> None:
+    answer, body = await exchange(gateway, head)
+    assert b" 400 " in answer.partition(b"\r\n")[0]
+    assert b"application/json" in answer
+    error = orjson.loads(body)["error"]
+    assert error["code"] == "invalid_request"
+    assert message in error["message"]
+    assert b"cret" not in body
+
+
+async def test_a_body_that_does_not_decode_is_400(gateway: Gateway) -> None:
+    reply = await gateway.request(
+        "POST", "/v1/interactions", headers={"content-encoding": "gzip"}, data=b'{"model": "m"}'
+    )
+    assert (reply.status, reply.error["code"]) == (400, "invalid_request")
+
+
+async def test_a_wrong_method_is_told_the_right_ones(gateway: Gateway) -> None:
+    reply = await gateway.request("PATCH", "/v1/interactions/int_x")
+    assert (reply.status, reply.headers["allow"]) == (405, "GET, DELETE")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example:4000"},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+    ],
+)
+async def test_without_a_key_other_sites_are_refused(
+    gateway: Gateway, upstream: Emulated, headers: dict[str, str]
+) -> None:
+    body = orjson.dumps({"model": MODEL, "input": "Hello"})
+    reply = await gateway.request("POST", "/v1/interactions", headers=headers, data=body)
+    assert (reply.status, reply.error["code"]) == (403, "permission_denied")
+    assert not upstream.creates
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "http://127.0.0.1"])
+async def test_pages_of_this_machine_are_served(gateway: Gateway, origin: str) -> None:
+    body = orjson.dumps({"model": MODEL, "input": "Hello"})
+    reply = await gateway.request("POST", "/v1/interactions", headers={"origin": origin}, data=body)
+    assert reply.status == 200
+
+
+async def test_webhooks_are_refused_not_handed_on(gateway: Gateway, upstream: Emulated) -> None:
+    reply = await gateway.refused(400, background=True, webhook_config={"uris": ["https://example.com/hook"]})
+    assert "webhook_config" in reply.error["message"]
+    assert not upstream.creates
+
+
+async def test_a_failed_stream_records_why(gateway: Gateway) -> None:
+    streamed = await gateway.stream(wish="failed")
+    row = await gateway.database.row(streamed.id)
+    assert row["status"] == "failed"
+    assert row["error_code"]
+    assert row["error_message"]
+
+
+async def test_flat_outputs_are_replayed_as_steps(gateway: Gateway) -> None:
+    made = await gateway.ask(fault="flat_outputs")
+    replayed = await gateway.events(made.id, headers=STEPS)
+    assert "step.start" in replayed.types
+
+
+async def test_a_cursor_of_the_live_stream_is_not_taken_for_one_of_the_replay(gateway: Gateway) -> None:
+    streamed = await gateway.stream(wish="event_ids")
+    cursor = next(event["event_id"] for event in streamed.events if "event_id" in event)
+    reply = await gateway.get(streamed.id, stream="true", last_event_id=cursor)
+    assert reply.status == 400
+    assert cursor in reply.error["message"]
