@@ -8,21 +8,28 @@ from alembic import context
 from sqlalchemy import Connection
 
 from service.store.engine import open_engine
+from service.store.partitions import lock_schema
 from service.store.tables import metadata
 
 
 def run_on(connection: Connection) -> None:
-    """Run the migrations inside one transaction."""
+    """Run the migrations inside the transaction of this connection."""
     context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
     with context.begin_transaction():
         context.run_migrations()
+
+
+def run_alone_on(connection: Connection) -> None:
+    """Run the migrations while nobody else changes the schema."""
+    lock_schema(connection)
+    run_on(connection)
 
 
 async def run_on_url(url: str) -> None:
     """Open the database only for the migrations."""
     engine = open_engine(url)
     async with engine.begin() as connection:
-        await connection.run_sync(run_on)
+        await connection.run_sync(run_alone_on)
     await engine.dispose()
 
 

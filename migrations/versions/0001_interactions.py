@@ -69,7 +69,6 @@ def _create_interactions() -> None:
         sqlite_with_rowid=False,
         postgresql_partition_by="RANGE (id)",
     )
-    op.create_index("ix_interactions_project", "interactions", ["project_id", "id"])
     for column in ("upstream_id_hash", "previous_id", "root_id", "replay_of"):
         _partial_index(column)
     unfinished = sa.text("completed_at IS NULL")

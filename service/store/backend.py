@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from service.store.codec import Codec
@@ -32,8 +32,11 @@ class Backend(Protocol):
     async def close(self) -> None:
         """Finish what was handed in and close every connection."""
 
-    async def commit(self, batch: Batch) -> None:
-        """Write the batch as one durable transaction; raises :class:`StoreUnavailable` or :class:`RowRefused`."""
+    async def commit(self, batch: Batch) -> Collection[bytes]:
+        """Write the batch as one durable transaction; raises :class:`StoreUnavailable` or :class:`RowRefused`.
+
+        Returns the ids of outcomes that could not be written because there is no such interaction.
+        """
 
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """All rows of a query; raises :class:`StoreUnavailable`."""

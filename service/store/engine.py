@@ -18,6 +18,9 @@ _DRIVERS = {
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
 
+#: Seconds that a process waits for another one that migrates the same SQLite file.
+_BUSY_SECONDS = 30
+
 
 def normalised_url(database_url: str) -> URL:
     """The URL with the driver this service uses; raises :class:`ConfigurationError` for any other database."""
@@ -58,7 +61,7 @@ def open_engine(database_url: str) -> AsyncEngine:
     url = normalised_url(database_url)
     if url.drivername == "sqlite+aiosqlite":
         _try_file(url.database or "")
-        return create_async_engine(url)
+        return create_async_engine(url, connect_args={"timeout": _BUSY_SECONDS})
     import asyncpg
 
     dsn = _dsn(url)

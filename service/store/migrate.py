@@ -1,7 +1,8 @@
-"""Brings a database to the schema of this version: alembic, under a lock where several processes may start at once."""
+"""Brings a database to the schema of this version: alembic, in one transaction, under a lock against other starters."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from service.errors import ConfigurationError
 from service.store.engine import open_engine
 from service.store.partitions import create_partitions, lock_schema
 
+logger = logging.getLogger(__name__)
+
 #: The newest migration; a database that stands here needs none, and alembic need not be imported.
 SCHEMA_REVISION = "0001"
 
 
 async def upgrade(database_url: str, revision: str = "head") -> None:
-    """Migrate up to ``revision`` and make the partitions of the coming days.
+    """Migrate up to ``revision`` and make the partitions of the coming days, if that is possible now.
 
     Raises :class:`ConfigurationError` when the database cannot be reached, or stands at a version newer than this one.
     """
@@ -41,13 +44,16 @@ async def _run(database_url: str, work: Callable[[Connection], None]) -> None:
         async with engine.connect() as connection:
             await connection.run_sync(work)
     except (SQLAlchemyError, OSError) as error:
-        cause = getattr(error, "orig", None) or error
         raise ConfigurationError(
-            f"general_settings.database_url: the database cannot be used ({str(cause).splitlines()[0]}); "
+            f"general_settings.database_url: the database cannot be used ({_first_line(error)}); "
             "check that the URL is right, that the server runs and that this process may write there."
         ) from error
     finally:
         await engine.dispose()
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).partition("\n")[0]
 
 
 def _upgrade(connection: Connection, revision: str) -> None:
@@ -57,7 +63,11 @@ def _upgrade(connection: Connection, revision: str) -> None:
             _alembic(connection, revision)
         complete = _current(connection) == SCHEMA_REVISION
     if complete:
-        create_partitions(connection)
+        try:
+            create_partitions(connection)
+        except SQLAlchemyError as error:
+            # The default partition takes the rows meanwhile.
+            logger.warning("partitions could not be made: %s", _first_line(error))
 
 
 def _downgrade(connection: Connection, revision: str) -> None:

@@ -1,31 +1,45 @@
 """PostgreSQL keeps interactions by month and bodies by day, as ranges of their time-ordered keys.
 
 Retention drops whole partitions instead of deleting rows. Partitions are made ahead of time; a default partition takes
-what falls outside (a clock that jumped), so that a missing partition never refuses a write.
+what falls outside (a clock that jumped), so that a missing partition never refuses a write. Nothing waits for a
+partition either: attaching one needs the default partition for a moment, and a request for a lock holds up everybody
+who comes after it, so behind a reader that takes its time (a dump) the making of partitions is put off.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from service.store.tables import PARTITIONED
+
+logger = logging.getLogger(__name__)
 
 #: How far ahead partitions are made: the service may run that long without making new ones.
 DAYS_AHEAD = 14
 
 _ADVISORY_LOCK = 7_310_579_014_224
+#: Milliseconds that traffic can be held up by the making of one partition: waiting for its lock, and looking through
+#: the default partition under it.
+_LOCK_MS = 1_000
+_STATEMENT_MS = 5_000
+#: SQLSTATE of a lock that was not to be had in time, and of a statement that took too long.
+_IN_THE_WAY = ("55P03", "57014")
 
 
 def lock_schema(connection: Connection) -> None:
-    """Keep every other process from changing the schema until this transaction ends."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+    """Keep every other process from changing the schema until this transaction ends.
+
+    On SQLite this also begins the transaction: its driver begins none before a change of the schema.
+    """
+    lock = f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"
+    connection.execute(text(lock if connection.dialect.name == "postgresql" else "BEGIN IMMEDIATE"))
 
 
 def key_at(moment: datetime) -> UUID:
@@ -48,18 +62,24 @@ def create_partitions(connection: Connection, moment: datetime | None = None) ->
 
     A range whose rows already stand in the default partition is left there: PostgreSQL refuses to split it, and the
     rows are as well kept where they are. Each partition is made in a transaction of its own, because making one locks
-    its whole table: two tables locked at once would wait in a circle with writers that touch both.
+    a table for all: two tables locked at once would wait in a circle with writers that touch both. When somebody is in
+    the way, the rest is left for the next time.
     """
     if connection.dialect.name != "postgresql":
         return
     first = moment or datetime.now(UTC)
-    for table, unit in PARTITIONED.items():
-        for suffix, start, end in _ranges(unit, first, first + timedelta(days=DAYS_AHEAD)):
-            name = f"{table}_{suffix}"
-            with connection.begin():
-                exists = _exists(connection, name)
-            if not exists:
-                _create(connection, table, name, start, end)
+    try:
+        for table, unit in PARTITIONED.items():
+            for suffix, start, end in _ranges(unit, first, first + timedelta(days=DAYS_AHEAD)):
+                name = f"{table}_{suffix}"
+                with connection.begin():
+                    exists = _exists(connection, name)
+                if not exists:
+                    _create(connection, table, name, start, end)
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) not in _IN_THE_WAY:
+            raise
+        logger.warning("partitions could not be made now, a table is in use; they will be tried again later")
 
 
 def _exists(connection: Connection, name: str) -> bool:
@@ -70,11 +90,15 @@ def _create(connection: Connection, table: str, name: str, start: datetime, end:
     # A row may reach the default partition between the look and the creation, which is then refused.
     with suppress(IntegrityError), connection.begin():
         lock_schema(connection)
-        if _default_holds(connection, table, start, end):
+        if _exists(connection, name) or _default_holds(connection, table, start, end):
             return
+        connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_MS}"))
+        connection.execute(text(f"SET LOCAL statement_timeout = {_STATEMENT_MS}"))
+        # Made alone and attached: made as a partition, it would lock the whole table and not only the default.
+        connection.execute(text(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING STORAGE)"))
         connection.execute(
             text(
-                f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} "
+                f"ALTER TABLE {table} ATTACH PARTITION {name} "
                 f"FOR VALUES FROM ('{key_at(start)}') TO ('{key_at(end)}')"
             )
         )

@@ -1,19 +1,20 @@
 """PostgreSQL: one writing connection for group commits, a pool for reads, both asyncpg's own.
 
 A batch reaches the server as arrays in one statement, committed with ``synchronous_commit=on`` whatever the server's
-default is. Keys travel as 16 bytes in both directions.
+default is. Other replicas write the same rows, so what depends on a row is decided by those that the statement really
+changed, under their locks, and never by what it saw before it got them. Keys travel as 16 bytes in both directions.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import asyncpg
-from sqlalchemy import ARRAY, FromClause, bindparam, column, func
+from sqlalchemy import ARRAY, Boolean, FromClause, bindparam, column, func, select, table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 
@@ -21,29 +22,35 @@ from service.errors import ConfigurationError
 from service.store.backend import Batch, RowRefused, StoreUnavailable, packed
 from service.store.codec import Codec
 from service.store.queries import CompiledQueries, compile_statement
-from service.store.statements import BatchStatement, Query
+from service.store.statements import FINISH, UNKNOWN, BatchStatement, Particulars, Query
+from service.store.tables import Key
 
-#: Seconds after which a statement is given up; a healthy commit takes milliseconds.
-_COMMAND_TIMEOUT = 30.0
+#: Seconds after which a batch is given up; a healthy commit takes milliseconds.
+_COMMIT_TIMEOUT = 30.0
+#: Seconds after which a read is given up; it can be asked for again.
+_READ_TIMEOUT = 10.0
+#: Seconds that a read waits for a connection, and that one which timed out gets to be usable again.
+_ACQUIRE_TIMEOUT = 2.0
 _CONNECT_TIMEOUT = 10.0
+_CLOSE_TIMEOUT = 2.0
 _PARAMETER = re.compile(r"\$(\d+)")
 _DIALECT = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
 #: A batch larger than this is packed in a thread, so that compressing does not hold up the loop.
 _PACK_IN_THREAD_BYTES = 512 * 1024
 
-_UNREACHABLE = (
+_FAILURES = (
     OSError,
-    asyncio.TimeoutError,
+    TimeoutError,
+    asyncpg.PostgresError,
     asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
     # What asyncpg says when it is asked to write while the server's farewell is still unread.
     asyncpg.InternalClientError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.PostgresSystemError,
 )
+#: The classes of SQLSTATE in which the rows are at fault: data, constraints, limits. In all others the database is.
+_REFUSALS = ("22", "23", "54")
+
+_finished = table("finished", column("id", Key), column("deleted_at"))
+_PARTICULARS = Particulars(postgresql.insert, select(_finished.c.id).where(_finished.c.deleted_at.is_(None)))
 
 
 def _rows_of(statement: BatchStatement) -> FromClause:
@@ -53,18 +60,27 @@ def _rows_of(statement: BatchStatement) -> FromClause:
 
 
 def _as_one_statement(kinds: Sequence[BatchStatement]) -> str:
-    """All kinds of a batch as one statement: one round trip, and a transaction by itself.
+    """All kinds of a batch as one statement: one round trip, and a transaction by itself; gives the rows finished.
 
-    The parts see the database as it was before the statement. They do not need each other's rows, because the writer
-    never puts two writes of one interaction that build on each other into one batch.
+    The parts see the database as it was before the statement, except for rows that they update: those they lock and
+    look at anew. So a response is written where ``finished`` has its interaction, and otherwise the parts do not need
+    each other's rows, because the writer never puts two callers' writes of one interaction into one batch.
     """
-    parts = []
+    parts: list[str] = []
     used = 0
     for place, statement in enumerate(kinds):
-        compiled = compile_statement(statement.build(_rows_of(statement), postgresql.insert), _DIALECT)
-        parts.append(f"kind_{place} AS ({_with_later_parameters(compiled.string, used)})")
+        text = _with_later_parameters(_text_of(statement), used)
+        if statement is FINISH:
+            parts.insert(0, f"finished AS ({text} RETURNING interactions.id, interactions.deleted_at)")
+        else:
+            parts.append(f"kind_{place} AS ({text})")
         used += len(statement.columns)
-    return f"WITH {', '.join(parts)} SELECT 1"
+    result = "(SELECT count(*) FROM finished)" if FINISH in kinds else "0"
+    return f"WITH {', '.join(parts)} SELECT {result}"
+
+
+def _text_of(statement: BatchStatement) -> str:
+    return compile_statement(statement.build(_rows_of(statement), _PARTICULARS), _DIALECT).string
 
 
 def _with_later_parameters(text: str, by: int) -> str:
@@ -89,6 +105,7 @@ class PostgresBackend:
         self._codec = codec
         self._pool_limit = pool_limit
         self._texts: dict[tuple[str, ...], str] = {}
+        self._unknown = _text_of(UNKNOWN)
         self._queries = CompiledQueries(_DIALECT)
         self._writer: asyncpg.Connection | None = None
         self._pool: asyncpg.Pool | None = None
@@ -100,37 +117,42 @@ class PostgresBackend:
                 self._dsn,
                 min_size=1,
                 max_size=self._pool_limit,
-                command_timeout=_COMMAND_TIMEOUT,
+                command_timeout=_READ_TIMEOUT,
                 timeout=_CONNECT_TIMEOUT,
                 init=_prepare_connection,
                 reset=_keep_session,
             )
             self._writer = await self._connect_writer()
-        except (*_UNREACHABLE, asyncpg.PostgresError) as error:
+        except _FAILURES as error:
             raise ConfigurationError(
                 f"general_settings.database_url: PostgreSQL cannot be used ({error}); check that the server runs and "
                 "that the database, user and password in the URL are right."
             ) from error
 
     async def close(self) -> None:
-        """Close every connection."""
-        if self._writer is not None:
-            await self._writer.close()
-        if self._pool is not None:
-            await self._pool.close()
+        """Close every connection, politely where the server still answers."""
+        with suppress(*_FAILURES):
+            if self._writer is not None:
+                await self._writer.close(timeout=_CLOSE_TIMEOUT)
+        with suppress(*_FAILURES):
+            if self._pool is not None:
+                async with asyncio.timeout(_CLOSE_TIMEOUT):
+                    await self._pool.close()
 
-    async def commit(self, batch: Batch) -> None:
+    async def commit(self, batch: Batch) -> Collection[bytes]:
         """Write the batch as one transaction that is durable when this returns."""
         ready = await self._pack(batch)
+        connection = await self._writing_connection()
         try:
-            connection = await self._writing_connection()
-            arguments = [column for _, rows in ready for column in zip(*rows, strict=True)]
-            await connection.execute(self._text(tuple(statement for statement, _ in ready)), *arguments)
-        except _UNREACHABLE as error:
-            await self._drop_writer()
-            raise StoreUnavailable(f"PostgreSQL: {error or type(error).__name__}") from error
-        except asyncpg.PostgresError as error:
-            raise RowRefused(f"PostgreSQL: {error}") from error
+            return await self._write(connection, ready)
+        except _FAILURES as error:
+            verdict = _verdict(error)
+            if isinstance(verdict, StoreUnavailable) or connection.is_in_transaction():
+                self._drop_writer()
+            raise verdict from error
+        except Exception:
+            self._drop_writer()
+            raise
 
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """All rows of a query."""
@@ -138,10 +160,35 @@ class PostgresBackend:
         if self._pool is None:
             raise StoreUnavailable("PostgreSQL: not connected")
         try:
-            rows: Sequence[Sequence[Any]] = await self._pool.fetch(sql, *arguments)
-        except (*_UNREACHABLE, asyncpg.PostgresError) as error:
-            raise StoreUnavailable(f"PostgreSQL: {error or type(error).__name__}") from error
+            async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT) as connection:
+                rows: Sequence[Sequence[Any]] = await connection.fetch(sql, *arguments)
+        except _FAILURES as error:
+            raise StoreUnavailable(_described(error)) from error
         return rows
+
+    async def _write(self, connection: asyncpg.Connection, batch: Batch) -> Collection[bytes]:
+        later = [part for part in batch if part[0].looks_again]
+        finished: int
+        if later:
+            await connection.execute("BEGIN")
+            finished = await self._execute(connection, [part for part in batch if not part[0].looks_again])
+            await self._execute(connection, later)
+            await connection.execute("COMMIT")
+        else:
+            finished = await self._execute(connection, batch)
+        given = [row[0] for statement, rows in batch if statement is FINISH for row in rows]
+        if finished == len(given):
+            return ()
+        return {key for (key,) in await connection.fetch(self._unknown, given)}
+
+    async def _execute(self, connection: asyncpg.Connection, batch: Batch) -> int:
+        arguments = [
+            list(map(bool, values)) if isinstance(column.type, Boolean) else values
+            for statement, rows in batch
+            for column, values in zip(statement.columns, zip(*rows, strict=True), strict=True)
+        ]
+        finished: int = await connection.fetchval(self._text(tuple(kind for kind, _ in batch)), *arguments)
+        return finished
 
     async def _pack(self, batch: Batch) -> Batch:
         size = sum(len(row[1]) for statement, rows in batch if statement.packs for row in rows)
@@ -160,23 +207,33 @@ class PostgresBackend:
         if self._writer is None or self._writer.is_closed():
             try:
                 self._writer = await self._connect_writer()
-            except asyncpg.PostgresError as error:
-                # Whatever the server has against a connection, it is no fault of the rows.
-                raise StoreUnavailable(f"PostgreSQL: {error}") from error
+            except _FAILURES as error:
+                raise StoreUnavailable(_described(error)) from error
         return self._writer
 
     async def _connect_writer(self) -> asyncpg.Connection:
         connection = await asyncpg.connect(
             self._dsn,
-            command_timeout=_COMMAND_TIMEOUT,
+            command_timeout=_COMMIT_TIMEOUT,
             timeout=_CONNECT_TIMEOUT,
             server_settings={"synchronous_commit": "on", "application_name": "interactions writer"},
         )
         await _prepare_connection(connection)
         return connection
 
-    async def _drop_writer(self) -> None:
+    def _drop_writer(self) -> None:
         connection, self._writer = self._writer, None
         if connection is not None:
             with suppress(Exception):
                 connection.terminate()
+
+
+def _described(error: BaseException) -> str:
+    return f"PostgreSQL: {str(error) or type(error).__name__}"
+
+
+def _verdict(error: Exception) -> RowRefused | StoreUnavailable:
+    """What the failure of a batch means to the writer."""
+    if isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_REFUSALS):
+        return RowRefused(_described(error))
+    return StoreUnavailable(_described(error))

@@ -13,20 +13,21 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
 import aiosqlite
-from sqlalchemy import bindparam, column, values
+from sqlalchemy import bindparam, column, select, values
 from sqlalchemy.dialects import sqlite
 
 from service.errors import ConfigurationError
 from service.store.backend import Batch, Row, RowRefused, StoreUnavailable, packed
 from service.store.codec import Codec
 from service.store.queries import CompiledQueries, compile_statement
-from service.store.statements import BatchStatement, Query
+from service.store.statements import FINISH, UNKNOWN, BatchStatement, Particulars, Query
+from service.store.tables import interactions
 
 _READERS = 2
 _READER_BUSY_MS = 10_000
@@ -34,6 +35,8 @@ _READER_BUSY_MS = 10_000
 _WRITER_BUSY_MS = 500
 #: What a value can be that the driver refuses before the database sees it.
 _UNBINDABLE = (OverflowError, UnicodeError)
+#: What a row holds is at fault in these; a file that is locked, full, damaged or gone is in all others.
+_REFUSED = (sqlite3.IntegrityError, sqlite3.DataError, *_UNBINDABLE)
 #: Rows of one execution. Each number of rows is a prepared statement of its own; this bounds how many there are.
 _LARGEST_CHUNK = 64
 _PREPARED_STATEMENTS = 320
@@ -41,6 +44,16 @@ _PREPARED_STATEMENTS = 320
 _CHECKPOINT_PAGES = 4_000
 
 _DIALECT = sqlite.dialect(paramstyle="qmark")
+# There is one writer, so what a statement sees is how things stand: the response is written before the outcome is.
+_PARTICULARS = Particulars(
+    sqlite.insert,
+    select(interactions.c.id).where(
+        interactions.c.completed_at.is_(None), interactions.c.deleted_at.is_(None)
+    ),
+)
+
+
+_Reply = asyncio.Future[Collection[bytes]]
 
 
 class _Writes:
@@ -49,16 +62,20 @@ class _Writes:
     def __init__(self) -> None:
         self._parts: dict[str, tuple[str, str, str]] = {}
 
-    def execute(self, connection: sqlite3.Connection, statement: BatchStatement, rows: Sequence[Row]) -> None:
-        """Write all rows of one statement."""
+    def execute(
+        self, connection: sqlite3.Connection, statement: BatchStatement, rows: Sequence[Row]
+    ) -> list[Row]:
+        """Execute one statement for all rows; what it returns, if it does."""
         parts = self._parts.get(statement.name)
         if parts is None:
             parts = self._parts[statement.name] = _compiled(statement)
         before, row, after = parts
+        found: list[Row] = []
         for start in range(0, len(rows), _LARGEST_CHUNK):
             chunk = rows[start : start + _LARGEST_CHUNK]
             sql = f"{before}{', '.join([row] * len(chunk))}{after}"
-            connection.execute(sql, tuple(itertools.chain.from_iterable(chunk)))
+            found += connection.execute(sql, tuple(itertools.chain.from_iterable(chunk)))
+        return found
 
 
 def _compiled(statement: BatchStatement) -> tuple[str, str, str]:
@@ -66,7 +83,7 @@ def _compiled(statement: BatchStatement) -> tuple[str, str, str]:
     columns = [column(c.name, c.type) for c in statement.columns]
     parameters = tuple(bindparam(c.name, type_=c.type) for c in statement.columns)
     rows = values(*columns, name="rows").data([parameters]).cte("rows")
-    compiled = compile_statement(statement.build(rows, sqlite.insert), _DIALECT)
+    compiled = compile_statement(statement.build(rows, _PARTICULARS), _DIALECT)
     row = f"({', '.join('?' * len(columns))})"
     before, _, after = compiled.string.partition(row)
     return before, row, after
@@ -81,7 +98,7 @@ class SqliteBackend:
         self._codec = codec
         self._writes = _Writes()
         self._queries = CompiledQueries(_DIALECT)
-        self._inbox: queue.SimpleQueue[tuple[Batch, asyncio.Future[None]] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[Batch, _Reply] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._readers: list[aiosqlite.Connection] = []
         self._next_reader = 0
@@ -118,11 +135,11 @@ class SqliteBackend:
             await reader.close()
         self._readers.clear()
 
-    async def commit(self, batch: Batch) -> None:
+    async def commit(self, batch: Batch) -> Collection[bytes]:
         """Write the batch as one transaction that is on disk when this returns."""
-        reply: asyncio.Future[None] = self._loop.create_future()
+        reply: _Reply = self._loop.create_future()
         self._inbox.put((batch, reply))
-        await reply
+        return await reply
 
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """All rows of a query."""
@@ -136,39 +153,49 @@ class SqliteBackend:
     def _run(self, connection: sqlite3.Connection) -> None:
         while (order := self._inbox.get()) is not None:
             batch, reply = order
-            error: Exception | None = None
+            result: Collection[bytes] | Exception
             try:
-                self._write(connection, batch)
-            except Exception as caught:
-                error = caught
+                result = self._write(connection, batch)
+            except Exception as error:
+                result = error
             with suppress(RuntimeError):  # the loop may be closed while the process ends
-                self._loop.call_soon_threadsafe(_answer, reply, error)
+                self._loop.call_soon_threadsafe(_answer, reply, result)
         connection.close()
 
-    def _write(self, connection: sqlite3.Connection, batch: Batch) -> None:
+    def _write(self, connection: sqlite3.Connection, batch: Batch) -> Collection[bytes]:
         ready = packed(batch, self._codec)
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for statement, rows in ready:
-                self._writes.execute(connection, statement, rows)
+            unknown = self._execute(connection, ready)
             connection.execute("COMMIT")
-        except (sqlite3.Error, *_UNBINDABLE) as error:
+        except Exception as error:
             with suppress(sqlite3.Error):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-            # Locked, full and unreadable files are OperationalErrors; what a row holds is at fault in all others.
-            if isinstance(error, sqlite3.OperationalError):
+            if isinstance(error, _REFUSED):
+                raise RowRefused(f"SQLite: {error}") from error
+            if isinstance(error, sqlite3.Error):
                 raise StoreUnavailable(f"SQLite: {error}") from error
-            raise RowRefused(f"SQLite: {error}") from error
+            raise
+        return unknown
+
+    def _execute(self, connection: sqlite3.Connection, batch: Batch) -> Collection[bytes]:
+        unknown: list[Row] = []
+        for statement, rows in batch:
+            before = connection.total_changes
+            self._writes.execute(connection, statement, rows)
+            if statement is FINISH and connection.total_changes - before < len(rows):
+                unknown = self._writes.execute(connection, UNKNOWN, [row[:1] for row in rows])
+        return {key for (key,) in unknown}
 
 
-def _answer(reply: asyncio.Future[None], error: Exception | None) -> None:
+def _answer(reply: _Reply, result: Collection[bytes] | Exception) -> None:
     if reply.done():
         return
-    if error is None:
-        reply.set_result(None)
+    if isinstance(result, Exception):
+        reply.set_exception(result)
     else:
-        reply.set_exception(error)
+        reply.set_result(result)
 
 
 def connect_writer(path: str) -> sqlite3.Connection:
@@ -179,6 +206,8 @@ def connect_writer(path: str) -> sqlite3.Connection:
     connection.execute(f"PRAGMA busy_timeout = {_WRITER_BUSY_MS}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    # What was deleted is overwritten, not only forgotten.
+    connection.execute("PRAGMA secure_delete = ON")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
     connection.execute("PRAGMA cache_size = -16000")
     return connection

@@ -3,9 +3,11 @@
 A :class:`BatchStatement` writes any number of rows in one execution: the database hands them in as a table named
 ``rows`` (a ``VALUES`` list on SQLite, unnested arrays on PostgreSQL), and the statement is an ``INSERT ... SELECT`` or
 ``UPDATE ... FROM`` over it. One execution per batch and kind is what makes a group commit cheap. Every one of them may
-be repeated without harm, so that a batch whose commit was not confirmed can be sent again.
+be repeated without harm, so that a batch whose commit was not confirmed can be sent again, and the
+outcomes and the delete of one interaction may come in any order.
 
-:data:`BATCH_ORDER` is the order of kinds inside one batch.
+:data:`BATCH_ORDER` is the order of kinds inside one batch. Where the databases must differ, a statement is built from
+the :class:`Particulars` of its database.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from sqlalchemy import (
     Column,
     Executable,
     FromClause,
+    Select,
     SmallInteger,
     Table,
     Text,
@@ -47,18 +50,30 @@ from service.store.tables import (
     payloads,
 )
 
-#: A dialect's ``insert``: SQLite's and PostgreSQL's share ``on_conflict_*``.
-Inserter = Callable[[Table], Any]
+
+@dataclass(frozen=True, slots=True)
+class Particulars:
+    """What a database does in its own way."""
+
+    #: The dialect's ``insert``: SQLite's and PostgreSQL's share ``on_conflict_*``.
+    insert: Callable[[Table], Any]
+    #: The ids of the interactions whose response this batch may write.
+    taking_response: Select[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchStatement:
-    """A named write of many rows; ``packs`` says that the last member of a row is a body to be compressed."""
+    """A named statement over many rows.
+
+    ``packs`` says that the last member of a row is a body to be compressed; ``looks_again``, that the statement must
+    see what others committed while earlier statements of its batch waited for a row.
+    """
 
     name: str
     columns: tuple[Column[Any], ...]
-    build: Callable[[FromClause, Inserter], Executable]
+    build: Callable[[FromClause, Particulars], Executable]
     packs: bool = False
+    looks_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,35 +105,30 @@ _RESPONSE = literal_column(str(RESPONSE_PAYLOAD), SmallInteger)
 _PAYLOAD = _columns(payloads, "interaction_id codec size body")
 
 
-def _insert_intent(rows: FromClause, insert: Inserter) -> Executable:
+def _insert_intent(rows: FromClause, database: Particulars) -> Executable:
     names = [column.name for column in _INTENT]
     chosen = select(*(rows.c[name] for name in names)).where(true())
-    statement: Insert = insert(interactions).from_select(names, chosen).on_conflict_do_nothing()
+    statement: Insert = database.insert(interactions).from_select(names, chosen).on_conflict_do_nothing()
     return statement
 
 
-def _insert_request(rows: FromClause, insert: Inserter) -> Executable:
+def _insert_request(rows: FromClause, database: Particulars) -> Executable:
     chosen = select(rows.c.interaction_id, _REQUEST, rows.c.codec, rows.c.size, rows.c.body)
     statement: Insert = (
-        insert(payloads)
+        database.insert(payloads)
         .from_select(["interaction_id", "kind", "codec", "size", "body"], chosen.where(true()))
         .on_conflict_do_nothing()
     )
     return statement
 
 
-def _upsert_response(rows: FromClause, insert: Inserter) -> Executable:
-    still_open = exists(
-        select(interactions.c.id).where(
-            interactions.c.id == rows.c.interaction_id,
-            interactions.c.completed_at.is_(None),
-            interactions.c.deleted_at.is_(None),
-        )
+def _upsert_response(rows: FromClause, database: Particulars) -> Executable:
+    taking = database.taking_response
+    takes = taking.where(taking.selected_columns["id"] == rows.c.interaction_id).exists()
+    chosen = select(rows.c.interaction_id, _RESPONSE, rows.c.codec, rows.c.size, rows.c.body).where(takes)
+    statement = database.insert(payloads).from_select(
+        ["interaction_id", "kind", "codec", "size", "body"], chosen
     )
-    chosen = select(rows.c.interaction_id, _RESPONSE, rows.c.codec, rows.c.size, rows.c.body).where(
-        still_open
-    )
-    statement = insert(payloads).from_select(["interaction_id", "kind", "codec", "size", "body"], chosen)
     excluded = statement.excluded
     result: Insert = statement.on_conflict_do_update(
         index_elements=[payloads.c.interaction_id, payloads.c.kind],
@@ -127,7 +137,7 @@ def _upsert_response(rows: FromClause, insert: Inserter) -> Executable:
     return result
 
 
-def _finish(rows: FromClause, insert: Inserter) -> Executable:
+def _finish(rows: FromClause, database: Particulars) -> Executable:
     values: dict[str, Any] = {column.name: rows.c[column.name] for column in _OUTCOME if column.name != "id"}
     # A message may quote the content, and what was deleted must not come back with a late outcome.
     values["error_message"] = case((interactions.c.deleted_at.is_(None), rows.c.error_message))
@@ -138,7 +148,11 @@ def _finish(rows: FromClause, insert: Inserter) -> Executable:
     )
 
 
-def _mark_upstream_gone(rows: FromClause, insert: Inserter) -> Executable:
+def _unknown(rows: FromClause, database: Particulars) -> Executable:
+    return select(rows.c.id).where(~exists(select(interactions.c.id).where(interactions.c.id == rows.c.id)))
+
+
+def _mark_upstream_gone(rows: FromClause, database: Particulars) -> Executable:
     return (
         update(interactions)
         .values(upstream_gone_at=rows.c.upstream_gone_at)
@@ -146,7 +160,7 @@ def _mark_upstream_gone(rows: FromClause, insert: Inserter) -> Executable:
     )
 
 
-def _tombstone(rows: FromClause, insert: Inserter) -> Executable:
+def _tombstone(rows: FromClause, database: Particulars) -> Executable:
     return (
         update(interactions)
         .values(
@@ -160,11 +174,11 @@ def _tombstone(rows: FromClause, insert: Inserter) -> Executable:
     )
 
 
-def _delete_payloads(rows: FromClause, insert: Inserter) -> Executable:
+def _delete_payloads(rows: FromClause, database: Particulars) -> Executable:
     return delete(payloads).where(payloads.c.interaction_id.in_(select(rows.c.interaction_id)))
 
 
-def _delete_events(rows: FromClause, insert: Inserter) -> Executable:
+def _delete_events(rows: FromClause, database: Particulars) -> Executable:
     return delete(events).where(events.c.interaction_id.in_(select(rows.c.interaction_id)))
 
 
@@ -172,6 +186,7 @@ _ONE_KEY = (Column("interaction_id", Key),)
 
 INSERT_INTENT = BatchStatement("insert intent", _INTENT, _insert_intent)
 INSERT_REQUEST = BatchStatement("insert request", _PAYLOAD, _insert_request, packs=True)
+#: Written only together with the :data:`FINISH` of the same interaction, which decides whether it is.
 UPSERT_RESPONSE = BatchStatement("upsert response", _PAYLOAD, _upsert_response, packs=True)
 FINISH = BatchStatement("finish interaction", _OUTCOME, _finish)
 MARK_UPSTREAM_GONE = BatchStatement(
@@ -180,8 +195,10 @@ MARK_UPSTREAM_GONE = BatchStatement(
 TOMBSTONE = BatchStatement(
     "delete interaction", _columns(interactions, "id deleted_at usage_detail"), _tombstone
 )
-DELETE_PAYLOADS = BatchStatement("delete payloads", _ONE_KEY, _delete_payloads)
-DELETE_EVENTS = BatchStatement("delete events", _ONE_KEY, _delete_events)
+DELETE_PAYLOADS = BatchStatement("delete payloads", _ONE_KEY, _delete_payloads, looks_again=True)
+DELETE_EVENTS = BatchStatement("delete events", _ONE_KEY, _delete_events, looks_again=True)
+#: Which of these interactions have no row. A read, asked only when :data:`FINISH` changed fewer rows than it was given.
+UNKNOWN = BatchStatement("unknown interactions", _columns(interactions, "id"), _unknown)
 
 BATCH_ORDER: Sequence[BatchStatement] = (
     INSERT_INTENT,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -9,15 +11,22 @@ from service.errors import ServiceUnavailable
 from service.store import statements
 from service.store.backend import Backend, StoreUnavailable
 from service.store.codec import Codec
+from service.store.entries import Write
 from service.store.records import Intent, Link, Outcome, Record, upstream_id_hash
 from service.store.statements import RECORD_WIDTH, Query
 from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD
-from service.store.writer import Write, Writer
+from service.store.writer import Writer
+
+logger = logging.getLogger(__name__)
 
 #: Seconds a new request waits for a database that cannot be reached before it is refused with 503.
 INTENT_PATIENCE: Final = 2.0
-#: Seconds an outcome is held while the database cannot be reached: the answer exists and must not be lost.
+#: Seconds the caller of an outcome waits; the outcome itself is kept until it is written.
 OUTCOME_PATIENCE: Final = 60.0
+#: Seconds after which a database that does not answer is as good as gone.
+_PROBE_TIMEOUT: Final = 2.0
+#: Seconds without an answer to a batch after which the writer is stuck; a healthy one takes milliseconds.
+_STALL: Final = 3.0
 
 
 class Store:
@@ -38,7 +47,11 @@ class Store:
         )
 
     async def finish(self, outcome: Outcome, response: bytes | None) -> None:
-        """Commit the outcome and upstream's body; changes nothing that is already terminal."""
+        """Commit the outcome and upstream's body; changes nothing that is already terminal.
+
+        Raises :class:`ServiceUnavailable` when that takes too long, though the outcome is still kept to be written, and
+        :class:`StoreError` when it can never be: its row is refused, or the database has lost the intent.
+        """
         size = None if response is None else len(response)
         writes: list[Write] = [(statements.FINISH, outcome.row(size))]
         if response is not None:
@@ -96,8 +109,14 @@ class Store:
         return list(links.values())
 
     async def probe(self) -> None:
-        """Raise :class:`ServiceUnavailable` unless the database answers."""
-        await self._fetch(statements.PROBE, {})
+        """Raise :class:`ServiceUnavailable` unless the database answers and takes what is written."""
+        if self._writer.stalled_for > _STALL:
+            raise ServiceUnavailable("The store cannot be written now.", retry_after=1)
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT):
+                await self._fetch(statements.PROBE, {})
+        except TimeoutError as error:
+            raise ServiceUnavailable("The store cannot be read now.", retry_after=1) from error
 
     async def _find(self, query: Query, parameters: dict[str, Any]) -> Record | None:
         rows = await self._fetch(query, {**parameters, "kind": RESPONSE_PAYLOAD})
@@ -115,4 +134,5 @@ class Store:
         try:
             return await self._backend.fetch(query, parameters)
         except StoreUnavailable as error:
-            raise ServiceUnavailable(f"The store cannot be read now ({error}).", retry_after=1) from error
+            logger.warning("the store cannot be read: %s", error)
+            raise ServiceUnavailable("The store cannot be read now.", retry_after=1) from error

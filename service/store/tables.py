@@ -112,7 +112,6 @@ interactions = Table(
     postgresql_partition_by="RANGE (id)",
 )
 
-Index("ix_interactions_project", interactions.c.project_id, interactions.c.id)
 for _column in ("upstream_id_hash", "previous_id", "root_id", "replay_of"):
     _present = text(f"{_column} IS NOT NULL")
     Index(

@@ -1,33 +1,39 @@
 """The group-commit writer: what many callers hand in at once is made durable by one transaction.
 
-``await writer.put(...)`` returns when the transaction that holds the writes is committed. There is no timer: whatever
-is queued when the last transaction ends is the next batch, so one caller pays one commit and a thousand share one.
-A batch that the database refuses is split until the refused row stands alone; the others are written. When the
-database cannot be reached, the batch is tried again for as long as its callers are ready to wait.
+``await writer.put(...)`` returns when the transaction that holds the writes is committed. A batch waits for no timer:
+whatever is queued when the last transaction ends is the next one, so one caller pays one commit and a thousand share
+one. A batch that the database refuses is split until the refused row stands alone; the others are written. While the
+database cannot be written, smaller batches are tried again and again. Patience ends a caller's wait and not the
+write: new work is then forgotten, but what has happened is kept until it is written or the process ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
 from service.errors import ServiceUnavailable, StoreError
 from service.store.backend import Backend, Batch, Row, RowRefused, StoreUnavailable
-from service.store.statements import BATCH_ORDER, BatchStatement
+from service.store.entries import Entries, Entry, Write, size_of
+from service.store.statements import BATCH_ORDER
 
 logger = logging.getLogger(__name__)
 
-Write = tuple[BatchStatement, Row]
-
 #: Turns of the event loop that a batch may grow in.
-_TURNS: Final = 2
+_TURNS: Final = 6
 _BATCH_ENTRIES: Final = 256
 _BATCH_BYTES: Final = 32 * 1024 * 1024
+#: Bytes held from which new work is shed.
+_BYTE_LIMIT: Final = 256 * 1024 * 1024
 _RETRY_PAUSES: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
+#: Seconds between two looks for callers whose patience has ended: one timer for all of them.
+_LOOK: Final = 0.25
+#: Seconds that what is queued gets to be written when the process stops.
+_LAST_EFFORT: Final = 10.0
 _PLACES: Final = {statement.name: place for place, statement in enumerate(BATCH_ORDER)}
 
 
@@ -42,70 +48,84 @@ class WriterStatistics:
     shed: int = 0
 
 
-@dataclass(slots=True)
-class _Entry:
-    """The writes of one caller: committed together, answered together."""
-
-    writes: tuple[Write, ...]
-    patience: float
-    size: int
-    done: asyncio.Future[None]
-    queued_at: float = field(default_factory=monotonic)
-
-
 class Writer:
     """One per process; owns the order of all writes.
 
-    ``limit`` is the number of queued entries from which new work is shed with 503.
+    ``limit`` is the number of queued entries, ``byte_limit`` the number of bytes, from which new work is shed with 503.
     """
 
-    def __init__(self, backend: Backend, *, limit: int) -> None:
+    def __init__(self, backend: Backend, *, limit: int, byte_limit: int = _BYTE_LIMIT) -> None:
         self._backend = backend
-        self._limit = limit
-        self._queue: deque[_Entry] = deque()
+        self._entries = Entries(limit, byte_limit)
         self._task: asyncio.Task[None] | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._held_up = False
         self._failures = 0
+        self._most = _BATCH_ENTRIES
+        self._answered_at = 0.0
         self.statistics = WriterStatistics()
 
     @property
     def depth(self) -> int:
         """Entries that wait for their transaction."""
-        return len(self._queue)
+        return len(self._entries)
+
+    @property
+    def stalled_for(self) -> float:
+        """Seconds since the database took or refused a batch, if there is anything to write."""
+        return monotonic() - self._answered_at if self._entries.busy else 0.0
 
     async def put(self, *writes: Write, patience: float, shed: bool = False) -> None:
         """Commit these writes as one unit.
 
-        ``patience`` is how many seconds to go on when the database cannot be reached. With ``shed`` the writes are
-        refused at once when the queue is full: for work that has not begun. Raises :class:`ServiceUnavailable` when
-        shed or out of patience, :class:`StoreError` when the database refuses what a row holds.
+        ``patience`` is how many seconds the caller waits; the writes go on without it. With ``shed`` they are new work:
+        refused at once when the queue is full, and forgotten when patience ends, so trying again is safe and
+        ``retry_after`` says so. Raises :class:`ServiceUnavailable` when shed, stopping or out of patience,
+        :class:`StoreError` when the database refuses what a row holds, or has no such interaction.
         """
         if self._closed:
-            raise ServiceUnavailable("The service is stopping.", retry_after=1)
-        if shed and len(self._queue) >= self._limit:
+            raise ServiceUnavailable("The service is stopping.", retry_after=1 if shed else None)
+        entries = self._entries
+        if not entries.fits(new_work=shed):
             self.statistics.shed += 1
-            raise ServiceUnavailable("The store has more work queued than it can take.", retry_after=1)
-        size = sum(len(row[1]) for statement, row in writes if statement.packs)
-        entry = _Entry(writes, patience, size, self._loop.create_future())
-        self._queue.append(entry)
+            raise ServiceUnavailable(
+                "The store has more work queued than it can take.", retry_after=1 if shed else None
+            )
+        entry = Entry(writes, size_of(writes), monotonic() + patience, shed, self._loop.create_future())
+        entries.add(entry)
         if self._task is None:
+            self._answered_at = monotonic()
             self._task = self._loop.create_task(self._run(), name="store-writer")
+        if self._looking is None:
+            self._looking = self._loop.call_later(_LOOK, self._look)
         await entry.done
 
-    async def close(self) -> None:
-        """Take no more work and commit what is queued."""
+    async def close(self, patience: float = _LAST_EFFORT) -> None:
+        """Take no more work and commit what is queued; after ``patience`` seconds, what is left is lost."""
         self._closed = True
-        if self._task is not None:
-            await self._task
+        task = self._task
+        if task is not None:
+            await asyncio.wait((task,), timeout=patience)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        lost = self._entries.rest()
+        if lost:
+            logger.error("%d writes were lost: the store could not be written until the end", len(lost))
+        for entry in lost:
+            entry.fail(ServiceUnavailable("The service is stopping."))
+        if self._looking is not None:
+            self._looking.cancel()
 
     async def _run(self) -> None:
         try:
-            while self._queue:
+            while self._entries:
                 self._held_up = False
                 await self._gather()
-                await self._commit(self._take())
+                await self._commit(self._entries.take(self._most, _BATCH_BYTES))
+                self._entries.landed()
                 if self._held_up:
                     self.statistics.retries += 1
                     await asyncio.sleep(_RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)])
@@ -118,78 +138,82 @@ class Writer:
     async def _gather(self) -> None:
         """Let callers that are ready in this turn of the event loop join the batch; waits for nobody else."""
         for _ in range(_TURNS):
-            waiting = len(self._queue)
+            waiting = len(self._entries)
             await asyncio.sleep(0)
-            if len(self._queue) == waiting:
+            if len(self._entries) == waiting:
                 return
 
-    def _take(self) -> list[_Entry]:
-        """The next batch, with each interaction once: one statement cannot tell which of two rows is later."""
-        entries: list[_Entry] = []
-        keys: set[object] = set()
-        size = 0
-        while self._queue and len(entries) < _BATCH_ENTRIES and size < _BATCH_BYTES:
-            entry = self._queue[0]
-            key = entry.writes[0][1][0]
-            if key in keys:
-                break
-            keys.add(key)
-            self._queue.popleft()
-            size += entry.size
-            entries.append(entry)
-        return entries
-
-    async def _commit(self, entries: list[_Entry]) -> None:
-        """Commit the entries, or put them back when the database cannot be reached; raises nothing."""
+    async def _commit(self, entries: list[Entry]) -> None:
+        """Commit the entries, or put them back while the database cannot be written; raises nothing."""
         if not entries:
             return
         try:
-            await self._backend.commit(_batch(entries))
+            unknown = await self._backend.commit(_batch(entries))
         except RowRefused as error:
+            self._answered_at = monotonic()
             await self._isolate(entries, error)
         except StoreUnavailable as error:
-            self._held_up = True
-            self._queue.extendleft(reversed(entries))
-            self._give_up_impatient(error)
+            self._hold_up(entries, error)
         except Exception as error:
             logger.exception("the store failed in a way that was not foreseen")
-            _fail(entries, StoreError(f"The store failed: {error}"))
+            self._hold_up(entries, error)
         else:
-            self.statistics.batches += 1
-            self.statistics.entries += len(entries)
+            self._succeed(entries)
             for entry in entries:
-                if not entry.done.done():
-                    entry.done.set_result(None)
+                if unknown and entry.key in unknown:
+                    logger.error("an outcome has no interaction: was the database restored?")
+                    entry.fail(
+                        StoreError("The store has lost this interaction and cannot record its outcome.")
+                    )
+                else:
+                    entry.succeed()
 
-    async def _isolate(self, entries: list[_Entry], error: RowRefused) -> None:
+    def _succeed(self, entries: list[Entry]) -> None:
+        self._answered_at = monotonic()
+        self._most = min(2 * self._most, _BATCH_ENTRIES)
+        self._entries.release(entries)
+        self.statistics.batches += 1
+        self.statistics.entries += len(entries)
+
+    async def _isolate(self, entries: list[Entry], error: RowRefused) -> None:
         if len(entries) == 1:
             self.statistics.refused += 1
             logger.error("the store refused a row: %s", error)
-            _fail(entries, StoreError("The store refused to record this interaction."))
+            self._entries.release(entries)
+            entries[0].fail(StoreError("The store refused to record this interaction."))
             return
         middle = len(entries) // 2
         await self._commit(entries[:middle])
         await self._commit(entries[middle:])
 
-    def _give_up_impatient(self, error: StoreUnavailable) -> None:
-        now = monotonic()
-        patient: deque[_Entry] = deque()
-        impatient: list[_Entry] = []
-        for entry in self._queue:
-            (impatient if now - entry.queued_at >= entry.patience else patient).append(entry)
+    def _hold_up(self, entries: list[Entry], error: Exception) -> None:
+        """Put the entries back, to be tried in smaller batches: this one may be more than the database can bear."""
+        self._held_up = True
+        if not self._failures:
+            logger.warning("the store cannot be written: %s", error)
+        self._most = max(1, len(entries) // 2)
+        # What fails by itself must not stand in the way of all others.
+        self._entries.put_back(entries, last=len(entries) == 1)
+        self._give_up()
+
+    def _look(self) -> None:
+        self._give_up()
+        self._looking = self._loop.call_later(_LOOK, self._look) if self._entries.busy else None
+
+    def _give_up(self) -> None:
+        impatient = self._entries.impatient(monotonic())
+        for entry in impatient:
+            entry.fail(
+                ServiceUnavailable(
+                    "The store cannot be written now.", retry_after=5 if entry.new_work else None
+                )
+            )
         if impatient:
-            logger.error("%d writes were given up: %s", len(impatient), error)
-            _fail(impatient, ServiceUnavailable(f"The store cannot be written now ({error}).", retry_after=5))
-            self._queue = patient
+            logger.error("%d callers were told that the store cannot be written", len(impatient))
+            self._entries.forget()
 
 
-def _fail(entries: list[_Entry], error: Exception) -> None:
-    for entry in entries:
-        if not entry.done.done():
-            entry.done.set_exception(error)
-
-
-def _batch(entries: list[_Entry]) -> Batch:
+def _batch(entries: list[Entry]) -> Batch:
     kinds: list[list[Row]] = [[] for _ in BATCH_ORDER]
     for entry in entries:
         for statement, row in entry.writes:

@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -19,7 +21,6 @@ from service.store import migrate
 from service.store.engine import open_engine
 from service.store.partitions import DAYS_AHEAD
 from service.store.tables import DEFAULT_PROJECT, PARTITIONED, metadata
-from tests.support.postgres import PostgresServer
 from tests.support.store import completed, is_sqlite, open_store, query
 
 
@@ -138,10 +139,61 @@ async def test_a_postgres_server_that_is_not_there_is_refused(unused_tcp_port: i
         await migrate.upgrade(f"postgresql://user@127.0.0.1:{unused_tcp_port}/missing")
 
 
-def test_processes_that_start_at_once_migrate_once(postgres_server: PostgresServer) -> None:
-    database_url = postgres_server.create_database("processes_at_once")
-    command = [sys.executable, "-m", "service", "migrate", "--database-url", database_url]
-    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+#: A process that migrates, and dies before the statement that is named first.
+_DYING = """
+import asyncio, os, sys
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from service.store import migrate
+
+@event.listens_for(Engine, "before_cursor_execute")
+def die(connection, cursor, statement, *rest):
+    if sys.argv[1] in statement:
+        os._exit(9)
+
+asyncio.run(getattr(migrate, sys.argv[2])(*sys.argv[3:]))
+"""
+
+
+def die_before(statement: str, *call: str) -> None:
+    done = subprocess.run([sys.executable, "-c", _DYING, statement, *call], check=False, timeout=60)
+    assert done.returncode == 9
+
+
+@pytest.mark.parametrize(
+    "statement", ["CREATE TABLE payloads", "CREATE INDEX ix_leases_due", "INSERT INTO alembic"]
+)
+async def test_a_first_start_that_is_killed_leaves_nothing(database_url: str, statement: str) -> None:
+    die_before(statement, "upgrade", database_url)
+    assert await tables(database_url) == set()
+    await migrate.upgrade(database_url)
+    async with open_store(database_url) as opened:
+        await completed(opened.store)
+
+
+async def test_a_downgrade_that_is_killed_changes_nothing(database_url: str) -> None:
+    await migrate.upgrade(database_url)
+    async with open_store(database_url) as opened:
+        key = await completed(opened.store, response=b"answer")
+    die_before("DROP TABLE payloads", "downgrade", database_url, "base")
+    async with open_store(database_url) as opened:
+        record = await opened.store.find(DEFAULT_PROJECT, key)
+    assert record is not None
+    assert record.response == b"answer"
+
+
+async def test_the_command_of_alembic_migrates_in_one_transaction_too(database_url: str) -> None:
+    path = Path(service.__file__).parent.parent / "migrations"
+    config = Config(cmd_opts=Namespace(x=[f"url={database_url}"]))
+    config.set_main_option("script_location", str(path))
+    await asyncio.to_thread(command.upgrade, config, "head")
+    async with open_store(database_url) as opened:
+        await completed(opened.store)
+
+
+def test_processes_that_start_at_once_migrate_once(database_url: str) -> None:
+    migrating = [sys.executable, "-m", "service", "migrate", "--database-url", database_url]
+    running = [subprocess.Popen(migrating, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     endings = [(process.communicate(timeout=60)[1], process.returncode) for process in running]
     assert [status for _, status in endings] == [0] * 4, endings
     assert asyncio.run(query(database_url, "SELECT count(*) FROM projects")) == [(1,)]

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from service.errors import ServiceUnavailable
-from service.store.statements import INSERT_INTENT
+from service.store.statements import INSERT_INTENT, INSERT_REQUEST
 from service.store.tables import DEFAULT_PROJECT
 from tests.support.postgres import PostgresServer
 from tests.support.store import (
@@ -38,10 +38,13 @@ def locked(url: str) -> Iterator[None]:
         connection.close()
 
 
-async def refused(opened: OpenStore, patience: float) -> ServiceUnavailable:
+async def refused(opened: OpenStore, request: bytes = b"{}") -> ServiceUnavailable:
     """A new intent runs out of patience; returns how it was told so."""
+    begun = intent()
     with pytest.raises(ServiceUnavailable) as caught:
-        await opened.writer.put((INSERT_INTENT, intent().row(1)), patience=patience)
+        await opened.writer.put(
+            (INSERT_INTENT, begun.row(1)), (INSERT_REQUEST, (begun.id, request)), patience=0.0, shed=True
+        )
     return caught.value
 
 
@@ -56,7 +59,7 @@ async def test_while_sqlite_is_locked_outcomes_wait_and_intents_are_refused(sqli
         await opened.store.begin(begun, b"{}")
         with locked(sqlite_url):
             ending = asyncio.create_task(opened.store.finish(outcome(begun.id), b"answer"))
-            error = await refused(opened, 0.0)
+            error = await refused(opened)
             assert (error.status, error.retry_after) == (503, 5)
             assert not ending.done()
         await ending
@@ -98,7 +101,9 @@ async def test_closing_waits_for_a_locked_database(sqlite_url: str) -> None:
         assert await saved(opened, begun.id) == b"answer"
 
 
-async def test_a_full_disk_refuses_intents_and_loses_no_outcome(sqlite_url: str) -> None:
+async def test_a_full_disk_refuses_intents_and_loses_no_outcome(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with open_sqlite(sqlite_url) as (opened, backend):
         kept = {await completed(opened.store, response=b"kept %d" % number): number for number in range(20)}
         begun = intent()
@@ -108,8 +113,9 @@ async def test_a_full_disk_refuses_intents_and_loses_no_outcome(sqlite_url: str)
         (pages,) = backend.writing.execute("PRAGMA page_count").fetchone()
         backend.writing.execute(f"PRAGMA max_page_count = {pages}")
         ending = asyncio.create_task(opened.store.finish(outcome(begun.id), answer * 300))
-        error = await refused(opened, 0.0)
-        assert "full" in error.message
+        error = await refused(opened, answer * 300)
+        assert error.message == "The store cannot be written now."
+        assert "full" in caplog.text
         assert not ending.done()
         for key, number in kept.items():
             assert await saved(opened, key) == b"kept %d" % number
@@ -154,7 +160,7 @@ async def test_while_postgres_takes_no_connections_outcomes_wait_and_intents_are
         others = "FROM pg_stat_activity WHERE datname = :name"
         await query(administration, f"SELECT pg_terminate_backend(pid) {others}", name=name)
         ending = asyncio.create_task(opened.store.finish(outcome(begun.id), b"answer"))
-        error = await refused(opened, 0.0)
+        error = await refused(opened)
         assert (error.status, error.retry_after) == (503, 5)
         assert not ending.done()
         with pytest.raises(ServiceUnavailable) as caught:

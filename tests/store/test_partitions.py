@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
+
+import asyncpg
+import pytest
 
 from service.store import migrate
 from service.store.engine import open_engine
 from service.store.partitions import DAYS_AHEAD, create_partitions, key_at
-from service.store.tables import DEFAULT_PROJECT
+from service.store.tables import DEFAULT_PROJECT, PARTITIONED
 from service.wire import ids
 from tests.support.store import completed, open_store, query
 
@@ -98,6 +105,74 @@ async def test_making_partitions_is_repeatable(own_postgres_url: str) -> None:
     await make(own_postgres_url, NOON + timedelta(days=1))
     added = set(await partitions(own_postgres_url, "payloads_")) - set(before)
     assert added == {"payloads_20350325"}
+
+
+@asynccontextmanager
+async def read_through(url: str) -> AsyncIterator[None]:
+    """A reader of everything that takes its time, as a dump does."""
+    connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction():
+            await connection.execute(f"LOCK TABLE {', '.join(PARTITIONED)} IN ACCESS SHARE MODE")
+            yield
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("work", [migrate.maintain, migrate.upgrade])
+async def test_behind_a_long_reader_partitions_are_put_off(
+    own_postgres_url: str, work: Callable[[str], Coroutine[Any, Any, None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    coming = f"payloads_{datetime.now(UTC) + timedelta(days=DAYS_AHEAD - 1):%Y%m%d}"
+    await query(own_postgres_url, f"DROP TABLE {coming}")
+    async with open_store(own_postgres_url) as opened, read_through(own_postgres_url):
+        working = asyncio.create_task(work(own_postgres_url))
+        while not working.done():
+            await completed(opened.store)
+        await working
+        assert opened.writer.statistics.retries == 0
+    assert "tried again later" in caplog.text
+    assert coming not in await partitions(own_postgres_url, "payloads_")
+    await work(own_postgres_url)
+    assert coming in await partitions(own_postgres_url, "payloads_")
+
+
+async def test_traffic_passes_while_a_partition_waits_for_its_table(own_postgres_url: str) -> None:
+    async with open_store(own_postgres_url) as opened, read_through(own_postgres_url):
+        making = asyncio.create_task(make(own_postgres_url, NOON))
+        while not making.done():
+            await completed(opened.store)
+        await making
+    await make(own_postgres_url, NOON)
+    assert len(await partitions(own_postgres_url, "payloads_2035")) == DAYS_AHEAD + 1
+
+
+async def test_a_role_that_may_make_no_tables_can_start(
+    own_postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await query(own_postgres_url, f"DROP TABLE payloads_{datetime.now(UTC):%Y%m%d}")
+    role = f"r{ids.mint().hex()}"
+    await query(own_postgres_url, f"CREATE ROLE {role} LOGIN")
+    await query(own_postgres_url, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+    url = own_postgres_url.replace("//postgres:", f"//{role}:", 1)
+    await migrate.upgrade(url)
+    assert "partitions could not be made" in caplog.text
+    async with open_store(url) as opened:
+        await completed(opened.store)
+    assert await query(url, "SELECT count(*) FROM payloads_default") == [(2,)]
+    await query(own_postgres_url, f"DROP OWNED BY {role}")
+    await query(own_postgres_url, f"DROP ROLE {role}")
+
+
+async def test_an_attached_partition_is_like_the_first_ones(own_postgres_url: str) -> None:
+    await make(own_postgres_url, NOON)
+    storage = (
+        "SELECT attstorage FROM pg_attribute WHERE attrelid = CAST(:name AS regclass) AND attname = 'body'"
+    )
+    indexes = "SELECT count(*) FROM pg_index WHERE indrelid = CAST(:name AS regclass)"
+    for look in (storage, indexes):
+        first = await query(own_postgres_url, look, name="payloads_default")
+        assert await query(own_postgres_url, look, name="payloads_20350310") == first
 
 
 async def test_a_range_whose_rows_stand_in_the_default_is_skipped(own_postgres_url: str) -> None:

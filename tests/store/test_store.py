@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from service.errors import StoreError
 from service.store import statements
 from service.store.records import USAGE_NONE, Record, Usage
 from service.store.tables import DEFAULT_PROJECT
@@ -137,7 +138,8 @@ async def test_a_terminal_outcome_is_never_overwritten(opened: OpenStore, late: 
 
 
 async def test_an_outcome_without_an_intent_leaves_nothing(opened: OpenStore, store_url: str) -> None:
-    await opened.store.finish(outcome(ids.mint()), RESPONSE)
+    with pytest.raises(StoreError):
+        await opened.store.finish(outcome(ids.mint()), RESPONSE)
     assert await query(store_url, "SELECT count(*) FROM interactions") == [(0,)]
     assert await query(store_url, "SELECT count(*) FROM payloads") == [(0,)]
 

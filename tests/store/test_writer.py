@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from service.errors import ServiceUnavailable, StoreError
+from service.store.entries import Write
 from service.store.records import Intent, Usage
 from service.store.statements import FINISH, INSERT_INTENT, INSERT_REQUEST
 from service.store.tables import DEFAULT_PROJECT
-from service.store.writer import Write
 from service.wire import ids
 from tests.support.store import OpenStore, completed, intent, open_store, outcome, query, running
 

@@ -43,10 +43,10 @@ class InspectableSqlite(SqliteBackend):
 
 
 @asynccontextmanager
-async def open_store(url: str, *, limit: int = 10_000) -> AsyncIterator[OpenStore]:
+async def open_store(url: str, *, limit: int = 10_000, byte_limit: int = 2**28) -> AsyncIterator[OpenStore]:
     """The store of a migrated database."""
     codec = Codec()
-    async with _open(open_backend(url, codec, pool_limit=3), codec, limit) as opened:
+    async with _open(open_backend(url, codec, pool_limit=3), codec, limit, byte_limit) as opened:
         yield opened
 
 
@@ -55,14 +55,14 @@ async def open_sqlite(url: str) -> AsyncIterator[tuple[OpenStore, InspectableSql
     """The same on SQLite, with its backend."""
     codec = Codec()
     backend = InspectableSqlite(sqlite_path(url), codec)
-    async with _open(backend, codec, 10_000) as opened:
+    async with _open(backend, codec, 10_000, 2**28) as opened:
         yield opened, backend
 
 
 @asynccontextmanager
-async def _open(backend: Backend, codec: Codec, limit: int) -> AsyncIterator[OpenStore]:
+async def _open(backend: Backend, codec: Codec, limit: int, byte_limit: int) -> AsyncIterator[OpenStore]:
     await backend.start()
-    writer = Writer(backend, limit=limit)
+    writer = Writer(backend, limit=limit, byte_limit=byte_limit)
     try:
         yield OpenStore(Store(backend, writer, codec), writer, backend)
     finally:

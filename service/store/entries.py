@@ -1,0 +1,150 @@
+"""What waits to be written: each caller's writes in the order they came, bounded by number and by bytes.
+
+An entry is *new work* while nothing depends on it yet: it may be refused, and forgotten when its caller gives up. What
+has happened is kept until it is written, though its caller was told long ago that it takes too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from service.store.backend import Row
+from service.store.statements import BatchStatement
+
+Write = tuple[BatchStatement, Row]
+
+#: What an entry costs beside its bodies.
+_OVERHEAD: Final = 1024
+#: Seconds beyond its patience that a caller waits for the batch that is being written: most answers come within them,
+#: and an intent that is written after its caller gave up stays behind without a call.
+_GRACE: Final = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """The writes of one caller: committed together, answered together."""
+
+    writes: tuple[Write, ...]
+    size: int
+    deadline: float
+    new_work: bool
+    done: asyncio.Future[None]
+
+    @property
+    def key(self) -> bytes:
+        """The interaction that these writes are about."""
+        key: bytes = self.writes[0][1][0]
+        return key
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether nobody needs this any more."""
+        return self.new_work and self.done.done()
+
+    def succeed(self) -> None:
+        """Tell the caller that its writes are durable."""
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        """Tell the caller why its writes are not, unless it knows something already."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+def size_of(writes: tuple[Write, ...]) -> int:
+    """How much memory these writes hold, roughly."""
+    return _OVERHEAD + sum([len(row[1]) for statement, row in writes if statement.packs])
+
+
+class Entries:
+    """The queue, and the batch that is being written.
+
+    New work fits while fewer than ``limit`` entries are queued and fewer than ``byte_limit`` bytes are held; what has
+    happened fits up to twice as many bytes.
+    """
+
+    def __init__(self, limit: int, byte_limit: int) -> None:
+        self._limit = limit
+        self._byte_limit = byte_limit
+        self._queue: deque[Entry] = deque()
+        self._taken: list[Entry] = []
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        """Entries that wait for their batch."""
+        return len(self._queue)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is not yet written."""
+        return bool(self._queue or self._taken)
+
+    def fits(self, *, new_work: bool) -> bool:
+        """Whether one more entry can be taken in."""
+        if new_work:
+            return len(self._queue) < self._limit and self._bytes < self._byte_limit
+        return self._bytes < 2 * self._byte_limit
+
+    def add(self, entry: Entry) -> None:
+        """Queue an entry."""
+        self._bytes += entry.size
+        self._queue.append(entry)
+
+    def take(self, most: int, most_bytes: int) -> list[Entry]:
+        """The next batch, with each interaction once: one statement cannot tell which of two rows is later."""
+        taken: list[Entry] = []
+        keys: set[bytes] = set()
+        size = 0
+        while self._queue and len(taken) < most and size < most_bytes:
+            key = self._queue[0].key
+            if key in keys:
+                break
+            keys.add(key)
+            entry = self._queue.popleft()
+            size += entry.size
+            taken.append(entry)
+        self._taken = taken
+        return taken
+
+    def landed(self) -> None:
+        """Nothing of the batch is being written any more."""
+        self._taken = []
+
+    def release(self, entries: Iterable[Entry]) -> None:
+        """Hold these no longer: they are written, or never will be."""
+        self._bytes -= sum([entry.size for entry in entries])
+
+    def put_back(self, entries: list[Entry], *, last: bool) -> None:
+        """Queue these again, before all others or behind them."""
+        kept = self._kept(entries)
+        if last:
+            self._queue.extend(kept)
+        else:
+            self._queue.extendleft(reversed(kept))
+
+    def impatient(self, moment: float) -> list[Entry]:
+        """The entries whose callers have waited long enough."""
+        late = [entry for entry in self._taken if entry.deadline + _GRACE <= moment]
+        late += [entry for entry in self._queue if entry.deadline <= moment]
+        return [entry for entry in late if not entry.done.done()]
+
+    def forget(self) -> None:
+        """Drop queued new work that nobody waits for."""
+        self._queue = deque(self._kept(self._queue))
+
+    def rest(self) -> list[Entry]:
+        """Everything that is not yet written."""
+        return [*self._taken, *self._queue]
+
+    def _kept(self, entries: Iterable[Entry]) -> list[Entry]:
+        kept: list[Entry] = []
+        forgotten: list[Entry] = []
+        for entry in entries:
+            (forgotten if entry.forgotten else kept).append(entry)
+        self.release(forgotten)
+        return kept
