@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -42,6 +43,15 @@ class Target:
         self.process.wait(60)
 
 
+@cache
+def processors() -> tuple[set[int], set[int]]:
+    """The processors for the load and the mock, and those for what is measured; the same ones where there is one."""
+    if not hasattr(os, "sched_getaffinity"):
+        return set(), set()
+    available = sorted(os.sched_getaffinity(0))
+    return {available[0]}, {available[-1]}
+
+
 def free_port() -> int:
     """A port that nobody listens on now."""
     with socket.socket() as probe:
@@ -51,9 +61,14 @@ def free_port() -> int:
 
 
 def start(
-    name: str, arguments: Sequence[str], port: int, log: Path, environment: dict[str, str] | None = None
+    name: str,
+    arguments: Sequence[str],
+    port: int,
+    log: Path,
+    cpus: set[int],
+    environment: dict[str, str] | None = None,
 ) -> Target:
-    """Start a process and wait until it accepts connections."""
+    """Start a process on these processors and wait until it accepts connections."""
     started = time.perf_counter()
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -63,6 +78,8 @@ def start(
             text=True,
             env={**os.environ, **(environment or {})},
         )
+    if cpus:
+        os.sched_setaffinity(process.pid, cpus)
     while time.perf_counter() < started + 60:
         if process.poll() is not None:
             break
@@ -88,7 +105,7 @@ def mock(folder: Path, *, delay: float = 0.0, answer: int = 2048) -> Target:
         "--answer",
         str(answer),
     ]
-    return start("direct", arguments, port, folder / f"mock-{port}.log")
+    return start("direct", arguments, port, folder / f"mock-{port}.log", processors()[0])
 
 
 def pass_through(folder: Path, upstream: Target) -> Target:
@@ -102,7 +119,7 @@ def pass_through(folder: Path, upstream: Target) -> Target:
         "--upstream",
         f"http://127.0.0.1:{upstream.port}",
     ]
-    return start("pass-through", arguments, port, folder / f"pass-{port}.log")
+    return start("pass-through", arguments, port, folder / f"pass-{port}.log", processors()[1])
 
 
 def service(name: str, folder: Path, upstream: Target, database_url: str) -> Target:
@@ -110,4 +127,4 @@ def service(name: str, folder: Path, upstream: Target, database_url: str) -> Tar
     port = free_port()
     environment = {"GEMINI_API_KEY": "bench", "GEMINI_API_BASE": f"http://127.0.0.1:{upstream.port}"}
     arguments = ["-m", "service", "serve", "--port", str(port), "--database-url", database_url]
-    return start(name, arguments, port, folder / f"service-{port}.log", environment)
+    return start(name, arguments, port, folder / f"service-{port}.log", processors()[1], environment)

@@ -76,7 +76,16 @@ def document(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a service as ``make serve`` starts it where there is no key."""
-    made = subprocess.run(["make", "-n", "serve"], cwd=ROOT, capture_output=True, text=True, check=True)
+    # The suite itself runs under make, which tells its children so.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    made = subprocess.run(
+        ["make", "--no-print-directory", "-n", "serve"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     arguments = shlex.split(made.stdout.splitlines()[-1])
     start = arguments.index("serve")
     assert arguments[start - 2 : start] == ["-m", "service"]
