@@ -123,6 +123,7 @@ def _read(entry: Section, defaults: _Defaults, seen: Counter[tuple[str, ...]]) -
         order=given(params.integer("order"), 1),
         max_parallel_requests=params.integer("max_parallel_requests") or None,
         retention=given(params.seconds("retention", least=0), 55 * DAY),
+        file_retention=given(params.seconds("file_retention", least=0), 2 * DAY),
         input_cost_per_token=_cost("input_cost_per_token", params, info),
         output_cost_per_token=_cost("output_cost_per_token", params, info),
     )

@@ -43,8 +43,8 @@ MODEL = Keys(
 
 LITELLM_PARAMS = Keys(
     ours=_words("""
-        api_base api_key api_version custom_llm_provider input_cost_per_token max_parallel_requests model
-        order output_cost_per_token retention rpm stream_timeout timeout tpm weight
+        api_base api_key api_version custom_llm_provider file_retention input_cost_per_token
+        max_parallel_requests model order output_cost_per_token retention rpm stream_timeout timeout tpm weight
     """),
     theirs=_words("""
         additional_drop_params allowed_fails allowed_fails_policy allowed_openai_params api_type
@@ -164,8 +164,8 @@ LITELLM_SETTINGS = Keys(
 
 GENERAL_SETTINGS = Keys(
     ours=_words("""
-        database_connection_pool_limit database_url drain_timeout history host master_key max_body_bytes
-        max_request_size_mb port upstream_settle writer_queue_limit
+        adopt_unknown database_connection_pool_limit database_url drain_timeout history host keep_media master_key
+        max_body_bytes max_media_bytes max_rebuild_bytes max_request_size_mb port upstream_settle writer_queue_limit
     """),
     theirs=_words("""
         access_group_budget_enforcement admin_only_routes alert_to_webhook_url alert_types alert_webhook_url

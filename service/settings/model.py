@@ -47,6 +47,8 @@ class DeploymentSettings:
     max_parallel_requests: int | None = None
     #: Seconds that upstream keeps its copy (contract 6).
     retention: float = 55 * DAY
+    #: Seconds that upstream keeps a file that a URI of its own names (contract 5.2).
+    file_retention: float = 2 * DAY
     input_cost_per_token: float | None = None
     output_cost_per_token: float | None = None
 
@@ -87,6 +89,13 @@ class Settings:
     emulator: bool = False
     max_body_bytes: int = 64 * 1024 * 1024
     history: History = "upstream"
+    #: Bytes of a rebuilt conversation beyond which it is refused; upstream takes about as much (contract 5.5).
+    max_rebuild_bytes: int = 20 * 1024 * 1024
+    #: Fetch and keep the files of upstream that conversations refer to, up to so many bytes each.
+    keep_media: bool = False
+    max_media_bytes: int = 20 * 1024 * 1024
+    #: Look for interactions that this store has never seen at the deployments, and import what is found.
+    adopt_unknown: bool = False
     #: Rows that may wait for the writer before new work is refused.
     writer_queue_limit: int = 10_000
     #: Seconds that a stopping process gives its open interactions.

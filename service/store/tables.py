@@ -107,7 +107,9 @@ interactions = Table(
     Column("total_tokens", BigInteger),
     Column("usage_detail", Text),
     Column("cost_nanos", BigInteger),
+    # A deleted interaction is hidden at once; its content is erased when no follow-up needs it any more.
     Column("deleted_at", BigInteger),
+    Column("erased_at", BigInteger),
     sqlite_with_rowid=False,
     postgresql_partition_by="RANGE (id)",
 )
@@ -122,6 +124,9 @@ for _column in ("upstream_id_hash", "previous_id", "root_id", "replay_of"):
     )
 _open = text("completed_at IS NULL")
 Index("ix_interactions_open", interactions.c.id, sqlite_where=_open, postgresql_where=_open)
+
+_kept = text("deleted_at IS NOT NULL AND erased_at IS NULL")
+Index("ix_interactions_kept", interactions.c.id, sqlite_where=_kept, postgresql_where=_kept)
 
 payloads = Table(
     "payloads",
@@ -146,6 +151,43 @@ events = Table(
     Column("body", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
     postgresql_partition_by="RANGE (interaction_id)",
+)
+
+#: Requests with a long list for an input. ``digest`` is of the list's ``size`` bytes from its first element on; with a
+#: ``base_id``, the request's payload leaves out its first bytes, which are the whole list of that other interaction.
+inputs = Table(
+    "inputs",
+    metadata,
+    Column("interaction_id", Key, primary_key=True),
+    Column("digest", LargeBinary(16), nullable=False, index=True),
+    Column("start", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("base_id", Key),
+    sqlite_with_rowid=False,
+)
+_based = text("base_id IS NOT NULL")
+Index("ix_inputs_base_id", inputs.c.base_id, sqlite_where=_based, postgresql_where=_based)
+
+#: Which interaction refers to which kept media; ``uri_digest`` is of project and URI.
+media = Table(
+    "media",
+    metadata,
+    Column("interaction_id", Key, primary_key=True),
+    Column("uri_digest", LargeBinary(16), primary_key=True, index=True),
+    Column("content_id", LargeBinary(32), nullable=False, index=True),
+    Column("mime_type", Text, nullable=False),
+    Column("kept_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+#: The bytes of media, each once for a project: ``id`` is a digest of both.
+media_contents = Table(
+    "media_contents",
+    metadata,
+    Column("id", LargeBinary(32), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("touched_at", BigInteger, nullable=False),
 )
 
 projects = Table(

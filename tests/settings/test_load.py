@@ -181,12 +181,18 @@ class TestGeneral:
 general_settings:
   max_body_bytes: 1024
   history: local
+  max_rebuild_bytes: 2048
+  keep_media: true
+  max_media_bytes: 4096
+  adopt_unknown: true
   writer_queue_limit: 5
   drain_timeout: 0
   database_connection_pool_limit: 3
 litellm_settings: {request_timeout: 90}
 """).settings
         assert (settings.max_body_bytes, settings.history, settings.writer_queue_limit) == (1024, "local", 5)
+        assert (settings.max_rebuild_bytes, settings.max_media_bytes) == (2048, 4096)
+        assert (settings.keep_media, settings.adopt_unknown) == (True, True)
         assert (settings.drain_timeout, settings.database_connection_pool_limit) == (0.0, 3)
         assert settings.request_timeout == 90.0
 
