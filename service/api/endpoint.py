@@ -14,6 +14,7 @@ from aiohttp import web
 
 from service.api.keys import COMMON_HEADERS
 from service.errors import ApiError, InvalidRequest, PayloadTooLarge, ServiceError
+from service.interactions.calls import HistoryUsed
 from service.wire import ids
 
 logger = logging.getLogger(__name__)
@@ -52,23 +53,30 @@ def answer(
     status: int = 200,
     interaction_id: str | None = None,
     upstream_id: str | None = None,
+    history: HistoryUsed | None = None,
 ) -> web.Response:
     """A JSON answer with the headers every answer carries."""
-    headers = response_headers(request, interaction_id, upstream_id)
+    headers = response_headers(request, interaction_id, upstream_id, history)
     headers["Content-Type"] = JSON
     return web.Response(status=status, body=body, headers=headers)
 
 
 def response_headers(
-    request: web.Request, interaction_id: str | None, upstream_id: str | None
+    request: web.Request,
+    interaction_id: str | None,
+    upstream_id: str | None,
+    history: HistoryUsed | None = None,
 ) -> dict[str, str]:
-    """``x-request-id`` always, the ids of the interaction where there is one."""
+    """``x-request-id`` always, the ids of the interaction where there is one, and how a create got its history."""
     common = request.app[COMMON_HEADERS]
     headers = {"x-request-id": interaction_id or ids.to_text(ids.mint()), **common}
     if interaction_id is not None:
         headers["x-interaction-id"] = interaction_id
     if upstream_id is not None and len(upstream_id) <= _LONGEST_ID and _PLAIN.fullmatch(upstream_id):
         headers["x-upstream-interaction-id"] = upstream_id
+    if history is not None:
+        headers["x-interactions-history"] = history.source
+        headers["x-interactions-history-links"] = str(history.links)
     return headers
 
 

@@ -14,6 +14,7 @@ from service.errors import FailedPrecondition, InvalidRequest
 from service.interactions import outcomes, render
 from service.interactions.calls import Call
 from service.interactions.feed import Feed
+from service.settings.model import History
 from service.store.records import Record
 from service.wire import envelope, ids, regenerate
 from service.wire.assembler import TERMINAL_EVENTS
@@ -21,6 +22,8 @@ from service.wire.legacy_stream import LegacyStream
 from service.wire.revision import Revision, detect
 
 _EMULATOR_HEADERS = ("x-emulator-fault", "x-emulator-behavior")
+_HISTORY_HEADER = "x-interactions-history"
+_HISTORIES: dict[str, History] = {"upstream": "upstream", "local": "local"}
 _BOOLEANS = {"true": True, "1": True, "": True, "false": False, "0": False}
 
 
@@ -30,7 +33,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     raw = await read_body(request)
     asked = envelope.parse(raw)
     revision = detect(request.headers, asked.body)
-    call = Call(principal, raw, asked, revision, _upstream_headers(request))
+    call = Call(principal, raw, asked, revision, _upstream_headers(request), _history(request))
     creator = request.app[CREATOR]
     if asked.stream:
         opened = await creator.stream(call)
@@ -43,6 +46,7 @@ async def create(request: web.Request) -> web.StreamResponse:
         render.body(opened.interaction, revision),
         interaction_id=opened.id,
         upstream_id=opened.upstream_id,
+        history=opened.history,
     )
 
 
@@ -115,6 +119,20 @@ def _with_both(event: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
     if event.get("event_type") not in TERMINAL_EVENTS:
         return event
     return render.terminal_event_with_both(event, outcomes.steps_of(told))
+
+
+def _history(request: web.Request) -> History | None:
+    """The caller's choice of where this request's history comes from."""
+    chosen = request.headers.get(_HISTORY_HEADER)
+    if chosen is None:
+        return None
+    history = _HISTORIES.get(chosen.strip().lower())
+    if history is None:
+        raise InvalidRequest(
+            f"The header '{_HISTORY_HEADER}' says {chosen[:40]!r}; it can be 'upstream' (upstream's copy while it "
+            "lives) or 'local' (the whole conversation from this store, nothing kept upstream)."
+        )
+    return history
 
 
 def _flag(request: web.Request, name: str) -> bool:

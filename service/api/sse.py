@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from service.api.endpoint import response_headers
+from service.interactions.calls import HistoryUsed
 from service.interactions.feed import Event, Feed
 from service.interactions.render import terminal_event_with_both
 from service.wire import ids, sse
@@ -34,7 +35,7 @@ async def send_feed(request: web.Request, feed: Feed, revision: Revision) -> web
     batches = feed.batches(_KEEP_ALIVE)
     nothing: list[Event] = []
     first = await anext(batches, nothing)
-    response = await _open(request, ids.to_text(feed.key), feed.upstream_id)
+    response = await _open(request, ids.to_text(feed.key), feed.upstream_id, feed.history)
     try:
         await _write(response, b"".join(map(frames, first)))
         async for batch in batches:
@@ -74,8 +75,10 @@ async def _write(response: web.StreamResponse, data: bytes) -> None:
             await response.write(data)
 
 
-async def _open(request: web.Request, interaction_id: str, upstream_id: str | None) -> web.StreamResponse:
-    headers = response_headers(request, interaction_id, upstream_id) | _STREAM_HEADERS
+async def _open(
+    request: web.Request, interaction_id: str, upstream_id: str | None, history: HistoryUsed | None = None
+) -> web.StreamResponse:
+    headers = response_headers(request, interaction_id, upstream_id, history) | _STREAM_HEADERS
     response = web.StreamResponse(headers=headers)
     await response.prepare(request)
     return response

@@ -11,21 +11,26 @@
     DELETE /_emulator/requests                    clears them
     GET    /_emulator/interactions                what is held
     POST   /_emulator/forget                      {"id": "v1_..."} or {"all": true}: lost without a trace
+    POST   /_emulator/files                       {"data": base64, "mime_type": "image/png", "source":
+                                                   "GENERATED" or "UPLOADED", "key": whose it is, or anybody's}:
+                                                   the file, with its "uri"
 
 Errors have the shape of all others. None of these calls is counted among the requests.
 """
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from service.emulator.checks import boolean, members, number, text
+from service.emulator.checks import base64_text, boolean, members, number, one_of, text
 from service.emulator.clock import timestamp
 from service.emulator.core import Emulator
 from service.emulator.faults import fault_of
+from service.emulator.files import GENERATED, UPLOADED
 from service.emulator.keys import EMULATOR
 from service.emulator.replies import json_reply
 from service.errors import InvalidRequest
@@ -33,6 +38,10 @@ from service.errors import InvalidRequest
 ROOT = "/_emulator"
 _advance = members({"advance": number}, required=("advance",))
 _forget = members({"id": text, "all": boolean})
+_file = members(
+    {"data": base64_text, "mime_type": text, "source": one_of(GENERATED, UPLOADED), "key": text},
+    required=("data", "mime_type"),
+)
 
 
 def add_routes(app: web.Application) -> None:
@@ -47,6 +56,7 @@ def add_routes(app: web.Application) -> None:
     routes.add_delete(f"{ROOT}/requests", _delete_requests)
     routes.add_get(f"{ROOT}/interactions", _get_interactions)
     routes.add_post(f"{ROOT}/forget", _post_forget)
+    routes.add_post(f"{ROOT}/files", _post_file)
 
 
 async def _get_clock(request: web.Request) -> web.Response:
@@ -117,6 +127,20 @@ async def _post_forget(request: web.Request) -> web.Response:
     if name is None:
         raise InvalidRequest("Send 'id' or 'all'.")
     return _reply({"forgotten": int(records.forget(name))})
+
+
+async def _post_file(request: web.Request) -> web.Response:
+    body = await _object(request)
+    _file(body, "", "")
+    emulator = request.app[EMULATOR]
+    file = emulator.files.put(
+        base64.b64decode(body["data"]),
+        body["mime_type"],
+        emulator.clock.now(),
+        key=body.get("key") or "",
+        source=body.get("source") or GENERATED,
+    )
+    return _reply(file.resource(f"{request.scheme}://{request.host}", "v1beta"))
 
 
 def _time(emulator: Emulator) -> web.Response:

@@ -64,6 +64,8 @@ def create_emulator(config: EmulatorConfig | None = None) -> web.Application:
         app.router.add_get(collection + "/{id}", _get, allow_head=False)
         app.router.add_delete(collection + "/{id}", _delete)
         app.router.add_post(collection + "/{id}/cancel", _cancel)
+        app.router.add_get(f"/{version}/files/{{name:[^/:]+}}", _get_file, allow_head=False)
+        app.router.add_get(f"/{version}/files/{{name:[^/:]+}}:download", _download, allow_head=False)
     admin.add_routes(app)
     return app
 
@@ -101,7 +103,7 @@ async def _answer_errors(request: web.Request, handler: _Handler) -> web.StreamR
 
 async def _create(request: web.Request) -> web.StreamResponse:
     call = await _receive(request)
-    wanted, record = call.emulator.create(call.body, call.key, call.plan)
+    wanted, record = call.emulator.create(call.body, call.key, call.plan, _address(request))
     request[_SEEN].interaction = record.id if record.stored else None
     await interfere(request, call.plan)
     if wanted.stream:
@@ -117,13 +119,14 @@ async def _get(request: web.Request) -> web.StreamResponse:
     if query.get("fields", "*") != "*":
         raise InvalidRequest("Field masks are not supported.")
     await interfere(request, call.plan)
-    _flag(query.get("include_input", ""), "include_input")
+    asks_for_input = _flag(query.get("include_input", ""), "include_input")
     if _flag(query.get("stream", ""), "stream"):
         last = query.get("last_event_id")
         first = position_after(last, len(timeline(record))) if last else 0
         return await _stream(request, call, record, first, ids=True)
     usage = record.usage_for_get(call.emulator.clock.now())
-    return await _send(request, call, _resource(call, record, usage=usage, timeline=True))
+    echo = asks_for_input and call.emulator.config.get_echoes_input
+    return await _send(request, call, _resource(call, record, usage=usage, timeline=True, echo=echo))
 
 
 async def _cancel(request: web.Request) -> web.StreamResponse:
@@ -138,6 +141,27 @@ async def _delete(request: web.Request) -> web.StreamResponse:
     call.emulator.delete(request.match_info["id"], call.key, call.plan)
     await interfere(request, call.plan)
     return await _send(request, call, b"{}")
+
+
+async def _get_file(request: web.Request) -> web.StreamResponse:
+    call = await _receive(request)
+    file = call.emulator.files.find(request.match_info["name"], call.key, call.emulator.clock.now())
+    await interfere(request, call.plan)
+    version = request.path.split("/")[1]
+    return await _send(request, call, orjson.dumps(file.resource(_address(request), version)))
+
+
+async def _download(request: web.Request) -> web.StreamResponse:
+    call = await _receive(request)
+    if request.query.get("alt") != "media":
+        raise InvalidRequest("Add 'alt=media' to download a file.")
+    file = call.emulator.files.download(request.match_info["name"], call.key, call.emulator.clock.now())
+    await interfere(request, call.plan)
+    return web.Response(body=file.body, headers={"Content-Type": file.mime_type})
+
+
+def _address(request: web.Request) -> str:
+    return f"{request.scheme}://{request.host}"
 
 
 async def _receive(request: web.Request) -> _Call:
@@ -214,13 +238,15 @@ def _record(request: web.Request, call: _Call) -> Record:
     return record
 
 
-def _resource(call: _Call, record: Record, *, usage: bool, timeline: bool = False) -> bytes:
-    """The interaction as it is now; `timeline` adds the input in front (contract 3.3)."""
+def _resource(
+    call: _Call, record: Record, *, usage: bool, timeline: bool = False, echo: bool = False
+) -> bytes:
+    """The interaction as it is now; `timeline` adds the input in front, `echo` as it was sent (contract 3.3)."""
     now = call.emulator.clock.now()
     steps = steps_at(record, now)
     if timeline and call.emulator.config.get_includes_input and not record.flat:
         steps = orjson.dumps(record.input_steps() + orjson.loads(steps))
-    return record.resource(now, steps, usage=usage)
+    return record.resource(now, steps, usage=usage, echo=echo)
 
 
 async def _send(request: web.Request, call: _Call, body: bytes) -> web.StreamResponse:

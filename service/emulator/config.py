@@ -39,6 +39,8 @@ class EmulatorConfig:
     stale_reference: Literal["404", "400"] = "404"
     #: Whether GET shows the input as leading `user_input` steps (contract 3.3: documented, not guaranteed).
     get_includes_input: bool = True
+    #: Whether GET with `include_input` echoes `input` as well: declared, and not seen live (contract 1.1, 3.3).
+    get_echoes_input: bool = False
     #: Whether a foreground stream carries `event_id` (contract 4.3: background streams always do).
     foreground_event_ids: bool = False
     #: False: of the requests that were seen only the counts are kept.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import orjson
 
 from service.emulator import model
@@ -11,6 +13,7 @@ from service.emulator.continuation import Continuations, divided
 from service.emulator.conversation import INVALID_ARGUMENT, Conversation
 from service.emulator.directives import Plan
 from service.emulator.faults import FaultQueue
+from service.emulator.files import Files
 from service.emulator.records import ACTIVE, ANCHORS, NEVER, Record, Records
 from service.emulator.seen import SeenRequests
 from service.emulator.signatures import interaction_id
@@ -28,6 +31,7 @@ class Emulator:
         self.config = config
         self.clock = Clock()
         self.records = Records(config.retention_seconds)
+        self.files = Files()
         self.faults = FaultQueue()
         self.seen = SeenRequests(keep=config.record_requests)
         #: Set when the process is about to stop; streams that wait give up then.
@@ -39,17 +43,19 @@ class Emulator:
         self.closing = True
         self.clock.wake()
 
-    def create(self, raw: bytes, key: str, plan: Plan) -> tuple[CreateRequest, Record]:
-        """Carry a create out.
+    def create(self, raw: bytes, key: str, plan: Plan, address: str) -> tuple[CreateRequest, Record]:
+        """Carry a create out that came to this address, which is where its files are.
 
-        Raises InvalidRequest and its kind, ModelNotFound or NotFound for what upstream refuses (contract 2,
-        5, 6, 7).
+        Raises InvalidRequest and its kind, ModelNotFound, NotFound or UpstreamError for what upstream refuses
+        (contract 2, 5, 6, 7).
         """
         request = parse(raw, self.config.models)
         if blocked := plan.get("blocked"):
             code = blocked.text("code")
             raise UpstreamError(400, code, f"Request blocked due to {code}.")
         rest = self._continuations.claim(request, key)
+        now = self.clock.now()
+        self.files.check(request.steps, key, now, address)
         conversation = self._conversation(request, key, plan, continues=rest is not None)
         history = dict(conversation.counts)
         conversation.hear(request.steps)
@@ -59,7 +65,8 @@ class Emulator:
             )
             owed = rest.hops[1:]
         else:
-            answer = model.answer(request, conversation, history, plan)
+            deliver = partial(self.files.deliver, key=key, now=now, address=address)
+            answer = model.answer(request, conversation, history, plan, deliver)
             answer, owed = divided(answer, conversation.counts, plan)
         record = self._record(request, raw, key, plan, answer, conversation)
         if owed:

@@ -44,11 +44,8 @@ def audio(wanted: Content) -> Content:
     }
 
 
-def video(wanted: Content) -> Content:
-    """A film without a track, or a pointer to one."""
-    if wanted.get("delivery") == "uri":
-        uri = "https://generativelanguage.googleapis.com/v1/files/emulated:download"
-        return {"type": "video", "mime_type": "video/mp4", "uri": uri}
+def video(_wanted: Content) -> Content:
+    """A film without a track."""
     return {"type": "video", "mime_type": "video/mp4", "data": _film()}
 
 

@@ -7,7 +7,7 @@ conversation ends in a user turn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ from service.emulator.tools import function_calls, grounding_counts, pair, use_b
 from service.emulator.validate import CreateRequest
 
 Content = dict[str, Any]
+#: Puts the bytes of content away and gives the content with their URI.
+Deliver = Callable[[Content], Content]
 
 #: Tools that Deep Research brings along.
 _RESEARCH_TOOLS = [{"type": kind} for kind in ("google_search", "url_context", "code_execution")]
@@ -46,9 +48,11 @@ class Answer:
     errors: Sequence[dict[str, str]] = ()
 
 
-def answer(request: CreateRequest, conversation: Conversation, history: tokens.Counts, plan: Plan) -> Answer:
+def answer(
+    request: CreateRequest, conversation: Conversation, history: tokens.Counts, plan: Plan, deliver: Deliver
+) -> Answer:
     """Answer `request`; `history` is the part of the conversation that upstream had kept."""
-    turn = _Turn(request, conversation, plan)
+    turn = _Turn(request, conversation, plan, deliver)
     status = turn.run()
     return Answer(turn.steps, status, turn.usage(history), turn.errors)
 
@@ -59,10 +63,13 @@ def continued(steps: list[Step], prompt: tokens.Counts) -> dict[str, Any]:
 
 
 class _Turn:
-    def __init__(self, request: CreateRequest, conversation: Conversation, plan: Plan) -> None:
+    def __init__(
+        self, request: CreateRequest, conversation: Conversation, plan: Plan, deliver: Deliver
+    ) -> None:
         self._request = request
         self._conversation = conversation
         self._plan = plan
+        self._deliver = deliver
         self._seed = digest(conversation.digest, (request.model or request.agent or "").encode())
         self._question = conversation.last
         self._tools = self._own_tools() + request.tools
@@ -183,7 +190,8 @@ class _Turn:
                 content, cut = self._text(wanted)
                 contents.append(content)
             else:
-                contents.append(media.MAKERS[kind](wanted))
+                made = media.MAKERS[kind](wanted)
+                contents.append(self._deliver(made) if wanted.get("delivery") == "uri" else made)
         return contents, cut
 
     def _text(self, wanted: Content) -> tuple[Content, bool]:

@@ -105,9 +105,11 @@ class Record:
         """Whether everything about the answer can be seen."""
         return self.cancelled_at is None and now >= self.done_at
 
-    def resource(self, now: float, steps: bytes, *, usage: bool) -> bytes:
-        """The interaction as JSON, with `steps` and perhaps with usage."""
+    def resource(self, now: float, steps: bytes, *, usage: bool, echo: bool = False) -> bytes:
+        """The interaction as JSON, with `steps`, and perhaps with usage and with the input as it was sent."""
         body = self.head(now)
+        if echo:
+            body["input"] = orjson.loads(self.body).get("input")
         if self.flat:
             outputs = [part for step in orjson.loads(steps) for part in step.get("content", ())]
             body["outputs"] = outputs

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
+from service.settings.model import History as HistorySetting
 from service.store.records import Intent, Outcome, Record, Usage, now
 from service.upstream.deployments import Route
 from service.wire.envelope import Envelope
@@ -33,6 +34,16 @@ class Call:
     envelope: Envelope
     revision: Revision
     upstream_headers: bytes = b""
+    #: The caller's choice for this request; None leaves it to the configuration.
+    history: HistorySetting | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryUsed:
+    """How upstream was given the conversation before a request, and how many interactions that was."""
+
+    source: Literal["upstream", "rebuilt", "none"]
+    links: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,7 @@ class Answer:
 
     interaction: dict[str, Any]
     upstream_id: str | None
+    history: HistoryUsed
 
     @property
     def id(self) -> str:
@@ -57,12 +69,21 @@ class Job:
     intent: Intent
     route: Route
     parent: Record | None
+    #: Members of the request that upstream gets with another value, whatever its history.
+    changes: dict[str, Any]
     #: The body for upstream in the steps schema.
     body: bytes
     #: Whether ``body`` names the parent's upstream copy, so that a rebuild is possible if that copy is gone.
     refers_upstream: bool
     attempts: list[dict[str, Any]] = field(default_factory=list)
     first_byte_at: int | None = None
+
+    @property
+    def history(self) -> HistoryUsed:
+        """How ``body`` gives upstream the conversation."""
+        if self.parent is None:
+            return HistoryUsed("none", 0)
+        return HistoryUsed("upstream" if self.refers_upstream else "rebuilt", self.intent.depth)
 
     def told(self, message: str) -> str:
         """Upstream's words as the caller may read them: under the caller's ids and without the deployment's key."""

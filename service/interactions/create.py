@@ -16,6 +16,7 @@ from service.errors import BadGateway, DeadlineExceeded, ServiceError, UpstreamE
 from service.interactions import outcomes
 from service.interactions.calls import Answer, Call, Job
 from service.interactions.feed import Feed
+from service.interactions.media import MediaKeeper
 from service.interactions.preparation import Preparation
 from service.interactions.reader import Reader
 from service.interactions.readers import Readers
@@ -48,12 +49,14 @@ class Creator:
         readers: Readers,
         *,
         upstream_settle: float,
+        media: MediaKeeper | None = None,
     ) -> None:
         self._store = store
         self._client = client
         self._preparation = preparation
         self._readers = readers
         self._upstream_settle = upstream_settle
+        self._media = media
 
     async def create(self, call: Call) -> Answer:
         """Run a unary create; raises a :class:`ServiceError` that carries the interaction's id once it has one."""
@@ -78,11 +81,14 @@ class Creator:
             raise
         if isinstance(opened, Reply):
             return await self._finish(job, opened)
-        return self._readers.start(Reader(job, opened, self._store, self._client, self._upstream_settle))
+        return self._readers.start(
+            Reader(job, opened, self._store, self._client, self._upstream_settle, self._media)
+        )
 
     async def _begin(self, call: Call) -> Job:
         job = await self._preparation.job(call)
-        await self._store.begin(job.intent, call.raw)
+        listed = isinstance(call.envelope.body.get("input"), list)
+        await self._store.begin(job.intent, call.raw, listed=listed)
         return job
 
     async def _send(self, job: Job, send: _Send[_Result]) -> _Result:
@@ -116,7 +122,9 @@ class Creator:
         except ServiceError as error:
             error.interaction_id = ids.to_text(job.intent.id)
             raise
-        return Answer(with_our_ids(body, job.intent.id, job.intent.previous_id), upstream_id)
+        if self._media is not None and job.intent.store:
+            self._media.note(job.intent.id, job.intent.project_id, job.call.raw, reply.raw)
+        return Answer(with_our_ids(body, job.intent.id, job.intent.previous_id), upstream_id, job.history)
 
     async def _fail(self, job: Job, error: ServiceError) -> None:
         error.interaction_id = ids.to_text(job.intent.id)

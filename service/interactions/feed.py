@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from service.interactions.calls import HistoryUsed
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -22,8 +24,9 @@ class Event:
 class Feed:
     """The events of one interaction while it runs."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, history: HistoryUsed) -> None:
         self.key = key
+        self.history = history
         #: Upstream's id, once an event has told it.
         self.upstream_id: str | None = None
         #: Whether there will be no more events, and whether that is because the stream was lost: then listeners must

@@ -2,25 +2,25 @@
 
 Upstream's copy is used when the deployment that serves the request made it, was asked to keep it, and has not passed
 its retention or been seen to have lost it. Otherwise the chain is walked to its root in one query and every link's
-input and output is sent again, verbatim, oldest first (contract 5.5).
+input and output is sent again (:mod:`service.interactions.rebuild`).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from service.errors import FailedPrecondition, NotFound, ServiceError, StoreError, UpstreamError
-from service.interactions.outcomes import steps_of
-from service.store.records import ANCHORS, Link, Record, now
+from service.errors import FailedPrecondition, ServiceError, UpstreamError
+from service.interactions.media_restore import Media
+from service.interactions.rebuild import steps_of_links
+from service.store.records import ANCHORS, Record, now
 from service.store.store import Store
 from service.upstream.client import GeminiClient
 from service.upstream.deployments import Deployment
-from service.wire import codec, ids, legacy, steps, upstream_errors
+from service.wire import steps, upstream_errors
+from service.wire.envelope import Envelope
 
 #: What upstream answers for an id it no longer has (contract 6).
 _GONE = frozenset({400, 404, 410})
-#: Steps a GET's timeline repeats from the request, before the model's own.
-_CLIENT_STEPS = frozenset({"user_input", "function_result"})
 
 
 def check_anchor(parent: Record, reference: str) -> None:
@@ -44,21 +44,37 @@ def upstream_copy_lives(parent: Record, deployment: Deployment) -> bool:
 
 
 class History:
-    """Rebuilds conversations from the store and judges whether upstream has lost one."""
+    """Rebuilds conversations from the store and judges whether upstream has lost one.
 
-    def __init__(self, store: Store, client: GeminiClient) -> None:
+    ``max_rebuild_bytes`` bounds the body of a request that carries a whole conversation.
+    """
+
+    def __init__(self, store: Store, client: GeminiClient, media: Media, max_rebuild_bytes: int) -> None:
         self._store = store
         self._client = client
+        self._media = media
+        self._max_rebuild_bytes = max_rebuild_bytes
 
-    async def rebuilt_input(self, parent: Record, body: dict[str, Any]) -> list[dict[str, Any]]:
-        """The whole conversation up to and including the request's own input, as a step list.
+    async def rebuilt_input(
+        self, parent: Record, envelope: Envelope, body: dict[str, Any], deployment: Deployment
+    ) -> list[dict[str, Any]]:
+        """The whole conversation up to and including the request's own input, as a step list for this deployment.
 
-        Raises :class:`FailedPrecondition` naming the link that cannot be rebuilt.
+        Raises :class:`FailedPrecondition` or :class:`~service.errors.Aborted` naming the link that cannot be rebuilt.
         """
-        conversation: list[dict[str, Any]] = []
-        for link in await self._store.chain(parent.project_id, parent.id):
-            conversation += _steps_of_link(link)
+        links = await self._store.chain(parent.project_id, parent.id)
+        said = steps_of_links(links, for_agent=envelope.agent is not None)
+        conversation = await self._media.restored(parent.project_id, deployment, said)
         return conversation + steps.normalise_input(body.get("input") or [])
+
+    def check_size(self, body: bytes, links: int) -> None:
+        """Raise :class:`FailedPrecondition` for a rebuilt request that is larger than upstream takes (contract 5.5)."""
+        if len(body) > self._max_rebuild_bytes:
+            raise FailedPrecondition(
+                f"The conversation cannot be rebuilt for upstream, which has lost it: with its {links} earlier "
+                f"interactions the request has {len(body)} bytes, and {self._max_rebuild_bytes} are allowed "
+                "(general_settings.max_rebuild_bytes). Start anew without 'previous_interaction_id', from a summary."
+            )
 
     async def is_gone(self, error: UpstreamError, parent: Record, deployment: Deployment) -> bool:
         """Whether upstream refused a create because it no longer has the parent: the recipe of contract 6."""
@@ -74,41 +90,3 @@ class History:
             # Whoever cannot be asked has not said that the parent is gone.
             return isinstance(answer, UpstreamError) and answer.status in _GONE
         return False
-
-
-def _steps_of_link(link: Link) -> list[dict[str, Any]]:
-    name = ids.to_text(link.id)
-    if link.deleted:
-        raise FailedPrecondition(
-            f"The conversation cannot be continued: upstream has lost it and its interaction {name} was deleted here."
-        )
-    if link.agent is not None:
-        raise FailedPrecondition(
-            f"The conversation cannot be continued: upstream has lost the state of the agent interaction {name}."
-        )
-    if link.request is None or link.response is None:
-        raise StoreError(f"The stored interaction {name} has no content to continue from.")
-    request = legacy.request_to_steps(codec.loads(link.request))
-    asked = steps.normalise_input(request.get("input") or [])
-    return asked + _without_input(steps_of(codec.loads(link.response)), asked)
-
-
-def _without_input(timeline: list[dict[str, Any]], asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the model made; a body that came by GET may begin with the input, which can hold a model's steps too."""
-    if asked and timeline[: len(asked)] == asked:
-        return timeline[len(asked) :]
-    first = next(
-        (n for n, step in enumerate(timeline) if step.get("type") not in _CLIENT_STEPS), len(timeline)
-    )
-    return timeline[first:]
-
-
-async def resolve(store: Store, project_id: bytes, reference: str, member: str = "id") -> Record:
-    """The interaction that a caller names by our id or by upstream's; raises :class:`NotFound` for all others."""
-    key = ids.from_text(reference)
-    record = await (
-        store.find(project_id, key) if key is not None else store.find_by_upstream_id(project_id, reference)
-    )
-    if record is None:
-        raise NotFound(f"The interaction {reference[:200]!r} in {member!r} was not found.")
-    return record

@@ -17,10 +17,13 @@ from service.errors import FailedPrecondition, NotFound, ServiceError, UpstreamE
 from service.interactions import outcomes
 from service.interactions.calls import Principal
 from service.interactions.feed import Feed
-from service.interactions.history import resolve
+from service.interactions.imported import is_adopted
 from service.interactions.inquiry import Gone, ask, is_word
+from service.interactions.media import MediaKeeper
 from service.interactions.readers import Readers
 from service.interactions.render import of_record
+from service.interactions.resolve import Resolver
+from service.interactions.timeline import was_rebuilt, without_history
 from service.store.records import Outcome, Record, Usage, now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
@@ -37,19 +40,27 @@ class Lifecycle:
     """Reads, cancels and deletes stored interactions; every call is scoped by the caller's project."""
 
     def __init__(
-        self, store: Store, deployments: Deployments, client: GeminiClient, readers: Readers
+        self,
+        store: Store,
+        deployments: Deployments,
+        client: GeminiClient,
+        readers: Readers,
+        resolver: Resolver,
+        media: MediaKeeper | None = None,
     ) -> None:
         self._store = store
         self._deployments = deployments
         self._client = client
         self._readers = readers
+        self._resolver = resolver
+        self._media = media
 
     async def find(self, principal: Principal, reference: str, member: str = "id") -> Record:
         """The record, with the upstream id that its reader has seen but may not have committed yet.
 
         Raises :class:`~service.errors.NotFound` naming the ``member`` of the request that holds the reference.
         """
-        record = await resolve(self._store, principal.project_id, reference, member)
+        record = await self._resolver.resolve(principal, reference, member)
         feed = self._readers.feed(record.id) if record.upstream_id is None else None
         return record if feed is None else replace(record, upstream_id=feed.upstream_id)
 
@@ -57,7 +68,7 @@ class Lifecycle:
         self, principal: Principal, reference: str, headers: bytes = b""
     ) -> tuple[Record, dict[str, Any]]:
         """The interaction in steps form."""
-        record = await resolve(self._store, principal.project_id, reference)
+        record = await self._resolver.resolve(principal, reference)
         if not record.terminal:
             record = await self.refreshed(record, headers)
         return record, of_record(record)
@@ -69,7 +80,7 @@ class Lifecycle:
 
     async def feed(self, principal: Principal, reference: str) -> Feed | None:
         """The live events of an interaction that this process is reading, from the first one on."""
-        record = await resolve(self._store, principal.project_id, reference)
+        record = await self._resolver.resolve(principal, reference)
         return self._readers.feed(record.id)
 
     async def refreshed(self, record: Record, headers: bytes = b"") -> Record:
@@ -100,7 +111,7 @@ class Lifecycle:
         return record, of_record(record)
 
     async def delete(self, principal: Principal, reference: str) -> Record:
-        """Delete the content here for certain and upstream if it can; a tombstone with the usage stays."""
+        """Delete here for certain and upstream if it can: hidden at once, with its content kept only for follow-ups."""
         record = await self.find(principal, reference)
         await self._store.delete(record.id, now(), _usage_detail(record))
         deployment = self._deployments.by_id(record.deployment_id)
@@ -134,6 +145,9 @@ class Lifecycle:
             return None
 
     async def _take_over(self, record: Record, reply: Reply) -> Record:
+        if was_rebuilt(record.attempts):
+            body = without_history(reply.body, await self.request(record))
+            reply = replace(reply, raw=codec.dumps(body), body=body)
         if reply.raw == record.response:
             return record
         status = outcomes.status_of(reply.body)
@@ -157,9 +171,11 @@ class Lifecycle:
             updated_at=moment,
             first_byte_at=record.first_byte_at,
             completed_at=moment if terminal else None,
-            usage=outcomes.usage_of(reply.body) if terminal else Usage(),
+            usage=outcomes.usage_of(reply.body) if terminal and not is_adopted(record.attempts) else Usage(),
         )
         await self._store.finish(outcome, reply.raw)
+        if self._media is not None and terminal:
+            self._media.note(record.id, record.project_id, reply.raw)
         found = await self._store.find(record.project_id, record.id)
         if found is None:
             raise NotFound(f"The interaction {ids.to_text(record.id)!r} was deleted.")
@@ -167,7 +183,7 @@ class Lifecycle:
 
 
 def _usage_detail(record: Record) -> str | None:
-    if record.response is None or (record.http_status or 0) >= 300:
+    if record.response is None or (record.http_status or 0) >= 300 or is_adopted(record.attempts):
         return None
     usage = codec.loads(record.response).get("usage")
     return orjson.dumps(usage).decode() if isinstance(usage, dict) else None

@@ -15,7 +15,6 @@ from service.interactions.lifecycle import Lifecycle
 from service.settings.model import History as HistorySetting
 from service.store.records import Intent, Record, now
 from service.store.store import Store
-from service.upstream.client import GeminiClient
 from service.upstream.deployments import Deployment, Deployments, Route
 from service.wire import codec, ids, legacy
 from service.wire.envelope import Envelope
@@ -29,15 +28,15 @@ class Preparation:
         self,
         store: Store,
         deployments: Deployments,
-        client: GeminiClient,
         lifecycle: Lifecycle,
-        history: HistorySetting,
+        history: History,
+        default_history: HistorySetting,
     ) -> None:
         self._store = store
         self._deployments = deployments
         self._lifecycle = lifecycle
-        self._history = History(store, client)
-        self._always_rebuild = history == "local"
+        self._history = history
+        self._default_history = default_history
 
     async def job(self, call: Call) -> Job:
         """The job of a call, nothing of it written or sent yet; raises a :class:`~service.errors.ServiceError`."""
@@ -51,34 +50,51 @@ class Preparation:
         route = self._deployments.route(
             envelope.model, envelope.agent, parent.deployment_id if parent is not None else None
         )
-        kept_upstream = envelope.store and (not self._always_rebuild or envelope.background)
+        local = (call.history or self._default_history) == "local"
+        # Only what upstream stores can run in its background or in a sandbox (contract 6).
+        kept_upstream = envelope.store and (not local or envelope.background or envelope.agent is not None)
         changes: dict[str, Any] = {}
         if route.model is not None and route.model != envelope.model:
             changes["model"] = route.model
         if kept_upstream != envelope.store:
             changes["store"] = kept_upstream
-        refers = False
-        if parent is not None:
-            refers = self._refers_upstream(envelope, parent, route.deployment)
-            changes |= await self._reference(envelope, parent, refers)
-        body = _upstream_body(call, changes)
-        return Job(call, _intent(call, route, parent, kept_upstream), route, parent, body, refers)
+        intent = _intent(call, route, parent, kept_upstream)
+        job = Job(call, intent, route, parent, changes, refers_upstream=False, body=b"")
+        if parent is not None and self._refers_upstream(envelope, parent, route.deployment, local=local):
+            job.refers_upstream = True
+        await self._write_body(job)
+        return job
 
-    def _refers_upstream(self, envelope: Envelope, parent: Record, deployment: Deployment) -> bool:
+    async def _write_body(self, job: Job) -> None:
+        """Write the body for upstream, with a reference to the parent's copy there or the whole conversation."""
+        envelope, parent = job.call.envelope, job.parent
+        if parent is None:
+            job.body = _upstream_body(job.call, job.changes)
+        elif job.refers_upstream:
+            job.body = _upstream_body(
+                job.call, {**job.changes, "previous_interaction_id": parent.upstream_id}
+            )
+        else:
+            body = legacy.request_to_steps(envelope.body)
+            conversation = await self._history.rebuilt_input(parent, envelope, body, job.route.deployment)
+            job.body = _upstream_body(
+                job.call, {**job.changes, "previous_interaction_id": None, "input": conversation}
+            )
+            self._history.check_size(job.body, job.intent.depth)
+
+    def _refers_upstream(
+        self, envelope: Envelope, parent: Record, deployment: Deployment, *, local: bool
+    ) -> bool:
         if envelope.continuation_token is None:
-            return not self._always_rebuild and upstream_copy_lives(parent, deployment)
+            # An agent's sandbox is upstream's: there is nothing to send in its place (contract 5.5).
+            needed = envelope.agent is not None and parent.agent is not None
+            return (needed or not local) and upstream_copy_lives(parent, deployment)
         # A token is bound to the upstream interaction that issued it (contract 4.7); nothing can stand in for that.
         if parent.upstream_id is None or parent.deployment_id != deployment.id:
             raise FailedPrecondition(
                 "The interaction that issued this 'continuation_token' is not on a deployment that can continue it."
             )
         return True
-
-    async def _reference(self, envelope: Envelope, parent: Record, refers: bool) -> dict[str, Any]:
-        if refers:
-            return {"previous_interaction_id": parent.upstream_id}
-        body = legacy.request_to_steps(envelope.body)
-        return {"previous_interaction_id": None, "input": await self._history.rebuilt_input(parent, body)}
 
     async def _parent(self, call: Call) -> Record:
         reference = call.envelope.previous_interaction_id or ""
@@ -99,11 +115,8 @@ class Preparation:
         if not await self._history.is_gone(error, parent, job.route.deployment):
             return False
         await self._store.mark_upstream_gone(parent.id, now())
-        changes: dict[str, Any] = await self._reference(envelope, parent, refers=False)
-        if job.route.model is not None:
-            changes["model"] = job.route.model
-        job.body = _upstream_body(job.call, changes)
         job.refers_upstream = False
+        await self._write_body(job)
         return True
 
 

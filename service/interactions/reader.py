@@ -19,7 +19,9 @@ from service.interactions import outcomes
 from service.interactions.calls import Job
 from service.interactions.feed import Event, Feed
 from service.interactions.inquiry import Gone, words
+from service.interactions.media import MediaKeeper
 from service.interactions.render import timestamp
+from service.interactions.timeline import without_history
 from service.store.records import USAGE_MISSING, Outcome, Usage, now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply, as_service_error
@@ -40,7 +42,13 @@ class Reader:
     """Reads one upstream stream to its end; owns the upstream response and the outcome."""
 
     def __init__(
-        self, job: Job, response: Response, store: Store, client: GeminiClient, upstream_settle: float
+        self,
+        job: Job,
+        response: Response,
+        store: Store,
+        client: GeminiClient,
+        upstream_settle: float,
+        media: MediaKeeper | None = None,
     ) -> None:
         self._job = job
         self._response = response
@@ -49,11 +57,12 @@ class Reader:
         self._store = store
         self._client = client
         self._upstream_settle = upstream_settle
+        self._media = media
         self._assembler = Assembler()
         self._text_id = ids.to_text(job.intent.id)
         self._noted: asyncio.Task[None] | None = None
         self._held: Event | None = None
-        self.feed = Feed(job.intent.id)
+        self.feed = Feed(job.intent.id, job.history)
 
     async def run(self) -> None:
         """Read, publish, commit; never raises for what upstream or a listener does."""
@@ -191,7 +200,10 @@ class Reader:
         if reply is not None and outcomes.is_terminal(status):
             usage = outcomes.usage_of(reply.body)
             error = outcomes.error_of(reply.body)
-            await self._commit(self._outcome(status, terminal=True, usage=usage, error=error), reply.body)
+            body = reply.body
+            if self._job.history.source == "rebuilt":
+                body = without_history(body, self._job.call.envelope.body)
+            await self._commit(self._outcome(status, terminal=True, usage=usage, error=error), body)
         else:
             received = {**self._assembler.result(), "status": status}
             await self._commit(self._outcome(status, terminal=False), received)
@@ -231,8 +243,13 @@ class Reader:
 
     async def _commit(self, outcome: Outcome, interaction: dict[str, Any]) -> None:
         if self._noted is not None:
-            await asyncio.wait((self._noted,))
-        await self._store.finish(outcome, codec.dumps(interaction))
+            # If it failed, the outcome says the same and more.
+            await asyncio.gather(self._noted, return_exceptions=True)
+        body = codec.dumps(interaction)
+        await self._store.finish(outcome, body)
+        intent = self._job.intent
+        if self._media is not None and intent.store and outcome.completed_at is not None:
+            self._media.note(intent.id, intent.project_id, self._job.call.raw, body)
 
 
 def _parsed(block: bytes, data: bytes) -> dict[str, Any]:

@@ -30,6 +30,13 @@ class Readers:
         running = self._running.get(key)
         return None if running is None or running[0].feed.ended else running[0].feed
 
+    def key_of(self, upstream_id: str) -> bytes | None:
+        """The interaction that upstream calls so, if it is being read here."""
+        for key, (reader, _) in self._running.items():
+            if reader.feed.upstream_id == upstream_id:
+                return key
+        return None
+
     async def close(self, patience: float) -> None:
         """Give the readers ``patience`` seconds to finish, then stop the rest; their rows stay open."""
         tasks = [task for _, task in self._running.values()]

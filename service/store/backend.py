@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from service.store.codec import Codec
-from service.store.statements import BatchStatement, Query
+from service.store.statement import BatchStatement, Query
 
 #: One member for each column of the statement; a packing statement takes ``(key, body)``.
 Row = tuple[Any, ...]

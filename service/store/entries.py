@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from service.store.backend import Row
-from service.store.statements import BatchStatement
+from service.store.statement import BatchStatement
 
 Write = tuple[BatchStatement, Row]
 

@@ -22,7 +22,8 @@ from service.errors import ConfigurationError
 from service.store.backend import Batch, RowRefused, StoreUnavailable, packed
 from service.store.codec import Codec
 from service.store.queries import CompiledQueries, compile_statement
-from service.store.statements import FINISH, UNKNOWN, BatchStatement, Particulars, Query
+from service.store.statement import BatchStatement, Particulars, Query
+from service.store.statements import FINISH, UNKNOWN
 from service.store.tables import Key
 
 #: Seconds after which a batch is given up; a healthy commit takes milliseconds.
@@ -33,6 +34,17 @@ _READ_TIMEOUT = 10.0
 _ACQUIRE_TIMEOUT = 2.0
 _CONNECT_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 2.0
+#: Every read goes by keys: a few of them, or a walk. Where the planner knows little of a table, or of how far a walk
+#: goes, it prefers to read whole tables; these settings leave it the indexes.
+_BY_KEYS = {
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_material": "off",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+}
 _PARAMETER = re.compile(r"\$(\d+)")
 _DIALECT = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
 #: A batch larger than this is packed in a thread, so that compressing does not hold up the loop.
@@ -121,6 +133,7 @@ class PostgresBackend:
                 timeout=_CONNECT_TIMEOUT,
                 init=_prepare_connection,
                 reset=_keep_session,
+                server_settings={"application_name": "interactions reader", **_BY_KEYS},
             )
             self._writer = await self._connect_writer()
         except _FAILURES as error:
@@ -167,11 +180,11 @@ class PostgresBackend:
         return rows
 
     async def _write(self, connection: asyncpg.Connection, batch: Batch) -> Collection[bytes]:
+        first = [part for part in batch if not part[0].looks_again]
         later = [part for part in batch if part[0].looks_again]
-        finished: int
-        if later:
+        if first and later:
             await connection.execute("BEGIN")
-            finished = await self._execute(connection, [part for part in batch if not part[0].looks_again])
+            finished = await self._execute(connection, first)
             await self._execute(connection, later)
             await connection.execute("COMMIT")
         else:

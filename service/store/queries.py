@@ -8,7 +8,7 @@ from typing import Any, cast
 from sqlalchemy import ClauseElement, Dialect, Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from service.store.statements import Query
+from service.store.statement import Query
 
 
 def compile_statement(statement: Executable, dialect: Dialect) -> SQLCompiler:

@@ -22,8 +22,8 @@ TERMINAL = frozenset(
         "requires_continuation",
     }
 )
-#: Statuses on which a follow-up may build (contract 5.5); a continuation names its token's issuer (4.7).
-ANCHORS = frozenset({"completed", "requires_action", "incomplete", "requires_continuation"})
+#: Statuses on which a follow-up may build (contract 5.5); a continuation names its token's issuer, whatever its status.
+ANCHORS = frozenset({"completed", "requires_action", "incomplete"})
 
 USAGE_NONE = 0
 USAGE_FINAL = 1
@@ -193,6 +193,8 @@ class Link:
     status: str
     agent: str | None
     deleted: bool
+    created_at: int
+    deployment_id: str
     request: bytes | None
     response: bytes | None
 

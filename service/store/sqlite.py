@@ -26,7 +26,8 @@ from service.errors import ConfigurationError
 from service.store.backend import Batch, Row, RowRefused, StoreUnavailable, packed
 from service.store.codec import Codec
 from service.store.queries import CompiledQueries, compile_statement
-from service.store.statements import FINISH, UNKNOWN, BatchStatement, Particulars, Query
+from service.store.statement import BatchStatement, Particulars, Query
+from service.store.statements import FINISH, UNKNOWN
 from service.store.tables import interactions
 
 _READERS = 2
@@ -50,6 +51,7 @@ _PARTICULARS = Particulars(
     select(interactions.c.id).where(
         interactions.c.completed_at.is_(None), interactions.c.deleted_at.is_(None)
     ),
+    locks_rows=False,
 )
 
 

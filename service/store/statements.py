@@ -12,27 +12,21 @@ the :class:`Particulars` of its database.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    Column,
     Executable,
     FromClause,
-    Select,
     SmallInteger,
-    Table,
     Text,
     bindparam,
     case,
-    delete,
     exists,
-    func,
     literal,
     literal_column,
-    null,
     or_,
     select,
     true,
@@ -40,60 +34,40 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import Insert
 
+from service.store.adoption import (
+    HOLDERS,
+    INSERT_ADOPTED,
+    INSERT_ADOPTED_REQUEST,
+    INSERT_ADOPTED_RESPONSE,
+)
+from service.store.deletion import CONTENT, DELETE_EVENTS, ERASABLE, ERASE, TOMBSTONE, WAITING
+from service.store.inputs import (
+    BASE_STANDS,
+    CHAIN_REQUESTS,
+    FIND_BASE,
+    FORGET_BASE,
+    INSERT_INPUT,
+    REPLACE_REQUEST,
+    REQUEST,
+)
+from service.store.media import KEEPING, MEDIA_QUERIES
 from service.store.records import Record
+from service.store.statement import BatchStatement, Particulars, Query, columns_of
 from service.store.tables import (
     REQUEST_PAYLOAD,
     RESPONSE_PAYLOAD,
     Key,
-    events,
+    inputs,
     interactions,
     payloads,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Particulars:
-    """What a database does in its own way."""
-
-    #: The dialect's ``insert``: SQLite's and PostgreSQL's share ``on_conflict_*``.
-    insert: Callable[[Table], Any]
-    #: The ids of the interactions whose response this batch may write.
-    taking_response: Select[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class BatchStatement:
-    """A named statement over many rows.
-
-    ``packs`` says that the last member of a row is a body to be compressed; ``looks_again``, that the statement must
-    see what others committed while earlier statements of its batch waited for a row.
-    """
-
-    name: str
-    columns: tuple[Column[Any], ...]
-    build: Callable[[FromClause, Particulars], Executable]
-    packs: bool = False
-    looks_again: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A named read."""
-
-    name: str
-    select: Executable
-
-
-def _columns(table: Table, names: str) -> tuple[Column[Any], ...]:
-    return tuple(Column(name, table.c[name].type) for name in names.split())
-
-
-_INTENT = _columns(
+_INTENT = columns_of(
     interactions,
     "id project_id key_id previous_id root_id depth created_at revision stream background store model_requested agent "
     "labels request_bytes deployment_id upstream_stored status updated_at usage_state",
 )
-_OUTCOME = _columns(
+_OUTCOME = columns_of(
     interactions,
     "id deployment_id upstream_id upstream_id_hash upstream_stored status model service_tier http_status error_code "
     "error_message response_bytes attempts updated_at first_byte_at completed_at usage_state input_tokens "
@@ -102,7 +76,7 @@ _OUTCOME = _columns(
 # Constants stand in the text, so that a batch statement's only parameters are its rows.
 _REQUEST = literal_column(str(REQUEST_PAYLOAD), SmallInteger)
 _RESPONSE = literal_column(str(RESPONSE_PAYLOAD), SmallInteger)
-_PAYLOAD = _columns(payloads, "interaction_id codec size body")
+_PAYLOAD = columns_of(payloads, "interaction_id codec size body")
 
 
 def _insert_intent(rows: FromClause, database: Particulars) -> Executable:
@@ -160,55 +134,34 @@ def _mark_upstream_gone(rows: FromClause, database: Particulars) -> Executable:
     )
 
 
-def _tombstone(rows: FromClause, database: Particulars) -> Executable:
-    return (
-        update(interactions)
-        .values(
-            deleted_at=rows.c.deleted_at,
-            updated_at=rows.c.deleted_at,
-            error_message=null(),
-            labels=null(),
-            usage_detail=func.coalesce(rows.c.usage_detail, interactions.c.usage_detail),
-        )
-        .where(interactions.c.id == rows.c.id, interactions.c.deleted_at.is_(None))
-    )
-
-
-def _delete_payloads(rows: FromClause, database: Particulars) -> Executable:
-    return delete(payloads).where(payloads.c.interaction_id.in_(select(rows.c.interaction_id)))
-
-
-def _delete_events(rows: FromClause, database: Particulars) -> Executable:
-    return delete(events).where(events.c.interaction_id.in_(select(rows.c.interaction_id)))
-
-
-_ONE_KEY = (Column("interaction_id", Key),)
-
 INSERT_INTENT = BatchStatement("insert intent", _INTENT, _insert_intent)
 INSERT_REQUEST = BatchStatement("insert request", _PAYLOAD, _insert_request, packs=True)
 #: Written only together with the :data:`FINISH` of the same interaction, which decides whether it is.
 UPSERT_RESPONSE = BatchStatement("upsert response", _PAYLOAD, _upsert_response, packs=True)
 FINISH = BatchStatement("finish interaction", _OUTCOME, _finish)
 MARK_UPSTREAM_GONE = BatchStatement(
-    "mark upstream gone", _columns(interactions, "id upstream_gone_at"), _mark_upstream_gone
+    "mark upstream gone", columns_of(interactions, "id upstream_gone_at"), _mark_upstream_gone
 )
-TOMBSTONE = BatchStatement(
-    "delete interaction", _columns(interactions, "id deleted_at usage_detail"), _tombstone
-)
-DELETE_PAYLOADS = BatchStatement("delete payloads", _ONE_KEY, _delete_payloads, looks_again=True)
-DELETE_EVENTS = BatchStatement("delete events", _ONE_KEY, _delete_events, looks_again=True)
 #: Which of these interactions have no row. A read, asked only when :data:`FINISH` changed fewer rows than it was given.
-UNKNOWN = BatchStatement("unknown interactions", _columns(interactions, "id"), _unknown)
+UNKNOWN = BatchStatement("unknown interactions", columns_of(interactions, "id"), _unknown)
 
 BATCH_ORDER: Sequence[BatchStatement] = (
     INSERT_INTENT,
     INSERT_REQUEST,
+    INSERT_INPUT,
+    REPLACE_REQUEST,
+    FORGET_BASE,
+    INSERT_ADOPTED,
+    INSERT_ADOPTED_REQUEST,
+    INSERT_ADOPTED_RESPONSE,
     UPSERT_RESPONSE,
     FINISH,
     MARK_UPSTREAM_GONE,
     TOMBSTONE,
-    DELETE_PAYLOADS,
     DELETE_EVENTS,
+    *KEEPING,
+    ERASE,
+    *CONTENT,
 )
 
 #: The columns of a :class:`Record`, which every record query returns first and in order.
@@ -264,27 +217,38 @@ def _chain() -> Executable:
             interactions.c.status,
             interactions.c.agent,
             case((interactions.c.deleted_at.is_(None), 0), else_=1),
+            interactions.c.created_at,
+            interactions.c.deployment_id,
+            case((inputs.c.base_id.is_(None), 0), else_=1),
             payloads.c.kind,
             *_with_body,
         )
         .select_from(
-            walk.join(interactions, interactions.c.id == walk.c.id).outerjoin(
+            walk.join(interactions, interactions.c.id == walk.c.id)
+            .outerjoin(
                 payloads,
                 (payloads.c.interaction_id == walk.c.id)
                 & or_(payloads.c.kind == REQUEST_PAYLOAD, payloads.c.kind == RESPONSE_PAYLOAD),
             )
+            .outerjoin(inputs, inputs.c.interaction_id == walk.c.id)
         )
         .order_by(walk.c.distance.desc(), payloads.c.kind)
     )
 
 
 CHAIN = Query("walk a chain to its root", _chain())
-PAYLOAD = Query(
-    "one payload",
-    select(*_with_body).where(
-        payloads.c.interaction_id == bindparam("id", type_=Key),
-        payloads.c.kind == bindparam("kind", type_=SmallInteger),
-    ),
-)
 PROBE = Query("is the store there", select(literal(1)))
-QUERIES = (FIND, FIND_BY_UPSTREAM_ID, CHAIN, PAYLOAD, PROBE)
+QUERIES = (
+    FIND,
+    FIND_BY_UPSTREAM_ID,
+    CHAIN,
+    PROBE,
+    ERASABLE,
+    WAITING,
+    HOLDERS,
+    FIND_BASE,
+    BASE_STANDS,
+    REQUEST,
+    CHAIN_REQUESTS,
+    *MEDIA_QUERIES,
+)

@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from service.errors import ServiceUnavailable
-from service.store import statements
+from service.errors import ServiceError, ServiceUnavailable
+from service.store import adoption, deletion, statements
+from service.store.adoption import Adopted, Holder
 from service.store.backend import Backend, StoreUnavailable
 from service.store.codec import Codec
 from service.store.entries import Write
+from service.store.eraser import Eraser
+from service.store.kept_media import KeptMedia
 from service.store.records import Intent, Link, Outcome, Record, upstream_id_hash
-from service.store.statements import RECORD_WIDTH, Query
+from service.store.requests import INTENT_PATIENCE, Requests
+from service.store.statement import Query
+from service.store.statements import RECORD_WIDTH
 from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD
 from service.store.writer import Writer
 
 logger = logging.getLogger(__name__)
 
-#: Seconds a new request waits for a database that cannot be reached before it is refused with 503.
-INTENT_PATIENCE: Final = 2.0
 #: Seconds the caller of an outcome waits; the outcome itself is kept until it is written.
 OUTCOME_PATIENCE: Final = 60.0
 #: Seconds after which a database that does not answer is as good as gone.
@@ -36,15 +40,17 @@ class Store:
         self._backend = backend
         self._writer = writer
         self._codec = codec
+        self._eraser = Eraser(self._fetch, writer)
+        self.media = KeptMedia(self._fetch, writer)
+        self._requests = Requests(self._fetch, writer, codec)
 
-    async def begin(self, intent: Intent, request: bytes) -> None:
-        """Commit the intent and the request's bytes; raises :class:`ServiceUnavailable` when overloaded."""
-        await self._writer.put(
-            (statements.INSERT_INTENT, intent.row(len(request))),
-            (statements.INSERT_REQUEST, (intent.id, request)),
-            patience=INTENT_PATIENCE,
-            shed=True,
-        )
+    async def begin(self, intent: Intent, request: bytes, *, listed: bool = False) -> None:
+        """Commit the intent and the request's bytes; raises :class:`ServiceUnavailable` when overloaded.
+
+        ``listed`` says that the request's ``input`` is a list: what an earlier request of the project already has of a
+        long one is not stored again.
+        """
+        await self._requests.begin(intent, request, listed=listed)
 
     async def finish(self, outcome: Outcome, response: bytes | None) -> None:
         """Commit the outcome and upstream's body; changes nothing that is already terminal.
@@ -58,18 +64,44 @@ class Store:
             writes.append((statements.UPSERT_RESPONSE, (outcome.id, response)))
         await self._writer.put(*writes, patience=OUTCOME_PATIENCE)
 
+    async def adopt(self, adopted: Adopted) -> None:
+        """Take in an interaction that was made elsewhere, after its parent; see :mod:`service.store.adoption`.
+
+        Does nothing where any project has it, or has its parent instead of this one. Raises
+        :class:`ServiceUnavailable` when overloaded.
+        """
+        await self._writer.put(
+            (adoption.INSERT_ADOPTED, adopted.row()),
+            (adoption.INSERT_ADOPTED_REQUEST, (adopted.id, adopted.request)),
+            (adoption.INSERT_ADOPTED_RESPONSE, (adopted.id, adopted.response)),
+            patience=INTENT_PATIENCE,
+            shed=True,
+        )
+
     async def mark_upstream_gone(self, key: bytes, at: int) -> None:
         """Remember that upstream has no copy of this interaction any more."""
         await self._writer.put((statements.MARK_UPSTREAM_GONE, (key, at)), patience=OUTCOME_PATIENCE)
 
     async def delete(self, key: bytes, at: int, usage_detail: str | None) -> None:
-        """Delete the content for certain; a tombstone with the usage stays."""
+        """Hide the interaction and erase its content, unless a follow-up needs that; a tombstone with the usage stays.
+
+        What is kept for a follow-up is erased with the last one. The tombstone is committed before anything is erased:
+        whoever builds on the interaction at the same moment is either seen here, or sees the tombstone.
+        """
         await self._writer.put(
-            (statements.TOMBSTONE, (key, at, usage_detail)),
-            (statements.DELETE_PAYLOADS, (key,)),
-            (statements.DELETE_EVENTS, (key,)),
+            (deletion.TOMBSTONE, (key, at, usage_detail)),
+            (deletion.DELETE_EVENTS, (key,)),
             patience=OUTCOME_PATIENCE,
         )
+        try:
+            await self._eraser.erase(key, at)
+        except ServiceError as error:
+            logger.warning("a deleted interaction is hidden, and will be erased by a later sweep: %s", error)
+
+    async def sweep(self, at: int) -> None:
+        """Erase what is deleted and needed by nothing, if a crash or an outage has left any."""
+        await self._eraser.sweep(at)
+        await self.media.sweep()
 
     async def find(self, project_id: bytes, key: bytes) -> Record | None:
         """The interaction with this id, or None when the project has none that it may see."""
@@ -86,26 +118,60 @@ class Store:
         }
         return await self._find(statements.FIND_BY_UPSTREAM_ID, parameters)
 
+    async def holders(self, upstream_id: str) -> list[Holder]:
+        """Who has this upstream id, whichever project it is and whether or not it may see the interaction.
+
+        The one read that no project bounds: for deciding whether an interaction may be taken in, never to be told.
+        """
+        parameters = {"upstream_id": upstream_id, "upstream_id_hash": upstream_id_hash(upstream_id)}
+        return [Holder(*row) for row in await self._fetch(adoption.HOLDERS, parameters)]
+
     async def request_of(self, key: bytes) -> bytes | None:
-        """The request's bytes as the client sent them."""
-        rows = await self._fetch(statements.PAYLOAD, {"id": key, "kind": REQUEST_PAYLOAD})
-        return self._codec.unpack(*rows[0]) if rows else None
+        """The request's bytes as the client sent them; raises :class:`StoreError` when they cannot be made whole."""
+        return await self._requests.whole(key)
 
     async def chain(self, project_id: bytes, key: bytes) -> list[Link]:
-        """An interaction and all its ancestors, oldest first, in one query whatever the depth."""
+        """An interaction and all its ancestors, oldest first, in one query whatever the depth.
+
+        Requests that are stored without what others have come with one query more, for all of them. Raises
+        :class:`StoreError` naming one that cannot be made whole.
+        """
         links: dict[bytes, Link] = {}
+        shared: set[bytes] = set()
         rows = await self._fetch(statements.CHAIN, {"id": key, "project_id": project_id})
-        for link_key, status, agent, deleted, kind, codec, size, body in rows:
-            content = None if body is None else self._codec.unpack(codec, size, body)
+        for (
+            link_key,
+            status,
+            agent,
+            deleted,
+            created_at,
+            deployment_id,
+            based,
+            kind,
+            codec,
+            size,
+            body,
+        ) in rows:
+            content = None
+            if based and kind == REQUEST_PAYLOAD:
+                shared.add(link_key)
+            elif body is not None:
+                content = self._codec.unpack(codec, size, body)
             known = links.get(link_key)
             links[link_key] = Link(
                 link_key,
                 status,
                 agent,
                 bool(deleted),
+                created_at,
+                deployment_id,
                 content if kind == REQUEST_PAYLOAD else known.request if known else None,
                 content if kind == RESPONSE_PAYLOAD else known.response if known else None,
             )
+        if shared:
+            whole = await self._requests.whole_of_chain(project_id, key)
+            for one in shared:
+                links[one] = replace(links[one], request=whole.get(one))
         return list(links.values())
 
     async def probe(self) -> None:

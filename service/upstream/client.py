@@ -80,9 +80,12 @@ class GeminiClient:
         except TransportError as error:
             raise as_service_error(error) from error
 
-    async def get(self, deployment: Deployment, upstream_id: str, *, headers: bytes = b"") -> Reply:
-        """The interaction as upstream holds it."""
-        head = deployment.line("GET", upstream_id) + _own(deployment, headers) + _BLANK_LINE
+    async def get(
+        self, deployment: Deployment, upstream_id: str, *, headers: bytes = b"", include_input: bool = False
+    ) -> Reply:
+        """The interaction as upstream holds it, with its input if upstream keeps that and is asked for it."""
+        query = "?include_input=true" if include_input else ""
+        head = deployment.line("GET", upstream_id, query) + _own(deployment, headers) + _BLANK_LINE
         return await self._unary(deployment, head, b"", _SHORT_TIMEOUT)
 
     async def cancel(self, deployment: Deployment, upstream_id: str, *, headers: bytes = b"") -> Reply:

@@ -108,6 +108,13 @@ class Deployments:
         """The deployment that a record names, or None when it is not configured any more."""
         return self._by_id.get(deployment_id)
 
+    def upstreams(self) -> list[list[Deployment]]:
+        """All deployments; those behind one address and credential, which have the same interactions, together."""
+        groups: dict[tuple[Origin, str, bytes], list[Deployment]] = defaultdict(list)
+        for deployment in self._by_id.values():
+            groups[deployment.origin, deployment.path, deployment.headers].append(deployment)
+        return list(groups.values())
+
     def route(self, model: str | None, agent: str | None, preferred_id: str | None = None) -> Route:
         """Where a create for this model or agent goes; raises :class:`ModelNotFound`."""
         if model is None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
@@ -114,7 +114,7 @@ class Response:
             pieces.append(chunk)
         return b"".join(pieces)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it arrives; raises :class:`ConnectionBroken` or :class:`ReadTimeout`."""
         try:
             async for chunk in self._payload.iter_any():

@@ -6,6 +6,7 @@ The time is in front, so keys sort in order of creation; the text form is opaque
 from __future__ import annotations
 
 import re
+from hashlib import blake2b
 
 from uuid_utils import uuid7
 
@@ -22,6 +23,13 @@ _CANONICAL = re.compile(r"int_([a-z2-7]{25}[aeimquy4])", re.ASCII)
 def mint() -> bytes:
     """A new 16-byte UUIDv7 key, strictly greater than every key minted before in this process."""
     return uuid7().bytes
+
+
+def derived(milliseconds: int, name: str) -> bytes:
+    """The key of what was made elsewhere at that time: a UUIDv7 (RFC 9562 5.7) with a hash of its name for chance."""
+    chance = int.from_bytes(blake2b(name.encode(), digest_size=10).digest(), "big")
+    high, low = chance >> 62 & 0xFFF, chance & (1 << 62) - 1
+    return (milliseconds << 80 | 7 << 76 | high << 64 | 2 << 62 | low).to_bytes(16, "big")
 
 
 def to_text(key: bytes) -> str:

@@ -1,24 +1,62 @@
-"""The official clients, pointed at the running service."""
+"""The official clients, pointed at the running service or at one in this process, on each database."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from tempfile import TemporaryFile
+from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.contract.official import API_KEY, SDKS, Client, Process, Sdk
+from tests.contract.official import API_KEY, SDKS, Client, Process, Processes
+from tests.interactions.conftest import database_url, migrated_postgres, postgres_url
+from tests.support.gateways import (
+    StartGateway,
+    gateway_fixture,
+    gateway_starter,
+    running_fixture,
+    sqlite_template_fixture,
+    sqlite_url_fixture,
+    start_emulator_fixture,
+    upstream_fixture,
+)
+from tests.support.tls import self_made_certificate
+
+__all__ = (
+    "database_url",
+    "gateway_fixture",
+    "migrated_postgres",
+    "postgres_url",
+    "running_fixture",
+    "sqlite_template_fixture",
+    "sqlite_url_fixture",
+    "start_emulator_fixture",
+    "upstream_fixture",
+)
+
+pytest.register_assert_rewrite("tests.contract.conversing")
+
+
+@pytest.fixture(scope="session")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    """The drivers of the official clients."""
+    _, certificate = self_made_certificate(tmp_path_factory.mktemp("authorities"), "localhost")
+    with Processes(certificate) as processes:
+        yield processes
 
 
 @pytest.fixture(scope="session", params=SDKS, ids=lambda sdk: sdk.name)
-def sdk_process(request: pytest.FixtureRequest) -> Iterator[Process]:
-    """A driver for each official client in turn, one at a time."""
-    sdk: Sdk = request.param
-    with TemporaryFile() as errors, Process(sdk, errors) as process:
-        yield process
+def sdk_process(request: pytest.FixtureRequest, processes: Processes) -> Process:
+    """A driver for each official client in turn."""
+    return processes.of(request.param)
 
 
 @pytest.fixture
 def client(sdk_process: Process, service_url: str) -> Client:
     """An official client of the service."""
     return Client(sdk_process, service_url, API_KEY)
+
+
+@pytest.fixture
+def start_gateway(running: AsyncExitStack, database_url: str) -> StartGateway:
+    """Start the service in this process with some settings, over an upstream that the test can reach."""
+    return gateway_starter(running, database_url)

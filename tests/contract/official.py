@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import IO, Any, Literal, Self
 
@@ -83,7 +86,7 @@ class SdkError(Exception):
 class Process:
     """A running driver; a context manager that ends it."""
 
-    def __init__(self, sdk: Sdk, errors: IO[bytes]) -> None:
+    def __init__(self, sdk: Sdk, errors: IO[bytes], authorities: Path) -> None:
         self.sdk = sdk
         self._errors = errors
         self._process = subprocess.Popen(
@@ -92,6 +95,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=errors,
             encoding="utf-8",
+            env={**os.environ, "SSL_CERT_FILE": str(authorities)},
         )
         self.version: str = self._read()["version"]
         if self.version != sdk.version:
@@ -110,14 +114,14 @@ class Process:
         """End the driver; it goes by itself when its input ends."""
         self._process.communicate(timeout=20)
 
-    def call(self, request: Json) -> Json:
-        """Send a call and wait for its outcome."""
+    def call(self, request: Any) -> Any:
+        """Send a call, or a list of calls to be made at once, and wait for what comes of it."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return self._read()
 
-    def _read(self) -> Json:
+    def _read(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -126,8 +130,39 @@ class Process:
             raise RuntimeError(
                 f"{self.sdk.name} ended:\n{self._errors.read().decode(errors='replace')[-4000:]}"
             )
-        outcome: Json = json.loads(line)
-        return outcome
+        return json.loads(line)
+
+
+@contextmanager
+def _driver(sdk: Sdk, authorities: Path) -> Iterator[Process]:
+    with TemporaryFile() as errors, Process(sdk, errors, authorities) as process:
+        yield process
+
+
+class Processes:
+    """One driver for each SDK that is asked for, started then and kept; a context manager that ends them.
+
+    `authorities` is a file of certificates: no call goes over TLS, and each new client of an SDK reads it three times.
+    """
+
+    def __init__(self, authorities: Path) -> None:
+        self._authorities = authorities
+        self._stack = ExitStack()
+        self._running: dict[Sdk, Process] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def of(self, sdk: Sdk) -> Process:
+        """The driver of this SDK."""
+        if sdk not in self._running:
+            self._running[sdk] = self._stack.enter_context(_driver(sdk, self._authorities))
+        return self._running[sdk]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +195,12 @@ class Client:
         """`interactions.create(stream=True)`, read to its end."""
         return await self._events("create", args)
 
+    async def together(self, *requests: Json) -> list[Any]:
+        """`interactions.create` for each of these arguments at the same time: answers, or events of a stream."""
+        calls = [self._request("create", request) for request in requests]
+        outcomes = await asyncio.to_thread(self.process.call, calls)
+        return [_checked(outcome).get("value", outcome.get("events")) for outcome in outcomes]
+
     async def get(self, interaction_id: str, **args: Any) -> Json:
         """`interactions.get`."""
         return await self._value("get", {"id": interaction_id, **args})
@@ -185,7 +226,11 @@ class Client:
         return events
 
     async def _call(self, method: str, args: Json) -> Json:
-        request = {
+        # A thread, since the service under test may live in this event loop.
+        return _checked(await asyncio.to_thread(self.process.call, self._request(method, args)))
+
+    def _request(self, method: str, args: Json) -> Json:
+        return {
             "base_url": self.base_url,
             "api_key": self.api_key,
             "headers": dict(self.headers),
@@ -194,8 +239,9 @@ class Client:
             "method": method,
             "args": args,
         }
-        # A thread, since the service under test may live in this event loop.
-        outcome = await asyncio.to_thread(self.process.call, request)
-        if "error" in outcome:
-            raise SdkError(outcome["error"], outcome.get("events", []))
-        return outcome
+
+
+def _checked(outcome: Json) -> Json:
+    if "error" in outcome:
+        raise SdkError(outcome["error"], outcome.get("events", []))
+    return outcome

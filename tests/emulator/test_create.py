@@ -124,6 +124,13 @@ async def test_get_can_leave_the_input_out(start: Start) -> None:
     assert await upstream.get(answer["id"]) == answer
 
 
+async def test_get_can_echo_the_input_to_those_who_ask(start: Start) -> None:
+    upstream = await start(get_echoes_input=True)
+    answer = await upstream.create("Hello")
+    assert "input" not in await upstream.get(answer["id"])
+    assert (await upstream.get(answer["id"], include_input="true"))["input"] == "Hello"
+
+
 async def test_what_is_not_stored_has_no_id_and_cannot_be_found(upstream: Upstream) -> None:
     answer = await upstream.create("Hello", store=False)
     assert "id" not in answer

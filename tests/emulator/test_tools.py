@@ -157,7 +157,9 @@ async def test_pictures_and_sounds_are_real(upstream: Upstream) -> None:
 
 async def test_a_video_may_be_a_pointer(upstream: Upstream) -> None:
     answer = await upstream.create("Film", response_format={"type": "video", "delivery": "uri"})
-    assert answer["steps"][-1]["content"][0]["uri"].startswith("https://")
+    (content,) = answer["steps"][-1]["content"]
+    assert content["uri"].startswith(f"{upstream.url}/v1beta/files/")
+    assert "data" not in content
 
 
 TREE: Json = {

@@ -21,7 +21,7 @@ from sqlalchemy import select
 from service.emulator import EmulatorConfig, create_emulator
 from service.store.codec import Codec
 from service.store.engine import open_backend
-from service.store.statements import Query
+from service.store.statement import Query
 from service.store.tables import REQUEST_PAYLOAD, interactions, payloads
 from tests.support.load import Acknowledged, Load
 from tests.support.processes import ServiceProcess

@@ -18,7 +18,7 @@ from tests.interactions.conversations import (
 )
 from tests.support.gateway import LEGACY, MODEL, Gateway
 from tests.support.gateways import StartEmulator, StartGateway
-from tests.support.replies import Reply
+from tests.support.replies import Reply, Streamed
 from tests.support.upstreams import Emulated, deployment
 
 AMBIGUOUS = "Request contains an invalid argument."
@@ -329,11 +329,11 @@ async def test_an_ambiguous_fault_is_told_as_it_is_when_upstream_goes_away(
     assert (row["status"], row["http_status"]) == ("failed", 400)
 
 
-async def test_a_chain_with_a_deleted_link_goes_on_while_upstream_holds_it(
+async def test_a_chain_with_an_erased_link_goes_on_while_upstream_holds_it(
     gateway: Gateway, upstream: Emulated
 ) -> None:
     first, second = await talk(gateway, "One apple", "Two pears")
-    await gateway.delete(first.id)
+    await gateway.database.erase(first.id)
     third = await gateway.ask("Three", previous_interaction_id=second.id)
     assert "One apple" in third.text
     upstream.forget()
@@ -344,9 +344,84 @@ async def test_a_chain_with_a_deleted_link_goes_on_while_upstream_holds_it(
     assert (row["status"], row["error_code"]) == ("failed", "failed_precondition")
 
 
+AGENT = {"agent": "antigravity-preview-09-2026", "environment": "remote"}
+
+
 async def test_the_state_of_an_agent_is_not_guessed(gateway: Gateway, upstream: Emulated) -> None:
-    agent = {"agent": "antigravity-preview-09-2026", "environment": "remote"}
-    first = await gateway.ask("Write a report", **agent)
+    first = await gateway.ask("Write a report", **AGENT)
     upstream.forget()
-    reply = await gateway.refused(400, "Go on", previous_interaction_id=first.id, **agent)
+    reply = await gateway.refused(409, "Go on", previous_interaction_id=first.id, **AGENT)
+    assert reply.error["code"] == "aborted"
     assert first.id in reply.error["message"]
+    assert len(upstream.creates) == 2
+    # A model in between did not bring the sandbox back.
+    second = await gateway.ask("Sum up", previous_interaction_id=first.id)
+    upstream.forget()
+    reply = await gateway.refused(409, "Go on", previous_interaction_id=second.id, **AGENT)
+    assert first.id in reply.error["message"]
+
+
+async def test_a_model_is_told_what_an_agent_was_asked_and_what_it_answered(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    first = await gateway.ask("Write a report", **AGENT)
+    assert {step["type"] for step in first.steps} > {"model_output"}
+    upstream.forget()
+    second = await gateway.ask("Sum up", previous_interaction_id=first.id)
+    assert_quotes(second, "Write a report", "Sum up")
+    report = [step for step in first.steps if step["type"] == "model_output"][-1]
+    assert upstream.creates[-1]["input"] == [said("Write a report"), report, said("Sum up")]
+
+
+async def test_an_agents_sandbox_is_used_though_the_history_is_local(
+    upstream: Emulated, start_gateway: StartGateway
+) -> None:
+    gateway = await start_gateway(upstream, history="local")
+    first = await gateway.ask("Write a report", **AGENT)
+    await gateway.ask("Go on", previous_interaction_id=first.id, **AGENT)
+    assert upstream.creates[-1]["previous_interaction_id"] == first.upstream_id
+    assert upstream.creates[-1].get("store", True) is True
+
+
+def told(reply: Reply | Streamed) -> tuple[str, str]:
+    """What the answer says about its history."""
+    return reply.headers["x-interactions-history"], reply.headers["x-interactions-history-links"]
+
+
+async def test_the_answer_says_where_its_history_came_from(gateway: Gateway, upstream: Emulated) -> None:
+    first = await gateway.ask("One")
+    second = await gateway.ask("Two", previous_interaction_id=first.id)
+    assert [told(first), told(second)] == [("none", "0"), ("upstream", "1")]
+    streamed = await gateway.stream("Three", previous_interaction_id=second.id)
+    assert told(streamed) == ("upstream", "2")
+    upstream.forget()
+    assert told(await gateway.ask("Three", previous_interaction_id=second.id)) == ("rebuilt", "2")
+    streamed = await gateway.stream("Three", headers=LOCAL, previous_interaction_id=second.id)
+    assert told(streamed) == ("rebuilt", "2")
+
+
+LOCAL = {"x-interactions-history": "local"}
+
+
+async def test_one_request_can_leave_nothing_upstream(gateway: Gateway, upstream: Emulated) -> None:
+    first = await gateway.ask("One apple")
+    body = {"model": MODEL, "input": "Two pears", "previous_interaction_id": first.id}
+    second = await gateway.post(body, **LOCAL)
+    assert told(second) == ("rebuilt", "1")
+    assert_rebuilt(upstream.creates[-1], [("One apple", first)], "Two pears")
+    assert upstream.creates[-1]["store"] is False
+    third = await gateway.ask("Three plums", previous_interaction_id=second.id)
+    assert_rebuilt(upstream.creates[-1], [("One apple", first), ("Two pears", second)], "Three plums")
+    assert upstream.creates[-1].get("store", True) is True
+    assert told(third) == ("rebuilt", "2")
+
+
+async def test_one_request_can_use_upstreams_copy_where_the_rest_is_local(
+    upstream: Emulated, start_gateway: StartGateway
+) -> None:
+    gateway = await start_gateway(upstream, history="local")
+    kept = {"x-interactions-history": "Upstream"}
+    first = await gateway.post({"model": MODEL, "input": "One"}, **kept)
+    body = {"model": MODEL, "input": "Two", "previous_interaction_id": first.id}
+    assert told(await gateway.post(body, **kept)) == ("upstream", "1")
+    assert told(await gateway.post(body)) == ("rebuilt", "1")

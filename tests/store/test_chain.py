@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from uuid import UUID
 
-from service.store.records import Link, now
+from service.store.records import now
 from service.store.store import Store
 from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
@@ -22,13 +23,21 @@ async def follow(
     return begun.id
 
 
-def link(key: bytes, name: str) -> Link:
-    return Link(key, "completed", None, False, f"request {name}".encode(), f"response {name}".encode())
+def link(key: bytes, name: str) -> tuple[Any, ...]:
+    return (key, "completed", None, False, f"request {name}".encode(), f"response {name}".encode())
+
+
+async def chain(store: Store, key: bytes, *, project: bytes = DEFAULT_PROJECT) -> list[tuple[Any, ...]]:
+    """A chain, without when and where its links were made."""
+    return [
+        (link.id, link.status, link.agent, link.deleted, link.request, link.response)
+        for link in await store.chain(project, key)
+    ]
 
 
 async def test_a_single_interaction_is_a_chain_of_one(opened: OpenStore) -> None:
     key = await follow(opened.store, None, "a")
-    assert await opened.store.chain(DEFAULT_PROJECT, key) == [link(key, "a")]
+    assert await chain(opened.store, key) == [link(key, "a")]
 
 
 async def test_a_thousand_links_come_oldest_first(opened: OpenStore) -> None:
@@ -37,8 +46,8 @@ async def test_a_thousand_links_come_oldest_first(opened: OpenStore) -> None:
     store = opened.store
     await asyncio.gather(*(store.begin(one, f"request {n}".encode()) for n, one in enumerate(begun)))
     await asyncio.gather(*(store.finish(outcome(k), f"response {n}".encode()) for n, k in enumerate(keys)))
-    assert await store.chain(DEFAULT_PROJECT, keys[-1]) == [link(k, str(n)) for n, k in enumerate(keys)]
-    assert len(await store.chain(DEFAULT_PROJECT, keys[499])) == 500
+    assert await chain(store, keys[-1]) == [link(k, str(n)) for n, k in enumerate(keys)]
+    assert len(await chain(store, keys[499])) == 500
 
 
 async def test_branches_share_their_trunk_and_nothing_else(opened: OpenStore) -> None:
@@ -46,22 +55,22 @@ async def test_branches_share_their_trunk_and_nothing_else(opened: OpenStore) ->
     left = await follow(opened.store, root, "left")
     right = await follow(opened.store, root, "right")
     tip = await follow(opened.store, left, "tip")
-    assert await opened.store.chain(DEFAULT_PROJECT, tip) == [
+    assert await chain(opened.store, tip) == [
         link(root, "root"),
         link(left, "left"),
         link(tip, "tip"),
     ]
-    assert await opened.store.chain(DEFAULT_PROJECT, right) == [link(root, "root"), link(right, "right")]
+    assert await chain(opened.store, right) == [link(root, "root"), link(right, "right")]
 
 
-async def test_a_deleted_link_stays_in_the_chain_without_content(opened: OpenStore) -> None:
+async def test_a_deleted_link_keeps_its_content_for_the_links_after_it(opened: OpenStore) -> None:
     root = await follow(opened.store, None, "root")
     middle = await follow(opened.store, root, "middle")
     tip = await follow(opened.store, middle, "tip")
     await opened.store.delete(middle, now(), None)
-    assert await opened.store.chain(DEFAULT_PROJECT, tip) == [
+    assert await chain(opened.store, tip) == [
         link(root, "root"),
-        Link(middle, "completed", None, True, None, None),
+        (middle, "completed", None, True, b"request middle", b"response middle"),
         link(tip, "tip"),
     ]
 
@@ -69,18 +78,25 @@ async def test_a_deleted_link_stays_in_the_chain_without_content(opened: OpenSto
 async def test_a_link_that_still_runs_has_a_request_only(opened: OpenStore) -> None:
     begun = intent(agent="deep-research", model_requested=None)
     await opened.store.begin(begun, b"request")
-    assert await opened.store.chain(DEFAULT_PROJECT, begun.id) == [
-        Link(begun.id, "in_progress", "deep-research", False, b"request", None)
+    assert await chain(opened.store, begun.id) == [
+        (begun.id, "in_progress", "deep-research", False, b"request", None)
     ]
 
 
 async def test_a_link_whose_ancestor_is_missing_begins_the_chain(opened: OpenStore) -> None:
     tip = await follow(opened.store, intent().id, "tip")
-    assert await opened.store.chain(DEFAULT_PROJECT, tip) == [link(tip, "tip")]
+    assert await chain(opened.store, tip) == [link(tip, "tip")]
 
 
 async def test_a_chain_belongs_to_its_project(opened: OpenStore) -> None:
     root = await follow(opened.store, None, "root", project=OTHER_PROJECT)
     tip = await follow(opened.store, root, "tip", project=OTHER_PROJECT)
-    assert await opened.store.chain(DEFAULT_PROJECT, tip) == []
-    assert len(await opened.store.chain(OTHER_PROJECT, tip)) == 2
+    assert await chain(opened.store, tip) == []
+    assert len(await chain(opened.store, tip, project=OTHER_PROJECT)) == 2
+
+
+async def test_a_link_tells_when_and_where_it_was_made(opened: OpenStore) -> None:
+    begun = intent()
+    await opened.store.begin(begun, b"request")
+    (only,) = await opened.store.chain(DEFAULT_PROJECT, begun.id)
+    assert (only.created_at, only.deployment_id) == (begun.created_at, begun.deployment_id)

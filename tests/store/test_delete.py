@@ -4,7 +4,7 @@ import asyncio
 
 from service.store.records import USAGE_FINAL, now
 from service.store.tables import DEFAULT_PROJECT
-from tests.support.store import OpenStore, completed, intent, outcome, query
+from tests.support.store import OpenStore, completed, intent, literal, outcome, query
 
 DETAIL = '{"total_tokens":45}'
 
@@ -28,11 +28,10 @@ async def test_content_is_gone_and_usage_stays(opened: OpenStore, store_url: str
 async def test_events_are_deleted_with_the_interaction(opened: OpenStore, store_url: str) -> None:
     kept, deleted = await completed(opened.store), await completed(opened.store)
     for key in (kept, deleted):
-        value = f"x'{key.hex()}'" if store_url.startswith("sqlite") else f"'{key.hex()}'"
         await query(
             store_url,
             "INSERT INTO events (interaction_id, first_seq, last_seq, codec, size, body) "
-            f"SELECT {value}, 1, 2, 0, 0, body FROM payloads LIMIT 1",
+            f"SELECT {literal(store_url, key)}, 1, 2, 0, 0, body FROM payloads LIMIT 1",
         )
     await opened.store.delete(deleted, now(), None)
     assert await query(store_url, "SELECT count(*) FROM events") == [(1,)]

@@ -21,7 +21,7 @@ from service.store import migrate
 from service.store.engine import open_engine
 from service.store.partitions import DAYS_AHEAD
 from service.store.tables import DEFAULT_PROJECT, PARTITIONED, metadata
-from tests.support.store import completed, is_sqlite, open_store, query
+from tests.support.store import completed, is_sqlite, open_store, query, sqlite_path
 
 
 def with_parameter(url: str, parameter: str) -> str:
@@ -87,6 +87,38 @@ async def test_a_database_that_is_up_to_date_keeps_its_rows(database_url: str) -
         record = await opened.store.find(DEFAULT_PROJECT, key)
     assert record is not None
     assert record.response == b"answer"
+
+
+async def test_a_downgrade_erases_what_was_kept_of_deleted_interactions(database_url: str) -> None:
+    await migrate.upgrade(database_url)
+    async with open_store(database_url) as opened:
+        kept = await completed(opened.store, response=b"secret answer")
+        child = await completed(opened.store, response=b"answer", previous_id=kept)
+        gone = await completed(opened.store, response=b"secret answer")
+        for key in (kept, gone):
+            await opened.store.delete(key, 7, None)
+        assert [link.response for link in await opened.store.chain(DEFAULT_PROJECT, child)] == [
+            b"secret answer",
+            b"answer",
+        ]
+    assert await query(database_url, "SELECT count(*) FROM payloads") == [(4,)]
+    await migrate.downgrade(database_url, "0001")
+    assert await query(database_url, "SELECT count(*) FROM payloads") == [(2,)]
+    await migrate.upgrade(database_url)
+    rows = await query(database_url, "SELECT deleted_at, erased_at FROM interactions ORDER BY id")
+    assert rows == [(7, 7), (None, None), (7, 7)]
+    async with open_store(database_url) as opened:
+        links = await opened.store.chain(DEFAULT_PROJECT, child)
+    assert [(link.deleted, link.response) for link in links] == [(True, None), (False, b"answer")]
+
+
+async def test_a_downgrade_overwrites_what_it_erases(sqlite_url: str) -> None:
+    async with open_store(sqlite_url) as opened:
+        kept = await completed(opened.store, response=b"secret")
+        await completed(opened.store, previous_id=kept)
+        await opened.store.delete(kept, 7, None)
+    await migrate.downgrade(sqlite_url, "0001")
+    assert b"secret" not in await asyncio.to_thread(Path(sqlite_path(sqlite_url)).read_bytes)
 
 
 async def test_a_database_of_a_newer_version_is_refused(database_url: str) -> None:

@@ -167,3 +167,65 @@ async def test_many_outcomes_of_both_replicas_at_once_agree_with_their_bodies(
         assert record is not None
         assert record.response == record.status.encode()
         assert record.terminal
+
+
+async def follow_up(opened: OpenStore, previous: bytes) -> bytes:
+    entry = intent(previous_id=previous)
+    await opened.store.begin(entry, b"request")
+    await complete(opened.store, entry.id)
+    return entry.id
+
+
+async def family(opened: OpenStore) -> tuple[bytes, bytes, bytes]:
+    """A deleted root with a deleted follow-up, which two follow-ups of its own still need."""
+    root = await begun(opened)
+    await complete(opened.store, root)
+    parent = await follow_up(opened, root)
+    left, right = [await follow_up(opened, parent) for _ in range(2)]
+    for key in (root, parent):
+        await delete(opened.store, key)
+    return parent, left, right
+
+
+async def test_the_last_two_follow_ups_deleted_at_once_leave_nothing(
+    replicas: tuple[OpenStore, OpenStore], postgres_url: str
+) -> None:
+    one, two = replicas
+    _, left, right = await family(one)
+    # Their tombstones are there already, so that what waits is the erasing of the first.
+    tombstones = "UPDATE interactions SET deleted_at = 1 WHERE deleted_at IS NULL"
+    await query(postgres_url, tombstones)
+    async with asyncio.TaskGroup() as group, held(postgres_url, left):
+        group.create_task(_do(delete, one.store, left))
+        await until_waiting(postgres_url, 1)
+        await delete(two.store, right)
+        assert await query(postgres_url, "SELECT count(*) FROM payloads") == [(6,)]
+    assert await query(postgres_url, "SELECT count(*) FROM payloads") == [(0,)]
+    assert await query(postgres_url, "SELECT count(*) FROM interactions WHERE erased_at IS NULL") == [(0,)]
+
+
+async def test_whoever_deletes_first_the_family_is_erased(
+    replicas: tuple[OpenStore, OpenStore], postgres_url: str
+) -> None:
+    one, two = replicas
+    for _ in range(30):
+        _, left, right = await family(one)
+        await asyncio.gather(delete(one.store, left), delete(two.store, right))
+        assert await query(postgres_url, "SELECT count(*) FROM payloads") == [(0,)]
+    assert await query(postgres_url, "SELECT count(*) FROM interactions WHERE erased_at IS NULL") == [(0,)]
+
+
+async def test_replicas_may_sweep_and_delete_at_once(
+    replicas: tuple[OpenStore, OpenStore], postgres_url: str
+) -> None:
+    one, two = replicas
+    families = [await family(one) for _ in range(10)]
+    await query(postgres_url, "UPDATE interactions SET deleted_at = 1 WHERE deleted_at IS NULL")
+    await asyncio.gather(
+        one.store.sweep(now()),
+        two.store.sweep(now()),
+        *(delete(one.store, left) for _, left, _ in families),
+        *(delete(two.store, right) for _, _, right in families),
+    )
+    assert await query(postgres_url, "SELECT count(*) FROM payloads") == [(0,)]
+    assert await query(postgres_url, "SELECT count(*) FROM interactions WHERE erased_at IS NULL") == [(0,)]

@@ -7,8 +7,9 @@ from uuid import UUID
 import pytest
 
 from service.errors import StoreError
-from service.store import statements
+from service.store import deletion, statements
 from service.store.records import USAGE_NONE, Record, Usage
+from service.store.statement import BatchStatement
 from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
 from tests.support.store import USAGE, OpenStore, completed, intent, is_sqlite, outcome, query, running
@@ -176,7 +177,7 @@ async def test_upstream_is_gone_from_the_first_time_it_is_seen_gone(opened: Open
 
 async def test_a_batch_may_be_repeated_without_harm(opened: OpenStore, store_url: str) -> None:
     kept, deleted = intent(), intent()
-    batches: list[list[tuple[statements.BatchStatement, list[tuple[Any, ...]]]]] = [
+    batches: list[list[tuple[BatchStatement, list[tuple[Any, ...]]]]] = [
         [
             (statements.INSERT_INTENT, [kept.row(5), deleted.row(5)]),
             (statements.INSERT_REQUEST, [(kept.id, REQUEST), (deleted.id, REQUEST)]),
@@ -187,9 +188,12 @@ async def test_a_batch_may_be_repeated_without_harm(opened: OpenStore, store_url
         ],
         [
             (statements.MARK_UPSTREAM_GONE, [(kept.id, 77)]),
-            (statements.TOMBSTONE, [(deleted.id, 88, '{"total_tokens":45}')]),
-            (statements.DELETE_PAYLOADS, [(deleted.id,)]),
-            (statements.DELETE_EVENTS, [(deleted.id,)]),
+            (deletion.TOMBSTONE, [(deleted.id, 88, '{"total_tokens":45}')]),
+            (deletion.DELETE_EVENTS, [(deleted.id,)]),
+        ],
+        [
+            (deletion.ERASE, [(deleted.id, 99)]),
+            *((statement, [(deleted.id,)]) for statement in deletion.CONTENT),
         ],
     ]
     dumps = [f"SELECT * FROM {table} ORDER BY 1, 2" for table in ("interactions", "payloads")]

@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import NullPool, func, select, text, update
+from sqlalchemy import NullPool, delete, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service.store.codec import Codec
 from service.store.engine import normalised_url
+from service.store.records import now
 from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD, interactions, payloads
 from service.wire import ids
 
@@ -62,6 +63,20 @@ class Database:
             key = ids.from_text(interaction_id)
             found = await connection.execute(select(*columns).where(payloads.c.interaction_id == key))
             return {kind: self._codec.unpack(codec, size, body) for kind, codec, size, body in found}
+
+    async def tombstone(self, interaction_id: str) -> None:
+        """Leave what a process leaves that dies in the middle of a delete."""
+        deleted = update(interactions).where(interactions.c.id == ids.from_text(interaction_id))
+        async with self._engine.begin() as connection:
+            await connection.execute(deleted.values(deleted_at=now()))
+
+    async def erase(self, interaction_id: str) -> None:
+        """Leave what a delete leaves of an interaction that nothing needs."""
+        key = ids.from_text(interaction_id)
+        async with self._engine.begin() as connection:
+            erased = update(interactions).where(interactions.c.id == key)
+            await connection.execute(erased.values(deleted_at=now(), erased_at=now()))
+            await connection.execute(delete(payloads).where(payloads.c.interaction_id == key))
 
     async def give_away(self, interaction_id: str) -> None:
         """Make an interaction another project's."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import text
 
-from service.store.backend import Backend
+from service.store.backend import Backend, StoreUnavailable
 from service.store.codec import Codec
 from service.store.engine import normalised_url, open_backend, open_engine
 from service.store.records import USAGE_FINAL, Intent, Outcome, Usage, now
 from service.store.sqlite import SqliteBackend
+from service.store.statement import Query
 from service.store.store import Store
 from service.store.tables import DEFAULT_PROJECT
 from service.store.writer import Writer
@@ -33,9 +34,15 @@ class OpenStore:
 
 
 class InspectableSqlite(SqliteBackend):
-    """SQLite whose writing connection can be asked, and limited, from outside."""
+    """SQLite whose writing connection can be asked, and limited, from outside, and one of whose reads can fail."""
 
     writing: sqlite3.Connection
+    unreadable: Query | None = None
+
+    async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        if query is self.unreadable:
+            raise StoreUnavailable("the test lets it fail")
+        return await super().fetch(query, parameters)
 
     def _run(self, connection: sqlite3.Connection) -> None:
         self.writing = connection
@@ -78,6 +85,11 @@ def sqlite_path(url: str) -> str:
 def is_sqlite(url: str) -> bool:
     """Whether this is the URL of a SQLite database."""
     return url.startswith("sqlite")
+
+
+def literal(url: str, key: bytes) -> str:
+    """A key in plain SQL."""
+    return f"x'{key.hex()}'" if is_sqlite(url) else f"'{key.hex()}'"
 
 
 async def query(url: str, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:

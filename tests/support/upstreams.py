@@ -58,12 +58,37 @@ class Emulated:
         wish = {"fault": fault, "count": count, "match": {"method": "POST", **match}}
         self._emulator.faults.add(fault_of(wish, "fault"))
 
+    def behave(self, wish: str) -> None:
+        """Let every create behave in this way, until `calm`."""
+        self.fault(wish, count=0)
+
+    def calm(self) -> None:
+        """Drop the faults and the behaviour that were asked for."""
+        self._emulator.faults.clear()
+
+    def steps_of(self, upstream_id: str) -> list[Json]:
+        """What it made in an interaction that it still has."""
+        (record,) = (record for record in self._emulator.records.all() if record.id == upstream_id)
+        steps: list[Json] = orjson.loads(record.steps)
+        return steps
+
     def forget(self, upstream_id: str | None = None) -> None:
         """Lose an interaction, or all of them."""
         if upstream_id is None:
             self._emulator.records.forget_all()
         else:
             assert self._emulator.records.forget(upstream_id)
+
+    def put_file(self, body: bytes, mime_type: str = "image/png", *, source: str = "GENERATED") -> str:
+        """Have a file of this deployment key's; returns its URI."""
+        file = self._emulator.files.put(body, mime_type, self.clock.now(), key=KEY, source=source)
+        uri: str = file.resource(self.url, "v1beta")["uri"]
+        return uri
+
+    @property
+    def downloads(self) -> list[Json]:
+        """The requests for the bytes of files."""
+        return [seen for seen in self.calls("GET") if ":download" in seen["path"]]
 
     def holds(self, upstream_id: str) -> bool:
         """Whether it still has the interaction."""

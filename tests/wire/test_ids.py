@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from service.wire import ids
 
+times = st.integers(min_value=0, max_value=2**48 - 1)
 keys = st.binary(min_size=16, max_size=16)
 
 
@@ -26,6 +27,18 @@ def test_creation_time_is_read_from_the_key() -> None:
 def test_keys_minted_in_order_have_times_in_order() -> None:
     times = [ids.created_at(ids.mint()) for _ in range(1000)]
     assert times == sorted(times)
+
+
+@given(times, st.text())
+def test_derived_keys_are_version_7_uuids_of_their_time(milliseconds: int, name: str) -> None:
+    key = ids.derived(milliseconds, name)
+    assert key == ids.derived(milliseconds, name)
+    assert ids.created_at(key) == milliseconds
+    assert (key[6] >> 4, key[8] >> 6) == (7, 2)
+
+
+def test_derived_keys_of_different_names_differ() -> None:
+    assert len({ids.derived(0, f"v1_{number}") for number in range(10_000)}) == 10_000
 
 
 @given(keys)

@@ -72,4 +72,7 @@ async function perform(call) {
 const answer = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 
 answer({ version });
-for await (const line of createInterface({ input: process.stdin })) answer(await perform(JSON.parse(line)));
+for await (const line of createInterface({ input: process.stdin })) {
+  const asked = JSON.parse(line);
+  answer(await (Array.isArray(asked) ? Promise.all(asked.map(perform)) : perform(asked)));
+}

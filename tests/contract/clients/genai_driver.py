@@ -1,8 +1,9 @@
 """Calls google-genai on behalf of a test, under whichever version of it this interpreter has.
 
 Reads one call per line of standard input and writes one outcome per line of standard output, both JSON; the
-first line written is `{"version": ...}`. Arguments go to the SDK untouched, so that what reaches the wire is
-the SDK's own doing.
+first line written is `{"version": ...}`. A line may also be a list of calls, which run at the same time; their
+outcomes are a list as well. Arguments go to the SDK untouched, so that what reaches the wire is the SDK's own
+doing.
 
 A call:     {"base_url", "api_key", "headers", "attempts", "asynchronous", "method", "args"}
 An outcome: {"value": ...} or {"events": [...]}, and {"error": {...}} beside or instead of it.
@@ -15,6 +16,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from google import genai
@@ -35,13 +37,24 @@ def main() -> None:
         answers.write(json.dumps({"version": genai.__version__}) + "\n")
         answers.flush()
         for line in sys.stdin:
-            call = json.loads(line)
-            client = _client(clients, call)
-            outcome = (
-                runner.run(_perform_async(client, call)) if call["asynchronous"] else _perform(client, call)
-            )
-            answers.write(json.dumps(outcome) + "\n")
+            asked = json.loads(line)
+            calls = asked if isinstance(asked, list) else [asked]
+            outcomes = _outcomes(runner, [(_client(clients, call), call) for call in calls])
+            answers.write(json.dumps(outcomes if isinstance(asked, list) else outcomes[0]) + "\n")
             answers.flush()
+
+
+def _outcomes(runner: asyncio.Runner, calls: list[tuple[genai.Client, Call]]) -> list[Outcome]:
+    if any(call["asynchronous"] for _, call in calls):
+        return runner.run(_gather(calls))
+    if len(calls) == 1:
+        return [_perform(*calls[0])]
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(_perform, *zip(*calls, strict=True)))
+
+
+async def _gather(calls: list[tuple[genai.Client, Call]]) -> list[Outcome]:
+    return await asyncio.gather(*(_perform_async(client, call) for client, call in calls))
 
 
 def _client(clients: dict[str, genai.Client], call: Call) -> genai.Client:

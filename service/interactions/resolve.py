@@ -1,0 +1,34 @@
+"""From what a caller names to the interaction it means: by our id or by upstream's, its own project's only."""
+
+from __future__ import annotations
+
+from service.errors import NotFound
+from service.interactions.adoption import Adoption
+from service.interactions.calls import Principal
+from service.store.records import Record
+from service.store.store import Store
+from service.wire import ids
+
+
+class Resolver:
+    """Resolves references; with an ``adoption``, those that this store has never seen as well."""
+
+    def __init__(self, store: Store, adoption: Adoption | None = None) -> None:
+        self._store = store
+        self._adoption = adoption
+
+    async def resolve(self, principal: Principal, reference: str, member: str = "id") -> Record:
+        """The interaction; raises :class:`NotFound` naming the ``member`` of the request that holds the reference.
+
+        Raises :class:`~service.errors.ServiceUnavailable` when it may exist at an upstream that cannot be asked now.
+        """
+        key = ids.from_text(reference)
+        if key is not None:
+            record = await self._store.find(principal.project_id, key)
+        else:
+            record = await self._store.find_by_upstream_id(principal.project_id, reference)
+            if record is None and self._adoption is not None:
+                record = await self._adoption.adopt(principal, reference)
+        if record is None:
+            raise NotFound(f"The interaction {reference[:200]!r} in {member!r} was not found.")
+        return record

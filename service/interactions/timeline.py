@@ -1,0 +1,48 @@
+"""What upstream's GET shows of an interaction whose request carried a whole conversation.
+
+A GET shows the input as the first steps of the timeline (contract 3.3: possible, not guaranteed). After a rebuild that
+input is the conversation so far, which belongs to the interactions before this one: it was not in the caller's request,
+and keeping it in every link would make a chain grow with the square of what was said.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from service.wire import legacy, steps
+
+Step = dict[str, Any]
+
+
+def was_rebuilt(attempts: str | None) -> bool:
+    """Whether the attempts of a record say that upstream was sent the whole conversation at last."""
+    made = orjson.loads(attempts) if attempts else []
+    return bool(made) and made[-1].get("history") == "rebuilt"
+
+
+def without_history(body: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    """The body by GET of a rebuilt interaction as it would be had its request been the caller's, ``request``."""
+    timeline = body.get("steps")
+    if not isinstance(timeline, list):
+        return body
+    asked = steps.normalise_input(legacy.request_to_steps(request).get("input") or [])
+    end = _end_of_input(timeline, asked)
+    return {**body, "steps": [*asked, *timeline[end:]]} if end else body
+
+
+def _end_of_input(timeline: list[Any], asked: list[Step]) -> int:
+    """Where the model's own steps begin: behind the latest place that says what was asked."""
+    size = len(asked)
+    for start in range(len(timeline) - size, -1, -1) if size else ():
+        if timeline[start : start + size] == asked:
+            return start + size
+    # Upstream tells it in other words. No model makes a user's turn, or the result of a call that its client answers.
+    calls = {step.get("call_id") for step in asked if step.get("type") == "function_result"}
+    return max((n for n, step in enumerate(timeline, start=1) if _is_asked(step, calls)), default=0)
+
+
+def _is_asked(step: Any, calls: set[Any]) -> bool:
+    kind = steps.type_of(step)
+    return kind == "user_input" or (kind == "function_result" and step.get("call_id") in calls)

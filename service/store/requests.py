@@ -1,0 +1,89 @@
+"""Writes requests without what an earlier one already holds, and gives them back as they were sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from service.store import inputs, statements
+from service.store.codec import Codec
+from service.store.entries import Write
+from service.store.records import Intent
+from service.store.regions import SHARED_FROM, Base, Region, Stored, region_of, whole_requests
+from service.store.statement import Query
+from service.store.writer import Writer
+
+#: Seconds a new request waits for a database that cannot be reached before it is refused with 503.
+INTENT_PATIENCE: Final = 2.0
+#: A larger request is read and hashed in a thread, so that the loop is not held up.
+_IN_THREAD_BYTES: Final = 256 * 1024
+
+Fetch = Callable[[Query, Mapping[str, Any]], Awaitable[Sequence[Sequence[Any]]]]
+
+
+class Requests:
+    """Any number of processes may write at once; see :mod:`service.store.inputs`."""
+
+    def __init__(self, fetch: Fetch, writer: Writer, codec: Codec) -> None:
+        self._fetch = fetch
+        self._writer = writer
+        self._codec = codec
+
+    async def begin(self, intent: Intent, request: bytes, *, listed: bool) -> None:
+        """Commit an intent and its request, of which ``listed`` says that its ``input`` is a list.
+
+        Raises :class:`~service.errors.ServiceUnavailable` when overloaded; trying again is safe.
+        """
+        region = await _region(intent.project_id, request) if listed and len(request) >= SHARED_FROM else None
+        if region is None:
+            await self._put(
+                (statements.INSERT_INTENT, intent.row(len(request))),
+                (statements.INSERT_REQUEST, (intent.id, request)),
+            )
+            return
+        base = await self._base(intent.project_id, region)
+        await self._put(
+            (statements.INSERT_INTENT, intent.row(len(request))),
+            (statements.INSERT_REQUEST, (intent.id, region.without(base, request) if base else request)),
+            (inputs.INSERT_INPUT, region.row(intent.id, base)),
+        )
+        if base is not None and not await self._fetch(inputs.BASE_STANDS, {"id": base.id}):
+            await self._put(
+                (inputs.REPLACE_REQUEST, (intent.id, request)),
+                (inputs.FORGET_BASE, (intent.id, region.digest)),
+            )
+
+    async def whole(self, key: bytes) -> bytes | None:
+        """The request of an interaction; raises :class:`~service.errors.StoreError` when its base is damaged."""
+        rows = await self._fetch(inputs.REQUEST, {"id": key})
+        return whole_requests(self._stored(rows), (key,)).get(key)
+
+    async def whole_of_chain(self, project_id: bytes, key: bytes) -> dict[bytes, bytes]:
+        """The requests with a base in the chain of an interaction; raises as :meth:`whole` does."""
+        rows = await self._fetch(inputs.CHAIN_REQUESTS, {"id": key, "project_id": project_id})
+        stored = self._stored(rows)
+        return whole_requests(stored, [one for one, request in stored.items() if request.base_id is not None])
+
+    async def _base(self, project_id: bytes, region: Region) -> Base | None:
+        parameters = {"project_id": project_id, **inputs.prefixes_of(region)}
+        for key, digest, size in await self._fetch(inputs.FIND_BASE, parameters):
+            if region.prefixes[digest] == size:
+                return Base(key, size)
+        return None
+
+    async def _put(self, *writes: Write) -> None:
+        await self._writer.put(*writes, patience=INTENT_PATIENCE, shed=True)
+
+    def _stored(self, rows: Sequence[Sequence[Any]]) -> dict[bytes, Stored]:
+        unpack = self._codec.unpack
+        return {
+            key: Stored(project_id, digest, start, size, base_id, unpack(codec, packed, body))
+            for key, project_id, digest, start, size, base_id, codec, packed, body in rows
+        }
+
+
+async def _region(project_id: bytes, request: bytes) -> Region | None:
+    if len(request) >= _IN_THREAD_BYTES:
+        return await asyncio.to_thread(region_of, project_id, request)
+    return region_of(project_id, request)

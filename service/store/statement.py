@@ -1,0 +1,50 @@
+"""What a statement is to the store: a write over any number of rows, or a read; compiled once for each database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, Executable, FromClause, Select, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Particulars:
+    """What a database does in its own way."""
+
+    #: The dialect's ``insert``: SQLite's and PostgreSQL's share ``on_conflict_*``.
+    insert: Callable[[Table], Any]
+    #: The ids of the interactions whose response this batch may write.
+    taking_response: Select[Any]
+    #: Whether a row that is written stays locked until the transaction ends, because there are other writers.
+    locks_rows: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatement:
+    """A named statement over many rows.
+
+    ``packs`` says that the last member of a row is a body to be compressed; ``looks_again``, that the statement must
+    see what others committed while earlier statements of its batch waited for a row, or may meet a row that one of
+    them changes.
+    """
+
+    name: str
+    columns: tuple[Column[Any], ...]
+    build: Callable[[FromClause, Particulars], Executable]
+    packs: bool = False
+    looks_again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A named read."""
+
+    name: str
+    select: Executable
+
+
+def columns_of(table: Table, names: str) -> tuple[Column[Any], ...]:
+    """Columns for a statement's rows, named and typed as those of a table."""
+    return tuple(Column(name, table.c[name].type) for name in names.split())

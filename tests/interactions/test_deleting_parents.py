@@ -1,0 +1,160 @@
+"""DELETE of an interaction that others build on: hidden at once, kept for them, and gone with the last of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.interactions.conversations import assert_quotes, assert_rebuilt, talk
+from tests.support.gateway import Gateway, eventually
+from tests.support.gateways import StartGateway
+from tests.support.replies import Reply
+from tests.support.upstreams import Emulated
+
+
+async def deleted(gateway: Gateway, *replies: Reply) -> None:
+    for reply in replies:
+        assert (await gateway.delete(reply.id)).status == 200
+
+
+async def kept(gateway: Gateway, *replies: Reply) -> list[bool]:
+    """Of which of these the content is still in the database."""
+    found = []
+    for reply in replies:
+        bodies = await gateway.database.bodies(reply.id)
+        row = await gateway.database.row(reply.id)
+        assert (row["erased_at"] is None) == bool(bodies)
+        found.append(bool(bodies))
+    return found
+
+
+async def test_a_kept_interaction_is_hidden_from_everything(gateway: Gateway, upstream: Emulated) -> None:
+    parent, child = await talk(gateway, "A secret", "Two pears")
+    await deleted(gateway, parent)
+    assert await kept(gateway, parent) == [True]
+    requests = len(upstream.requests)
+    for name in (parent.id, parent.upstream_id):
+        for reply in (
+            await gateway.get(name),
+            await gateway.get(name, stream="true"),
+            await gateway.get(name, include_input="true"),
+            await gateway.cancel(name),
+            await gateway.delete(name),
+            await gateway.create(previous_interaction_id=name),
+        ):
+            assert (reply.status, reply.error["code"]) == (404, "not_found")
+            assert b"secret" not in reply.raw
+    assert len(upstream.requests) == requests
+    assert (await gateway.got(child.id)).body == child.body
+
+
+async def test_a_conversation_is_rebuilt_with_its_deleted_links(gateway: Gateway, upstream: Emulated) -> None:
+    texts = ["One apple", "Two pears", "Three plums"]
+    told = await talk(gateway, *texts)
+    await deleted(gateway, *told[:2])
+    upstream.forget()
+    last = await gateway.ask("Four figs", previous_interaction_id=told[2].id)
+    assert_quotes(last, *texts, "Four figs")
+    assert_rebuilt(upstream.creates[-1], list(zip(texts, told, strict=True)), "Four figs")
+
+
+async def test_the_last_of_a_conversation_takes_all_of_it(gateway: Gateway, upstream: Emulated) -> None:
+    first, second, third = await talk(gateway, "One apple", "Two pears", "Three plums")
+    await deleted(gateway, first)
+    upstream.forget()
+    fourth = await gateway.ask("Four figs", previous_interaction_id=third.id)
+    await deleted(gateway, second, third)
+    assert await kept(gateway, first, second, third) == [True, True, True]
+    await deleted(gateway, fourth)
+    assert await kept(gateway, first, second, third, fourth) == [False] * 4
+
+
+async def test_each_branch_has_the_trunk_until_it_is_deleted(gateway: Gateway, upstream: Emulated) -> None:
+    root = await gateway.ask("The root")
+    left = await gateway.ask("To the left", previous_interaction_id=root.id)
+    right = await gateway.ask("To the right", previous_interaction_id=root.id)
+    await deleted(gateway, root, left)
+    assert await kept(gateway, root, left, right) == [True, False, True]
+    upstream.forget()
+    after = await gateway.ask("On", previous_interaction_id=right.id)
+    assert_quotes(after, "The root", "To the right", "On")
+    await deleted(gateway, right)
+    assert await kept(gateway, root, right, after) == [True, True, True]
+    await deleted(gateway, after)
+    assert await kept(gateway, root, left, right, after) == [False] * 4
+
+
+async def test_a_follow_up_that_failed_keeps_nothing(gateway: Gateway, upstream: Emulated) -> None:
+    parent = await gateway.ask("A secret")
+    await gateway.refused(500, "Two", previous_interaction_id=parent.id, fault="status;code=500")
+    await deleted(gateway, parent)
+    assert await kept(gateway, parent) == [False]
+
+
+async def test_a_background_follow_up_keeps_its_parent_while_it_runs(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    parent = await gateway.ask("One apple")
+    running = await gateway.ask("Two pears", background=True, previous_interaction_id=parent.id)
+    await deleted(gateway, parent)
+    assert await kept(gateway, parent) == [True]
+    upstream.clock.advance(100)
+    assert_quotes(await gateway.finished(running.id), "One apple", "Two pears")
+    upstream.forget()
+    after = await gateway.ask("Three plums", previous_interaction_id=running.id)
+    assert_quotes(after, "One apple", "Two pears", "Three plums")
+
+
+async def test_a_follow_up_on_a_parent_that_is_deleted_meanwhile_works_or_says_why(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    for _ in range(10):
+        root, parent = await talk(gateway, "The root", "One apple")
+        await deleted(gateway, root)
+        reply, gone = await asyncio.gather(
+            gateway.create("Two pears", previous_interaction_id=parent.id), gateway.delete(parent.id)
+        )
+        assert gone.status == 200
+        if reply.status == 200:
+            upstream.forget()
+            reply = await gateway.create("Three plums", previous_interaction_id=reply.id)
+        if reply.status == 200:
+            assert_quotes(reply, "The root", "One apple", "Two pears", "Three plums")
+        else:
+            assert reply.status in (400, 404)
+            assert parent.id in reply.error["message"] or root.id in reply.error["message"]
+
+
+async def test_a_delete_that_a_crash_cut_short_is_ended_at_the_next_start(
+    gateway: Gateway, start_gateway: StartGateway, upstream: Emulated
+) -> None:
+    alone = await gateway.ask("A secret")
+    first, second, third = await talk(gateway, "One apple", "Two pears", "Three plums")
+    for reply in (alone, first, second):
+        await gateway.database.tombstone(reply.id)
+    again = await start_gateway(upstream)
+
+    async def swept() -> bool:
+        return await again.database.bodies(alone.id) == {}
+
+    await eventually(swept)
+    assert await kept(again, alone, first, second, third) == [False, True, True, True]
+    await deleted(again, third)
+    assert await kept(again, first, second, third) == [False, False, False]
+
+
+async def test_two_services_delete_one_conversation(
+    gateway: Gateway, start_gateway: StartGateway, upstream: Emulated
+) -> None:
+    other = await start_gateway(upstream)
+    root = await gateway.ask("The root")
+    left = await gateway.ask("To the left", previous_interaction_id=root.id)
+    right = await other.ask("To the right", previous_interaction_id=root.id)
+    await deleted(other, root)
+    assert (await gateway.get(root.id)).status == 404
+    upstream.forget()
+    after = await gateway.ask("On", previous_interaction_id=left.id)
+    assert_quotes(after, "The root", "To the left", "On")
+    await deleted(gateway, left, after)
+    assert await kept(gateway, root) == [True]
+    await deleted(other, right)
+    assert await kept(gateway, root, left, right, after) == [False] * 4
