@@ -57,45 +57,40 @@ class _Named:
 
 
 class MediaKeeper:
-    """One per process; owns the tasks that fetch. ``due`` and ``sweep`` are seconds, as above."""
+    """One per process; owns the tasks that fetch."""
 
-    def __init__(
-        self,
-        store: Store,
-        deployments: Deployments,
-        files: Files,
-        *,
-        due: float = _DUE,
-        sweep: float = _SWEEP,
-    ) -> None:
+    def __init__(self, store: Store, deployments: Deployments, files: Files) -> None:
         self._store = store
         self._media: KeptMedia = store.media
         self._deployments = deployments
         self._files = files
-        self._due = due
-        self._sweep = sweep
         self._queue: asyncio.Queue[_Errand] = asyncio.Queue(_QUEUE)
         #: One at a time for each interaction and for each file, so that the second finds what the first has kept.
         self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._workers: list[asyncio.Task[None]] = []
+        self._looking: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to fetch, and to look for what was left over."""
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._work(), name="media") for _ in range(_WORKERS)]
-        self._tasks.append(loop.create_task(self._look(), name="media-sweep"))
+        self._workers = [loop.create_task(self._work(), name="media") for _ in range(_WORKERS)]
+        self._looking = loop.create_task(self._look(), name="media-sweep")
 
     async def close(self, patience: float) -> None:
         """Fetch for ``patience`` seconds what is waiting, then stop; another process takes over the rest."""
-        if self._tasks:
+        if self._looking is not None:
+            await _stopped(self._looking)
             try:
                 async with asyncio.timeout(patience):
                     await self._queue.join()
             except TimeoutError:
-                logger.warning("media of some interactions are not fetched yet; a later process will")
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+                logger.warning("not all media are fetched yet; the rest is left to a later process")
+        await _stopped(*self._workers)
+        try:
+            while not self._queue.empty():
+                await self._media.want(self._queue.get_nowait().key, now())
+        except ServiceError as error:
+            logger.error("the media of %d interactions are not kept: %s", self._queue.qsize() + 1, error)
 
     def note(self, key: bytes, project_id: bytes, *bodies: bytes | None) -> None:
         """Keep what a committed interaction names, if these bodies of it may name anything; returns at once."""
@@ -124,7 +119,7 @@ class MediaKeeper:
                 await self._begin_again()
             except ServiceError as error:
                 logger.info("media that are still to be fetched cannot be looked for: %s", error)
-            await asyncio.sleep(self._sweep)
+            await asyncio.sleep(_SWEEP)
 
     async def _begin_again(self) -> None:
         for key, project_id, tries in await self._media.due(now()):
@@ -152,7 +147,7 @@ class MediaKeeper:
         self, errand: _Errand, record: Record, deployment: Deployment, named: dict[bytes, _Named]
     ) -> bool:
         """Keep these files; whether nothing is left to do."""
-        wait = self._due * ((errand.tries or 0) + 1)
+        wait = _DUE * ((errand.tries or 0) + 1)
         await self._media.want(record.id, now() + int(wait * 1_000_000))
         given_up = {uri for uri in named if not await self._obtain(record, deployment, uri, named[uri])}
         # Asked of the store: bytes that it had a moment ago may have been deleted with their last interaction.
@@ -211,3 +206,9 @@ class MediaKeeper:
 
     def _tell(self, record: Record, file: File, what: str, error: Exception) -> None:
         logger.warning("%s of %s %s: %s", file.path, ids.to_text(record.id), what, error)
+
+
+async def _stopped(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

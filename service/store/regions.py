@@ -107,19 +107,20 @@ def whole_requests(stored: Mapping[bytes, Stored], wanted: Iterable[bytes]) -> d
 def _region(stored: Mapping[bytes, Stored], regions: dict[bytes, bytes], tip: bytes) -> bytes:
     """The region of a request that has a base; it becomes the region of all its bases that have none yet."""
     parts: list[memoryview] = []
-    lineage: dict[bytes, bytes] = {}
+    lineage: list[bytes] = []
     key: bytes | None = tip
     while key is not None and key not in regions:
         request = stored.get(key)
         # Damage may lead in a circle.
-        if request is None or request.start is None or request.size is None or key in lineage:
+        circles = len(lineage) == len(stored)
+        if request is None or request.start is None or request.size is None or circles:
             raise _damaged(tip)
         base = stored.get(request.base_id or b"")
         end = request.start + request.size - ((base.size or 0) if base is not None else 0)
         if not request.start <= end <= len(request.body):
             raise _damaged(tip)
         parts.append(memoryview(request.body)[request.start : end])
-        lineage[key] = b""
+        lineage.append(key)
         key = request.base_id
     if key is not None:
         parts.append(memoryview(regions[key])[: stored[key].size])

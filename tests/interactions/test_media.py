@@ -291,14 +291,17 @@ async def test_what_a_process_had_no_time_for_is_fetched_by_another(
     start_gateway: StartGateway, upstream: Emulated
 ) -> None:
     gateway = await forgetful(start_gateway, upstream, drain_timeout=0.2)
-    upstream.fault("latency;seconds=2", method="GET")
+    # As many as are fetched at once; the others never get their turn.
+    upstream.fault("latency;seconds=2", method="GET", count=4)
     first = await gateway.ask([shown(upstream.put_file(PICTURE))])
-    await until(gateway, 0, 0, notes=1)
+    for number in range(5):
+        await gateway.ask([shown(upstream.put_file(b"%d" % number))])
+    await until(gateway, 0, 0, notes=4)
     await gateway.stop()
-    assert await counts(gateway) == (0, 0, 1)
+    assert await counts(gateway) == (0, 0, 6)
     await query(gateway.database.url, "UPDATE leases SET due_at = 0")
     successor = await forgetful(start_gateway, upstream)
-    await until(successor, 1, 1)
+    await until(successor, 6, 6)
     await successor.ask("And now?", previous_interaction_id=first.id)
     assert upstream.creates[-1]["input"][0]["content"][1] == inline()
 
