@@ -9,11 +9,12 @@ the agent was asked and what it answered in the end, and another agent's run is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import dropwhile, takewhile
+from itertools import takewhile
 from typing import Any
 
 from service.errors import Aborted, FailedPrecondition
 from service.interactions.outcomes import steps_of
+from service.interactions.timeline import end_of_input
 from service.store.records import Link
 from service.wire import codec, ids, legacy, steps
 
@@ -54,7 +55,7 @@ def _steps_of_link(link: Link, *, oldest: bool) -> list[Step]:
         )
     timeline = steps_of(codec.loads(link.response))
     asked = _asked(link, request, timeline)
-    made = _without_input(timeline, asked)
+    made = timeline[end_of_input(timeline, asked) :]
     if link.agent is not None:
         return _of_type(asked, "user_input") + _final_output(made)
     return asked + list(_acceptable(made))
@@ -82,13 +83,6 @@ def _why_empty(link: Link) -> str:
     if link.deleted:
         return "was deleted"
     return f"has the status {link.status!r} and no recorded output"
-
-
-def _without_input(timeline: list[Step], asked: list[Step]) -> list[Step]:
-    """What the model made; a body that came by GET may begin with the input, which can hold a model's steps too."""
-    if asked and timeline[: len(asked)] == asked:
-        return timeline[len(asked) :]
-    return list(dropwhile(_is_clients, timeline))
 
 
 def _of_type(given: Iterable[Step], kind: str) -> list[Step]:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from service.interactions.outcomes import steps_of
+from service.interactions.timeline import end_of_input
 from service.store.records import Record
 from service.wire import codec, ids, legacy, steps
 from service.wire.revision import Revision
@@ -47,7 +48,7 @@ def with_input(interaction: dict[str, Any], request: dict[str, Any], revision: R
     if revision is not Revision.LEGACY:
         asked = steps.normalise_input(legacy.request_to_steps(request).get("input") or [])
         given = steps_of(interaction)
-        told["steps"] = given if given[: len(asked)] == asked else asked + given
+        told["steps"] = asked + given[end_of_input(given, asked) :]
     return told
 
 

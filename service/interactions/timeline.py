@@ -1,4 +1,4 @@
-"""What upstream's GET shows of an interaction whose request carried a whole conversation.
+"""What of upstream's timeline is the interaction's own.
 
 A GET shows the input as the first steps of the timeline (contract 3.3: possible, not guaranteed). After a rebuild that
 input is the conversation so far, which belongs to the interactions before this one: it was not in the caller's request,
@@ -7,13 +7,16 @@ and keeping it in every link would make a chain grow with the square of what was
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from service.wire import legacy, steps
 
 Step = dict[str, Any]
+
+#: A timeline without any of them does not show the input.
+_CLIENT_STEPS: Final = frozenset({"user_input", "function_result"})
 
 
 def was_rebuilt(attempts: str | None) -> bool:
@@ -28,19 +31,36 @@ def without_history(body: dict[str, Any], request: dict[str, Any]) -> dict[str, 
     if not isinstance(timeline, list):
         return body
     asked = steps.normalise_input(legacy.request_to_steps(request).get("input") or [])
-    end = _end_of_input(timeline, asked)
+    end = end_of_input(timeline, asked)
     return {**body, "steps": [*asked, *timeline[end:]]} if end else body
 
 
-def _end_of_input(timeline: list[Any], asked: list[Step]) -> int:
+def end_of_input(timeline: list[Any], asked: list[Step]) -> int:
     """Where the model's own steps begin: behind the latest place that says what was asked."""
+    if end := _end_of_last(timeline, asked):
+        return end
+    if not any(steps.type_of(step) in _CLIENT_STEPS for step in timeline):
+        return 0
+    if end := _end_of_last(_compact(timeline), _compact(asked)):
+        return end
+    # Upstream tells it in other words. No model makes a user's turn, or the result of a call that its client answers.
+    calls = {step.get("call_id") for step in asked if step.get("type") == "function_result"}
+    return max((n for n, step in enumerate(timeline, start=1) if _is_asked(step, calls)), default=0)
+
+
+def _end_of_last(timeline: list[Any], asked: list[Step]) -> int:
     size = len(asked)
     for start in range(len(timeline) - size, -1, -1) if size else ():
         if timeline[start : start + size] == asked:
             return start + size
-    # Upstream tells it in other words. No model makes a user's turn, or the result of a call that its client answers.
-    calls = {step.get("call_id") for step in asked if step.get("type") == "function_result"}
-    return max((n for n, step in enumerate(timeline, start=1) if _is_asked(step, calls)), default=0)
+    return 0
+
+
+def _compact(value: Any) -> Any:
+    """Without null members, which upstream does not repeat."""
+    if isinstance(value, dict):
+        return {name: _compact(part) for name, part in value.items() if part is not None}
+    return [_compact(part) for part in value] if isinstance(value, list) else value
 
 
 def _is_asked(step: Any, calls: set[Any]) -> bool:
