@@ -6,6 +6,7 @@ never reused. Codec 0 keeps the bytes as they are (bodies that would not get sma
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from importlib.resources import files
 
@@ -24,8 +25,18 @@ _DICTIONARY_LIMIT = 64 * 1024
 _DAMAGED = "A stored body is damaged and cannot be decompressed."
 
 
+class _Decompressors(threading.local):
+    """Those of one thread: two threads must not use one at the same time."""
+
+    def __init__(self, dictionary: zstandard.ZstdCompressionDict) -> None:
+        self.by_codec = {
+            ZSTD: zstandard.ZstdDecompressor(),
+            DICTIONARY: zstandard.ZstdDecompressor(dict_data=dictionary),
+        }
+
+
 class Codec:
-    """Packs and unpacks bodies; one thread may pack while another unpacks."""
+    """Packs and unpacks bodies; one thread may pack while others unpack."""
 
     def __init__(self) -> None:
         dictionary = zstandard.ZstdCompressionDict(
@@ -34,10 +45,7 @@ class Codec:
         dictionary.precompute_compress(level=_LEVEL)
         self._small = zstandard.ZstdCompressor(level=_LEVEL, dict_data=dictionary)
         self._large = zstandard.ZstdCompressor(level=_LEVEL)
-        self._decompressors = {
-            ZSTD: zstandard.ZstdDecompressor(),
-            DICTIONARY: zstandard.ZstdDecompressor(dict_data=dictionary),
-        }
+        self._decompressors = _Decompressors(dictionary)
 
     def pack(self, bodies: Sequence[bytes]) -> list[tuple[int, int, bytes]]:
         """Compress bodies in one call that holds no interpreter lock; gives (codec, size, packed) for each."""
@@ -68,7 +76,7 @@ class Codec:
         try:
             # Asked before decompressing: a damaged header may claim more than there is memory for.
             if size == (len(body) if codec == RAW else zstandard.frame_content_size(body)):
-                return body if codec == RAW else self._decompressors[codec].decompress(body)
+                return body if codec == RAW else self._decompressors.by_codec[codec].decompress(body)
         except zstandard.ZstdError as error:
             raise StoreError(_DAMAGED) from error
         raise StoreError(_DAMAGED)

@@ -27,7 +27,6 @@ from sqlalchemy import (
     exists,
     literal,
     literal_column,
-    or_,
     select,
     true,
     update,
@@ -40,6 +39,7 @@ from service.store.adoption import (
     INSERT_ADOPTED_REQUEST,
     INSERT_ADOPTED_RESPONSE,
 )
+from service.store.chain import CHAIN
 from service.store.deletion import CONTENT, DELETE_EVENTS, ERASABLE, ERASE, TOMBSTONE, WAITING
 from service.store.inputs import (
     BASE_STANDS,
@@ -57,7 +57,6 @@ from service.store.tables import (
     REQUEST_PAYLOAD,
     RESPONSE_PAYLOAD,
     Key,
-    inputs,
     interactions,
     payloads,
 )
@@ -198,45 +197,6 @@ FIND_BY_UPSTREAM_ID = Query(
 )
 
 
-def _chain() -> Executable:
-    start = select(
-        interactions.c.id, interactions.c.previous_id, literal(0, BigInteger).label("distance")
-    ).where(
-        interactions.c.id == bindparam("id", type_=Key),
-        interactions.c.project_id == bindparam("project_id", type_=Key),
-    )
-    walk = start.cte("chain", recursive=True)
-    walk = walk.union_all(
-        select(interactions.c.id, interactions.c.previous_id, walk.c.distance + 1).where(
-            interactions.c.id == walk.c.previous_id
-        )
-    )
-    return (
-        select(
-            interactions.c.id,
-            interactions.c.status,
-            interactions.c.agent,
-            case((interactions.c.deleted_at.is_(None), 0), else_=1),
-            interactions.c.created_at,
-            interactions.c.deployment_id,
-            case((inputs.c.base_id.is_(None), 0), else_=1),
-            payloads.c.kind,
-            *_with_body,
-        )
-        .select_from(
-            walk.join(interactions, interactions.c.id == walk.c.id)
-            .outerjoin(
-                payloads,
-                (payloads.c.interaction_id == walk.c.id)
-                & or_(payloads.c.kind == REQUEST_PAYLOAD, payloads.c.kind == RESPONSE_PAYLOAD),
-            )
-            .outerjoin(inputs, inputs.c.interaction_id == walk.c.id)
-        )
-        .order_by(walk.c.distance.desc(), payloads.c.kind)
-    )
-
-
-CHAIN = Query("walk a chain to its root", _chain())
 PROBE = Query("is the store there", select(literal(1)))
 QUERIES = (
     FIND,

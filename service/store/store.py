@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from service.errors import ServiceError, ServiceUnavailable
 from service.store import adoption, deletion, statements
 from service.store.adoption import Adopted, Holder
 from service.store.backend import Backend, StoreUnavailable
+from service.store.chain import CHAIN, links_of, shared_requests
 from service.store.codec import Codec
 from service.store.entries import Write
 from service.store.eraser import Eraser
@@ -20,7 +20,7 @@ from service.store.records import Intent, Link, Outcome, Record, upstream_id_has
 from service.store.requests import INTENT_PATIENCE, Requests
 from service.store.statement import Query
 from service.store.statements import RECORD_WIDTH
-from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD
+from service.store.tables import RESPONSE_PAYLOAD
 from service.store.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ OUTCOME_PATIENCE: Final = 60.0
 _PROBE_TIMEOUT: Final = 2.0
 #: Seconds without an answer to a batch after which the writer is stuck; a healthy one takes milliseconds.
 _STALL: Final = 3.0
+#: The bodies of a longer chain are unpacked in a thread, so that the loop is not held up.
+_LONG_CHAIN_ROWS: Final = 128
 
 
 class Store:
@@ -136,43 +138,11 @@ class Store:
         Requests that are stored without what others have come with one query more, for all of them. Raises
         :class:`StoreError` naming one that cannot be made whole.
         """
-        links: dict[bytes, Link] = {}
-        shared: set[bytes] = set()
-        rows = await self._fetch(statements.CHAIN, {"id": key, "project_id": project_id})
-        for (
-            link_key,
-            status,
-            agent,
-            deleted,
-            created_at,
-            deployment_id,
-            based,
-            kind,
-            codec,
-            size,
-            body,
-        ) in rows:
-            content = None
-            if based and kind == REQUEST_PAYLOAD:
-                shared.add(link_key)
-            elif body is not None:
-                content = self._codec.unpack(codec, size, body)
-            known = links.get(link_key)
-            links[link_key] = Link(
-                link_key,
-                status,
-                agent,
-                bool(deleted),
-                created_at,
-                deployment_id,
-                content if kind == REQUEST_PAYLOAD else known.request if known else None,
-                content if kind == RESPONSE_PAYLOAD else known.response if known else None,
-            )
-        if shared:
-            whole = await self._requests.whole_of_chain(project_id, key)
-            for one in shared:
-                links[one] = replace(links[one], request=whole.get(one))
-        return list(links.values())
+        rows = await self._fetch(CHAIN, {"id": key, "project_id": project_id})
+        whole = await self._requests.whole_of_chain(project_id, key) if shared_requests(rows) else {}
+        if len(rows) < _LONG_CHAIN_ROWS:
+            return links_of(rows, whole, self._codec)
+        return await asyncio.to_thread(links_of, rows, whole, self._codec)
 
     async def probe(self) -> None:
         """Raise :class:`ServiceUnavailable` unless the database answers and takes what is written."""
