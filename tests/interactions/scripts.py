@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from hypothesis import strategies as st
@@ -168,14 +169,18 @@ _LEGACY = {
     "turn": lambda words: Said([{"role": "user", "content": words}], [said(words)]),
     "turns": _turns,
 }
-SHAPES = (*_EVERYBODYS, *_STEPS, *_LEGACY)
+_SHAPES: dict[str, Callable[[str], Said]] = {**_EVERYBODYS, **_STEPS, **_LEGACY}
+_CALLERS: dict[Caller, tuple[str, ...]] = {
+    "steps": (*_EVERYBODYS, *_STEPS),
+    "legacy": (*_EVERYBODYS, *_LEGACY, *_LEGACY),
+    # Shows its generation by the shape of its input at most.
+    "unknown": tuple(_SHAPES),
+}
 
 
 def input_of(ask: Ask, words: str) -> Said:
-    """The input in the shape that is asked for, as far as its caller's generation has that shape."""
-    own = _LEGACY if ask.caller == "legacy" else _STEPS
-    shape = {**_EVERYBODYS, **own}.get(ask.shape, _EVERYBODYS["text"])
-    return shape(words)
+    """The input in the shape that is asked for."""
+    return _SHAPES[ask.shape](words)
 
 
 def results_of(ask: Ask, calls: list[Json], words: str) -> Said:
@@ -186,7 +191,7 @@ def results_of(ask: Ask, calls: list[Json], words: str) -> Said:
         {"type": "function_result", "call_id": call["id"], "name": call["name"], "result": result}
         for call in calls
     ]
-    if ask.caller == "legacy" and ask.shape == "turns":
+    if ask.shape == "turns":
         return Said([{"role": "user", "content": steps}], steps)
     if ask.caller == "legacy" and ask.shape == "contents":
         return Said([*steps, _text(words)], [*steps, said(words)])
@@ -194,7 +199,6 @@ def results_of(ask: Ask, calls: list[Json], words: str) -> Said:
 
 
 _WISHES = (
-    "",
     "story",
     "fragments;count=3",
     "incomplete",
@@ -205,11 +209,10 @@ _WISHES = (
 )
 
 asks = st.builds(
-    Ask,
+    lambda caller, **members: Ask(caller=caller[0], shape=caller[1], **members),
+    caller=st.sampled_from([(caller, shape) for caller, shapes in _CALLERS.items() for shape in shapes]),
     anchor=st.sampled_from([0, 0, 0, None, 1, 2, 3, 5, 8]),
     words=st.text(max_size=5),
-    shape=st.sampled_from(SHAPES),
-    caller=st.sampled_from(["steps", "legacy", "unknown"]),
     way=st.sampled_from(["unary", "stream", "unary", "stream", "background"]),
     place=st.sampled_from([0, 0, 0, 1, 1, 2]),
     tools=st.sampled_from(["", "", *TOOLS]),

@@ -50,7 +50,7 @@ async def service_fixture(places: tuple[Place, ...], start_gateway: StartGateway
 
 
 @settings(
-    max_examples=40,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     database=None,
