@@ -157,7 +157,10 @@ class TolerantRunner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        handle = _Remembering(cast(_Handle, server.request_handler))
+        handle = cast(_Handle, server.request_handler)
+        if not self.app.middlewares:
+            # What is remembered is the handler alone, which no middleware would be around.
+            handle = _Remembering(handle)
         return TolerantServer(cast(Any, handle), request_factory=server.request_factory, **server._kwargs)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from service.errors import FailedPrecondition, ServiceError, UpstreamError
 from service.interactions.media_restore import Media
-from service.interactions.rebuild import steps_of_links
+from service.interactions.rebuild import steps_asked, steps_of_links
 from service.store.records import ANCHORS, Record, now
 from service.store.store import Store
 from service.upstream.client import GeminiClient
@@ -60,10 +60,14 @@ class History:
     ) -> list[dict[str, Any]]:
         """The whole conversation up to and including the request's own input, as a step list for this deployment.
 
+        For a request that goes on with an answer, up to what was asked: that is what its token stands beside when
+        upstream did not store the answer (contract 4.7).
+
         Raises :class:`FailedPrecondition` or :class:`~service.errors.Aborted` naming the link that cannot be rebuilt.
         """
         links = await self._store.chain(parent.project_id, parent.id)
-        said = steps_of_links(links, for_agent=envelope.agent is not None)
+        for_agent = envelope.agent is not None
+        said = steps_asked(links) if envelope.continues else steps_of_links(links, for_agent=for_agent)
         conversation = await self._media.restored(parent.project_id, deployment, said)
         return conversation + steps.normalise_input(body.get("input") or [])
 

@@ -50,7 +50,7 @@ class Preparation:
         route = self._deployments.route(
             envelope.model, envelope.agent, parent.deployment_id if parent is not None else None
         )
-        local = (call.history or self._default_history) == "local"
+        local = (call.history or self._default_history) == "local" or _answer_is_unstored(envelope, parent)
         # Only what upstream stores can run in its background or in a sandbox (contract 6).
         kept_upstream = envelope.store and (not local or envelope.background or envelope.agent is not None)
         changes: dict[str, Any] = {}
@@ -85,16 +85,18 @@ class Preparation:
     def _refers_upstream(
         self, envelope: Envelope, parent: Record, deployment: Deployment, *, local: bool
     ) -> bool:
-        if envelope.continuation_token is None:
+        if not envelope.continues:
             # An agent's sandbox is upstream's: there is nothing to send in its place (contract 5.5).
             needed = envelope.agent is not None and parent.agent is not None
             return (needed or not local) and upstream_copy_lives(parent, deployment)
-        # A token is bound to the upstream interaction that issued it (contract 4.7); nothing can stand in for that.
-        if parent.upstream_id is None or parent.deployment_id != deployment.id:
+        # A token is bound to the upstream interaction that issued it, and where upstream did not store that, to the
+        # key (contract 4.7); nothing can stand in for either.
+        unstored = _answer_is_unstored(envelope, parent)
+        if parent.deployment_id != deployment.id or (parent.upstream_id is None and not unstored):
             raise FailedPrecondition(
                 "The interaction that issued this 'continuation_token' is not on a deployment that can continue it."
             )
-        return True
+        return not unstored
 
     async def _parent(self, call: Call) -> Record:
         reference = call.envelope.previous_interaction_id or ""
@@ -110,7 +112,7 @@ class Preparation:
     async def rebuilt(self, job: Job, error: UpstreamError) -> bool:
         """Put the whole conversation into the job when upstream has lost the parent; at most once per request."""
         envelope, parent = job.call.envelope, job.parent
-        if parent is None or not job.refers_upstream or envelope.continuation_token is not None:
+        if parent is None or not job.refers_upstream or envelope.continues:
             return False
         if not await self._history.is_gone(error, parent, job.route.deployment):
             return False
@@ -118,6 +120,11 @@ class Preparation:
         job.refers_upstream = False
         await self._write_body(job)
         return True
+
+
+def _answer_is_unstored(envelope: Envelope, parent: Record | None) -> bool:
+    """Whether the request goes on with an answer that upstream was asked not to store."""
+    return envelope.continues and parent is not None and not parent.upstream_stored
 
 
 def _upstream_body(call: Call, changes: dict[str, Any]) -> bytes:

@@ -40,12 +40,41 @@ def steps_of_links(links: Sequence[Link], *, for_agent: bool) -> list[tuple[Link
     return [(link, _steps_of_link(link, oldest=place == 0)) for place, link in enumerate(links)]
 
 
+def steps_asked(links: Sequence[Link]) -> list[tuple[Link, list[Step]]]:
+    """What each link adds to that which the newest one's answer was asked by, oldest first.
+
+    Behind the question there are only continuation hops; they and what was answered so far are left out. Raises
+    :class:`FailedPrecondition` as :func:`steps_of_links`.
+    """
+    place = len(links) - 1
+    while place and _is_hop(links[place]):
+        place -= 1
+    link = links[place]
+    request = _request(link, oldest=place == 0)
+    timeline = [] if link.response is None else steps_of(codec.loads(link.response))
+    return [*steps_of_links(links[:place], for_agent=False), (link, _asked(link, request, timeline))]
+
+
+def _is_hop(link: Link) -> bool:
+    request = {} if link.request is None else codec.loads(link.request)
+    return request.get("continuation_token") is not None and not request.get("input")
+
+
 def _steps_of_link(link: Link, *, oldest: bool) -> list[Step]:
-    if link.request is None or link.response is None:
-        raise FailedPrecondition(
-            f"The conversation cannot be rebuilt for upstream, which has lost it: its interaction "
-            f"{ids.to_text(link.id)} {_why_empty(link)}. Start anew without 'previous_interaction_id'."
-        )
+    request = _request(link, oldest=oldest)
+    if link.response is None:
+        raise _empty(link)
+    timeline = steps_of(codec.loads(link.response))
+    asked = _asked(link, request, timeline)
+    made = timeline[end_of_input(timeline, asked) :]
+    if link.agent is not None:
+        return _of_type(asked, "user_input") + _final_output(made)
+    return asked + list(_acceptable(made))
+
+
+def _request(link: Link, *, oldest: bool) -> dict[str, Any]:
+    if link.request is None:
+        raise _empty(link)
     request = legacy.request_to_steps(codec.loads(link.request))
     if oldest and request.get("previous_interaction_id") is not None:
         raise FailedPrecondition(
@@ -53,12 +82,15 @@ def _steps_of_link(link: Link, *, oldest: bool) -> list[Step]:
             f"interaction {ids.to_text(link.id)} on, and not what came before. Start anew without "
             "'previous_interaction_id'."
         )
-    timeline = steps_of(codec.loads(link.response))
-    asked = _asked(link, request, timeline)
-    made = timeline[end_of_input(timeline, asked) :]
-    if link.agent is not None:
-        return _of_type(asked, "user_input") + _final_output(made)
-    return asked + list(_acceptable(made))
+    return request
+
+
+def _empty(link: Link) -> FailedPrecondition:
+    why = "was deleted" if link.deleted else f"has the status {link.status!r} and no recorded output"
+    return FailedPrecondition(
+        f"The conversation cannot be rebuilt for upstream, which has lost it: its interaction "
+        f"{ids.to_text(link.id)} {why}. Start anew without 'previous_interaction_id'."
+    )
 
 
 def _asked(link: Link, request: dict[str, Any], timeline: list[Step]) -> list[Step]:
@@ -77,12 +109,6 @@ def _asked(link: Link, request: dict[str, Any], timeline: list[Step]) -> list[St
 
 def _is_clients(step: Step) -> bool:
     return step.get("type") in _CLIENT_STEPS
-
-
-def _why_empty(link: Link) -> str:
-    if link.deleted:
-        return "was deleted"
-    return f"has the status {link.status!r} and no recorded output"
 
 
 def _of_type(given: Iterable[Step], kind: str) -> list[Step]:

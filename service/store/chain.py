@@ -1,14 +1,14 @@
 """A chain, from one of its interactions to the root, in one query whatever its depth.
 
-The walk takes along what is told of a link, so each is looked up once, and both its bodies with one more look. The rows
-come in no order, because sorting them in the database would copy the bodies.
+The walk takes along what is told of a link, so each is looked up once, and both its bodies with one more look. The
+database sorts the rows, which looks them all up before the first is handed over: SQLite's driver gives up the
+interpreter lock for each row, and one that is ready is there before a busy event loop has taken the lock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import BigInteger, Executable, FromClause, bindparam, case, literal, select
 
@@ -17,7 +17,8 @@ from service.store.records import Link
 from service.store.statement import Query
 from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD, Key, interactions, payloads
 
-_DISTANCE: Final = 1
+#: Places in a row of the query.
+_DISTANCE, _REQUEST_BYTES, _KIND, _CODEC, _SIZE, _BODY = 1, 7, 8, 9, 10, 11
 _KEY, _PREVIOUS = interactions.c.id, interactions.c.previous_id
 
 
@@ -49,7 +50,9 @@ def _chain() -> Executable:
     )
     members = [column for column in walk.c if column.name != "previous_id"]
     body = [payloads.c.kind, payloads.c.codec, payloads.c.size, payloads.c.body]
-    return select(*members, *body).select_from(walk.outerjoin(payloads, bodies))
+    return (
+        select(*members, *body).select_from(walk.outerjoin(payloads, bodies)).order_by(walk.c.distance.desc())
+    )
 
 
 CHAIN = Query("walk a chain to its root", _chain())
@@ -57,7 +60,7 @@ CHAIN = Query("walk a chain to its root", _chain())
 
 def shared_requests(rows: Sequence[Sequence[Any]]) -> bool:
     """Whether a request of the chain is stored without what another one already has."""
-    return any(row[8] == REQUEST_PAYLOAD and row[10] < row[7] for row in rows)
+    return any(row[_KIND] == REQUEST_PAYLOAD and not _is_whole(row) for row in rows)
 
 
 def links_of(rows: Sequence[Sequence[Any]], whole: Mapping[bytes, bytes], codec: Codec) -> list[Link]:
@@ -65,32 +68,29 @@ def links_of(rows: Sequence[Sequence[Any]], whole: Mapping[bytes, bytes], codec:
 
     Raises :class:`~service.errors.StoreError` for a body that is damaged.
     """
+    bodies = iter(codec.unpack_all([_body(row) for row in rows if _is_whole(row)]))
     links: list[Link] = []
     request: bytes | None = None
     response: bytes | None = None
-    ordered = sorted(rows, key=itemgetter(_DISTANCE), reverse=True)
-    for place, row in enumerate(ordered):
-        (
-            key,
-            distance,
-            status,
-            agent,
-            deleted,
-            created_at,
-            deployment_id,
-            request_bytes,
-            kind,
-            number,
-            size,
-            body,
-        ) = row
+    for place, row in enumerate(rows):
+        key, distance, status, agent, deleted, created_at, deployment_id, _, kind, *_ = row
         if kind == RESPONSE_PAYLOAD:
-            response = codec.unpack(number, size, body)
+            response = next(bodies)
         elif kind == REQUEST_PAYLOAD:
-            request = whole.get(key) if size < request_bytes else codec.unpack(number, size, body)
-        if place + 1 == len(ordered) or ordered[place + 1][_DISTANCE] != distance:
+            request = next(bodies) if _is_whole(row) else whole.get(key)
+        if place + 1 == len(rows) or rows[place + 1][_DISTANCE] != distance:
             links.append(
                 Link(key, status, agent, bool(deleted), created_at, deployment_id, request, response)
             )
             request = response = None
     return links
+
+
+def _body(row: Sequence[Any]) -> tuple[int, int, bytes]:
+    codec, size, body = row[_CODEC], row[_SIZE], row[_BODY]
+    return codec, size, body
+
+
+def _is_whole(row: Sequence[Any]) -> bool:
+    kind: int | None = row[_KIND]
+    return kind == RESPONSE_PAYLOAD or (kind == REQUEST_PAYLOAD and row[_SIZE] >= row[_REQUEST_BYTES])

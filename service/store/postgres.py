@@ -35,8 +35,10 @@ _ACQUIRE_TIMEOUT = 2.0
 _CONNECT_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 2.0
 #: Every read goes by keys: a few of them, or a walk. Where the planner knows little of a table, or of how far a walk
-#: goes, it prefers to read whole tables; these settings leave it the indexes.
+#: goes, it prefers to read whole tables; these settings leave it the indexes. And planning a read anew each time takes
+#: longer than the read, the more so the more partitions there are: ten times for a chain after three months.
 _BY_KEYS = {
+    "plan_cache_mode": "force_generic_plan",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "enable_seqscan": "off",
@@ -229,7 +231,11 @@ class PostgresBackend:
             self._dsn,
             command_timeout=_COMMIT_TIMEOUT,
             timeout=_CONNECT_TIMEOUT,
-            server_settings={"synchronous_commit": "on", "application_name": "interactions writer"},
+            server_settings={
+                "synchronous_commit": "on",
+                "application_name": "interactions writer",
+                **_BY_KEYS,
+            },
         )
         await _prepare_connection(connection)
         return connection

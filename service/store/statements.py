@@ -192,7 +192,8 @@ FIND_BY_UPSTREAM_ID = Query(
         interactions.c.upstream_id == bindparam("upstream_id", type_=Text),
         *_visible,
     )
-    .order_by(interactions.c.id.desc())
+    # By time first, which has no index: by id alone, PostgreSQL may look through every key for the one.
+    .order_by(interactions.c.created_at.desc(), interactions.c.id.desc())
     .limit(1),
 )
 

@@ -29,7 +29,9 @@ _LIMIT: Final = 120.0
 _LARGEST_DESCRIPTION: Final = 64 * 1024
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 #: Refusals that say nothing about the file.
-_PASSING: Final = frozenset({408, 425, 429})
+_PASSING: Final = frozenset({401, 408, 425, 429})
+#: What Google's front end says, with a 400 as well, of a key that it does not take.
+_KEY_REFUSED: Final = b"api key"
 
 
 class FileRefused(Exception):
@@ -123,6 +125,8 @@ class Files:
                 raise FileUnavailable("it came without bytes")
             return body, response.headers.get("content-type", "").partition(";")[0].strip()
         _check_passing(response)
+        if response.status == 400 and _KEY_REFUSED in (await _read(response, _LARGEST_DESCRIPTION)).lower():
+            raise FileUnavailable("upstream does not take the key")
         if response.status >= 400 and await self._is_being_made(deployment, file):
             raise FileUnavailable("upstream is still making it")
         raise FileRefused(f"upstream answered {response.status}")

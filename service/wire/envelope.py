@@ -28,6 +28,14 @@ class Envelope:
     continuation_token: str | None
     has_input: bool
 
+    @property
+    def continues(self) -> bool:
+        """Whether it goes on with the answer that it names: a token without an input (contract 4.7).
+
+        A token beside an input goes on with an answer that upstream did not store, and that nothing can name.
+        """
+        return self.continuation_token is not None and not self.has_input
+
 
 def parse(raw: bytes) -> Envelope:
     """Read a create request (contract 2.1); null members count as absent.

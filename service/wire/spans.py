@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 _value = json.JSONDecoder().raw_decode
+#: Elements of a list that is looked through: a conversation has fewer, and each costs microseconds.
+_MOST_ELEMENTS: Final = 10_000
 _blank: Final = re.compile(r"[ \t\n\r]*").match
 
 
@@ -27,8 +29,8 @@ class ListSpan:
 def list_span(raw: bytes, member: str) -> ListSpan | None:
     """The span of the list that is the first member of this name in a JSON object; never raises.
 
-    None where there is no such list: no object, no member, another type, no elements, text that the standard library
-    cannot read. What comes after the list is not looked at.
+    None where there is no such list: no object, no member, another type, no elements, too many of them, text that the
+    standard library cannot read. What comes after the list is not looked at.
     """
     text = raw.decode("latin-1")
     try:
@@ -55,13 +57,14 @@ def _first_element(text: str, member: str) -> int | None:
 
 def _ends(text: str, place: int) -> tuple[int, ...]:
     ends: list[int] = []
-    while True:
+    while len(ends) < _MOST_ELEMENTS:
         _, end = _value(text, place)
         ends.append(end)
         following = _after_blank(text, end)
         if text[following] == "]":
             return tuple(ends)
         place = _expect(text, following, ",")
+    raise ValueError("too many elements")
 
 
 def _expect(text: str, place: int, sign: str) -> int:

@@ -113,6 +113,51 @@ async def test_an_unstored_answer_is_continued_with_its_input(gateway: Gateway, 
     }
 
 
+@pytest.mark.parametrize("choice", ["of the request", "of the configuration"])
+async def test_an_answer_whose_history_is_local_is_continued(
+    start_gateway: StartGateway, upstream: Emulated, choice: str
+) -> None:
+    chosen = choice == "of the request"
+    gateway = await start_gateway(upstream, history="upstream" if chosen else "local")
+    headers = {**STEPS, "x_interactions_history": "local"} if chosen else STEPS
+    before = (await gateway.post({"model": MODEL, "input": "I like stories"}, **headers)).body
+    question = {"model": MODEL, "input": "A long story", "previous_interaction_id": before["id"]}
+    upstream.behave("continuation;hops=3")
+    hops = [await gateway.post(question, **headers)]
+    upstream.calm()
+    while (token := hops[-1].body.get("continuation_token")) is not None:
+        going_on = {"continuation_token": token, "previous_interaction_id": hops[-1].id}
+        hops.append(await gateway.post({"model": MODEL, **going_on}, **headers))
+        assert hops[-1].status == 200, hops[-1].raw
+        # Upstream stored nothing that the token could stand beside but the question itself (contract 4.7).
+        assert upstream.creates[-1] == {**upstream.creates[1], "continuation_token": token}
+    assert [hop.body["status"] for hop in hops] == ["requires_continuation"] * 2 + ["completed"]
+    assert all(body["store"] is False for body in upstream.creates)
+    after = await gateway.ask("And then?", previous_interaction_id=hops[-1].id)
+    assert_quotes(after, "I like stories", "A long story", "And then?")
+    made = [step for hop in hops for step in hop.steps]
+    assert upstream.creates[-1]["input"] == [*upstream.creates[1]["input"], *made, said("And then?")]
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+async def test_an_unstored_answer_is_continued_though_upstream_has_lost_what_came_before(
+    gateway: Gateway, upstream: Emulated, remembered: bool
+) -> None:
+    before = await gateway.ask("I like stories")
+    question = {"input": "A long story", "previous_interaction_id": before.id, "store": False}
+    if remembered:
+        upstream.forget()
+    upstream.behave("continuation")
+    first = await gateway.post({"model": MODEL, **question}, **STEPS)
+    upstream.calm()
+    upstream.forget()
+    second = await continued(gateway, first, **question)
+    assert second.status == 200, second.raw
+    assert second.body["status"] == "completed"
+    assert upstream.creates[-1]["input"] == [said("I like stories"), *before.steps, said("A long story")]
+    assert upstream.creates[-1]["continuation_token"] == first.body["continuation_token"]
+
+
 async def test_a_continuation_is_never_rebuilt(gateway: Gateway, upstream: Emulated) -> None:
     first = await gateway.ask("A long story", wish="continuation")
     upstream.forget()

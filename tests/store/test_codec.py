@@ -60,14 +60,16 @@ def pack(body: bytes) -> tuple[int, int, bytes]:
 @given(st.lists(st.binary(max_size=3000), max_size=12))
 @settings(deadline=None)
 def test_whatever_is_packed_is_unpacked(bodies: list[bytes]) -> None:
-    assert [CODEC.unpack(*packed) for packed in CODEC.pack(bodies)] == bodies
+    packed = CODEC.pack(bodies)
+    assert [CODEC.unpack(*row) for row in packed] == CODEC.unpack_all(packed) == bodies
 
 
 @pytest.mark.parametrize("size", [0, 1, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, 5_000_000])
 def test_sizes_around_the_dictionarys_limit_come_back(size: int) -> None:
     body = (TYPICAL * (size // len(TYPICAL) + 1))[:size]
     mixed = [body, TYPICAL, b"", body]
-    assert [CODEC.unpack(*packed) for packed in CODEC.pack(mixed)] == mixed
+    packed = CODEC.pack(mixed)
+    assert [CODEC.unpack(*row) for row in packed] == CODEC.unpack_all(packed) == mixed
 
 
 def test_small_bodies_use_the_dictionary_and_large_ones_do_not() -> None:
@@ -122,3 +124,11 @@ def test_a_body_that_is_not_as_long_as_its_row_says_is_an_error() -> None:
             CODEC.unpack(codec, wrong, body)
     with pytest.raises(StoreError, match="damaged"):
         CODEC.unpack(RAW, 4, b"abc")
+
+
+@pytest.mark.parametrize("length", [0, 1, 5, 200, -1])
+def test_one_damaged_body_among_many_is_an_error(length: int) -> None:
+    codec, size, packed = pack(TYPICAL)
+    for damaged in ((codec, size, packed[:length]), (codec, size + 1, packed), (99, size, packed)):
+        with pytest.raises(StoreError, match=r"damaged|upgrade"):
+            CODEC.unpack_all([pack(b"x"), pack(TYPICAL), damaged, pack(TYPICAL)])

@@ -130,11 +130,22 @@ async def test_no_more_than_allowed_is_read(transport: Transport, declared: bool
             await download(transport, server)
 
 
-@pytest.mark.parametrize("status", ["408 Timeout", "429 Slow down", "500 Oops", "503 Busy"])
+@pytest.mark.parametrize(
+    "status", ["401 Unauthorized", "408 Timeout", "429 Slow down", "500 Oops", "503 Busy"]
+)
 async def test_passing_trouble_is_told_apart_from_a_refusal(transport: Transport, status: str) -> None:
     async with raw_server(by_target({DOWNLOAD: answer(b"", status)}, [])) as server:
         with pytest.raises(FileUnavailable, match=status[:3]):
             await download(transport, server)
+
+
+async def test_a_key_that_is_refused_says_nothing_of_the_file(transport: Transport) -> None:
+    refusal = b'[{"error":{"code":400,"message":"API key not valid. Please pass a valid API key."}}]'
+    seen: list[str] = []
+    async with raw_server(by_target({DOWNLOAD: answer(refusal, "400 Bad Request")}, seen)) as server:
+        with pytest.raises(FileUnavailable, match="key"):
+            await download(transport, server)
+    assert seen == [DOWNLOAD]
 
 
 @pytest.mark.parametrize(
