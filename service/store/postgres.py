@@ -47,6 +47,8 @@ _BY_KEYS = {
     "max_parallel_workers_per_gather": "0",
     "jit": "off",
 }
+#: The same goes for writes, but that the parts of a batch are joined to one another.
+_ROWS_BY_KEYS = {name: _BY_KEYS[name] for name in ("plan_cache_mode", "enable_seqscan", "jit")}
 _PARAMETER = re.compile(r"\$(\d+)")
 _DIALECT = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
 #: A batch larger than this is packed in a thread, so that compressing does not hold up the loop.
@@ -234,7 +236,7 @@ class PostgresBackend:
             server_settings={
                 "synchronous_commit": "on",
                 "application_name": "interactions writer",
-                **_BY_KEYS,
+                **_ROWS_BY_KEYS,
             },
         )
         await _prepare_connection(connection)

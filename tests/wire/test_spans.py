@@ -77,6 +77,7 @@ def test_a_body_that_is_cut_off_never_raises(
         b'{"input":[1 2]}',
         b'{"input":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
         b'{"input":[' + b"9" * 10_000 + b"]}",
+        b'{"input":[' + b",".join([b"0"] * 10_001) + b"]}",
     ],
 )
 def test_what_is_unusual_has_no_span(raw: bytes) -> None:
