@@ -133,9 +133,10 @@ class Adoption:
             _check_size(copy.upstream_id, len(links), size)
         for link in reversed(links):
             row = adopted(link, parent, principal)
-            await self._store.adopt(row)
-            if self._media is not None:
-                self._media.note(row.id, row.project_id, row.request, row.response)
+            media_due = None if self._media is None else self._media.due(row.request, row.response)
+            await self._store.adopt(row, media_due=media_due)
+            if self._media is not None and media_due is not None:
+                self._media.keep(row.id, row.project_id)
             parent = _holder(row)
         return True
 

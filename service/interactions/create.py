@@ -117,13 +117,16 @@ class Creator:
             upstream_id=upstream_id,
             error=outcomes.error_of(body),
         )
+        media_due = None
+        if self._media is not None and job.intent.store:
+            media_due = self._media.due(job.call.raw, reply.raw)
         try:
-            await self._store.finish(outcome, reply.raw)
+            await self._store.finish(outcome, reply.raw, media_due=media_due)
         except ServiceError as error:
             error.interaction_id = ids.to_text(job.intent.id)
             raise
-        if self._media is not None and job.intent.store:
-            self._media.note(job.intent.id, job.intent.project_id, job.call.raw, reply.raw)
+        if self._media is not None and media_due is not None:
+            self._media.keep(job.intent.id, job.intent.project_id)
         return Answer(with_our_ids(body, job.intent.id, job.intent.previous_id), upstream_id, job.history)
 
     async def _fail(self, job: Job, error: ServiceError) -> None:

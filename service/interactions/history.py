@@ -80,13 +80,20 @@ class History:
                 "(general_settings.max_rebuild_bytes). Start anew without 'previous_interaction_id', from a summary."
             )
 
-    async def is_gone(self, error: UpstreamError, parent: Record, deployment: Deployment) -> bool:
-        """Whether upstream refused a create because it no longer has the parent: the recipe of contract 6."""
+    async def is_gone(
+        self, error: UpstreamError, parent: Record, deployment: Deployment, *, replaceable: bool = True
+    ) -> bool:
+        """Whether upstream refused a create because it no longer has the parent: the recipe of contract 6.
+
+        Upstream has been seen to answer 404 for what it had (contract 6). Unless the parent is ``replaceable`` by a
+        rebuilt conversation, it is asked once more before that is believed.
+        """
         if error.status not in _GONE or parent.upstream_id is None:
             return False
-        if upstream_errors.names_missing_reference(error):
+        named = upstream_errors.names_missing_reference(error)
+        if named and replaceable:
             return True
-        if not upstream_errors.is_ambiguous(error):
+        if not named and not upstream_errors.is_ambiguous(error):
             return False
         try:
             await self._client.get(deployment, parent.upstream_id)

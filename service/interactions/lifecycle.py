@@ -173,9 +173,10 @@ class Lifecycle:
             completed_at=moment if terminal else None,
             usage=outcomes.usage_of(reply.body) if terminal and not is_adopted(record.attempts) else Usage(),
         )
-        await self._store.finish(outcome, reply.raw)
-        if self._media is not None and terminal:
-            self._media.note(record.id, record.project_id, reply.raw)
+        media_due = self._media.due(reply.raw) if self._media is not None and terminal else None
+        await self._store.finish(outcome, reply.raw, media_due=media_due)
+        if self._media is not None and media_due is not None:
+            self._media.keep(record.id, record.project_id)
         found = await self._store.find(record.project_id, record.id)
         if found is None:
             raise NotFound(f"The interaction {ids.to_text(record.id)!r} was deleted.")

@@ -1,9 +1,9 @@
 """Keeps the media that interactions name by a URI of upstream, while upstream still has them.
 
 After an interaction's outcome is committed, what it names is fetched in the background: no answer waits for it, and
-nothing that goes wrong with it reaches the caller. Before the first fetch a note is committed, and taken back when
-nothing is left to do: what one process did not finish, any process finds by that and begins again. What upstream
-refuses for good is logged and given up.
+nothing that goes wrong with it reaches the caller. With the outcome a note is committed, and taken back when nothing
+is left to do: what one process did not begin or finish, any process finds by that. What upstream refuses for good is
+logged and given up.
 """
 
 from __future__ import annotations
@@ -92,13 +92,16 @@ class MediaKeeper:
         except ServiceError as error:
             logger.error("the media of %d interactions are not kept: %s", self._queue.qsize() + 1, error)
 
-    def note(self, key: bytes, project_id: bytes, *bodies: bytes | None) -> None:
-        """Keep what a committed interaction names, if these bodies of it may name anything; returns at once."""
-        if media.may_refer(*bodies):
-            try:
-                self._queue.put_nowait(_Errand(key, project_id))
-            except asyncio.QueueFull:
-                logger.error("the media of %s are not kept: too many are waiting", ids.to_text(key))
+    def due(self, *bodies: bytes | None) -> int | None:
+        """The time for the note of an interaction with these bodies; None if they cannot name anything."""
+        return now() + int(_DUE * 1_000_000) if media.may_refer(*bodies) else None
+
+    def keep(self, key: bytes, project_id: bytes) -> None:
+        """Keep what an interaction names that is committed with a note; returns at once."""
+        try:
+            self._queue.put_nowait(_Errand(key, project_id))
+        except asyncio.QueueFull:
+            logger.warning("the media of %s are kept later: too many are waiting", ids.to_text(key))
 
     async def _work(self) -> None:
         while True:
@@ -138,8 +141,6 @@ class MediaKeeper:
             left = named.keys() - await self._media.of(record.id)
             if left:
                 done = await self._keep_files(errand, record, deployment, {uri: named[uri] for uri in left})
-            elif errand.tries is None:
-                return
         if done:
             await self._media.settle(errand.key)
 
@@ -147,8 +148,8 @@ class MediaKeeper:
         self, errand: _Errand, record: Record, deployment: Deployment, named: dict[bytes, _Named]
     ) -> bool:
         """Keep these files; whether nothing is left to do."""
-        wait = _DUE * ((errand.tries or 0) + 1)
-        await self._media.want(record.id, now() + int(wait * 1_000_000))
+        if errand.tries is not None:
+            await self._media.want(record.id, now() + int(_DUE * (errand.tries + 1) * 1_000_000))
         given_up = {uri for uri in named if not await self._obtain(record, deployment, uri, named[uri])}
         # Asked of the store: bytes that it had a moment ago may have been deleted with their last interaction.
         return named.keys() <= await self._media.of(record.id) | given_up

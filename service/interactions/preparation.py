@@ -86,9 +86,9 @@ class Preparation:
         self, envelope: Envelope, parent: Record, deployment: Deployment, *, local: bool
     ) -> bool:
         if not envelope.continues:
-            # An agent's sandbox is upstream's: there is nothing to send in its place (contract 5.5).
-            needed = envelope.agent is not None and parent.agent is not None
-            return (needed or not local) and upstream_copy_lives(parent, deployment)
+            # An agent's sandbox is upstream's: there is nothing to send in its place (contract 5.5), and it may have
+            # been any interaction's of the chain.
+            return (envelope.agent is not None or not local) and upstream_copy_lives(parent, deployment)
         # A token is bound to the upstream interaction that issued it, and where upstream did not store that, to the
         # key (contract 4.7); nothing can stand in for either.
         unstored = _answer_is_unstored(envelope, parent)
@@ -114,7 +114,8 @@ class Preparation:
         envelope, parent = job.call.envelope, job.parent
         if parent is None or not job.refers_upstream or envelope.continues:
             return False
-        if not await self._history.is_gone(error, parent, job.route.deployment):
+        replaceable = envelope.agent is None or parent.agent is None
+        if not await self._history.is_gone(error, parent, job.route.deployment, replaceable=replaceable):
             return False
         await self._store.mark_upstream_gone(parent.id, now())
         job.refers_upstream = False

@@ -246,10 +246,13 @@ class Reader:
             # If it failed, the outcome says the same and more.
             await asyncio.gather(self._noted, return_exceptions=True)
         body = codec.dumps(interaction)
-        await self._store.finish(outcome, body)
         intent = self._job.intent
+        media_due = None
         if self._media is not None and intent.store and outcome.completed_at is not None:
-            self._media.note(intent.id, intent.project_id, self._job.call.raw, body)
+            media_due = self._media.due(self._job.call.raw, body)
+        await self._store.finish(outcome, body, media_due=media_due)
+        if self._media is not None and media_due is not None:
+            self._media.keep(intent.id, intent.project_id)
 
 
 def _parsed(block: bytes, data: bytes) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from service.errors import ServiceError, ServiceUnavailable
-from service.store import adoption, deletion, statements
+from service.store import adoption, deletion, media, statements
 from service.store.adoption import Adopted, Holder
 from service.store.backend import Backend, StoreUnavailable
 from service.store.chain import CHAIN, links_of, shared_requests
@@ -54,8 +54,11 @@ class Store:
         """
         await self._requests.begin(intent, request, listed=listed)
 
-    async def finish(self, outcome: Outcome, response: bytes | None) -> None:
+    async def finish(self, outcome: Outcome, response: bytes | None, *, media_due: int | None = None) -> None:
         """Commit the outcome and upstream's body; changes nothing that is already terminal.
+
+        With ``media_due`` it is noted as well that the interaction's media are to be fetched: whoever finds the note
+        after that time does it.
 
         Raises :class:`ServiceUnavailable` when that takes too long, though the outcome is still kept to be written, and
         :class:`StoreError` when it can never be: its row is refused, or the database has lost the intent.
@@ -64,21 +67,25 @@ class Store:
         writes: list[Write] = [(statements.FINISH, outcome.row(size))]
         if response is not None:
             writes.append((statements.UPSERT_RESPONSE, (outcome.id, response)))
+        if media_due is not None:
+            writes.append((media.WANT_MEDIA, (outcome.id, media_due)))
         await self._writer.put(*writes, patience=OUTCOME_PATIENCE)
 
-    async def adopt(self, adopted: Adopted) -> None:
+    async def adopt(self, adopted: Adopted, *, media_due: int | None = None) -> None:
         """Take in an interaction that was made elsewhere, after its parent; see :mod:`service.store.adoption`.
 
+        ``media_due`` is as for :meth:`finish`.
         Does nothing where any project has it, or has its parent instead of this one. Raises
         :class:`ServiceUnavailable` when overloaded.
         """
-        await self._writer.put(
+        writes: list[Write] = [
             (adoption.INSERT_ADOPTED, adopted.row()),
             (adoption.INSERT_ADOPTED_REQUEST, (adopted.id, adopted.request)),
             (adoption.INSERT_ADOPTED_RESPONSE, (adopted.id, adopted.response)),
-            patience=INTENT_PATIENCE,
-            shed=True,
-        )
+        ]
+        if media_due is not None:
+            writes.append((media.WANT_MEDIA, (adopted.id, media_due)))
+        await self._writer.put(*writes, patience=INTENT_PATIENCE, shed=True)
 
     async def mark_upstream_gone(self, key: bytes, at: int) -> None:
         """Remember that upstream has no copy of this interaction any more."""

@@ -383,6 +383,26 @@ async def test_an_agents_sandbox_is_used_though_the_history_is_local(
     assert upstream.creates[-1].get("store", True) is True
 
 
+async def test_an_agent_goes_on_from_a_model_of_an_agents_chain_though_the_history_is_local(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    first = await gateway.ask("Write a report", **AGENT)
+    second = await gateway.ask("Sum up", previous_interaction_id=first.id)
+    follow_up = {"input": "Go on", "previous_interaction_id": second.id, **AGENT}
+    third = await gateway.post(follow_up, x_interactions_history="local")
+    assert third.status == 200, third.raw
+    assert upstream.creates[-1]["previous_interaction_id"] == second.upstream_id
+
+
+async def test_an_agents_sandbox_is_not_given_up_for_one_404(gateway: Gateway, upstream: Emulated) -> None:
+    first = await gateway.ask("Write a report", **AGENT)
+    upstream.fault("stale")
+    await gateway.refused(404, "Go on", previous_interaction_id=first.id, **AGENT)
+    assert [seen["status"] for seen in upstream.calls("GET")] == [200]
+    second = await gateway.ask("Go on", previous_interaction_id=first.id, **AGENT)
+    assert told(second) == ("upstream", "1")
+
+
 def told(reply: Reply | Streamed) -> tuple[str, str]:
     """What the answer says about its history."""
     return reply.headers["x-interactions-history"], reply.headers["x-interactions-history-links"]
