@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
-from service.errors import BadGateway, DeadlineExceeded, ServiceError, UpstreamError
+from service.errors import BadGateway, DeadlineExceeded, NotFound, ServiceError, UpstreamError
 from service.interactions import outcomes
 from service.interactions.calls import Answer, Call, Job
 from service.interactions.feed import Feed
@@ -21,7 +21,7 @@ from service.interactions.preparation import Preparation
 from service.interactions.reader import Reader
 from service.interactions.readers import Readers
 from service.interactions.render import with_our_ids
-from service.store.records import USAGE_MISSING, Usage, now
+from service.store.records import USAGE_MISSING, Record, Usage, now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
 from service.upstream.deployments import Deployment
@@ -89,7 +89,22 @@ class Creator:
         job = await self._preparation.job(call)
         listed = isinstance(call.envelope.body.get("input"), list)
         await self._store.begin(job.intent, call.raw, listed=listed)
+        if job.parent is not None:
+            await self._hold(job, job.parent)
         return job
+
+    async def _hold(self, job: Job, parent: Record) -> None:
+        """See that the parent is kept for this job; raises :class:`NotFound` when it was deleted before the intent."""
+        try:
+            if not await self._store.stands(parent.id):
+                raise NotFound(
+                    f"The interaction {job.call.envelope.previous_interaction_id!r} in 'previous_interaction_id' was "
+                    "deleted while this request began."
+                )
+        except ServiceError as error:
+            await self._fail(job, error)
+            await self._store.erase(parent.id)
+            raise
 
     async def _send(self, job: Job, send: _Send[_Result]) -> _Result:
         try:

@@ -21,6 +21,12 @@ from service.wire.envelope import Envelope
 
 #: What upstream answers for an id it no longer has (contract 6).
 _GONE = frozenset({400, 404, 410})
+_POLL = " Poll it until it has ended."
+_REMEDIES = {
+    "in_progress": _POLL,
+    "queued": _POLL,
+    "requires_continuation": " Send its 'continuation_token' without an 'input' to let it finish.",
+}
 
 
 def check_anchor(parent: Record, reference: str) -> None:
@@ -29,6 +35,7 @@ def check_anchor(parent: Record, reference: str) -> None:
         raise FailedPrecondition(
             f"The interaction {reference!r} in 'previous_interaction_id' has the status {parent.status!r}; only "
             "completed, requires_action and incomplete interactions can be continued."
+            + _REMEDIES.get(parent.status, "")
         )
 
 
@@ -75,8 +82,9 @@ class History:
         """Raise :class:`FailedPrecondition` for a rebuilt request that is larger than upstream takes (contract 5.5)."""
         if len(body) > self._max_rebuild_bytes:
             raise FailedPrecondition(
-                f"The conversation cannot be rebuilt for upstream, which has lost it: with its {links} earlier "
-                f"interactions the request has {len(body)} bytes, and {self._max_rebuild_bytes} are allowed "
+                f"The conversation cannot be rebuilt for upstream, which has lost it: with the {links} "
+                f"interaction{'s' * (links != 1)} before it the request has {len(body)} bytes, and "
+                f"{self._max_rebuild_bytes} are allowed "
                 "(general_settings.max_rebuild_bytes). Start anew without 'previous_interaction_id', from a summary."
             )
 

@@ -21,8 +21,6 @@ from service.store.adoption import Adopted, Holder
 from service.store.records import now
 from service.wire import codec, ids, legacy, steps
 
-#: Steps that come from a client and not from the model.
-_CLIENT_STEPS: Final = frozenset({"user_input", "function_result"})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: An error text longer than this is cut in the row; the response has it whole.
 _MESSAGE_KEPT: Final = 2_000
@@ -99,7 +97,7 @@ def _input(body: dict[str, Any]) -> Any:
     told = body.get("input")
     asked = _normalised(told) if told else None
     if asked is None:
-        return list(takewhile(lambda step: step.get("type") in _CLIENT_STEPS, timeline)) or None
+        return list(takewhile(lambda step: steps.type_of(step) in steps.CLIENT_TYPES, timeline)) or None
     shown = timeline[: len(asked)]
     repeated = [step.get("type") for step in shown] == [step.get("type") for step in asked]
     return shown if repeated else told

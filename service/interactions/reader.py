@@ -243,8 +243,9 @@ class Reader:
 
     async def _commit(self, outcome: Outcome, interaction: dict[str, Any]) -> None:
         if self._noted is not None:
-            # If it failed, the outcome says the same and more.
-            await asyncio.gather(self._noted, return_exceptions=True)
+            await asyncio.wait((self._noted,))
+            if not self._noted.cancelled() and self._noted.exception() is not None:
+                logger.info("the upstream id of %s is committed with its outcome only", self._text_id)
         body = codec.dumps(interaction)
         intent = self._job.intent
         media_due = None

@@ -20,9 +20,6 @@ from service.wire import codec, ids, legacy, steps
 
 Step = dict[str, Any]
 
-#: Steps a GET's timeline repeats from the request, before the model's own.
-_CLIENT_STEPS = frozenset({"user_input", "function_result"})
-
 
 def steps_of_links(links: Sequence[Link], *, for_agent: bool) -> list[tuple[Link, list[Step]]]:
     """What each link adds to the conversation, oldest first.
@@ -108,7 +105,7 @@ def _asked(link: Link, request: dict[str, Any], timeline: list[Step]) -> list[St
 
 
 def _is_clients(step: Step) -> bool:
-    return step.get("type") in _CLIENT_STEPS
+    return steps.type_of(step) in steps.CLIENT_TYPES
 
 
 def _of_type(given: Iterable[Step], kind: str) -> list[Step]:

@@ -7,16 +7,13 @@ and keeping it in every link would make a chain grow with the square of what was
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
 from service.wire import legacy, steps
 
 Step = dict[str, Any]
-
-#: A timeline without any of them does not show the input.
-_CLIENT_STEPS: Final = frozenset({"user_input", "function_result"})
 
 
 def was_rebuilt(attempts: str | None) -> bool:
@@ -39,7 +36,8 @@ def end_of_input(timeline: list[Any], asked: list[Step]) -> int:
     """Where the model's own steps begin: behind the latest place that says what was asked."""
     if end := _end_of_last(timeline, asked):
         return end
-    if not any(steps.type_of(step) in _CLIENT_STEPS for step in timeline):
+    if not any(steps.type_of(step) in steps.CLIENT_TYPES for step in timeline):
+        # It does not show the input.
         return 0
     if end := _end_of_last(_compact(timeline), _compact(asked)):
         return end

@@ -1,6 +1,7 @@
 """A chain, from one of its interactions to the root, in one query whatever its depth.
 
-The walk takes along what is told of a link, so each is looked up once, and both its bodies with one more look. The
+The walk takes along what is told of a link, so each is looked up once, and both its bodies with one more look. It also
+adds up their sizes, and leaves out the bodies from where they are too many to be held in memory at once. The
 database sorts the rows, which looks them all up before the first is handed over: SQLite's driver gives up the
 interpreter lock for each row, and one that is ready is there before a busy event loop has taken the lock.
 """
@@ -10,7 +11,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Executable, FromClause, bindparam, case, literal, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Executable,
+    FromClause,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal,
+    literal_column,
+    select,
+)
 
 from service.store.codec import Codec
 from service.store.records import Link
@@ -18,7 +31,7 @@ from service.store.statement import Query
 from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD, Key, interactions, payloads
 
 #: Places in a row of the query.
-_DISTANCE, _REQUEST_BYTES, _KIND, _CODEC, _SIZE, _BODY = 1, 7, 8, 9, 10, 11
+_DISTANCE, _REQUEST_BYTES, _TOTAL, _KIND, _CODEC, _SIZE, _BODY = 1, 7, 8, 9, 10, 11, 12
 _KEY, _PREVIOUS = interactions.c.id, interactions.c.previous_id
 
 
@@ -33,20 +46,32 @@ def _told(table: FromClause) -> list[Any]:
     ]
 
 
+def _size(table: FromClause) -> ColumnElement[int]:
+    return table.c.request_bytes + func.coalesce(table.c.response_bytes, literal_column("0", BigInteger))
+
+
 def _chain() -> Executable:
-    start = select(_KEY, literal(0, BigInteger).label("distance"), _PREVIOUS, *_told(interactions)).where(
+    start = select(
+        _KEY,
+        literal(0, BigInteger).label("distance"),
+        _PREVIOUS,
+        *_told(interactions),
+        _size(interactions).label("total"),
+    ).where(
         bindparam("id", type_=Key) == _KEY,
         interactions.c.project_id == bindparam("project_id", type_=Key),
     )
     walk = start.cte("chain", recursive=True)
     above = interactions.alias("above")
     walk = walk.union_all(
-        select(above.c.id, walk.c.distance + 1, above.c.previous_id, *_told(above)).where(
-            above.c.id == walk.c.previous_id
-        )
+        select(
+            above.c.id, walk.c.distance + 1, above.c.previous_id, *_told(above), walk.c.total + _size(above)
+        ).where(above.c.id == walk.c.previous_id)
     )
-    bodies = (payloads.c.interaction_id == walk.c.id) & payloads.c.kind.between(
-        REQUEST_PAYLOAD, RESPONSE_PAYLOAD
+    bodies = and_(
+        payloads.c.interaction_id == walk.c.id,
+        payloads.c.kind.between(REQUEST_PAYLOAD, RESPONSE_PAYLOAD),
+        walk.c.total <= bindparam("most", type_=BigInteger),
     )
     members = [column for column in walk.c if column.name != "previous_id"]
     body = [payloads.c.kind, payloads.c.codec, payloads.c.size, payloads.c.body]
@@ -56,6 +81,11 @@ def _chain() -> Executable:
 
 
 CHAIN = Query("walk a chain to its root", _chain())
+
+
+def bytes_of(rows: Sequence[Sequence[Any]]) -> int:
+    """How many bytes the bodies of a whole chain have, those that were left out included."""
+    return max((row[_TOTAL] for row in rows), default=0)
 
 
 def shared_requests(rows: Sequence[Sequence[Any]]) -> bool:
@@ -73,7 +103,7 @@ def links_of(rows: Sequence[Sequence[Any]], whole: Mapping[bytes, bytes], codec:
     request: bytes | None = None
     response: bytes | None = None
     for place, row in enumerate(rows):
-        key, distance, status, agent, deleted, created_at, deployment_id, _, kind, *_ = row
+        key, distance, status, agent, deleted, created_at, deployment_id, _, _, kind, *_ = row
         if kind == RESPONSE_PAYLOAD:
             response = next(bodies)
         elif kind == REQUEST_PAYLOAD:

@@ -3,8 +3,8 @@
 A follow-up needs the interactions before it, and a request stored without the part that an earlier one has needs that
 one (its *base*): what they need of a deleted interaction stays, hidden, until they are erased as well. What a statement
 erases is decided by :data:`ERASABLE` in an earlier transaction, and stays right: nothing can build on an interaction
-once its tombstone is committed, so what is needed by nobody is needed by nobody for ever. (A create that found its
-parent or its base just before looks again, or meets a chain that says which link was deleted.)
+once its tombstone is committed, so what is needed by nobody is needed by nobody for ever: a create that found its
+parent or its base just before looks again after its intent (:data:`STANDS`), and does without.
 """
 
 from __future__ import annotations
@@ -163,6 +163,14 @@ def _waiting() -> Executable:
     return select(page.c.id, case((_needed(page.c.id, page.c.id), 1), else_=0)).order_by(page.c.id)
 
 
+#: Whoever builds on an interaction looks once more when that is committed: without a tombstone, every delete is still
+#: to come and will see what builds on it.
+STANDS = Query(
+    "does an interaction stand",
+    select(interactions.c.id).where(
+        interactions.c.id == bindparam("id", type_=Key), interactions.c.deleted_at.is_(None)
+    ),
+)
 #: What can be erased now because of one deleted interaction: itself, and what was kept for its sake alone. Each comes
 #: with its base, which cannot be found through it any more once it is erased.
 ERASABLE = Query("what can be erased", _erasable())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from service.store import deletion
 from service.store.entries import Write
-from service.store.statement import Query
+from service.store.statement import Fetch
 from service.store.writer import Writer
 
 #: Seconds that an erase waits for the database; it is written later all the same, or swept.
@@ -16,8 +16,6 @@ _PATIENCE: Final = 60.0
 #: Looks at a time, so that many deletes at once leave the connections to those that wait for an answer.
 _READS: Final = 2
 _FIRST_KEY: Final = bytes(16)
-
-Fetch = Callable[[Query, Mapping[str, Any]], Awaitable[Sequence[Sequence[Any]]]]
 
 
 class Eraser:

@@ -5,11 +5,12 @@ a new request gets is one look for the digests of its own prefixes; how many bas
 matter to how it is read: one query walks them all.
 
 A base may be deleted while a request is being stored without it. A delete commits its tombstone first, and in a later
-transaction erases the content unless something needs it. So once the intent is committed, one look at the base decides
-(:data:`BASE_STANDS`): without a tombstone, every delete of it is still to come and will see the intent, so the content
-stays; with one, the erasing may have looked before the intent was there, and the request is stored in full before it
-goes upstream. A process that dies in between leaves an intent that was never sent and cannot be read. It must not be
-another's base either, so a request that has a base becomes one only when upstream has answered it.
+transaction erases the content unless something needs it. So once the intent is committed, one look at the base
+(:data:`service.store.deletion.STANDS`) decides: without a tombstone, every delete of it is still to come and will see
+the intent, so the content stays; with one, the erasing may have looked before the intent was there, and the request is
+stored in full before it goes upstream. A process that dies in between leaves an intent that was never sent and cannot
+be read. It must not be another's base either, so a request that has a base becomes one only when upstream has answered
+it.
 """
 
 from __future__ import annotations
@@ -28,13 +29,11 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    true,
     update,
 )
-from sqlalchemy.sql.dml import Insert
 
 from service.store.regions import PREFIXES, Region
-from service.store.statement import BatchStatement, Particulars, Query, columns_of
+from service.store.statement import BatchStatement, Particulars, Query, columns_of, insert_rows
 from service.store.tables import REQUEST_PAYLOAD, Key, inputs, interactions, payloads
 
 _REQUEST: Final = literal_column(str(REQUEST_PAYLOAD), SmallInteger)
@@ -44,10 +43,7 @@ _INPUT = columns_of(inputs, "interaction_id digest start size base_id")
 
 
 def _insert_input(rows: FromClause, database: Particulars) -> Executable:
-    names = [column.name for column in _INPUT]
-    chosen = select(*(rows.c[name] for name in names)).where(true())
-    statement: Insert = database.insert(inputs).from_select(names, chosen).on_conflict_do_nothing()
-    return statement
+    return insert_rows(inputs, _INPUT, rows, database)
 
 
 def _replace_request(rows: FromClause, database: Particulars) -> Executable:
@@ -136,10 +132,6 @@ def _shared_in_chain() -> Select[Any]:
 
 #: The request that shares most with a new one, and how much; one that is deleted, or may not stand itself, is no base.
 FIND_BASE = Query("find the base of a request", _find_base())
-BASE_STANDS = Query(
-    "is the base of a request still there",
-    select(interactions.c.id).where(interactions.c.id == _ID, interactions.c.deleted_at.is_(None)),
-)
 #: Requests as they are stored, with everything that they were stored without: all rows are one moment's.
 REQUEST = Query("a request and its bases", _requests(select(_ID.label("id"))))
 CHAIN_REQUESTS = Query("the shared requests of a chain and their bases", _requests(_shared_in_chain()))

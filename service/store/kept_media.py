@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from service.store import media
 from service.store.entries import Write
 from service.store.records import now
-from service.store.statement import Query
+from service.store.statement import Fetch
 from service.store.writer import Writer
 
 #: Seconds that media wait for a database that cannot be written; they can be fetched again.
 _PATIENCE: Final = 30.0
-
-Fetch = Callable[[Query, Mapping[str, Any]], Awaitable[Sequence[Sequence[Any]]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Uuid, column, literal, select, text
+from sqlalchemy import table as named
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from service.store.tables import PARTITIONED
@@ -105,9 +106,7 @@ def _create(connection: Connection, table: str, name: str, start: datetime, end:
 
 
 def _default_holds(connection: Connection, table: str, start: datetime, end: datetime) -> bool:
-    column = "id" if table == "interactions" else "interaction_id"
-    query = text(
-        f"SELECT 1 FROM {table}_default WHERE {column} >= CAST(:low AS uuid) AND {column} < CAST(:high AS uuid) LIMIT 1"  # noqa: S608
-    )
-    found = connection.execute(query, {"low": str(key_at(start)), "high": str(key_at(end))}).scalar()
+    key = column("id" if table == "interactions" else "interaction_id", Uuid())
+    rest = select(literal(1)).select_from(named(f"{table}_default", key))
+    found = connection.execute(rest.where(key >= key_at(start), key < key_at(end)).limit(1)).scalar()
     return found is not None

@@ -14,9 +14,8 @@ from contextlib import suppress
 from typing import Any
 
 import asyncpg
-from sqlalchemy import ARRAY, Boolean, FromClause, bindparam, column, func, select, table
+from sqlalchemy import ARRAY, Boolean, FromClause, bindparam, column, func, make_url, select, table
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 
 from service.errors import ConfigurationError
 from service.store.backend import Batch, RowRefused, StoreUnavailable, packed
@@ -50,7 +49,7 @@ _BY_KEYS = {
 #: The same goes for writes, but that the parts of a batch are joined to one another.
 _ROWS_BY_KEYS = {name: _BY_KEYS[name] for name in ("plan_cache_mode", "enable_seqscan", "jit")}
 _PARAMETER = re.compile(r"\$(\d+)")
-_DIALECT = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
+_DIALECT = make_url("postgresql+asyncpg://").get_dialect()()
 #: A batch larger than this is packed in a thread, so that compressing does not hold up the loop.
 _PACK_IN_THREAD_BYTES = 512 * 1024
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
-from service.store import inputs, statements
+from service.store import deletion, inputs, statements
 from service.store.codec import Codec
 from service.store.entries import Write
 from service.store.records import Intent
 from service.store.regions import SHARED_FROM, Base, Region, Stored, region_of, whole_requests
-from service.store.statement import Query
+from service.store.statement import Fetch
 from service.store.writer import Writer
 
 #: Seconds a new request waits for a database that cannot be reached before it is refused with 503.
 INTENT_PATIENCE: Final = 2.0
 #: A larger request is read and hashed in a thread, so that the loop is not held up.
 _IN_THREAD_BYTES: Final = 256 * 1024
-
-Fetch = Callable[[Query, Mapping[str, Any]], Awaitable[Sequence[Sequence[Any]]]]
 
 
 class Requests:
@@ -30,8 +28,10 @@ class Requests:
         self._writer = writer
         self._codec = codec
 
-    async def begin(self, intent: Intent, request: bytes, *, listed: bool) -> None:
+    async def begin(self, intent: Intent, request: bytes, *, listed: bool) -> bytes | None:
         """Commit an intent and its request, of which ``listed`` says that its ``input`` is a list.
+
+        Returns a deleted interaction that was the request's base for a moment, and can perhaps be erased now.
 
         Raises :class:`~service.errors.ServiceUnavailable` when overloaded; trying again is safe.
         """
@@ -41,18 +41,20 @@ class Requests:
                 (statements.INSERT_INTENT, intent.row(len(request))),
                 (statements.INSERT_REQUEST, (intent.id, request)),
             )
-            return
+            return None
         base = await self._base(intent.project_id, region)
         await self._put(
             (statements.INSERT_INTENT, intent.row(len(request))),
             (statements.INSERT_REQUEST, (intent.id, region.without(base, request) if base else request)),
             (inputs.INSERT_INPUT, region.row(intent.id, base)),
         )
-        if base is not None and not await self._fetch(inputs.BASE_STANDS, {"id": base.id}):
+        if base is not None and not await self._fetch(deletion.STANDS, {"id": base.id}):
             await self._put(
                 (inputs.REPLACE_REQUEST, (intent.id, request)),
                 (inputs.FORGET_BASE, (intent.id, region.digest)),
             )
+            return base.id
+        return None
 
     async def whole(self, key: bytes) -> bytes | None:
         """The request of an interaction; raises :class:`~service.errors.StoreError` when its base is damaged."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Executable, FromClause, Select, Table
+from sqlalchemy import Column, Executable, FromClause, Select, Table, select, true
+from sqlalchemy.sql.dml import Insert
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,20 @@ class Query:
 
     name: str
     select: Executable
+
+
+#: Reads all rows of a query; raises :class:`~service.errors.ServiceUnavailable`.
+Fetch = Callable[[Query, Mapping[str, Any]], Awaitable[Sequence[Sequence[Any]]]]
+
+
+def insert_rows(
+    table: Table, columns: Sequence[Column[Any]], rows: FromClause, database: Particulars
+) -> Executable:
+    """Insert the rows as they are, and leave alone what is there already."""
+    names = [column.name for column in columns]
+    chosen = select(*(rows.c[name] for name in names)).where(true())
+    statement: Insert = database.insert(table).from_select(names, chosen).on_conflict_do_nothing()
+    return statement
 
 
 def columns_of(table: Table, names: str) -> tuple[Column[Any], ...]:

@@ -40,9 +40,8 @@ from service.store.adoption import (
     INSERT_ADOPTED_RESPONSE,
 )
 from service.store.chain import CHAIN
-from service.store.deletion import CONTENT, DELETE_EVENTS, ERASABLE, ERASE, TOMBSTONE, WAITING
+from service.store.deletion import CONTENT, DELETE_EVENTS, ERASABLE, ERASE, STANDS, TOMBSTONE, WAITING
 from service.store.inputs import (
-    BASE_STANDS,
     CHAIN_REQUESTS,
     FIND_BASE,
     FORGET_BASE,
@@ -52,7 +51,7 @@ from service.store.inputs import (
 )
 from service.store.media import KEEPING, MEDIA_QUERIES
 from service.store.records import Record
-from service.store.statement import BatchStatement, Particulars, Query, columns_of
+from service.store.statement import BatchStatement, Particulars, Query, columns_of, insert_rows
 from service.store.tables import (
     REQUEST_PAYLOAD,
     RESPONSE_PAYLOAD,
@@ -79,10 +78,7 @@ _PAYLOAD = columns_of(payloads, "interaction_id codec size body")
 
 
 def _insert_intent(rows: FromClause, database: Particulars) -> Executable:
-    names = [column.name for column in _INTENT]
-    chosen = select(*(rows.c[name] for name in names)).where(true())
-    statement: Insert = database.insert(interactions).from_select(names, chosen).on_conflict_do_nothing()
-    return statement
+    return insert_rows(interactions, _INTENT, rows, database)
 
 
 def _insert_request(rows: FromClause, database: Particulars) -> Executable:
@@ -204,11 +200,11 @@ QUERIES = (
     FIND_BY_UPSTREAM_ID,
     CHAIN,
     PROBE,
+    STANDS,
     ERASABLE,
     WAITING,
     HOLDERS,
     FIND_BASE,
-    BASE_STANDS,
     REQUEST,
     CHAIN_REQUESTS,
     *MEDIA_QUERIES,

@@ -7,16 +7,16 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from service.errors import ServiceError, ServiceUnavailable
+from service.errors import FailedPrecondition, ServiceError, ServiceUnavailable
 from service.store import adoption, deletion, media, statements
 from service.store.adoption import Adopted, Holder
 from service.store.backend import Backend, StoreUnavailable
-from service.store.chain import CHAIN, links_of, shared_requests
+from service.store.chain import CHAIN, bytes_of, links_of, shared_requests
 from service.store.codec import Codec
 from service.store.entries import Write
 from service.store.eraser import Eraser
 from service.store.kept_media import KeptMedia
-from service.store.records import Intent, Link, Outcome, Record, upstream_id_hash
+from service.store.records import Intent, Link, Outcome, Record, now, upstream_id_hash
 from service.store.requests import INTENT_PATIENCE, Requests
 from service.store.statement import Query
 from service.store.statements import RECORD_WIDTH
@@ -31,6 +31,8 @@ OUTCOME_PATIENCE: Final = 60.0
 _PROBE_TIMEOUT: Final = 2.0
 #: Seconds without an answer to a batch after which the writer is stuck; a healthy one takes milliseconds.
 _STALL: Final = 3.0
+#: Bytes of a chain's requests and answers that are held at once, several times what upstream takes.
+_MOST_CHAIN_BYTES: Final = 256 * 1024 * 1024
 #: The bodies of a longer chain are unpacked in a thread, so that the loop is not held up.
 _LONG_CHAIN_ROWS: Final = 128
 
@@ -52,7 +54,9 @@ class Store:
         ``listed`` says that the request's ``input`` is a list: what an earlier request of the project already has of a
         long one is not stored again.
         """
-        await self._requests.begin(intent, request, listed=listed)
+        given_up = await self._requests.begin(intent, request, listed=listed)
+        if given_up is not None:
+            await self.erase(given_up)
 
     async def finish(self, outcome: Outcome, response: bytes | None, *, media_due: int | None = None) -> None:
         """Commit the outcome and upstream's body; changes nothing that is already terminal.
@@ -102,8 +106,19 @@ class Store:
             (deletion.DELETE_EVENTS, (key,)),
             patience=OUTCOME_PATIENCE,
         )
+        await self.erase(key)
+
+    async def stands(self, key: bytes) -> bool:
+        """Whether an interaction is there and not deleted.
+
+        What a committed intent builds on, and stands after that commit, is kept for it (:mod:`service.store.deletion`).
+        """
+        return bool(await self._fetch(deletion.STANDS, {"id": key}))
+
+    async def erase(self, key: bytes) -> None:
+        """Erase a deleted interaction that somebody has stopped to need; a sweep does it where that fails."""
         try:
-            await self._eraser.erase(key, at)
+            await self._eraser.erase(key, now())
         except ServiceError as error:
             logger.warning("a deleted interaction is hidden, and will be erased by a later sweep: %s", error)
 
@@ -139,13 +154,21 @@ class Store:
         """The request's bytes as the client sent them; raises :class:`StoreError` when they cannot be made whole."""
         return await self._requests.whole(key)
 
-    async def chain(self, project_id: bytes, key: bytes) -> list[Link]:
+    async def chain(
+        self, project_id: bytes, key: bytes, *, most_bytes: int = _MOST_CHAIN_BYTES
+    ) -> list[Link]:
         """An interaction and all its ancestors, oldest first, in one query whatever the depth.
 
         Requests that are stored without what others have come with one query more, for all of them. Raises
-        :class:`StoreError` naming one that cannot be made whole.
+        :class:`StoreError` naming one that cannot be made whole, and :class:`FailedPrecondition` when the bodies have
+        more than ``most_bytes``, which are then never in memory.
         """
-        rows = await self._fetch(CHAIN, {"id": key, "project_id": project_id})
+        rows = await self._fetch(CHAIN, {"id": key, "project_id": project_id, "most": most_bytes})
+        if (size := bytes_of(rows)) > most_bytes:
+            raise FailedPrecondition(
+                f"The conversation before this request is too large to be put together: its requests and answers have "
+                f"{size} bytes, and {most_bytes} can be. Start anew without 'previous_interaction_id', from a summary."
+            )
         whole = await self._requests.whole_of_chain(project_id, key) if shared_requests(rows) else {}
         if len(rows) < _LONG_CHAIN_ROWS:
             return links_of(rows, whole, self._codec)

@@ -22,6 +22,7 @@ from service.upstream.transport import Origin, request_head
 #: The schema that upstream is always spoken to in (contract 1.4).
 STEPS_REVISION = "2026-05-20"
 _PREFIXES = ("gemini/", "models/")
+_CHANCE = random.SystemRandom()
 _NAMES_IN_MESSAGE = 20
 
 
@@ -160,7 +161,7 @@ class Deployments:
         for deployment in candidates:
             if deployment.id == preferred_id:
                 return deployment
-        return random.choices(candidates, [max(d.settings.weight, 0.0) or 1e-9 for d in candidates])[0]  # noqa: S311
+        return _CHANCE.choices(candidates, [max(d.settings.weight, 0.0) or 1e-9 for d in candidates])[0]
 
     def _known(self) -> str:
         names: Iterable[str] = dict.fromkeys(deployment.settings.model_name for deployment in self._all)

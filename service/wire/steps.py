@@ -15,6 +15,8 @@ from service.errors import InvalidRequest
 MEDIA_TYPES: Final = frozenset({"image", "audio", "video", "document"})
 #: What ``user_input`` and ``model_output`` contain; everything else with a type is a step.
 CONTENT_TYPES: Final = MEDIA_TYPES | {"text"}
+#: Steps that come from a client; an agent's own sandbox makes results as well (contract 5.1).
+CLIENT_TYPES: Final = frozenset({"user_input", "function_result"})
 #: Steps that hold a list of content.
 MESSAGE_TYPES: Final = frozenset({"user_input", "model_output"})
 

@@ -212,7 +212,7 @@ async def test_a_rebuild_that_is_too_large_is_refused_before_sending(
     replies = await refused_before_sending(gateway, upstream, 400, **body)
     for reply in replies:
         assert reply.error["code"] == "failed_precondition"
-        for part in ("max_rebuild_bytes", " 4000 ", "3 earlier interactions", FIELD):
+        for part in ("max_rebuild_bytes", " 4000 ", "3 interactions before it", FIELD):
             assert part in reply.error["message"]
     # What is too large with its history is not too large without.
     assert (await gateway.ask("x" * 4000)).status == 200
@@ -234,7 +234,7 @@ async def test_a_rebuild_that_upstreams_loss_makes_too_large_is_refused(
     upstream.clear()
     reply = await gateway.refused(400, "Three", previous_interaction_id=first.id)
     assert reply.error["code"] == "failed_precondition"
-    for part in ("2000", "max_rebuild_bytes", "1 earlier interaction"):
+    for part in ("2000", "max_rebuild_bytes", "1 interaction before it"):
         assert part in reply.error["message"]
     assert len(upstream.creates) == 1
     row = await gateway.database.row(reply.headers["x-interaction-id"])

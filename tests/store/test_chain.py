@@ -4,6 +4,9 @@ import asyncio
 from typing import Any
 from uuid import UUID
 
+import pytest
+
+from service.errors import FailedPrecondition
 from service.store.records import now
 from service.store.store import Store
 from service.store.tables import DEFAULT_PROJECT
@@ -93,6 +96,15 @@ async def test_a_chain_belongs_to_its_project(opened: OpenStore) -> None:
     tip = await follow(opened.store, root, "tip", project=OTHER_PROJECT)
     assert await chain(opened.store, tip) == []
     assert len(await chain(opened.store, tip, project=OTHER_PROJECT)) == 2
+
+
+async def test_a_chain_that_is_too_large_for_memory_is_refused_with_its_size(opened: OpenStore) -> None:
+    root = await follow(opened.store, None, "root")
+    tip = await follow(opened.store, root, "tip")
+    size = sum(len(f"request {name}response {name}") for name in ("root", "tip"))
+    assert len(await opened.store.chain(DEFAULT_PROJECT, tip, most_bytes=size)) == 2
+    with pytest.raises(FailedPrecondition, match=f"{size} bytes"):
+        await opened.store.chain(DEFAULT_PROJECT, tip, most_bytes=size - 1)
 
 
 async def test_a_link_tells_when_and_where_it_was_made(opened: OpenStore) -> None:
