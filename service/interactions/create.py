@@ -103,7 +103,7 @@ class Creator:
                 )
         except ServiceError as error:
             await self._fail(job, error)
-            await self._store.erase(parent.id)
+            await self._store.erase(parent.id, now())
             raise
 
     async def _send(self, job: Job, send: _Send[_Result]) -> _Result:

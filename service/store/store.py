@@ -56,7 +56,7 @@ class Store:
         """
         given_up = await self._requests.begin(intent, request, listed=listed)
         if given_up is not None:
-            await self.erase(given_up)
+            await self.erase(given_up, now())
 
     async def finish(self, outcome: Outcome, response: bytes | None, *, media_due: int | None = None) -> None:
         """Commit the outcome and upstream's body; changes nothing that is already terminal.
@@ -106,7 +106,7 @@ class Store:
             (deletion.DELETE_EVENTS, (key,)),
             patience=OUTCOME_PATIENCE,
         )
-        await self.erase(key)
+        await self.erase(key, at)
 
     async def stands(self, key: bytes) -> bool:
         """Whether an interaction is there and not deleted.
@@ -115,10 +115,10 @@ class Store:
         """
         return bool(await self._fetch(deletion.STANDS, {"id": key}))
 
-    async def erase(self, key: bytes) -> None:
+    async def erase(self, key: bytes, at: int) -> None:
         """Erase a deleted interaction that somebody has stopped to need; a sweep does it where that fails."""
         try:
-            await self._eraser.erase(key, now())
+            await self._eraser.erase(key, at)
         except ServiceError as error:
             logger.warning("a deleted interaction is hidden, and will be erased by a later sweep: %s", error)
 

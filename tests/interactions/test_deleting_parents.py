@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.interactions.conversations import assert_quotes, assert_rebuilt, talk
 from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartGateway
@@ -104,24 +106,46 @@ async def test_a_background_follow_up_keeps_its_parent_while_it_runs(
     assert_quotes(after, "One apple", "Two pears", "Three plums")
 
 
-async def test_a_follow_up_on_a_parent_that_is_deleted_meanwhile_works_or_says_why(
-    gateway: Gateway, upstream: Emulated
+@pytest.mark.parametrize("history", ["upstream", "local"])
+async def test_a_follow_up_on_a_parent_that_is_deleted_meanwhile_has_it_for_ever_or_is_refused(
+    gateway: Gateway, upstream: Emulated, history: str
 ) -> None:
-    for _ in range(10):
+    for _ in range(5):
         root, parent = await talk(gateway, "The root", "One apple")
         await deleted(gateway, root)
-        reply, gone = await asyncio.gather(
-            gateway.create("Two pears", previous_interaction_id=parent.id), gateway.delete(parent.id)
+        *children, gone = await asyncio.gather(
+            *(
+                gateway.post(
+                    {"model": "gemini-2.5-flash", "input": f"Two {n}", "previous_interaction_id": parent.id},
+                    x_interactions_history=history,
+                )
+                for n in range(12)
+            ),
+            gateway.delete(parent.id),
         )
         assert gone.status == 200
-        if reply.status == 200:
-            upstream.forget()
-            reply = await gateway.create("Three plums", previous_interaction_id=reply.id)
-        if reply.status == 200:
-            assert_quotes(reply, "The root", "One apple", "Two pears", "Three plums")
-        else:
-            assert reply.status in (400, 404)
-            assert parent.id in reply.error["message"] or root.id in reply.error["message"]
+        upstream.forget()
+        for n, child in enumerate(children):
+            if child.status == 200:
+                grandchild = await gateway.ask("Three plums", previous_interaction_id=child.id)
+                assert_quotes(grandchild, "The root", "One apple", f"Two {n}", "Three plums")
+            else:
+                assert child.status == 404
+                assert parent.id in child.error["message"]
+
+
+async def test_what_a_refused_follow_up_was_the_last_to_need_is_erased(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    for _ in range(5):
+        parent = await gateway.ask("A secret")
+        replies = await asyncio.gather(
+            gateway.create("Two", previous_interaction_id=parent.id),
+            gateway.delete(parent.id),
+            gateway.create("Two", previous_interaction_id=parent.id),
+        )
+        await deleted(gateway, *(replies[n] for n in (0, 2) if replies[n].status == 200))
+        assert await kept(gateway, parent) == [False]
 
 
 async def test_a_delete_that_a_crash_cut_short_is_ended_at_the_next_start(
