@@ -7,7 +7,6 @@ drifts for all of them. Ratios are medians of the rounds' ratios.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -114,13 +113,8 @@ def run(count: int, seconds: float, folder: Path) -> dict[str, Any]:
     report: dict[str, Any] = {}
     with ExitStack() as stack:
         database = stack.enter_context(postgres(folder))
-        load_processors, _ = targets.processors()
-        if load_processors:
-            os.sched_setaffinity(0, load_processors)
-
-        def started(target: Target) -> Target:
-            stack.callback(target.stop)
-            return target
+        targets.bind_load()
+        started = stack.enter_context
 
         def compared(label: str, delay: float) -> list[Target]:
             upstream = started(targets.mock(folder, delay=delay))
@@ -136,7 +130,7 @@ def run(count: int, seconds: float, folder: Path) -> dict[str, Any]:
         report["start"] = {
             "first_start_seconds": round(group[2].ready_after, 3),
             "ready_seconds": round(again.ready_after, 3),
-            "idle_megabytes": round(again.resident_megabytes(), 1),
+            "idle_megabytes": round(again.resident_bytes() / 1e6, 1),
         }
         report["throughput"] = throughput(group, count, seconds)
         report["latency"] = latency(compared("latency", MODEL_SECONDS), count, seconds)

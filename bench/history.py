@@ -93,7 +93,7 @@ async def subject(name: str, url: str) -> AsyncIterator[Subject]:
     await backend.start()
     try:
         store = Store(backend, Writer(backend, limit=1), packing)
-        client = GeminiClient(Transport(), request_timeout=1.0, stream_timeout=None)
+        client = GeminiClient(Transport(), request_timeout=1.0, stream_timeout=1.0)
         serving = DeploymentSettings(id="bench", model_name="*", model="*", api_key=Secret("bench"))
         deployments = Deployments(Settings(deployments=(serving,)), "bench")
         media = Media(store, deployments, 2**40)

@@ -11,17 +11,19 @@ import argparse
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import orjson
 import uvloop
 
 
-def request_bytes(port: int, size: int) -> bytes:
+def request_bytes(port: int, size: int, *, stream: bool = False) -> bytes:
     """A create of about ``size`` bytes as google-genai would send it."""
     text = "Tell me a short joke about programming, please, and explain it as well. "
-    envelope = {"model": "gemini-2.5-flash", "input": ""}
+    envelope: dict[str, str | bool] = {"model": "gemini-2.5-flash", "input": ""}
+    if stream:
+        envelope["stream"] = True
     missing = max(1, size - len(orjson.dumps(envelope)))
     envelope["input"] = (text * (missing // len(text) + 1))[:missing]
     body = orjson.dumps(envelope)
@@ -32,6 +34,11 @@ def request_bytes(port: int, size: int) -> bytes:
         f"x-goog-api-client: google-genai-sdk/3.4.0 gl-python/3.11.7\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """The value that ``share`` of these lie below; 0 of none."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 
 
 class Client(asyncio.Protocol):
@@ -129,10 +136,10 @@ class Run:
 
     def report(self, elapsed: float) -> dict[str, float]:
         """The figures of this run."""
-        ordered = sorted(self.latencies) or [0.0]
+        ordered = sorted(self.latencies)
 
         def at(share: float) -> float:
-            return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000, 3)
+            return round(percentile(ordered, share) * 1000, 3)
 
         return {
             "requests": len(self.latencies),
@@ -142,7 +149,7 @@ class Run:
             "p50_ms": at(0.50),
             "p90_ms": at(0.90),
             "p99_ms": at(0.99),
-            "max_ms": round(ordered[-1] * 1000, 3),
+            "max_ms": at(1.0),
         }
 
 

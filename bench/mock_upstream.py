@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+from abc import abstractmethod
+from collections.abc import Callable
 from secrets import token_bytes
 from typing import cast
 
@@ -49,17 +51,24 @@ def answer_body(size: int) -> bytes:
     return orjson.dumps(interaction)
 
 
-class MockUpstream(asyncio.Protocol):
+def unique_id() -> bytes:
+    """An id that was never seen, as long as :data:`ID_PLACE`."""
+    return b"v1_" + base64.urlsafe_b64encode(token_bytes(48))
+
+
+class Connection(asyncio.Protocol):
     """One connection; answers requests in order, without looking at them."""
 
-    def __init__(self, response: bytes, delay: float) -> None:
-        self._before, self._after = response.split(ID_PLACE.encode())
-        self._delay = delay
+    def __init__(self) -> None:
         self._buffer = b""
-        self._transport: asyncio.Transport
+        self.transport: asyncio.Transport
+
+    @abstractmethod
+    def answer(self) -> None:
+        """Begin the answer to the request that has arrived."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -70,26 +79,41 @@ class MockUpstream(asyncio.Protocol):
             if len(self._buffer) < end + 4 + length:
                 return
             self._buffer = self._buffer[end + 4 + length :]
-            if self._delay:
-                asyncio.get_running_loop().call_later(self._delay, self._answer)
-            else:
-                self._answer()
+            self.answer()
 
-    def _answer(self) -> None:
-        if not self._transport.is_closing():
-            unique = base64.urlsafe_b64encode(token_bytes(48))
-            self._transport.write(b"%bv1_%b%b" % (self._before, unique, self._after))
+
+class MockUpstream(Connection):
+    """Answers with one interaction, after a delay in seconds."""
+
+    def __init__(self, response: bytes, delay: float) -> None:
+        super().__init__()
+        self._before, self._after = response.split(ID_PLACE.encode())
+        self._delay = delay
+
+    def answer(self) -> None:
+        if self._delay:
+            asyncio.get_running_loop().call_later(self._delay, self._write)
+        else:
+            self._write()
+
+    def _write(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(b"%b%b%b" % (self._before, unique_id(), self._after))
+
+
+async def serve(port: int, connection: Callable[[], Connection]) -> None:
+    """Serve on 127.0.0.1 until cancelled."""
+    server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", port, backlog=1024)
+    async with server:
+        await server.serve_forever()
 
 
 async def run(port: int, answer: int, delay: float) -> None:
-    """Serve on 127.0.0.1 until cancelled."""
+    """Answer every create with the same interaction."""
     body = answer_body(answer)
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=UTF-8\r\nContent-Length: {len(body)}\r\n\r\n"
     response = head.encode() + body
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: MockUpstream(response, delay), "127.0.0.1", port, backlog=1024)
-    async with server:
-        await server.serve_forever()
+    await serve(port, lambda: MockUpstream(response, delay))
 
 
 def main() -> None:

@@ -6,19 +6,31 @@ import argparse
 from collections.abc import AsyncIterator
 
 import uvloop
-from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
 
 SESSION = web.AppKey("session", ClientSession)
 UPSTREAM = web.AppKey("upstream", str)
 
 
-async def create(request: web.Request) -> web.Response:
-    """Forward the body and hand back the answer's bytes."""
+async def create(request: web.Request) -> web.StreamResponse:
+    """Forward the body and hand back the answer's bytes, as they come when a stream was asked for."""
     body = await request.read()
     headers = {"content-type": "application/json", "x-goog-api-key": "bench"}
     async with request.app[SESSION].post(request.app[UPSTREAM], data=body, headers=headers) as answer:
+        if b'"stream":true' in body:
+            return await stream(request, answer)
         content = await answer.read()
         return web.Response(status=answer.status, body=content, content_type="application/json")
+
+
+async def stream(request: web.Request, answer: ClientResponse) -> web.StreamResponse:
+    """Hand on every piece when it arrives."""
+    response = web.StreamResponse(status=answer.status, headers={"content-type": answer.content_type})
+    await response.prepare(request)
+    async for piece in answer.content.iter_any():
+        await response.write(piece)
+    await response.write_eof()
+    return response
 
 
 async def session(app: web.Application) -> AsyncIterator[None]:

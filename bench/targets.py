@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import TracebackType
 
 import psutil
 
@@ -33,14 +34,27 @@ class Target:
         times = psutil.Process(self.process.pid).cpu_times()
         return times.user + times.system
 
-    def resident_megabytes(self) -> float:
+    def resident_bytes(self) -> int:
         """Memory in use."""
-        return psutil.Process(self.process.pid).memory_info().rss / 1e6
+        return psutil.Process(self.process.pid).memory_info().rss
 
     def stop(self) -> None:
         """End the process."""
         self.process.terminate()
         self.process.wait(60)
+
+    def kill(self) -> None:
+        """End the process at once, whatever it still has open."""
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self) -> Target:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
 
 
 @cache
@@ -50,6 +64,12 @@ def processors() -> tuple[set[int], set[int]]:
         return set(), set()
     available = sorted(os.sched_getaffinity(0))
     return {available[0]}, {available[-1]}
+
+
+def bind_load() -> None:
+    """Keep this process to the load's processor; processes started before stay free."""
+    if cpus := processors()[0]:
+        os.sched_setaffinity(0, cpus)
 
 
 def free_port() -> int:
@@ -94,17 +114,19 @@ def start(
 
 def mock(folder: Path, *, delay: float = 0.0, answer: int = 2048) -> Target:
     """The fast upstream."""
+    return _upstream(folder, "bench.mock_upstream", delay=delay, answer=answer)
+
+
+def stream_mock(folder: Path, *, spacing: float, text: int, hold: bool = False) -> Target:
+    """The upstream that streams; with ``hold`` it never ends what it streams."""
+    return _upstream(folder, "bench.mock_stream", spacing=spacing, text=text, hold=int(hold))
+
+
+def _upstream(folder: Path, module: str, **options: float) -> Target:
     port = free_port()
-    arguments = [
-        "-m",
-        "bench.mock_upstream",
-        "--port",
-        str(port),
-        "--delay",
-        str(delay),
-        "--answer",
-        str(answer),
-    ]
+    arguments = ["-m", module, "--port", str(port)]
+    for name, value in options.items():
+        arguments += [f"--{name}", str(value)]
     return start("direct", arguments, port, folder / f"mock-{port}.log", processors()[0])
 
 

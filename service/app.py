@@ -18,14 +18,17 @@ from aiohttp import web
 
 from service import __version__
 from service.api.auth import Authenticator
-from service.api.keys import AUTHENTICATOR, COMMON_HEADERS, CREATOR, LIFECYCLE, STORE
+from service.api.keys import AUTHENTICATOR, COMMON_HEADERS, CREATOR, LIFECYCLE, STORE, STREAMS
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
 from service.errors import ConfigurationError, ServiceError
 from service.interactions.adoption import Adoption
 from service.interactions.create import Creator
+from service.interactions.follow import Follower
 from service.interactions.history import History
 from service.interactions.lifecycle import Lifecycle
+from service.interactions.listening import Streams
+from service.interactions.log import EventLog
 from service.interactions.media import MediaKeeper
 from service.interactions.media_restore import Media
 from service.interactions.preparation import Preparation
@@ -172,9 +175,10 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     client = GeminiClient(
         app[TRANSPORT],
         request_timeout=settings.router.timeout or settings.request_timeout,
-        stream_timeout=settings.router.stream_timeout,
+        stream_timeout=settings.router.stream_timeout or settings.stream_idle_timeout,
     )
     readers = Readers()
+    log = EventLog(app[STORE].events, settings.event_flush_interval)
     adoption = None
     if settings.adopt_unknown:
         adoption = Adoption(app[STORE], Search(client, deployments), readers, keeper)
@@ -184,11 +188,20 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     history = History(app[STORE], client, media, settings.max_rebuild_bytes)
     preparation = Preparation(app[STORE], deployments, app[LIFECYCLE], history, settings.history)
     app[CREATOR] = Creator(
-        app[STORE], client, preparation, readers, upstream_settle=settings.upstream_settle, media=keeper
+        app[STORE],
+        client,
+        preparation,
+        readers,
+        events=log,
+        upstream_settle=settings.upstream_settle,
+        media=keeper,
     )
+    follower = Follower(app[STORE].events)
+    app[STREAMS] = Streams(app[STORE].events, readers, app[LIFECYCLE], follower)
     seconds_since_stop = _stop_clock(app)
     yield
     await readers.close(max(_READER_GRACE, settings.drain_timeout - seconds_since_stop()))
+    await log.close()
     if adoption is not None:
         await adoption.close()
 

@@ -62,12 +62,25 @@ def _create_media() -> None:
     )
 
 
+def _index_children(condition: str) -> None:
+    op.drop_index("ix_interactions_previous_id", "interactions")
+    chosen = sa.text(condition)
+    op.create_index(
+        "ix_interactions_previous_id",
+        "interactions",
+        ["previous_id"],
+        sqlite_where=chosen,
+        postgresql_where=chosen,
+    )
+
+
 def upgrade() -> None:
     """Add what is new; what was deleted before had its content erased at once."""
     op.add_column("interactions", sa.Column("erased_at", sa.BigInteger()))
     op.execute("UPDATE interactions SET erased_at = deleted_at WHERE deleted_at IS NOT NULL")
     kept = sa.text("deleted_at IS NOT NULL AND erased_at IS NULL")
     op.create_index("ix_interactions_kept", "interactions", ["id"], sqlite_where=kept, postgresql_where=kept)
+    _index_children("previous_id IS NOT NULL AND erased_at IS NULL")
     _create_inputs()
     _create_media()
     if op.get_bind().dialect.name == "postgresql":
@@ -191,4 +204,5 @@ def downgrade() -> None:
         op.drop_table(table)
     _erase_kept()
     op.drop_index("ix_interactions_kept", "interactions")
+    _index_children("previous_id IS NOT NULL")
     op.drop_column("interactions", "erased_at")

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from aiohttp import web
 
 from service.api.endpoint import answer, read_body
-from service.api.keys import AUTHENTICATOR, CREATOR, LIFECYCLE
-from service.api.sse import send_events, send_feed
-from service.errors import FailedPrecondition, InvalidRequest
-from service.interactions import outcomes, render
+from service.api.keys import AUTHENTICATOR, CREATOR, LIFECYCLE, STREAMS
+from service.api.sse import send_events
+from service.errors import InvalidRequest
+from service.interactions import render
 from service.interactions.calls import Call
 from service.interactions.feed import Feed
 from service.settings.model import History
 from service.store.records import Record
-from service.wire import envelope, ids, regenerate
-from service.wire.assembler import TERMINAL_EVENTS
-from service.wire.legacy_stream import LegacyStream
+from service.wire import envelope, ids
 from service.wire.revision import Revision, detect
 
 _EMULATOR_HEADERS = ("x-emulator-fault", "x-emulator-behavior")
@@ -38,7 +35,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     if asked.stream:
         opened = await creator.stream(call)
         if isinstance(opened, Feed):
-            return await send_feed(request, opened, revision)
+            return await send_events(request, request.app[STREAMS].live(opened), revision)
     else:
         opened = await creator.create(call)
     return answer(
@@ -61,16 +58,14 @@ async def get(request: web.Request) -> web.StreamResponse:
         if "last_event_id" in request.query:
             raise InvalidRequest("'last_event_id' needs 'stream=true'.")
         last_event_id = None
+    if stream:
+        listening = await request.app[STREAMS].open(principal, reference, last_event_id)
+        return await send_events(request, listening, revision)
     lifecycle = request.app[LIFECYCLE]
-    if stream and not last_event_id and (feed := await lifecycle.feed(principal, reference)) is not None:
-        return await send_feed(request, feed, revision)
     include_input = _flag(request, "include_input")
     record, told = await lifecycle.get(principal, reference, _upstream_headers(request))
     if include_input:
         told = render.with_input(told, await lifecycle.request(record), revision)
-    if stream:
-        events = _stored_events(record, told, last_event_id, revision)
-        return await send_events(request, events, ids.to_text(record.id), record.upstream_id)
     return _told(request, record, told, revision)
 
 
@@ -97,28 +92,6 @@ def _told(request: web.Request, record: Record, told: dict[str, Any], revision: 
         interaction_id=ids.to_text(record.id),
         upstream_id=record.upstream_id,
     )
-
-
-def _stored_events(
-    record: Record, told: dict[str, Any], last_event_id: str | None, revision: Revision
-) -> Iterable[dict[str, Any]]:
-    if not record.terminal:
-        raise FailedPrecondition(
-            "The events of this interaction are not here yet: it is still running. Poll it without 'stream'."
-        )
-    events = regenerate.events_of(render.with_steps(told))
-    if revision is Revision.LEGACY:
-        translator = LegacyStream()
-        events = (made for event in events for made in translator.feed(event))
-    elif revision is Revision.EITHER:
-        events = (_with_both(event, told) for event in events)
-    return regenerate.after(events, last_event_id)
-
-
-def _with_both(event: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
-    if event.get("event_type") not in TERMINAL_EVENTS:
-        return event
-    return render.terminal_event_with_both(event, outcomes.steps_of(told))
 
 
 def _history(request: web.Request) -> History | None:

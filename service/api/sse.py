@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import AsyncIterator
+from typing import Final
 
 from aiohttp import web
 
 from service.api.endpoint import response_headers
-from service.interactions.calls import HistoryUsed
-from service.interactions.feed import Event, Feed
-from service.interactions.render import terminal_event_with_both
+from service.api.telling import Teller, teller_for
+from service.errors import NotFound
+from service.interactions.listening import Listening
+from service.store.kept_events import Event
 from service.wire import ids, sse
-from service.wire.legacy_stream import LegacyStream
 from service.wire.revision import Revision
 
 _STREAM_HEADERS: Final = {
@@ -23,50 +23,50 @@ _STREAM_HEADERS: Final = {
 }
 #: Seconds of silence after which a comment keeps proxies from closing the connection.
 _KEEP_ALIVE: Final = 15.0
-#: Seconds after which a client that reads nothing is given up; what it missed is in the store.
+#: Seconds after which a client that reads nothing is given up; what it missed is in the log.
 _STALLED: Final = 300.0
-#: Stored events are written in pieces of about this size.
-_PIECE: Final = 64 * 1024
+#: Bytes that may wait for a client before writing to it waits.
+_UNSENT: Final = 32 * 1024
 
 
-async def send_feed(request: web.Request, feed: Feed, revision: Revision) -> web.StreamResponse:
-    """Follow a running interaction; a client that leaves, or stops reading, ends only this."""
-    frames = _translator(feed, revision)
-    batches = feed.batches(_KEEP_ALIVE)
-    nothing: list[Event] = []
-    first = await anext(batches, nothing)
-    response = await _open(request, ids.to_text(feed.key), feed.upstream_id, feed.history)
+async def send_events(request: web.Request, listening: Listening, revision: Revision) -> web.StreamResponse:
+    """Follow an interaction to its end; a client that leaves, or stops reading, ends only this.
+
+    Raises :class:`~service.errors.InvalidRequest`, before anything is sent, when a legacy client's cursor is no part
+    of an event.
+    """
+    teller = teller_for(listening, revision)
+    batches = listening.events(whole=teller.needs_all, idle=_KEEP_ALIVE)
+    first = await _first(batches)
+    data = teller.tell(first)
+    while not teller.found and first:
+        first = await _first(batches)
+        data += teller.tell(first)
+    response = await _open(request, listening)
     try:
-        await _write(response, b"".join(map(frames, first)))
-        async for batch in batches:
-            await _write(response, b"".join(map(frames, batch)) if batch else sse.KEEP_ALIVE)
-        if feed.broken:
+        await _write(response, data)
+        await _follow(response, batches, teller)
+        if listening.broken:
+            await _write(response, listening.farewell)
             _break_off(request)
         else:
             await response.write(sse.DONE)
             await response.write_eof()
+    except NotFound:
+        _break_off(request)
     except (ConnectionError, TimeoutError):
         _give_up(request)
     return response
 
 
-async def send_events(
-    request: web.Request, events: Iterable[dict[str, Any]], interaction_id: str, upstream_id: str | None
-) -> web.StreamResponse:
-    """Send the events of a finished interaction."""
-    response = await _open(request, interaction_id, upstream_id)
-    piece = bytearray()
-    try:
-        for event in events:
-            piece += sse.frame(event)
-            if len(piece) > _PIECE:
-                await _write(response, bytes(piece))
-                piece.clear()
-        await _write(response, bytes(piece) + sse.DONE)
-        await response.write_eof()
-    except (ConnectionError, TimeoutError):
-        _give_up(request)
-    return response
+async def _first(batches: AsyncIterator[list[Event]]) -> list[Event]:
+    nothing: list[Event] = []
+    return await anext(batches, nothing)
+
+
+async def _follow(response: web.StreamResponse, batches: AsyncIterator[list[Event]], teller: Teller) -> None:
+    async for batch in batches:
+        await _write(response, teller.tell(batch) if batch else sse.KEEP_ALIVE)
 
 
 async def _write(response: web.StreamResponse, data: bytes) -> None:
@@ -75,12 +75,12 @@ async def _write(response: web.StreamResponse, data: bytes) -> None:
             await response.write(data)
 
 
-async def _open(
-    request: web.Request, interaction_id: str, upstream_id: str | None, history: HistoryUsed | None = None
-) -> web.StreamResponse:
-    headers = response_headers(request, interaction_id, upstream_id, history) | _STREAM_HEADERS
-    response = web.StreamResponse(headers=headers)
+async def _open(request: web.Request, listening: Listening) -> web.StreamResponse:
+    headers = response_headers(request, ids.to_text(listening.key), listening.upstream_id, listening.history)
+    response = web.StreamResponse(headers=headers | _STREAM_HEADERS)
     await response.prepare(request)
+    if request.transport is not None:
+        request.transport.set_write_buffer_limits(high=_UNSENT)
     return response
 
 
@@ -94,17 +94,3 @@ def _give_up(request: web.Request) -> None:
     """Drop a connection that takes nothing more."""
     if request.transport is not None:
         request.transport.abort()
-
-
-def _translator(feed: Feed, revision: Revision) -> Callable[[Event], bytes]:
-    if revision is Revision.LEGACY:
-        legacy = LegacyStream()
-        return lambda event: b"".join(sse.frame(made) for made in legacy.feed(event.body))
-    if revision is Revision.EITHER:
-        return lambda event: event.frame if event is not feed.last else _with_both(feed, event)
-    return lambda event: event.frame
-
-
-def _with_both(feed: Feed, event: Event) -> bytes:
-    both = terminal_event_with_both(event.body, feed.steps)
-    return event.frame if both is event.body else sse.frame(both)

@@ -16,6 +16,7 @@ from service.errors import BadGateway, DeadlineExceeded, NotFound, ServiceError,
 from service.interactions import outcomes
 from service.interactions.calls import Answer, Call, Job
 from service.interactions.feed import Feed
+from service.interactions.log import EventLog
 from service.interactions.media import MediaKeeper
 from service.interactions.preparation import Preparation
 from service.interactions.reader import Reader
@@ -48,6 +49,7 @@ class Creator:
         preparation: Preparation,
         readers: Readers,
         *,
+        events: EventLog,
         upstream_settle: float,
         media: MediaKeeper | None = None,
     ) -> None:
@@ -55,6 +57,7 @@ class Creator:
         self._client = client
         self._preparation = preparation
         self._readers = readers
+        self._events = events
         self._upstream_settle = upstream_settle
         self._media = media
 
@@ -82,7 +85,7 @@ class Creator:
         if isinstance(opened, Reply):
             return await self._finish(job, opened)
         return self._readers.start(
-            Reader(job, opened, self._store, self._client, self._upstream_settle, self._media)
+            Reader(job, opened, self._store, self._client, self._events, self._upstream_settle, self._media)
         )
 
     async def _begin(self, call: Call) -> Job:

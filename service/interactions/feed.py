@@ -1,24 +1,21 @@
 """The live events of one interaction: published by its reader, followed by any number of listeners.
 
-A listener holds a position, not a queue, so one that is slow costs nobody anything.
+A listener holds a position, not a queue, so one that is slow costs nobody anything. What is in the log and not among
+the newest events is dropped from memory: a listener that is further behind reads the log.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from service.interactions.calls import HistoryUsed
+from service.store.kept_events import Event
 
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event under our ids: as bytes ready to send, and as what they say."""
-
-    frame: bytes
-    body: dict[str, Any]
+#: Bytes of logged events that stay in memory for listeners that are a little behind.
+_WINDOW: Final = 16 * 1024
+#: Bytes that a listener is given at a time.
+_PIECE: Final = 32 * 1024
 
 
 class Feed:
@@ -33,16 +30,36 @@ class Feed:
         #: abort, not end politely.
         self.ended = False
         self.broken = False
-        #: The terminal event and the whole interaction's steps, once they are known.
-        self.last: Event | None = None
+        #: What whoever listens is told when the stream ends here though the interaction goes on: no event of it.
+        self.farewell = b""
+        #: The seq of the newest event.
+        self.seq = 0
+        #: The whole interaction's steps, once it has ended.
         self.steps: list[dict[str, Any]] = []
-        self._events: list[Event] = []
+        self._first = 1
+        self._frames: list[bytes] = []
+        self._logged = 0
+        self._logged_bytes = 0
         self._news: asyncio.Future[None] | None = None
 
     def publish(self, event: Event) -> None:
-        """Hand an event to all listeners."""
-        self._events.append(event)
+        """Hand the next event to all listeners."""
+        self.seq = event.seq
+        self._frames.append(event.frame)
         self._wake()
+
+    def logged(self, seq: int) -> None:
+        """The log has all events up to this one: those that are not among the newest leave memory."""
+        for place in range(max(self._logged + 1, self._first), seq + 1):
+            self._logged_bytes += len(self._frames[place - self._first])
+        self._logged = max(self._logged, seq)
+        dropped = 0
+        while self._logged_bytes > _WINDOW:
+            self._logged_bytes -= len(self._frames[dropped])
+            dropped += 1
+        if dropped:
+            del self._frames[:dropped]
+            self._first += dropped
 
     def end(self, *, broken: bool = False) -> None:
         """No more events."""
@@ -50,20 +67,23 @@ class Feed:
         self.ended = True
         self._wake()
 
-    async def batches(self, idle: float) -> AsyncIterator[list[Event]]:
-        """All events from the first one on, as they come; an empty batch after ``idle`` seconds of silence."""
-        position = 0
-        while True:
-            if position < len(self._events):
-                batch = self._events[position:]
-                position += len(batch)
-                yield batch
-            elif self.ended:
-                return
-            elif not await self._changed(idle):
-                yield []
+    def after(self, seq: int) -> list[Event] | None:
+        """Some events behind this one, none if there are none yet; None when they are in the log only."""
+        place = seq + 1 - self._first
+        if place < 0:
+            return None
+        events: list[Event] = []
+        size = 0
+        for frame in self._frames[place:]:
+            seq += 1
+            events.append(Event(seq, frame))
+            size += len(frame)
+            if size >= _PIECE:
+                break
+        return events
 
-    async def _changed(self, idle: float) -> bool:
+    async def changed(self, idle: float) -> bool:
+        """Wait for the next event or the end, at most ``idle`` seconds; whether it came."""
         if self._news is None:
             self._news = asyncio.get_running_loop().create_future()
         done, _ = await asyncio.wait((self._news,), timeout=idle)

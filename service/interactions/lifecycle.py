@@ -14,17 +14,16 @@ from typing import Any, Final
 import orjson
 
 from service.errors import FailedPrecondition, NotFound, ServiceError, UpstreamError
-from service.interactions import outcomes
 from service.interactions.calls import Principal
-from service.interactions.feed import Feed
+from service.interactions.ending import assembled
 from service.interactions.imported import is_adopted
 from service.interactions.inquiry import Gone, ask, is_word
 from service.interactions.media import MediaKeeper
 from service.interactions.readers import Readers
-from service.interactions.render import of_record
+from service.interactions.render import of_record, timestamp
 from service.interactions.resolve import Resolver
-from service.interactions.timeline import was_rebuilt, without_history
-from service.store.records import Outcome, Record, Usage, now
+from service.interactions.taking_over import TakeOver
+from service.store.records import Record, now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
 from service.upstream.deployments import Deployment, Deployments
@@ -34,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that a delete waits for upstream's own delete, whose result changes nothing here.
 _UPSTREAM_DELETE: Final = 5.0
+#: How often, and with how many seconds between, another process is looked after that is to cancel a stream.
+_CANCEL_LOOKS: Final = 100
+_CANCEL_LOOK: Final = 0.1
 
 
 class Lifecycle:
@@ -53,7 +55,7 @@ class Lifecycle:
         self._client = client
         self._readers = readers
         self._resolver = resolver
-        self._media = media
+        self._take_over = TakeOver(store, media)
 
     async def find(self, principal: Principal, reference: str, member: str = "id") -> Record:
         """The record, with the upstream id that its reader has seen but may not have committed yet.
@@ -68,36 +70,51 @@ class Lifecycle:
         self, principal: Principal, reference: str, headers: bytes = b""
     ) -> tuple[Record, dict[str, Any]]:
         """The interaction in steps form."""
-        record = await self._resolver.resolve(principal, reference)
+        return await self.told(await self._resolver.resolve(principal, reference), headers)
+
+    async def told(self, record: Record, headers: bytes = b"") -> tuple[Record, dict[str, Any]]:
+        """An interaction that was found before, as it is now, in steps form."""
         if not record.terminal:
             record = await self.refreshed(record, headers)
         return record, of_record(record)
+
+    async def current(self, record: Record) -> Record:
+        """The record as it stands in the store; raises :class:`NotFound` when it was deleted meanwhile."""
+        found = await self._store.find(record.project_id, record.id)
+        if found is None:
+            raise NotFound(f"The interaction {ids.to_text(record.id)!r} was deleted.")
+        return found
 
     async def request(self, record: Record) -> dict[str, Any]:
         """The request as the client sent it."""
         raw = await self._store.request_of(record.id)
         return {} if raw is None else codec.loads(raw)
 
-    async def feed(self, principal: Principal, reference: str) -> Feed | None:
-        """The live events of an interaction that this process is reading, from the first one on."""
-        record = await self._resolver.resolve(principal, reference)
-        return self._readers.feed(record.id)
-
     async def refreshed(self, record: Record, headers: bytes = b"") -> Record:
         """The record with upstream's latest word in it; raises :class:`NotFound` when it was deleted meanwhile."""
         reply = await self._ask(record, headers)
-        return record if reply is None else await self._take_over(record, reply)
+        return await self.current(record) if reply is None else await self._take_over.word(record, reply)
 
     async def cancel(
         self, principal: Principal, reference: str, headers: bytes = b""
     ) -> tuple[Record, dict[str, Any]]:
-        """Cancel a running background interaction; raises :class:`FailedPrecondition` for any other (contract 6)."""
+        """Cancel what runs in the background or is being streamed; any other cannot be (contract 6).
+
+        Raises :class:`FailedPrecondition` for what cannot be cancelled or has ended.
+        """
         record = await self.find(principal, reference)
+        if not record.terminal and record.stream:
+            if await self._reader_cancels(record):
+                return await self.told(await self.current(record))
+            if not record.background:
+                # Nobody reads it any more, and upstream cannot end it.
+                record = await self._take_over.end(record, await self._as_cancelled(record))
+                return record, of_record(record)
         deployment = self._deployments.by_id(record.deployment_id)
         if record.terminal or not record.background or record.upstream_id is None or deployment is None:
             raise FailedPrecondition(
-                f"The interaction {reference!r} cannot be cancelled: only background interactions that are still "
-                f"running can, and this one has the status {record.status!r}."
+                f"The interaction {reference!r} cannot be cancelled: only streams and background interactions that "
+                f"are still running can, and this one has the status {record.status!r}."
             )
         try:
             reply = await self._client.cancel(deployment, record.upstream_id, headers=headers)
@@ -105,10 +122,28 @@ class Lifecycle:
             error.message = error.message.replace(record.upstream_id, reference)
             raise
         if is_word(reply, record.upstream_id):
-            record = await self._take_over(record, reply)
+            record = await self._take_over.word(record, reply)
         else:
             record = await self.refreshed(record, headers)
         return record, of_record(record)
+
+    async def _reader_cancels(self, record: Record) -> bool:
+        """Have whoever reads the stream end it, here or in another process; whether that has happened."""
+        if await self._readers.cancel(record.id):
+            return True
+        if not await self._store.events.is_read(record.id):
+            return False
+        await self._store.events.wish_cancel(record.id)
+        for _ in range(_CANCEL_LOOKS):
+            await asyncio.sleep(_CANCEL_LOOK)
+            if (await self.current(record)).terminal:
+                return True
+        return False
+
+    async def _as_cancelled(self, record: Record) -> dict[str, Any]:
+        told = await assembled(self._store.events, record)
+        so_far = of_record(record) if record.response is not None else {}
+        return {**so_far, **told.result(), "updated": timestamp(now()), "status": "cancelled"}
 
     async def delete(self, principal: Principal, reference: str) -> Record:
         """Delete here for certain and upstream if it can: hidden at once, with its content kept only for follow-ups."""
@@ -136,7 +171,7 @@ class Lifecycle:
     async def _ask(self, record: Record, headers: bytes) -> Reply | None:
         """Upstream's word on an unfinished interaction; None when it has none or this process is reading it."""
         deployment = self._deployments.by_id(record.deployment_id)
-        if record.upstream_id is None or deployment is None or self._readers.feed(record.id) is not None:
+        if record.upstream_id is None or deployment is None or await self._is_read(record):
             return None
         try:
             return await ask(self._client, deployment, record.upstream_id, headers)
@@ -144,43 +179,10 @@ class Lifecycle:
             # 404 right after create is normal for upstream (contract 6): it never means that our record is gone.
             return None
 
-    async def _take_over(self, record: Record, reply: Reply) -> Record:
-        if was_rebuilt(record.attempts):
-            body = without_history(reply.body, await self.request(record))
-            reply = replace(reply, raw=codec.dumps(body), body=body)
-        if reply.raw == record.response:
-            return record
-        status = outcomes.status_of(reply.body)
-        terminal = outcomes.is_terminal(status)
-        moment = now()
-        error = outcomes.error_of(reply.body)
-        model = reply.body.get("model", reply.body.get("agent"))
-        tier = reply.body.get("service_tier")
-        outcome = Outcome(
-            id=record.id,
-            deployment_id=record.deployment_id,
-            upstream_id=record.upstream_id,
-            upstream_stored=record.upstream_stored,
-            status=status,
-            model=model if isinstance(model, str) else record.model,
-            service_tier=tier if isinstance(tier, str) else None,
-            http_status=reply.status,
-            error_code=error[0] if error else None,
-            error_message=error[1] if error else None,
-            attempts=record.attempts,
-            updated_at=moment,
-            first_byte_at=record.first_byte_at,
-            completed_at=moment if terminal else None,
-            usage=outcomes.usage_of(reply.body) if terminal and not is_adopted(record.attempts) else Usage(),
-        )
-        media_due = self._media.due(reply.raw) if self._media is not None and terminal else None
-        await self._store.finish(outcome, reply.raw, media_due=media_due)
-        if self._media is not None and media_due is not None:
-            self._media.keep(record.id, record.project_id)
-        found = await self._store.find(record.project_id, record.id)
-        if found is None:
-            raise NotFound(f"The interaction {ids.to_text(record.id)!r} was deleted.")
-        return found
+    async def _is_read(self, record: Record) -> bool:
+        if self._readers.feed(record.id) is not None:
+            return True
+        return record.stream and await self._store.events.is_read(record.id)
 
 
 def _usage_detail(record: Record) -> str | None:

@@ -1,33 +1,42 @@
-"""The reader of one upstream stream: it belongs to the interaction, not to whoever listens.
+"""The reader of one interaction's stream: it belongs to the interaction, not to whoever listens.
 
-It reads upstream to the end, assembles the steps, and commits the outcome before the terminal event is published
-(promise P1). Events travel as the bytes upstream sent; only those that carry ids are written anew.
+It reads upstream to the end, through as many streams as that takes, assembles the steps, and commits the outcome with
+the rest of the event log before the terminal event is published (promise P1). Events travel as the bytes upstream sent;
+only those that carry ids are written anew, and all get our event id.
 
-When upstream breaks off, what was received is committed, listeners get an ``error`` event and a feed that is marked
-broken (contract 4.8), and upstream is asked how the interaction stands. A verdict is only spoken when upstream says
-that it has no such interaction; when it cannot be asked, the row stays open for whoever asks next.
+When a stream breaks the listeners' stream goes on: upstream is taken up again behind its last event, or asked until it
+has ended, and what is missing is told then. Only what upstream has lost, or was never asked to keep, ends in a verdict:
+what was received is kept as ``failed``, and listeners get an ``error`` event and a feed that is marked broken (contract
+4.8). When upstream cannot be asked, or the process stops, the row stays open for whoever goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 from service.errors import BadGateway, InvalidRequest, ServiceError
 from service.interactions import outcomes
 from service.interactions.calls import Job
-from service.interactions.feed import Event, Feed
-from service.interactions.inquiry import Gone, words
+from service.interactions.cancelling import cancelled_upstream
+from service.interactions.conclusion import Conclusion, Last
+from service.interactions.feed import Feed
+from service.interactions.inquiry import Gone
+from service.interactions.log import EventLog, StreamLog
 from service.interactions.media import MediaKeeper
+from service.interactions.publisher import Arrived, Publisher
+from service.interactions.recovery import Recovery
 from service.interactions.render import timestamp
-from service.interactions.timeline import without_history
-from service.store.records import USAGE_MISSING, Outcome, Usage, now
+from service.interactions.timeline import made_of
+from service.store.records import now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply, as_service_error
 from service.upstream.transport import Response, TransportError
 from service.wire import codec, ids, sse
-from service.wire.assembler import TERMINAL_EVENTS, Assembler
+from service.wire.assembler import TERMINAL_EVENTS
+from service.wire.remainder import remainder
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +45,12 @@ _DONE: Final = b"[DONE]"
 _DRAIN: Final = 1.0
 #: A stream that is larger is nobody's answer.
 _LARGEST_STREAM: Final = 512 * 1024 * 1024
+#: Cursors that are remembered, so that what upstream sends again is not told twice.
+_REMEMBERED: Final = 4_096
 
 
 class Reader:
-    """Reads one upstream stream to its end; owns the upstream response and the outcome."""
+    """Reads one interaction to its end; owns the upstream response and the outcome."""
 
     def __init__(
         self,
@@ -47,213 +58,245 @@ class Reader:
         response: Response,
         store: Store,
         client: GeminiClient,
+        events: EventLog,
         upstream_settle: float,
         media: MediaKeeper | None = None,
     ) -> None:
         self._job = job
         self._response = response
-        # One iterator for reading and draining: one that is left half-way closes the connection.
-        self._chunks = response.chunks()
-        self._store = store
         self._client = client
         self._upstream_settle = upstream_settle
-        self._media = media
-        self._assembler = Assembler()
         self._text_id = ids.to_text(job.intent.id)
-        self._noted: asyncio.Task[None] | None = None
-        self._held: Event | None = None
+        self._seen: dict[str, None] = {}
+        self._chunks: AsyncGenerator[bytes, None] | None = None
+        self._held: Arrived | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ending = False
+        self._cancel_wished = False
         self.feed = Feed(job.intent.id, job.history)
+        self._log: StreamLog = events.open(job.intent.id)
+        self._log.on_cancel = self.cancel
+        self._publisher = Publisher(job, self.feed, self._log)
+        self._assembler = self._publisher.assembler
+        self._conclusion = Conclusion(
+            job, store, client, media, self.feed, self._log, self._publisher, response.status
+        )
 
     async def run(self) -> None:
         """Read, publish, commit; never raises for what upstream or a listener does."""
+        self._task = asyncio.current_task()
         try:
-            last = await self._read()
-            await self._complete(last)
-        except (TransportError, ServiceError, _MalformedStream) as error:
-            await self._break(error)
+            await self._until_cancelled()
+        except asyncio.CancelledError:
+            self._log.leave()
+            raise
+        except ServiceError as error:
+            # What happened is with the writer, or the row stays open; listeners must not take this for an end.
+            logger.exception("the stream of %s could not be recorded", self._text_id)
+            self._log.leave()
+            self._say_farewell(error.code, error.message)
         finally:
             self._response.close()
             if not self.feed.ended:
                 self.feed.end(broken=True)
 
-    async def _read(self) -> Event:
-        """Publish events up to the terminal one, which is returned unpublished.
+    def cancel(self) -> None:
+        """End the interaction as cancelled, unless it is ending anyway."""
+        if self._task is not None and not self._ending and not self._cancel_wished:
+            self._cancel_wished = True
+            self._task.cancel()
+
+    async def _until_cancelled(self) -> None:
+        try:
+            last = await self._through()
+        except asyncio.CancelledError:
+            if not self._cancel_wished or self._task is None or self._task.uncancel():
+                raise
+            self._ending = True
+            last = await self._cancelled()
+        self._ending = True
+        if last is not None:
+            await self._conclusion.complete(last)
+            await self._drain()
+
+    async def _through(self) -> Last | None:
+        """Read to the end of the interaction; None when that stays open."""
+        try:
+            return await self._read(self._response)
+        except _TROUBLE as error:
+            return await self._recover(error)
+
+    async def _read(self, response: Response, *, again: bool = False) -> Last:
+        """Publish the events of one stream up to the terminal one, which is returned unpublished.
 
         An ``error`` event is held back until it is known whether the interaction goes on after it.
         """
         splitter = sse.Splitter()
         received = 0
+        # One iterator for reading and draining: one that is left half-way closes the connection.
+        self._chunks = response.chunks()
         async for chunk in self._chunks:
             received += len(chunk)
             if received > _LARGEST_STREAM:
                 raise _MalformedStream(f"Upstream sent more than {_LARGEST_STREAM} bytes.")
             for block in splitter.feed(chunk):
-                event = self._event(block)
-                if event is None:
-                    continue
-                if self._held is not None:
-                    self.feed.publish(self._held)
-                    self._held = None
-                if self._assembler.terminal:
-                    return event
-                if event.body.get("event_type") == "error":
-                    self._held = event
-                else:
-                    self.feed.publish(event)
+                arrived = self._arrived(block, again=again)
+                if arrived is not None and self._take(arrived):
+                    return self._end_with(arrived)
+            await self._log.room()
         raise _MalformedStream("Upstream ended the stream before the interaction was complete.")
 
-    def _event(self, block: bytes) -> Event | None:
+    def _arrived(self, block: bytes, *, again: bool) -> Arrived | None:
         data = sse.data_of(block)
         if data is None or data == _DONE:
             return None
         body = _parsed(block, data)
-        self._assembler.feed(body)
+        cursor = body.get("event_id")
+        if not isinstance(cursor, str) or not cursor:
+            cursor = None
+        elif cursor in self._seen:
+            return None
+        else:
+            self._seen[cursor] = None
+            if len(self._seen) > _REMEMBERED:
+                del self._seen[next(iter(self._seen))]
+        if (
+            again
+            and body.get("event_type") == "interaction.created"
+            and self._assembler.upstream_id is not None
+        ):
+            self._publisher.cursor = None
+            raise _MalformedStream("Upstream began the stream anew instead of going on with it.")
+        return Arrived(body, data if b"event_type" in data else None, cursor)
+
+    def _take(self, arrived: Arrived) -> bool:
+        """Tell an event, unless it is to be held back; whether the interaction ends with it."""
         if self._job.first_byte_at is None:
             self._job.first_byte_at = now()
-        if self._noted is None and self._assembler.upstream_id is not None:
-            self._note_upstream_id(self._assembler.upstream_id)
-        translated = self._translated(body)
-        if translated is body and sse.event_name(block) is not None and b"event_type" in data:
-            return Event(block + b"\n\n", body)
-        return Event(sse.frame(translated), translated)
+        if self._held is not None:
+            self._publisher.publish(self._held)
+            self._held = None
+        self._assembler.feed(arrived.body)
+        if self._assembler.terminal:
+            return True
+        if arrived.body.get("event_type") == "error":
+            self._held = arrived
+            return False
+        first = self.feed.seq == 0
+        known = self.feed.upstream_id
+        self._publisher.publish(arrived)
+        self.feed.upstream_id = self._assembler.upstream_id
+        if first or self.feed.upstream_id != known:
+            self._conclusion.begin()
+        return False
 
-    def _note_upstream_id(self, upstream_id: str) -> None:
-        """Commit the id as soon as it is known: whoever takes over after a crash asks upstream by it."""
-        self.feed.upstream_id = upstream_id
-        outcome = self._outcome("in_progress", terminal=False)
-        self._noted = asyncio.get_running_loop().create_task(self._store.finish(outcome, None))
-
-    def _translated(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The event under our ids, and without the deployment's key, which upstream's errors may quote."""
-        interaction = body.get("interaction")
-        if isinstance(interaction, dict):
-            told = {**interaction, "id": self._text_id}
-            if self._job.intent.previous_id is not None:
-                told["previous_interaction_id"] = ids.to_text(self._job.intent.previous_id)
-            return {**body, "interaction": told}
-        if "interaction_id" in body:
-            return {**body, "interaction_id": self._text_id}
-        error = body.get("error")
-        if isinstance(error, dict) and isinstance(message := error.get("message"), str):
-            return {**body, "error": {**error, "message": self._job.told(message)}}
-        return body
-
-    async def _complete(self, last: Event) -> None:
+    def _end_with(self, arrived: Arrived) -> Last:
         status = self._assembler.status or "completed"
         if not outcomes.is_terminal(status):
-            status = TERMINAL_EVENTS.get(str(last.body.get("event_type")), "completed")
-        result = {**self._assembler.result(), "status": status}
-        error = outcomes.error_of(result)
-        await self._commit(self._outcome(status, terminal=True, error=error), result)
-        self.feed.last, self.feed.steps = last, result["steps"]
-        self.feed.publish(last)
-        self.feed.end()
-        await self._drain()
+            status = TERMINAL_EVENTS.get(str(arrived.body.get("event_type")), "completed")
+        return Last(arrived, {**self._assembler.result(), "status": status})
+
+    async def _recover(self, error: Exception) -> Last | None:
+        """Find what came after a break, and tell it; None when upstream cannot be asked."""
+        upstream_id = self._assembler.upstream_id
+        if upstream_id is None or not self._job.intent.upstream_stored:
+            return self._lost(error)
+        logger.info("the stream of %s broke, and is taken up again: %s", self._text_id, error)
+        recovery = Recovery(
+            self._client,
+            self._job.route.deployment,
+            upstream_id,
+            settle=self._upstream_settle,
+        )
+        while True:
+            self._response.close()
+            try:
+                found = await recovery.next(self._publisher.cursor)
+            except Gone:
+                return self._lost(error)
+            except ServiceError as unknown:
+                await self._leave_open(unknown)
+                return None
+            if isinstance(found, Reply):
+                return self._rest(found.body)
+            self._response = found
+            try:
+                return await self._read(found, again=True)
+            except _TROUBLE as cut:
+                error = cut
+
+    def _rest(self, body: dict[str, Any]) -> Last:
+        """Tell what was not told yet of an interaction that has ended."""
+        whole = {**body, "steps": made_of(body, self._job.call.envelope.body)}
+        missing = remainder(self._assembler, whole)
+        if missing is None:
+            message = "The stream cannot be continued: upstream tells its beginning in another way. GET has the whole."
+            event = {"event_type": "error", "error": {"code": BadGateway.code, "message": message}}
+            return Last(Arrived(event), whole, broken=True)
+        self._held = None
+        for event in missing[:-1]:
+            self._assembler.feed(event)
+            self._publisher.publish(Arrived(event))
+        self._assembler.feed(missing[-1])
+        if self._assembler.terminal:
+            return self._end_with(Arrived(missing[-1]))
+        return Last(Arrived(missing[-1]), whole)
+
+    def _lost(self, error: Exception) -> Last:
+        code, message = self._told(error)
+        event = self._held or Arrived({"event_type": "error", "error": {"code": code, "message": message}})
+        logger.warning("the stream of %s is lost: %s", self._text_id, message)
+        failed = {
+            "created": timestamp(self._job.intent.created_at),
+            "updated": timestamp(now()),
+            **self._assembler.result(),
+            "status": "failed",
+            "errors": [{"code": code, "message": message}],
+        }
+        # What upstream itself declared is an end like any other; a loss must not look like one.
+        return Last(event, failed, broken=self._held is None)
+
+    def _told(self, error: Exception) -> tuple[str, str]:
+        failure = as_service_error(error) if isinstance(error, TransportError) else error
+        code, message = getattr(failure, "code", BadGateway.code), str(failure)
+        if self._held is not None and (told := self._assembler.error) is not None:
+            code, message = str(told.get("code", "api_error")), str(told.get("message", message))
+        return code, self._job.told(message)
+
+    async def _leave_open(self, error: ServiceError) -> None:
+        """Upstream may still have it: what came is kept, and whoever goes on finds the row and its log."""
+        self._ending = True
+        logger.warning("the stream of %s is left open: %s", self._text_id, error.message)
+        await self._conclusion.leave_open()
+        self._say_farewell(error.code, self._job.told(error.message))
+
+    def _say_farewell(self, code: str, message: str) -> None:
+        """Tell who listens now; no part of the interaction, whose next event is still to come."""
+        if not self.feed.ended:
+            error = {"event_type": "error", "error": {"code": code, "message": message}}
+            self.feed.farewell = sse.frame(error)
+            self.feed.end(broken=True)
+
+    async def _cancelled(self) -> Last:
+        """End upstream's work, and the interaction with what came of it and its usage so far."""
+        told = await cancelled_upstream(self._client, self._job, self._assembler.upstream_id)
+        self._response.close()
+        if told is not None:
+            made = made_of(told, self._job.call.envelope.body)
+            if remainder(self._assembler, {**told, "steps": made}) is not None:
+                return self._rest(told)
+        so_far = {**self._assembler.result(), "updated": timestamp(now()), "status": "cancelled"}
+        return self._rest(so_far)
 
     async def _drain(self) -> None:
+        if self._chunks is None:
+            return
         try:
             async with asyncio.timeout(_DRAIN):
                 async for _ in self._chunks:
                     pass
         except (TransportError, TimeoutError):
             pass
-
-    async def _break(self, error: Exception) -> None:
-        failure = as_service_error(error) if isinstance(error, TransportError) else error
-        code, message = getattr(failure, "code", BadGateway.code), str(failure)
-        if self._held is not None and (told := self._assembler.error) is not None:
-            code, message = str(told.get("code", "api_error")), str(told.get("message", message))
-        message = self._job.told(message)
-        logger.warning("the stream of %s broke: %s", self._text_id, message)
-        try:
-            await self._settle(code, message)
-        except ServiceError:
-            logger.exception("the broken stream of %s could not be recorded", self._text_id)
-        self._end_broken(code, message)
-
-    def _end_broken(self, code: str, message: str) -> None:
-        if self.feed.ended:
-            return
-        event = {"event_type": "error", "error": {"code": code, "message": message}}
-        self.feed.publish(self._held or Event(sse.frame(event), event))
-        # What upstream itself declared is an end like any other; a loss must not look like one.
-        self.feed.end(broken=self._held is None)
-
-    async def _settle(self, code: str, message: str) -> None:
-        """Commit how the interaction stands: upstream's word, else what was received, under a verdict or still open."""
-        upstream_id = self._assembler.upstream_id
-        if upstream_id is None or not self._job.intent.upstream_stored:
-            await self._fail(code, message)
-            return
-        try:
-            deployment = self._job.route.deployment
-            async for reply in words(self._client, deployment, upstream_id, self._upstream_settle):
-                if await self._take(reply):
-                    return
-                self._end_broken(code, message)
-        except Gone:
-            await self._fail(code, message)
-
-    async def _take(self, reply: Reply | None) -> bool:
-        """Commit upstream's word, or what was received while there is none; whether there was one."""
-        status = "in_progress" if reply is None else outcomes.status_of(reply.body)
-        if reply is not None and outcomes.is_terminal(status):
-            usage = outcomes.usage_of(reply.body)
-            error = outcomes.error_of(reply.body)
-            body = reply.body
-            if self._job.history.source == "rebuilt":
-                body = without_history(body, self._job.call.envelope.body)
-            await self._commit(self._outcome(status, terminal=True, usage=usage, error=error), body)
-        else:
-            received = {**self._assembler.result(), "status": status}
-            await self._commit(self._outcome(status, terminal=False), received)
-        return reply is not None
-
-    async def _fail(self, code: str, message: str) -> None:
-        intent = self._job.intent
-        failed = {
-            "created": timestamp(intent.created_at),
-            "updated": timestamp(now()),
-            **self._assembler.result(),
-            "status": "failed",
-            "errors": [{"code": code, "message": message}],
-        }
-        await self._commit(self._outcome("failed", terminal=True, error=(code, message)), failed)
-
-    def _outcome(
-        self,
-        status: str,
-        *,
-        terminal: bool,
-        usage: Usage | None = None,
-        error: tuple[str, str] | None = None,
-    ) -> Outcome:
-        if usage is None and terminal:
-            known = self._assembler.usage
-            usage = outcomes.usage_of({"usage": known}) if known else Usage(USAGE_MISSING)
-        return self._job.outcome(
-            status=status,
-            http_status=self._response.status,
-            terminal=terminal,
-            interaction=self._assembler.interaction,
-            usage=usage,
-            upstream_id=self._assembler.upstream_id,
-            error=error,
-        )
-
-    async def _commit(self, outcome: Outcome, interaction: dict[str, Any]) -> None:
-        if self._noted is not None:
-            await asyncio.wait((self._noted,))
-            if not self._noted.cancelled() and self._noted.exception() is not None:
-                logger.info("the upstream id of %s is committed with its outcome only", self._text_id)
-        body = codec.dumps(interaction)
-        intent = self._job.intent
-        media_due = None
-        if self._media is not None and intent.store and outcome.completed_at is not None:
-            media_due = self._media.due(self._job.call.raw, body)
-        await self._store.finish(outcome, body, media_due=media_due)
-        if self._media is not None and media_due is not None:
-            self._media.keep(intent.id, intent.project_id)
 
 
 def _parsed(block: bytes, data: bytes) -> dict[str, Any]:
@@ -270,3 +313,6 @@ def _parsed(block: bytes, data: bytes) -> dict[str, Any]:
 
 class _MalformedStream(Exception):
     """The stream ended or went on in a way that no interaction does."""
+
+
+_TROUBLE: Final = (TransportError, ServiceError, _MalformedStream)

@@ -30,6 +30,16 @@ class Readers:
         running = self._running.get(key)
         return None if running is None or running[0].feed.ended else running[0].feed
 
+    async def cancel(self, key: bytes) -> bool:
+        """Cancel an interaction that is being read here, and wait for its end; False when it is not."""
+        running = self._running.get(key)
+        if running is None:
+            return False
+        reader, task = running
+        reader.cancel()
+        await asyncio.wait((task,))
+        return True
+
     def key_of(self, upstream_id: str) -> bytes | None:
         """The interaction that upstream calls so, if it is being read here."""
         for key, (reader, _) in self._running.items():

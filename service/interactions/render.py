@@ -20,6 +20,14 @@ def with_our_ids(interaction: dict[str, Any], key: bytes, previous: bytes | None
     return told
 
 
+def event_with_our_ids(event: dict[str, Any], key: bytes, previous: bytes | None) -> dict[str, Any]:
+    """The event under our ids; the event itself where it carries none."""
+    interaction = event.get("interaction")
+    if isinstance(interaction, dict):
+        return {**event, "interaction": with_our_ids(interaction, key, previous)}
+    return {**event, "interaction_id": ids.to_text(key)} if "interaction_id" in event else event
+
+
 def in_revision(interaction: dict[str, Any], revision: Revision) -> dict[str, Any]:
     """The interaction as this generation of clients reads it (contract 1.4, 5.6)."""
     match revision:

@@ -30,5 +30,20 @@ class Resolver:
             if record is None and self._adoption is not None:
                 record = await self._adoption.adopt(principal, reference)
         if record is None:
-            raise NotFound(f"The interaction {reference[:200]!r} in {member!r} was not found.")
+            raise NotFound(
+                f"The interaction {reference[:200]!r} in {member!r} was not found."
+                + self._remedy(member, ours=key is not None)
+            )
         return record
+
+    def _remedy(self, member: str, *, ours: bool) -> str:
+        """What a follow-up can do; it depends on the form of the id alone, and so tells nothing of what is stored."""
+        if member != "previous_interaction_id":
+            return ""
+        rule = (
+            " It must be an id that this service, or upstream through it, gave out to the same project, of an "
+            "interaction that was stored and is not deleted."
+        )
+        if not ours and self._adoption is None:
+            rule += " With general_settings.adopt_unknown, upstream would be asked for interactions made elsewhere."
+        return f"{rule} Otherwise start anew without 'previous_interaction_id'."

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from service.interactions.outcomes import steps_of
 from service.wire import legacy, steps
 
 Step = dict[str, Any]
@@ -30,6 +31,13 @@ def without_history(body: dict[str, Any], request: dict[str, Any]) -> dict[str, 
     asked = steps.normalise_input(legacy.request_to_steps(request).get("input") or [])
     end = end_of_input(timeline, asked)
     return {**body, "steps": [*asked, *timeline[end:]]} if end else body
+
+
+def made_of(body: dict[str, Any], request: dict[str, Any]) -> list[Step]:
+    """The steps that upstream itself has made of a request, from the interaction as GET shows it."""
+    timeline = steps_of(body)
+    asked = steps.normalise_input(legacy.request_to_steps(request).get("input") or [])
+    return timeline[end_of_input(timeline, asked) :]
 
 
 def end_of_input(timeline: list[Any], asked: list[Step]) -> int:

@@ -94,6 +94,10 @@ def load(
         writer_queue_limit=given(general.integer("writer_queue_limit", least=1), plain.writer_queue_limit),
         upstream_settle=given(general.seconds("upstream_settle", least=0), plain.upstream_settle),
         drain_timeout=given(general.seconds("drain_timeout", least=0), plain.drain_timeout),
+        stream_idle_timeout=given(general.seconds("stream_idle_timeout", above=0), plain.stream_idle_timeout),
+        event_flush_interval=given(
+            general.seconds("event_flush_interval", least=0), plain.event_flush_interval
+        ),
         request_timeout=given(litellm.seconds("request_timeout", above=0), plain.request_timeout),
     )
     ignored = [*reading.ignored, *_without_effect(top, settings), *dropped]

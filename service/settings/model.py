@@ -102,6 +102,10 @@ class Settings:
     drain_timeout: float = 30.0
     #: Seconds for which a 404 from upstream, for an interaction that it has just begun, is not believed (contract 6).
     upstream_settle: float = 4.0
+    #: Seconds of silence after which a stream of upstream counts as lost, where nothing narrower is said.
+    stream_idle_timeout: float = 300.0
+    #: Seconds that an event of a stream waits at most before it is handed to the store.
+    event_flush_interval: float = 0.05
     #: Seconds that upstream has for one unary answer, where nothing narrower is said.
     request_timeout: float = 600.0
 

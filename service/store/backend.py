@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from service.store.codec import Codec
 from service.store.statement import BatchStatement, Query
 
-#: One member for each column of the statement; a packing statement takes ``(key, body)``.
+#: One member for each column of the statement; a packing statement takes ``(key, body, ...)`` and
+#: has the columns ``key, codec, size, body, ...``.
 Row = tuple[Any, ...]
 #: The writes of one transaction, in :data:`~service.store.statements.BATCH_ORDER`. No interaction's writes build on one
 #: another inside a batch: whether one kind sees another's rows is the database's business.
@@ -41,11 +42,17 @@ class Backend(Protocol):
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """All rows of a query; raises :class:`StoreUnavailable`."""
 
+    async def announce(self, topic: str) -> None:
+        """Hint to every process on this database that there is news; may be lost, never raises."""
+
+    def on_news(self, callback: Callable[[str], None]) -> None:
+        """Call this back with the topic of each hint, until the backend is closed."""
+
 
 def packed(batch: Batch, codec: Codec) -> Batch:
     """The batch ready for the driver: all bodies compressed, in one call for the whole batch."""
     bodies = iter(codec.pack([row[1] for statement, rows in batch if statement.packs for row in rows]))
     return [
-        (statement, [(row[0], *next(bodies)) for row in rows] if statement.packs else rows)
+        (statement, [(row[0], *next(bodies), *row[2:]) for row in rows] if statement.packs else rows)
         for statement, rows in batch
     ]

@@ -14,6 +14,7 @@ from service.store.writer import Writer
 
 #: Seconds that media wait for a database that cannot be written; they can be fetched again.
 _PATIENCE: Final = 30.0
+_FIRST_KEY: Final = bytes(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +84,27 @@ class KeptMedia:
 
     async def sweep(self) -> None:
         """Delete what no interaction needs, where a fetch and an erase have met."""
-        while left := await self._fetch(media.LEFT_BEHIND, {}):
+        after = _FIRST_KEY
+        while page := await self._fetch(media.LEFT_BEHIND, {"after": after}):
+            left = [key for key, is_left in page if is_left]
             await self._put(
-                *((statement, (key,)) for (key,) in left for statement in media.ERASED_WITH_INTERACTION)
+                *((statement, (key,)) for key in left for statement in media.ERASED_WITH_INTERACTION)
             )
-        # Once: where another process has just named them, they are no orphans and stay.
-        if orphans := await self._fetch(media.ORPHANS, {}):
+            after = page[-1][0]
+        after = b""
+        while page := await self._fetch(media.ORPHANS, {"after": after}):
+            # Where another process has just named them, they are no orphans and stay.
+            orphans = [content_id for content_id, is_orphan in page if is_orphan]
             moment = now()
             await self._put(
-                *((media.TOUCH_CONTENT, (content_id, moment)) for (content_id,) in orphans),
-                *((media.DELETE_ORPHANS, (content_id,)) for (content_id,) in orphans),
+                *((media.TOUCH_CONTENT, (content_id, moment)) for content_id in orphans),
+                *((media.DELETE_ORPHANS, (content_id,)) for content_id in orphans),
             )
+            after = page[-1][0]
 
     async def _put(self, *writes: Write) -> None:
-        await self._writer.put(*writes, patience=_PATIENCE, shed=True)
+        if writes:
+            await self._writer.put(*writes, patience=_PATIENCE, shed=True)
 
 
 def _reference(key: bytes, uri: bytes, known: Known) -> tuple[Write, Write]:

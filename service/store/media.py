@@ -35,7 +35,6 @@ from sqlalchemy import (
     exists,
     func,
     literal_column,
-    or_,
     select,
     true,
     update,
@@ -234,14 +233,39 @@ DUE_MEDIA = Query(
     .order_by(leases.c.due_at)
     .limit(_AT_ONCE),
 )
-#: Interactions that are erased, or gone altogether, and still name media.
-LEFT_BEHIND = Query(
-    "media of erased interactions",
-    select(media.c.interaction_id)
-    .distinct()
-    .select_from(media.outerjoin(interactions, interactions.c.id == media.c.interaction_id))
-    .where(or_(interactions.c.id.is_(None), interactions.c.erased_at.is_not(None)))
-    .limit(_AT_ONCE),
-)
-ORPHANS = Query("media that nothing names", select(media_contents.c.id).where(_unnamed()).limit(_AT_ONCE))
+
+
+def _left_behind() -> Executable:
+    page = (
+        select(media.c.interaction_id)
+        .where(media.c.interaction_id > bindparam("after", type_=Key))
+        .group_by(media.c.interaction_id)
+        .order_by(media.c.interaction_id)
+        .limit(_AT_ONCE)
+        .subquery("page")
+    )
+    kept = exists(
+        select(literal_column("1")).where(
+            interactions.c.id == page.c.interaction_id, interactions.c.erased_at.is_(None)
+        )
+    )
+    return select(page.c.interaction_id, case((kept, 0), else_=1)).order_by(page.c.interaction_id)
+
+
+def _orphans() -> Executable:
+    page = (
+        select(media_contents.c.id)
+        .where(media_contents.c.id > bindparam("after", type_=LargeBinary))
+        .order_by(media_contents.c.id)
+        .limit(_AT_ONCE)
+        .subquery("page")
+    )
+    named = exists(select(literal_column("1")).where(media.c.content_id == page.c.id))
+    return select(page.c.id, case((named, 0), else_=1)).order_by(page.c.id)
+
+
+#: What names media, a page in the order of keys, each with whether it is erased, or gone altogether.
+LEFT_BEHIND = Query("media of erased interactions", _left_behind())
+#: Bytes of media, a page in the order of their ids, each with whether nothing names them.
+ORPHANS = Query("media that nothing names", _orphans())
 MEDIA_QUERIES: Final = (FIND_MEDIA, MEDIA_OF, LOAD_MEDIA, DUE_MEDIA, LEFT_BEHIND, ORPHANS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +20,7 @@ from sqlalchemy.dialects import postgresql
 from service.errors import ConfigurationError
 from service.store.backend import Batch, RowRefused, StoreUnavailable, packed
 from service.store.codec import Codec
+from service.store.hints import CHANNEL, Listener
 from service.store.queries import CompiledQueries, compile_statement
 from service.store.statement import BatchStatement, Particulars, Query
 from service.store.statements import FINISH, UNKNOWN
@@ -49,6 +50,7 @@ _BY_KEYS = {
 #: The same goes for writes, but that the parts of a batch are joined to one another.
 _ROWS_BY_KEYS = {name: _BY_KEYS[name] for name in ("plan_cache_mode", "enable_seqscan", "jit")}
 _PARAMETER = re.compile(r"\$(\d+)")
+_HINT = f"SELECT pg_notify('{CHANNEL}', $1)"
 _DIALECT = make_url("postgresql+asyncpg://").get_dialect()()
 #: A batch larger than this is packed in a thread, so that compressing does not hold up the loop.
 _PACK_IN_THREAD_BYTES = 512 * 1024
@@ -124,6 +126,8 @@ class PostgresBackend:
         self._queries = CompiledQueries(_DIALECT)
         self._writer: asyncpg.Connection | None = None
         self._pool: asyncpg.Pool | None = None
+        self._listener: Listener | None = None
+        self._callbacks: list[Callable[[str], None]] = []
 
     async def start(self) -> None:
         """Connect; raises :class:`ConfigurationError` when the database cannot be reached."""
@@ -147,6 +151,8 @@ class PostgresBackend:
 
     async def close(self) -> None:
         """Close every connection, politely where the server still answers."""
+        if self._listener is not None:
+            await self._listener.close()
         with suppress(*_FAILURES):
             if self._writer is not None:
                 await self._writer.close(timeout=_CLOSE_TIMEOUT)
@@ -181,6 +187,23 @@ class PostgresBackend:
         except _FAILURES as error:
             raise StoreUnavailable(_described(error)) from error
         return rows
+
+    async def announce(self, topic: str) -> None:
+        """Hint to every process on this database that there is news; may be lost, never raises."""
+        with suppress(*_FAILURES):
+            if self._pool is not None:
+                async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT) as connection:
+                    await connection.execute(_HINT, topic)
+
+    def on_news(self, callback: Callable[[str], None]) -> None:
+        """Call this back with the topic of each hint, until the backend is closed."""
+        self._callbacks.append(callback)
+        if self._listener is None:
+            self._listener = Listener(self._connect_listener, _FAILURES, self._hear)
+
+    def _hear(self, topic: str) -> None:
+        for callback in self._callbacks:
+            callback(topic)
 
     async def _write(self, connection: asyncpg.Connection, batch: Batch) -> Collection[bytes]:
         first = [part for part in batch if not part[0].looks_again]
@@ -240,6 +263,14 @@ class PostgresBackend:
         )
         await _prepare_connection(connection)
         return connection
+
+    async def _connect_listener(self) -> asyncpg.Connection:
+        return await asyncpg.connect(
+            self._dsn,
+            command_timeout=_READ_TIMEOUT,
+            timeout=_CONNECT_TIMEOUT,
+            server_settings={"application_name": "interactions listener"},
+        )
 
     def _drop_writer(self) -> None:
         connection, self._writer = self._writer, None

@@ -13,7 +13,7 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -151,6 +151,12 @@ class SqliteBackend:
             return list(await self._readers[self._next_reader].execute_fetchall(sql, arguments))
         except (sqlite3.Error, *_UNBINDABLE) as error:
             raise StoreUnavailable(f"SQLite: {error}") from error
+
+    async def announce(self, topic: str) -> None:
+        """There is no other process on this file."""
+
+    def on_news(self, callback: Callable[[str], None]) -> None:
+        """There is no other process on this file."""
 
     def _run(self, connection: sqlite3.Connection) -> None:
         while (order := self._inbox.get()) is not None:

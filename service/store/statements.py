@@ -41,6 +41,7 @@ from service.store.adoption import (
 )
 from service.store.chain import CHAIN
 from service.store.deletion import CONTENT, DELETE_EVENTS, ERASABLE, ERASE, STANDS, TOMBSTONE, WAITING
+from service.store.event_log import EVENT_QUERIES, LOGGING, RELEASE_READER
 from service.store.inputs import (
     CHAIN_REQUESTS,
     FIND_BASE,
@@ -149,8 +150,10 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     INSERT_ADOPTED,
     INSERT_ADOPTED_REQUEST,
     INSERT_ADOPTED_RESPONSE,
+    *LOGGING,
     UPSERT_RESPONSE,
     FINISH,
+    RELEASE_READER,
     MARK_UPSTREAM_GONE,
     TOMBSTONE,
     DELETE_EVENTS,
@@ -208,4 +211,5 @@ QUERIES = (
     REQUEST,
     CHAIN_REQUESTS,
     *MEDIA_QUERIES,
+    *EVENT_QUERIES,
 )

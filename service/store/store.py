@@ -15,6 +15,7 @@ from service.store.chain import CHAIN, bytes_of, links_of, shared_requests
 from service.store.codec import Codec
 from service.store.entries import Write
 from service.store.eraser import Eraser
+from service.store.kept_events import KeptEvents
 from service.store.kept_media import KeptMedia
 from service.store.records import Intent, Link, Outcome, Record, now, upstream_id_hash
 from service.store.requests import INTENT_PATIENCE, Requests
@@ -46,6 +47,7 @@ class Store:
         self._codec = codec
         self._eraser = Eraser(self._fetch, writer)
         self.media = KeptMedia(self._fetch, writer)
+        self.events = KeptEvents(backend, self._fetch, writer, codec)
         self._requests = Requests(self._fetch, writer, codec)
 
     async def begin(self, intent: Intent, request: bytes, *, listed: bool = False) -> None:
@@ -58,8 +60,15 @@ class Store:
         if given_up is not None:
             await self.erase(given_up, now())
 
-    async def finish(self, outcome: Outcome, response: bytes | None, *, media_due: int | None = None) -> None:
-        """Commit the outcome and upstream's body; changes nothing that is already terminal.
+    async def finish(
+        self,
+        outcome: Outcome,
+        response: bytes | None,
+        *,
+        media_due: int | None = None,
+        log: Sequence[Write] = (),
+    ) -> None:
+        """Commit the outcome, upstream's body and the rest of the event log; changes nothing that is already terminal.
 
         With ``media_due`` it is noted as well that the interaction's media are to be fetched: whoever finds the note
         after that time does it.
@@ -68,7 +77,7 @@ class Store:
         :class:`StoreError` when it can never be: its row is refused, or the database has lost the intent.
         """
         size = None if response is None else len(response)
-        writes: list[Write] = [(statements.FINISH, outcome.row(size))]
+        writes: list[Write] = [(statements.FINISH, outcome.row(size)), *log]
         if response is not None:
             writes.append((statements.UPSERT_RESPONSE, (outcome.id, response)))
         if media_due is not None:

@@ -114,7 +114,7 @@ interactions = Table(
     postgresql_partition_by="RANGE (id)",
 )
 
-for _column in ("upstream_id_hash", "previous_id", "root_id", "replay_of"):
+for _column in ("upstream_id_hash", "root_id", "replay_of"):
     _present = text(f"{_column} IS NOT NULL")
     Index(
         f"ix_interactions_{_column}",
@@ -122,6 +122,14 @@ for _column in ("upstream_id_hash", "previous_id", "root_id", "replay_of"):
         sqlite_where=_present,
         postgresql_where=_present,
     )
+# Asked for what still needs a parent; a parent of many would otherwise lead to all that were ever deleted.
+_needing = text("previous_id IS NOT NULL AND erased_at IS NULL")
+Index(
+    "ix_interactions_previous_id",
+    interactions.c.previous_id,
+    sqlite_where=_needing,
+    postgresql_where=_needing,
+)
 _open = text("completed_at IS NULL")
 Index("ix_interactions_open", interactions.c.id, sqlite_where=_open, postgresql_where=_open)
 
@@ -149,6 +157,8 @@ events = Table(
     Column("codec", SmallInteger, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),
+    # Upstream's own id of the last of these events.
+    Column("upstream_cursor", Text),
     sqlite_with_rowid=False,
     postgresql_partition_by="RANGE (interaction_id)",
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import quote
 
 from multidict import CIMultiDictProxy
 
@@ -42,7 +43,7 @@ class Reply:
 class GeminiClient:
     """Calls upstream on behalf of one process."""
 
-    def __init__(self, transport: Transport, *, request_timeout: float, stream_timeout: float | None) -> None:
+    def __init__(self, transport: Transport, *, request_timeout: float, stream_timeout: float) -> None:
         self._transport = transport
         self._request_timeout = request_timeout
         self._stream_timeout = stream_timeout
@@ -69,16 +70,15 @@ class GeminiClient:
             _own(deployment, headers),
             len(body),
         )
-        silence = deployment.settings.stream_timeout or self._stream_timeout or self._request_timeout
-        try:
-            response = await self._transport.request(deployment.origin, head, body, read_timeout=silence)
-            if response.status >= 300:
-                raise _refusal(deployment, response, await response.read())
-            if response.headers.get("content-type", "").lower().startswith(_EVENT_STREAM):
-                return response
-            return _reply(response, await response.read())
-        except TransportError as error:
-            raise as_service_error(error) from error
+        return await self._stream(deployment, head, body)
+
+    async def attach(
+        self, deployment: Deployment, upstream_id: str, cursor: str, headers: bytes = b""
+    ) -> Response | Reply:
+        """Go on with a stream behind the event that upstream calls ``cursor`` (contract 4.6)."""
+        query = f"?stream=true&last_event_id={quote(cursor, safe='')}"
+        head = deployment.line("GET", upstream_id, query) + _own(deployment, headers) + _BLANK_LINE
+        return await self._stream(deployment, head, b"")
 
     async def get(
         self, deployment: Deployment, upstream_id: str, *, headers: bytes = b"", include_input: bool = False
@@ -101,6 +101,18 @@ class GeminiClient:
         """Delete upstream's copy."""
         head = deployment.line("DELETE", upstream_id) + _BLANK_LINE
         await self._exchange(deployment, head, b"", _SHORT_TIMEOUT)
+
+    async def _stream(self, deployment: Deployment, head: bytes, body: bytes) -> Response | Reply:
+        silence = deployment.settings.stream_timeout or self._stream_timeout
+        try:
+            response = await self._transport.request(deployment.origin, head, body, read_timeout=silence)
+            if response.status >= 300:
+                raise _refusal(deployment, response, await response.read())
+            if response.headers.get("content-type", "").lower().startswith(_EVENT_STREAM):
+                return response
+            return _reply(response, await response.read())
+        except TransportError as error:
+            raise as_service_error(error) from error
 
     async def _unary(self, deployment: Deployment, head: bytes, body: bytes, limit: float) -> Reply:
         return _reply(*await self._exchange(deployment, head, body, limit))

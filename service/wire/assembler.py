@@ -6,6 +6,7 @@ part of them. What cannot be understood is skipped or merged, never refused: the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from service.wire.step_builder import StepBuilder
@@ -27,11 +28,13 @@ class Assembler:
     """
 
     __slots__ = (
+        "_begun",
         "_builders",
         "_error",
         "_given_steps",
         "_interaction",
         "_last",
+        "_open",
         "_spare_usage",
         "_status",
         "_terminal",
@@ -53,9 +56,12 @@ class Assembler:
         elif kind == "step.start":
             self._start(event)
         elif kind == "step.stop":
+            index = event.get("index")
+            self._open.discard(index if isinstance(index, int) else self._last)
             self._note_usage(event.get("usage"))
         elif kind == "interaction.created":
             self._reset()
+            self._begun = True
             self._merge(event)
         elif kind == "interaction.status_update":
             self._update(event)
@@ -111,6 +117,30 @@ class Assembler:
         builder = self._builders.get(index)
         return None if builder is None else builder.build()[0]
 
+    @property
+    def begun(self) -> bool:
+        """Whether an ``interaction.created`` has arrived."""
+        return self._begun
+
+    @property
+    def indices(self) -> list[int]:
+        """The stream's indices of the steps that have begun, in order."""
+        return sorted(self._builders)
+
+    def is_open(self, index: int) -> bool:
+        """Whether the step at an index of the stream has begun and not stopped."""
+        return index in self._open
+
+    def arguments_text(self, index: int) -> str:
+        """The fragments of JSON text that have arrived of the arguments of the step at an index."""
+        builder = self._builders.get(index)
+        return "" if builder is None else builder.arguments_text
+
+    def continued(self, index: int, deltas: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
+        """The step at an index as it would stand after these deltas; nothing is changed."""
+        builder = self._builders.get(index)
+        return None if builder is None else builder.continued(deltas)
+
     def result(self) -> dict[str, Any]:
         """The whole interaction: its merged members, the status and usage that are known, and its steps."""
         result = dict(self._interaction)
@@ -123,7 +153,9 @@ class Assembler:
 
     def _reset(self) -> None:
         self._builders: dict[int, StepBuilder] = {}
-        self._last = -1
+        self._open: set[int] = set()
+        self._begun = False
+        self._last: int = -1
         self._interaction: dict[str, Any] = {}
         self._given_steps: list[dict[str, Any]] = []
         self._status: str | None = None
@@ -138,6 +170,7 @@ class Assembler:
         index = event.get("index")
         self._last = index if isinstance(index, int) else self._last + 1
         self._builders[self._last] = StepBuilder(step if isinstance(step, dict) else {})
+        self._open.add(self._last)
 
     def _delta(self, event: dict[str, Any]) -> None:
         delta = event.get("delta")
@@ -150,6 +183,7 @@ class Assembler:
         if builder is None:
             self._last = index
             builder = self._builders[index] = StepBuilder({"type": step_type_of_delta(delta)})
+            self._open.add(index)
         builder.apply(delta)
 
     def _update(self, event: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.errors import InvalidRequest
-from service.wire.steps import content_list, group_content, is_content, normalise_input, type_of
+from service.wire.steps import content_list, group_content, is_content, made_steps, normalise_input, type_of
 
 _FORMAT_TYPES = frozenset({"text", "image", "audio", "video"})
 _ENUM_PREFIXES = {"thinking_summaries": "THINKING_SUMMARIES_", "thinking_level": "THINKING_LEVEL_"}
@@ -63,15 +63,14 @@ def outputs_to_steps(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def interaction_to_legacy(interaction: dict[str, Any]) -> dict[str, Any]:
     """The legacy body of an interaction: ``outputs`` and ``role`` for ``steps``, ``total_reasoning_tokens``.
 
-    An interaction without steps, one still running, has no outputs; a model that answered in outputs keeps
-    them.
+    ``outputs`` is what the model made, also where the steps show the input before it. An interaction
+    without steps, one still running, has no outputs; a model that answered in outputs keeps them.
     """
     legacy = {member: value for member, value in interaction.items() if member != "steps"}
     legacy["object"] = interaction.get("object") or "interaction"
     legacy["role"] = "model"
-    steps = interaction.get("steps")
-    if isinstance(steps, list):
-        legacy["outputs"] = steps_to_outputs(steps)
+    if isinstance(interaction.get("steps"), list):
+        legacy["outputs"] = steps_to_outputs(made_steps(interaction))
     if "status" in legacy:
         legacy["status"] = legacy_status(legacy["status"])
     usage = interaction.get("usage")
@@ -85,10 +84,9 @@ def interaction_with_both(interaction: dict[str, Any]) -> dict[str, Any]:
     both = dict(interaction)
     both["object"] = interaction.get("object") or "interaction"
     both["role"] = "model"
-    steps = interaction.get("steps")
     outputs = interaction.get("outputs")
-    if isinstance(steps, list):
-        both["outputs"] = steps_to_outputs(steps)
+    if isinstance(interaction.get("steps"), list):
+        both["outputs"] = steps_to_outputs(made_steps(interaction))
     elif isinstance(outputs, list):
         both["steps"] = outputs_to_steps(outputs)
     return both

@@ -33,7 +33,7 @@ class LegacyStream:
 
     Feed it from the interaction's first event: contents are numbered, and ``interaction.complete`` carries
     the outputs. To resume, translate everything and drop what the client has seen, by the ``event_id`` of the
-    translated events.
+    translated events: each has its own, and the same events always get the same ones.
     """
 
     __slots__ = ("_assembler", "_next_index", "_steps")
@@ -46,14 +46,17 @@ class LegacyStream:
     def feed(self, event: _Event) -> list[_Event]:
         """The legacy events for one steps event; none, one or several.
 
-        The steps event's ``event_id`` is on the last of them. Errors and unknown events are passed through as
-        they are.
+        The last of them has the steps event's ``event_id``, those before it have that id with ``.1``, ``.2``
+        and so on behind it. Errors and unknown events are passed through as they are.
         """
         self._assembler.feed(event)
         told = self._translate(event)
         event_id = event.get("event_id")
-        if told and event_id is not None and told[-1] is not event:
-            told[-1]["event_id"] = event_id
+        if event_id is None or not told or told[-1] is event:
+            return told
+        for part, before in enumerate(told[:-1], 1):
+            before["event_id"] = f"{event_id}.{part}"
+        told[-1]["event_id"] = event_id
         return told
 
     def _translate(self, event: _Event) -> list[_Event]:
@@ -156,6 +159,9 @@ class LegacyStream:
 
     def _content_delta(self, step: _OpenStep, delta: dict[str, Any]) -> list[_Event]:
         kind = type_of(delta)
+        if kind == step.kind:
+            # Members of the step itself, for which the legacy form has no place.
+            return []
         if kind == "text_annotation_delta":
             delta = {**delta, "type": "text_annotation"}
         told: list[_Event] = []

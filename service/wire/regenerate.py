@@ -11,7 +11,10 @@ from typing import Any
 
 from service.errors import InvalidRequest
 from service.wire import codec
-from service.wire.steps import TOOL_TYPES, is_content, type_of
+from service.wire.steps import TOOL_TYPES, is_content, made_steps, type_of
+
+#: What the ids of regenerated events begin with.
+CURSOR = "replay_"
 
 _CREATED_MEMBERS = ("id", "object", "model", "agent", "created")
 _TOOL_DELTA_MEMBERS = ("arguments", "result", "is_error", "signature")
@@ -23,13 +26,12 @@ _Parts = tuple[dict[str, Any], list[dict[str, Any]]]
 def events_of(interaction: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The steps-generation events of a finished interaction (contract 4.1), ids ``replay_1``, ...
 
-    Assembling them gives the interaction's steps exactly, without the ``user_input`` steps that lead them. A
-    failed interaction with ``errors`` ends in an ``error`` event, every other one in
-    ``interaction.completed``. The same interaction always gives the same events, so their ids are good for
-    resuming.
+    Assembling them gives exactly the steps that upstream made, without the input before them. A failed
+    interaction with ``errors`` ends in an ``error`` event, every other one in ``interaction.completed``. The
+    same interaction always gives the same events, so their ids are good for resuming.
     """
     for seq, event in enumerate(_events(interaction), 1):
-        event["event_id"] = f"replay_{seq}"
+        event["event_id"] = f"{CURSOR}{seq}"
         yield event
 
 
@@ -51,6 +53,14 @@ def after(events: Iterable[dict[str, Any]], last_event_id: str | None) -> Iterat
 
 
 def _events(interaction: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from opening(interaction)
+    for index, step in enumerate(made_steps(interaction)):
+        yield from step_events(index, step)
+    yield last_event(interaction)
+
+
+def opening(interaction: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The events before the first step, without ids."""
     members = {name: interaction[name] for name in _CREATED_MEMBERS if interaction.get(name) is not None}
     created = {"object": "interaction", **members, "status": "in_progress"}
     yield {"event_type": "interaction.created", "interaction": created}
@@ -58,24 +68,19 @@ def _events(interaction: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if "id" in created:
         update["interaction_id"] = created["id"]
     yield update
-    for index, step in enumerate(_told_steps(interaction.get("steps"))):
-        start, deltas = _take_apart(step)
-        yield {"event_type": "step.start", "index": index, "step": start}
-        for delta in deltas:
-            yield {"event_type": "step.delta", "index": index, "delta": delta}
-        yield {"event_type": "step.stop", "index": index}
-    yield _last_event(interaction)
 
 
-def _told_steps(steps: Any) -> list[dict[str, Any]]:
-    told = steps if isinstance(steps, list) else []
-    leading = 0
-    while leading < len(told) and type_of(told[leading]) == "user_input":
-        leading += 1
-    return told[leading:]
+def step_events(index: int, step: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The events of one step, without ids."""
+    start, deltas = take_apart(step)
+    yield {"event_type": "step.start", "index": index, "step": start}
+    for delta in deltas:
+        yield {"event_type": "step.delta", "index": index, "delta": delta}
+    yield {"event_type": "step.stop", "index": index}
 
 
-def _last_event(interaction: dict[str, Any]) -> dict[str, Any]:
+def last_event(interaction: dict[str, Any]) -> dict[str, Any]:
+    """The event that ends the interaction, without an id."""
     errors = interaction.get("errors")
     if interaction.get("status") == "failed" and isinstance(errors, list) and errors:
         return {"event_type": "error", "error": errors[0]}
@@ -83,7 +88,8 @@ def _last_event(interaction: dict[str, Any]) -> dict[str, Any]:
     return {"event_type": "interaction.completed", "interaction": whole}
 
 
-def _take_apart(step: dict[str, Any]) -> _Parts:
+def take_apart(step: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The step as it starts, and the deltas that make it whole; what no delta can tell is in the start."""
     match type_of(step):
         case "model_output":
             return _model_output(step)

@@ -5,6 +5,7 @@ Text comes in tens of thousands of fragments, so fragments are kept in lists and
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from service.errors import InvalidRequest
@@ -57,11 +58,25 @@ class StepBuilder:
         content = step.get("content")
         if isinstance(content, list):
             step["content"] = [_own(item) if isinstance(item, dict) else item for item in content]
-        text = "".join(self._arguments)
+        text = self.arguments_text
         if not text:
             return step, True
         step["arguments"], sound = _parse_arguments(text)
         return step, sound
+
+    @property
+    def arguments_text(self) -> str:
+        """The fragments of the arguments' JSON text that have arrived."""
+        return "".join(self._arguments)
+
+    def continued(self, deltas: Iterable[dict[str, Any]]) -> dict[str, Any]:
+        """The step as it would stand after these deltas; this builder stays as it is."""
+        self._join()
+        other = StepBuilder(self._step)
+        other._arguments = list(self._arguments)
+        for delta in deltas:
+            other.apply(delta)
+        return other.build()[0]
 
     def _add_text(self, delta: dict[str, Any]) -> None:
         text = delta.get("text")

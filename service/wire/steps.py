@@ -17,6 +17,8 @@ MEDIA_TYPES: Final = frozenset({"image", "audio", "video", "document"})
 CONTENT_TYPES: Final = MEDIA_TYPES | {"text"}
 #: Steps that come from a client; an agent's own sandbox makes results as well (contract 5.1).
 CLIENT_TYPES: Final = frozenset({"user_input", "function_result"})
+#: Members of an interaction that has a sandbox.
+_OF_SANDBOXES: Final = ("agent", "environment", "environment_id")
 #: Steps that hold a list of content.
 MESSAGE_TYPES: Final = frozenset({"user_input", "model_output"})
 
@@ -112,6 +114,23 @@ def normalise_input(value: Any) -> list[dict[str, Any]]:
     if not isinstance(value, str | dict | list):
         raise InvalidRequest("The value is invalid for 'input'. Expected a string, an object, or an array.")
     return group_content(value if isinstance(value, list) else [value], "user_input", where="input")
+
+
+def made_steps(interaction: dict[str, Any]) -> list[dict[str, Any]]:
+    """The steps that upstream made: those behind the input, which a timeline may show first (contract 3.3).
+
+    Nobody but the client makes a user's turn, and no model makes the result of a function. A sandbox does (contract
+    5.1): where there may be one, a result is the client's only if everything before it is.
+    """
+    told = interaction.get("steps")
+    timeline: list[dict[str, Any]] = told if isinstance(told, list) else []
+    in_sandbox = "model" not in interaction or any(map(interaction.get, _OF_SANDBOXES))
+    start = 0
+    for place, step in enumerate(timeline):
+        kind = type_of(step)
+        if kind == "user_input" or (kind == "function_result" and (place == start or not in_sandbox)):
+            start = place + 1
+    return timeline[start:]
 
 
 def output_text(steps: Iterable[dict[str, Any]]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from service.store.records import USAGE_FINAL, USAGE_NONE
-from tests.interactions.conversations import assert_quotes
-from tests.support.gateway import LEGACY, Gateway, eventually
+from tests.interactions.conversations import WEATHER, assert_quotes, result_of
+from tests.support.gateway import LEGACY, MODEL, Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.upstreams import Emulated
 
@@ -175,6 +175,34 @@ async def test_legacy_callers_are_told_in_progress_for_queued(gateway: Gateway) 
     made = await gateway.ask(background=True, wish=SLOW)
     read = await gateway.got(made.id, headers=LEGACY)
     assert read.body["status"] == "in_progress"
+
+
+async def test_outputs_hold_only_what_the_model_made(gateway: Gateway, upstream: Emulated) -> None:
+    asked = await gateway.ask("The weather?", tools=[WEATHER])
+    result = result_of(asked, "sunny")
+    whole = [{"type": "user_input", "content": "The weather?"}, *asked.steps, result]
+    for members in (
+        {"input": [result], "previous_interaction_id": asked.id},
+        {"input": whole},
+        {
+            "input": [
+                {"role": "user", "content": "The weather?"},
+                {"role": "model", "content": "Sunny."},
+                {"role": "user", "content": "And now?"},
+            ]
+        },
+    ):
+        running = await gateway.post({"model": MODEL, "background": True, **members}, **LEGACY)
+        assert running.status == 200, running.raw
+        upstream.clock.advance(100)
+        # Upstream's timeline shows the input first; callers of today's generation see it.
+        shown = (await gateway.finished(running.id)).body["steps"]
+        outputs = (await gateway.got(running.id, headers=LEGACY)).body["outputs"]
+        assert shown[0]["type"] in ("function_result", "user_input")
+        assert [item["type"] for item in outputs] == ["thought", "text"]
+        events = await gateway.events(running.id)
+        told = [event["step"]["type"] for event in events.events if event["event_type"] == "step.start"]
+        assert told == ["thought", "model_output"]
 
 
 async def test_a_running_interaction_is_cancelled(gateway: Gateway, upstream: Emulated) -> None:

@@ -19,6 +19,12 @@ from tests.support.upstreams import Emulated, deployment
 
 AMBIGUOUS = "Request contains an invalid argument."
 FIELD = "'previous_interaction_id'"
+REMEDY = (
+    " It must be an id that this service, or upstream through it, gave out to the same project, of an interaction that "
+    "was stored and is not deleted."
+)
+ADOPTION = " With general_settings.adopt_unknown, upstream would be asked for interactions made elsewhere."
+NEW_START = " Otherwise start anew without 'previous_interaction_id'."
 RUNNING = "background;queued=0;running=500"
 AGENT = {"agent": "antigravity-preview-09-2026", "environment": "remote"}
 
@@ -135,9 +141,26 @@ async def test_what_is_not_there_for_the_caller_is_not_found(
     gateway: Gateway, upstream: Emulated, prepare: Prepare
 ) -> None:
     name = await prepare(gateway, upstream)
+    made_elsewhere = "" if name.startswith("int_") else ADOPTION
     for reply in await refused_before_sending(gateway, upstream, 404, previous_interaction_id=name):
         assert reply.error["code"] == "not_found"
-        assert reply.error["message"] == f"The interaction {name!r} in {FIELD} was not found."
+        # The same for what was never there, is another project's, or is deleted.
+        assert (
+            reply.error["message"]
+            == f"The interaction {name!r} in {FIELD} was not found.{REMEDY}{made_elsewhere}{NEW_START}"
+        )
+
+
+async def test_a_service_that_has_asked_upstream_does_not_tell_to_let_it(
+    start_gateway: StartGateway, upstream: Emulated
+) -> None:
+    gateway = await start_gateway(upstream, adopt_unknown=True)
+    for name in ("v1_ChdTMjQ0unknown", await unknown(gateway, upstream)):
+        reply = await gateway.create(previous_interaction_id=name)
+        assert (reply.status, reply.error["code"]) == (404, "not_found")
+        assert (
+            reply.error["message"] == f"The interaction {name!r} in {FIELD} was not found.{REMEDY}{NEW_START}"
+        )
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,20 @@ async def test_a_long_chain_deleted_from_the_root_is_erased_with_its_tip(
     assert opened.writer.statistics.batches - before == 3
 
 
+async def test_what_is_erased_already_makes_no_delete_slower(sqlite_url: str) -> None:
+    async with open_sqlite(sqlite_url) as (opened, backend):
+        root = await completed(opened.store)
+        children = [await completed(opened.store, previous_id=root) for _ in range(1_000)]
+        await delete(opened.store, root)
+        steps = []
+        for start in range(0, 1_000, 100):
+            before = backend.steps
+            await delete(opened.store, *children[start : start + 100])
+            steps.append(backend.steps - before)
+        assert await erased(sqlite_url) == {root, *children}
+    assert steps[-1] < 2 * steps[0]
+
+
 @pytest.mark.parametrize("status", ["failed", "cancelled", "budget_exceeded"])
 async def test_a_follow_up_that_nothing_can_follow_keeps_nothing(
     opened: OpenStore, store_url: str, status: str

@@ -15,7 +15,7 @@ from service.store.partitions import create_partitions, key_at
 from service.store.records import now
 from service.store.tables import DEFAULT_PROJECT
 from tests.support.postgres import PostgresServer
-from tests.support.store import OpenStore, open_store, query
+from tests.support.store import OpenStore, completed, open_store, query
 
 DAYS = 90
 INTERACTIONS = 20_000
@@ -94,3 +94,22 @@ async def test_rows_that_are_written_are_found_by_their_keys(filled_url: str) ->
 
     assert await rows_read(filled_url, delete_many) < 10 * len(keys)
     assert await query(filled_url, "SELECT count(*) FROM interactions WHERE erased_at > 0") == [(len(keys),)]
+
+
+async def test_the_children_of_a_deleted_parent_are_deleted_without_looking_at_each_other(
+    filled_url: str,
+) -> None:
+    children: list[bytes] = []
+
+    async def begin(opened: OpenStore) -> None:
+        parent = await completed(opened.store)
+        children.extend([await completed(opened.store, previous_id=parent) for _ in range(600)])
+        await opened.store.delete(parent, now(), None)
+
+    async def delete(opened: OpenStore) -> None:
+        for _ in range(200):
+            await opened.store.delete(children.pop(), now(), None)
+
+    await rows_read(filled_url, begin)
+    read = [await rows_read(filled_url, delete) for _ in range(3)]
+    assert read[-1] < 2 * read[0]

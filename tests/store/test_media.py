@@ -7,11 +7,20 @@ from collections.abc import AsyncIterator
 import pytest
 
 from service.store.kept_media import Kept, Known
-from service.store.media import content_digest, uri_digest
+from service.store.media import LEFT_BEHIND, ORPHANS, content_digest, uri_digest
 from service.store.records import now
 from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
-from tests.support.store import OpenStore, completed, is_sqlite, open_store, query
+from tests.support.store import (
+    OpenStore,
+    completed,
+    intent,
+    is_sqlite,
+    literal,
+    open_sqlite,
+    open_store,
+    query,
+)
 
 MOST = 2**40
 PICTURE = os.urandom(50_000)
@@ -170,6 +179,43 @@ async def test_a_sweep_finds_media_of_what_is_erased_or_gone(opened: OpenStore, 
     await opened.store.sweep(now())
     assert await counts(store_url) == (1, 1)
     assert await opened.store.media.of(there) == {uri("shared")}
+
+
+async def test_a_sweep_goes_through_all_media_a_page_at_a_time(opened: OpenStore, store_url: str) -> None:
+    there, gone, orphans = 1_100, 700, 800
+    keys = [ids.mint() for _ in range(there + gone)]
+    begun = [intent(key) for key in keys]
+    await asyncio.gather(*(opened.store.begin(entry, b"request") for entry in begun))
+    await asyncio.gather(*(keep(opened, key, "a", b"%d" % n) for n, key in enumerate(keys)))
+    await query(
+        store_url,
+        f"DELETE FROM interactions WHERE id > {literal(store_url, keys[there - 1])}",
+    )
+    # Bytes whose interaction was gone before they came.
+    await asyncio.gather(
+        *(
+            opened.store.media.keep(ids.mint(), uri("b"), known(b"o%d" % n), b"o%d" % n)
+            for n in range(orphans)
+        )
+    )
+    assert await counts(store_url) == (there + gone, there + gone + orphans)
+    await opened.store.sweep(now())
+    assert await counts(store_url) == (there, there)
+
+
+async def test_no_page_of_a_sweep_reads_all_media(sqlite_url: str) -> None:
+    steps = []
+    async with open_sqlite(sqlite_url) as (opened, backend):
+        for _ in range(2):
+            begun = [intent() for _ in range(2_000)]
+            await asyncio.gather(*(opened.store.begin(entry, b"request") for entry in begun))
+            await asyncio.gather(*(keep(opened, entry.id, "a", entry.id) for entry in begun))
+            for query_of_sweep, after in ((LEFT_BEHIND, bytes(16)), (ORPHANS, b"")):
+                before = backend.steps
+                page = await backend.fetch(query_of_sweep, {"after": after})
+                assert not any(left for _, left in page)
+                steps.append(backend.steps - before)
+    assert all(later < 1.5 * earlier for earlier, later in zip(steps[:2], steps[2:], strict=True))
 
 
 async def test_keeping_and_deleting_at_once_never_leave_a_reference_to_nothing(

@@ -112,6 +112,26 @@ async def test_a_downgrade_erases_what_was_kept_of_deleted_interactions(database
     assert [(link.deleted, link.response) for link in links] == [(True, None), (False, b"answer")]
 
 
+async def condition(url: str, index: str) -> str:
+    """Which rows an index has."""
+    catalogue = (
+        f"SELECT sql FROM sqlite_master WHERE name = '{index}'"
+        if is_sqlite(url)
+        else f"SELECT indexdef FROM pg_indexes WHERE indexname = '{index}'"
+    )
+    ((definition,),) = await query(url, catalogue)
+    return str(definition).partition(" WHERE ")[2].replace("(", "").replace(")", "")
+
+
+async def test_children_are_indexed_until_they_are_erased(database_url: str) -> None:
+    index, present = "ix_interactions_previous_id", "previous_id IS NOT NULL"
+    for _ in range(2):
+        await migrate.upgrade(database_url)
+        assert await condition(database_url, index) == f"{present} AND erased_at IS NULL"
+        await migrate.downgrade(database_url, "0001")
+        assert await condition(database_url, index) == present
+
+
 async def test_a_downgrade_overwrites_what_it_erases(sqlite_url: str) -> None:
     async with open_store(sqlite_url) as opened:
         kept = await completed(opened.store, response=b"secret")

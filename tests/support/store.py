@@ -38,6 +38,17 @@ class InspectableSqlite(SqliteBackend):
 
     writing: sqlite3.Connection
     unreadable: Query | None = None
+    #: What its readers have done so far, in hundreds of SQLite's own steps.
+    steps: int = 0
+
+    async def start(self) -> None:
+        await super().start()
+        for reader in self._readers:
+            await reader.set_progress_handler(self._step, 100)
+
+    def _step(self) -> int:
+        self.steps += 1
+        return 0
 
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         if query is self.unreadable:

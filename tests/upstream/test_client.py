@@ -26,7 +26,7 @@ STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encodi
 
 @pytest.fixture
 def client(transport: Transport) -> GeminiClient:
-    return GeminiClient(transport, request_timeout=30, stream_timeout=None)
+    return GeminiClient(transport, request_timeout=30, stream_timeout=60.0)
 
 
 def at(url: str, **members: Any) -> Deployment:
@@ -171,7 +171,7 @@ async def test_a_deployment_has_time_limits_of_its_own(client: GeminiClient) -> 
 
 
 async def test_time_limits_are_the_clients_where_a_deployment_has_none(transport: Transport) -> None:
-    client = GeminiClient(transport, request_timeout=0.1, stream_timeout=None)
+    client = GeminiClient(transport, request_timeout=0.1, stream_timeout=60.0)
     async with raw_server(silent) as server:
         for call in (client.create(at(server.url), BODY), client.create_stream(at(server.url), BODY)):
             with pytest.raises(DeadlineExceeded):

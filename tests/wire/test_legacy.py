@@ -14,6 +14,7 @@ from service.wire.legacy import (
     request_to_steps,
     steps_to_outputs,
 )
+from service.wire.steps import made_steps
 from tests.wire.strategies import interactions, legacy_step_lists, output_lists, step_lists
 
 HELLO = {"type": "text", "text": "Hello!"}
@@ -264,6 +265,23 @@ def test_the_users_part_is_not_an_output() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "before", [[], [user(HELLO)], [user(HELLO), CALL], [user(HELLO), model(HELLO), CALL]]
+)
+def test_the_result_that_a_model_was_given_is_not_an_output(before: list[dict[str, Any]]) -> None:
+    timeline = [*before, RESULT, RESULT, THOUGHT, model(text("Sunny."))]
+    for view in (interaction_to_legacy, interaction_with_both):
+        assert view({"model": "m", "steps": timeline})["outputs"] == [THOUGHT, text("Sunny.")]
+
+
+@pytest.mark.parametrize("sandbox", [{"agent": "a"}, {"model": "m", "environment_id": "e"}, {}])
+def test_the_results_of_a_sandbox_are_outputs(sandbox: dict[str, str]) -> None:
+    worked = [CALL, RESULT, text("Done.")]
+    timeline = [user(HELLO), RESULT, CALL, RESULT, model(text("Done."))]
+    for view in (interaction_to_legacy, interaction_with_both):
+        assert view({**sandbox, "steps": timeline})["outputs"] == worked
+
+
 STEPS_BODY: dict[str, Any] = {
     "created": "2025-11-26T12:25:15Z",
     "id": "v1_ChdPU0F4YWFtNkFwS2kxZThQZ05lbXdROBIXT1NBeGFhbTZBcEtpMWU4UGdOZW13UTg",
@@ -349,5 +367,5 @@ def test_views_change_nothing_in_what_they_view(interaction: dict[str, Any]) -> 
     both = interaction_with_both(interaction)
     assert interaction == before
     assert "steps" not in legacy
-    assert both["outputs"] == legacy["outputs"] == steps_to_outputs(interaction["steps"])
+    assert both["outputs"] == legacy["outputs"] == steps_to_outputs(made_steps(interaction))
     assert {name: both[name] for name in interaction} == interaction

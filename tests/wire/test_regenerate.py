@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from itertools import takewhile
 from typing import Any
 
 import orjson
@@ -12,6 +11,7 @@ from service.errors import InvalidRequest
 from service.wire import codec
 from service.wire.assembler import Assembler
 from service.wire.regenerate import after, events_of
+from service.wire.steps import made_steps
 from tests.wire.strategies import interactions
 
 INTERACTION: dict[str, Any] = {
@@ -47,11 +47,6 @@ def assembled(events: list[dict[str, Any]]) -> Assembler:
     for event in events:
         assembler.feed(event)
     return assembler
-
-
-def told(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    leading = len(list(takewhile(lambda step: step["type"] == "user_input", steps)))
-    return steps[leading:]
 
 
 def test_a_finished_interaction_is_told_in_googles_order() -> None:
@@ -100,7 +95,7 @@ def test_assembling_the_events_gives_the_steps_exactly(interaction: dict[str, An
     before = deepcopy(interaction)
     events = list(events_of(interaction))
     assembler = assembled(events)
-    assert assembler.steps == told(interaction["steps"])
+    assert assembler.steps == made_steps(interaction)
     assert assembler.terminal
     assert assembler.status == interaction["status"]
     assert assembler.usage == interaction.get("usage")
@@ -110,7 +105,7 @@ def test_assembling_the_events_gives_the_steps_exactly(interaction: dict[str, An
 @given(interactions)
 def test_the_events_survive_the_wire(interaction: dict[str, Any]) -> None:
     events = [codec.loads(codec.dumps(event)) for event in events_of(interaction)]
-    assert assembled(events).steps == told(interaction["steps"])
+    assert assembled(events).steps == made_steps(interaction)
 
 
 def test_two_texts_in_a_row_stay_two() -> None:

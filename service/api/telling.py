@@ -1,0 +1,102 @@
+"""From an interaction's events to what a caller of each revision reads, behind the place where it goes on."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from service.errors import InvalidRequest
+from service.interactions.listening import Listening, Place
+from service.interactions.render import terminal_event_with_both
+from service.store.kept_events import Event
+from service.wire import codec, sse
+from service.wire.assembler import TERMINAL_EVENTS
+from service.wire.legacy_stream import LegacyStream
+from service.wire.revision import Revision
+
+_ENDINGS = tuple(f"event: {kind}\n".encode() for kind in TERMINAL_EVENTS)
+
+
+class Teller(Protocol):
+    """Tells one listener."""
+
+    #: Whether it has to be given every event from the first one on, whatever its place.
+    needs_all: bool
+    #: Whether it has come to its place.
+    found: bool
+
+    def tell(self, events: list[Event]) -> bytes:
+        """What the listener gets for these events; raises :class:`InvalidRequest` when its place does not exist."""
+
+
+def teller_for(listening: Listening, revision: Revision) -> Teller:
+    """The teller of a caller's revision."""
+    match revision:
+        case Revision.LEGACY:
+            return _Legacy(listening.place)
+        case Revision.EITHER:
+            return _Both(listening)
+        case _:
+            return _Steps()
+
+
+class _Steps:
+    needs_all = False
+    found = True
+
+    def tell(self, events: list[Event]) -> bytes:
+        return b"".join([event.frame for event in events])
+
+
+class _Both:
+    """For callers that have not said which generation they are: the terminal event has the outputs as well."""
+
+    needs_all = False
+    found = True
+
+    def __init__(self, listening: Listening) -> None:
+        self._listening = listening
+
+    def tell(self, events: list[Event]) -> bytes:
+        return b"".join(
+            [self._with_both(event) if event.frame.startswith(_ENDINGS) else event.frame for event in events]
+        )
+
+    def _with_both(self, event: Event) -> bytes:
+        return sse.frame(terminal_event_with_both(_body(event), self._listening.steps))
+
+
+class _Legacy:
+    """Contents are numbered from the first event on, so all are translated and those before the place left out."""
+
+    needs_all = True
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._stream = LegacyStream()
+        self.found = not place.seq
+
+    def tell(self, events: list[Event]) -> bytes:
+        return b"".join([sse.frame(told) for event in events for told in self._behind(event)])
+
+    def _behind(self, event: Event) -> list[dict[str, Any]]:
+        told = self._stream.feed(_body(event))
+        place = self._place
+        if self.found and event.seq > place.seq:
+            return told
+        if event.seq < place.seq:
+            return []
+        self.found = True
+        if not place.part:
+            return []
+        if place.part >= len(told):
+            raise InvalidRequest(
+                f"The part {place.part} of the event {event.seq} in 'last_event_id' does not exist. Leave it out to "
+                "stream from the beginning."
+            )
+        return told[place.part :]
+
+
+def _body(event: Event) -> dict[str, Any]:
+    data = sse.data_of(event.frame)
+    body: dict[str, Any] = codec.loads(data or b"{}")
+    return body

@@ -1,0 +1,145 @@
+"""How an interaction that is read comes to its end: outcome and the last of the log in one transaction, then the word.
+
+The terminal event is published when that transaction is committed and not before (promise P1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final
+
+from service.errors import ServiceError
+from service.interactions import outcomes
+from service.interactions.calls import Job
+from service.interactions.feed import Feed
+from service.interactions.log import StreamLog
+from service.interactions.media import MediaKeeper
+from service.interactions.publisher import Arrived, Publisher
+from service.store.entries import Write
+from service.store.records import USAGE_MISSING, Outcome, Usage
+from service.store.store import Store
+from service.upstream.client import GeminiClient
+from service.wire import codec
+
+#: Seconds that upstream has to tell the usage that its terminal event lacked.
+_USAGE: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """The event that ends an interaction, not published yet, and the whole that it ends."""
+
+    event: Arrived
+    whole: dict[str, Any]
+    broken: bool = False
+
+
+class Conclusion:
+    """Commits how one interaction stands, as its reader knows it."""
+
+    def __init__(
+        self,
+        job: Job,
+        store: Store,
+        client: GeminiClient,
+        media: MediaKeeper | None,
+        feed: Feed,
+        log: StreamLog,
+        publisher: Publisher,
+        http_status: int,
+    ) -> None:
+        self._job = job
+        self._store = store
+        self._client = client
+        self._media = media
+        self._feed = feed
+        self._log = log
+        self._publisher = publisher
+        self._assembler = publisher.assembler
+        self._status = http_status
+
+    def begin(self) -> None:
+        """Commit upstream's id as soon as it is known: whoever takes over after a crash asks by it."""
+
+        def write(log: list[Write]) -> asyncio.Task[None]:
+            if self._feed.upstream_id is None:
+                writing = self._store.events.append(*log)
+            else:
+                outcome = self._outcome("in_progress", terminal=False)
+                writing = self._store.finish(outcome, None, log=log)
+            return asyncio.get_running_loop().create_task(writing)
+
+        self._log.begin(write)
+
+    async def complete(self, last: Last) -> None:
+        """Commit the outcome with the last of the log, then publish the event that ends it."""
+        arrived, whole = await self._with_usage(last.event, last.whole)
+        status = outcomes.status_of(whole)
+        event = self._publisher.number(arrived)
+        await self._log.settled()
+        error = outcomes.error_of(whole)
+        outcome = self._outcome(status, terminal=True, error=error, body=whole)
+        self._log.append(event, arrived.cursor)
+        await self._commit(outcome, whole)
+        self._feed.steps = outcomes.steps_of(whole)
+        self._feed.publish(event)
+        self._feed.end(broken=last.broken)
+
+    async def leave_open(self) -> None:
+        """Commit what came so far, and let somebody else go on with the stream."""
+        received = {**self._assembler.result(), "status": "in_progress"}
+        await self._log.settled()
+        await self._store.finish(self._outcome("in_progress", terminal=False), codec.dumps(received))
+        self._log.leave()
+
+    async def _with_usage(self, event: Arrived, whole: dict[str, Any]) -> tuple[Arrived, dict[str, Any]]:
+        """Usage that the terminal event lacks is asked for once (contract 8)."""
+        upstream_id, interaction = self._assembler.upstream_id, event.body.get("interaction")
+        if (
+            whole.get("usage")
+            or upstream_id is None
+            or not isinstance(interaction, dict)
+            or not self._job.intent.upstream_stored
+        ):
+            return event, whole
+        try:
+            async with asyncio.timeout(_USAGE):
+                reply = await self._client.get(self._job.route.deployment, upstream_id)
+        except (ServiceError, TimeoutError):
+            return event, whole
+        if not (usage := reply.body.get("usage")):
+            return event, whole
+        body = {**event.body, "interaction": {**interaction, "usage": usage}}
+        return Arrived(body, None, event.cursor), {**whole, "usage": usage}
+
+    def _outcome(
+        self,
+        status: str,
+        *,
+        terminal: bool,
+        error: tuple[str, str] | None = None,
+        body: dict[str, Any] | None = None,
+    ) -> Outcome:
+        usage = None
+        if terminal:
+            usage = outcomes.usage_of(body or {}) if (body or {}).get("usage") else Usage(USAGE_MISSING)
+        return self._job.outcome(
+            status=status,
+            http_status=self._status,
+            terminal=terminal,
+            interaction=body or self._assembler.interaction,
+            usage=usage,
+            upstream_id=self._assembler.upstream_id,
+            error=error,
+        )
+
+    async def _commit(self, outcome: Outcome, interaction: dict[str, Any]) -> None:
+        body = codec.dumps(interaction)
+        intent = self._job.intent
+        media_due = None
+        if self._media is not None and intent.store:
+            media_due = self._media.due(self._job.call.raw, body)
+        await self._store.finish(outcome, body, media_due=media_due, log=self._log.rest())
+        if self._media is not None and media_due is not None:
+            self._media.keep(intent.id, intent.project_id)

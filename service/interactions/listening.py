@@ -1,0 +1,196 @@
+"""A listener's way to the events of one interaction: live, from the log, or regenerated where there was no stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from service.errors import InvalidRequest, ServiceError
+from service.interactions.calls import HistoryUsed, Principal
+from service.interactions.feed import Feed
+from service.interactions.follow import Follower
+from service.interactions.lifecycle import Lifecycle
+from service.interactions.outcomes import steps_of
+from service.interactions.readers import Readers
+from service.interactions.render import with_steps
+from service.store.kept_events import Event, KeptEvents
+from service.store.records import Record
+from service.wire import event_ids, regenerate, sse
+
+#: Seconds that an event which another process has sent out may take to arrive in the log.
+_ON_ITS_WAY: Final = 1.0
+_LOOK_AGAIN: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a listener goes on: behind the event ``seq``, of which a legacy client may have seen ``part`` parts."""
+
+    seq: int = 0
+    part: int = 0
+    #: Whether the event is one of a record that has no log (:mod:`service.wire.regenerate`).
+    regenerated: bool = False
+
+
+class Listening:
+    """The events of one interaction for one listener."""
+
+    def __init__(
+        self,
+        key: bytes,
+        upstream_id: str | None,
+        place: Place,
+        follower: Follower,
+        feed: Feed | None = None,
+        streams: Streams | None = None,
+        record: Record | None = None,
+    ) -> None:
+        self.key = key
+        self.upstream_id = upstream_id
+        self.place = place
+        self.history: HistoryUsed | None = None if feed is None else feed.history
+        self._feed = feed
+        self._follower = follower
+        self._streams = streams
+        self._record = record
+        self._steps: list[dict[str, Any]] = []
+
+    @property
+    def broken(self) -> bool:
+        """Whether the events have stopped though the interaction had not ended."""
+        return self._feed is not None and self._feed.broken
+
+    @property
+    def farewell(self) -> bytes:
+        """What to tell the listener then, if anything."""
+        return b"" if self._feed is None else self._feed.farewell
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The steps of the whole interaction, once :meth:`events` has given the last event."""
+        return self._steps if self._feed is None else self._feed.steps
+
+    async def events(self, *, whole: bool, idle: float) -> AsyncIterator[list[Event]]:
+        """All events behind the place, or with ``whole`` from the first one on; an empty list after ``idle`` seconds.
+
+        Raises :class:`~service.errors.NotFound` when the interaction is deleted meanwhile.
+        """
+        seq = 0 if whole else self.place.seq - (self.place.part > 0)
+        if self._feed is not None:
+            async for events in self._follower.live(self._feed, seq, idle):
+                if self.upstream_id is None:
+                    self.upstream_id = self._feed.upstream_id
+                yield events
+        elif self._streams is not None and self._record is not None:
+            async for events in self._streams.stored(self._record, seq, idle, self._steps):
+                yield events
+
+
+class Streams:
+    """Opens what is listened to by GET."""
+
+    def __init__(
+        self, events: KeptEvents, readers: Readers, lifecycle: Lifecycle, follower: Follower
+    ) -> None:
+        self._events = events
+        self._readers = readers
+        self._lifecycle = lifecycle
+        self._follower = follower
+
+    def live(self, feed: Feed) -> Listening:
+        """Follow what this process has begun to read, from its first event on."""
+        return Listening(feed.key, feed.upstream_id, Place(), self._follower, feed=feed)
+
+    async def open(self, principal: Principal, reference: str, cursor: str | None) -> Listening:
+        """The events of an interaction, behind the one with the id ``cursor``.
+
+        Raises :class:`InvalidRequest` when it has no such event.
+        """
+        place = _place(cursor)
+        record = await self._lifecycle.find(principal, reference)
+        feed = self._readers.feed(record.id)
+        if feed is not None:
+            if place.regenerated or place.seq > feed.seq:
+                raise _unknown(cursor)
+            return Listening(record.id, feed.upstream_id, place, self._follower, feed=feed)
+        await self._check(record, place, cursor)
+        return Listening(record.id, record.upstream_id, place, self._follower, streams=self, record=record)
+
+    async def stored(
+        self, record: Record, seq: int, idle: float, steps: list[dict[str, Any]]
+    ) -> AsyncIterator[list[Event]]:
+        """The events in the log, or made of the record where it ends without one; fills ``steps`` before the last."""
+
+        async def look() -> None:
+            await self._lifecycle.told(record)
+
+        told = seq
+        if not record.terminal or await self._events.last(record.id):
+            async for events in self._follower.logged(record.id, seq, idle, look):
+                if events:
+                    told = events[-1].seq
+                    if _is_terminal(events[-1]):
+                        steps[:] = await self._steps(record)
+                yield events
+        if told == seq and not await self._events.last(record.id):
+            steps[:] = await self._steps(record)
+            yield (await self._regenerated(record))[seq:]
+
+    async def _steps(self, record: Record) -> list[dict[str, Any]]:
+        _, told = await self._lifecycle.told(record)
+        return steps_of(told)
+
+    async def _regenerated(self, record: Record) -> list[Event]:
+        _, told = await self._lifecycle.told(record)
+        events = regenerate.events_of(with_steps(told))
+        return [Event(seq, sse.frame(event)) for seq, event in enumerate(events, 1)]
+
+    async def _check(self, record: Record, place: Place, cursor: str | None) -> None:
+        if not place.seq:
+            return
+        if place.regenerated:
+            known = 0
+            if record.terminal and not await self._events.last(record.id):
+                known = len(await self._regenerated(record))
+        else:
+            known = await self._last(record, place.seq)
+        if place.seq > known:
+            raise _unknown(cursor)
+
+    async def _last(self, record: Record, wanted: int) -> int:
+        """The newest event in the log; waits a little for one that another process has just sent out."""
+        tries = 1 if record.terminal else int(_ON_ITS_WAY / _LOOK_AGAIN)
+        known = 0
+        for number in range(tries):
+            known = await self._events.last(record.id)
+            if known >= wanted or number + 1 == tries:
+                break
+            await asyncio.sleep(_LOOK_AGAIN)
+        return known
+
+
+def _is_terminal(event: Event) -> bool:
+    return event.frame.startswith(b"event: interaction.") and not event.frame.startswith(
+        (b"event: interaction.created", b"event: interaction.status_update")
+    )
+
+
+def _place(cursor: str | None) -> Place:
+    if not cursor:
+        return Place()
+    regenerated = cursor.startswith(regenerate.CURSOR)
+    found = event_ids.parse(
+        event_ids.CURSOR + cursor.removeprefix(regenerate.CURSOR) if regenerated else cursor
+    )
+    if found is None:
+        raise _unknown(cursor)
+    return Place(*found, regenerated)
+
+
+def _unknown(cursor: str | None) -> ServiceError:
+    return InvalidRequest(
+        f"The value {(cursor or '')[:100]!r} of 'last_event_id' is not the id of an event of this interaction. "
+        "Leave it out to stream from the beginning."
+    )

@@ -1,0 +1,60 @@
+"""From upstream's events to an interaction's own: under our ids, numbered, assembled, published and logged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from service.interactions.calls import Job
+from service.interactions.feed import Feed
+from service.interactions.log import StreamLog
+from service.interactions.render import event_with_our_ids
+from service.store.kept_events import Event
+from service.wire import codec, event_ids
+from service.wire.assembler import Assembler
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """An event of upstream; ``data`` are the bytes of ``body``, if they came from there as they are."""
+
+    body: dict[str, Any]
+    data: bytes | None = None
+    #: Upstream's own cursor for it (contract 4.6).
+    cursor: str | None = None
+
+
+class Publisher:
+    """Publishes the events of one interaction in order, and knows what has been told so far."""
+
+    def __init__(self, job: Job, feed: Feed, log: StreamLog) -> None:
+        self.assembler = Assembler()
+        #: Upstream's cursor behind what was published; None while it gives none.
+        self.cursor: str | None = None
+        self._job = job
+        self._feed = feed
+        self._log = log
+        log.on_written = feed.logged
+
+    def publish(self, arrived: Arrived) -> None:
+        """Tell listeners an event, and log it soon."""
+        event = self.number(arrived)
+        self._feed.publish(event)
+        self._log.append(event, arrived.cursor)
+        self.cursor = arrived.cursor
+
+    def number(self, arrived: Arrived) -> Event:
+        """The event as the next one of this interaction, published by nobody yet."""
+        seq = self._feed.seq + 1
+        body = self._translated(arrived.body)
+        data = arrived.data if body is arrived.body else None
+        if data is None:
+            data = codec.dumps(body)
+        return Event(seq, event_ids.with_event_id(data, body, event_ids.text(seq)))
+
+    def _translated(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The event under our ids, and without the deployment's key, which upstream's errors may quote."""
+        error = body.get("error")
+        if isinstance(error, dict) and isinstance(message := error.get("message"), str):
+            body = {**body, "error": {**error, "message": self._job.told(message)}}
+        return event_with_our_ids(body, self._job.intent.id, self._job.intent.previous_id)

@@ -1,0 +1,86 @@
+"""An unfinished interaction takes over what somebody says of it: upstream's word, or how it is ended from here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from service.errors import NotFound
+from service.interactions import outcomes
+from service.interactions.ending import rest_of_log
+from service.interactions.imported import is_adopted
+from service.interactions.media import MediaKeeper
+from service.interactions.timeline import was_rebuilt, without_history
+from service.store.records import Outcome, Record, Usage, now
+from service.store.store import Store
+from service.upstream.client import Reply
+from service.wire import codec, ids
+
+
+class TakeOver:
+    """Commits how an interaction stands that nobody reads."""
+
+    def __init__(self, store: Store, media: MediaKeeper | None) -> None:
+        self._store = store
+        self._media = media
+
+    async def word(self, record: Record, reply: Reply) -> Record:
+        """Commit upstream's word; raises :class:`NotFound` when the interaction was deleted meanwhile."""
+        raw, body = reply.raw, reply.body
+        if was_rebuilt(record.attempts):
+            body = without_history(body, await self._request(record))
+            raw = codec.dumps(body)
+        if raw == record.response:
+            return record
+        return await self._commit(replace(record, http_status=reply.status), raw, body)
+
+    async def end(self, record: Record, body: dict[str, Any]) -> Record:
+        """Commit an end that upstream has no part in; raises as :meth:`word` does."""
+        return await self._commit(
+            replace(record, http_status=record.http_status or 200), codec.dumps(body), body
+        )
+
+    async def _commit(self, record: Record, raw: bytes, body: dict[str, Any]) -> Record:
+        outcome = _outcome(record, body)
+        terminal = outcome.completed_at is not None
+        log = []
+        if terminal and record.stream:
+            log = await rest_of_log(self._store.events, record, body, await self._request(record))
+        media_due = self._media.due(raw) if self._media is not None and terminal else None
+        await self._store.finish(outcome, raw, media_due=media_due, log=log)
+        if self._media is not None and media_due is not None:
+            self._media.keep(record.id, record.project_id)
+        found = await self._store.find(record.project_id, record.id)
+        if found is None:
+            raise NotFound(f"The interaction {ids.to_text(record.id)!r} was deleted.")
+        return found
+
+    async def _request(self, record: Record) -> dict[str, Any]:
+        raw = await self._store.request_of(record.id)
+        return {} if raw is None else codec.loads(raw)
+
+
+def _outcome(record: Record, body: dict[str, Any]) -> Outcome:
+    status = outcomes.status_of(body)
+    terminal = outcomes.is_terminal(status)
+    moment = now()
+    error = outcomes.error_of(body)
+    model = body.get("model", body.get("agent"))
+    tier = body.get("service_tier")
+    return Outcome(
+        id=record.id,
+        deployment_id=record.deployment_id,
+        upstream_id=record.upstream_id,
+        upstream_stored=record.upstream_stored,
+        status=status,
+        model=model if isinstance(model, str) else record.model,
+        service_tier=tier if isinstance(tier, str) else None,
+        http_status=record.http_status or 200,
+        error_code=error[0] if error else None,
+        error_message=error[1] if error else None,
+        attempts=record.attempts,
+        updated_at=moment,
+        first_byte_at=record.first_byte_at,
+        completed_at=moment if terminal else None,
+        usage=outcomes.usage_of(body) if terminal and not is_adopted(record.attempts) else Usage(),
+    )

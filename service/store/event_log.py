@@ -1,0 +1,145 @@
+"""The event log: the events of a stream as clients get them, in batches numbered by the *seq* of their events.
+
+A batch is written while its interaction is open, and its key is the seq it begins with. So of two processes that tell
+the same interaction's rest one is heard: what the other begins at the same place is left out. The last batch is
+committed together with the outcome, so an interaction that was streamed and has ended has its whole log.
+
+Who reads a stream holds a lease of the kind ``reader`` while it does, and a wish to cancel what another process reads
+is a note of the kind ``cancel``, both in ``leases``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Executable,
+    FromClause,
+    Text,
+    and_,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.sql.dml import Insert
+
+from service.store.statement import BatchStatement, Particulars, Query, columns_of
+from service.store.tables import Key, events, interactions, leases
+
+#: Batches that are read at a time.
+PAGE: Final = 64
+_MOST_WISHES: Final = 500
+# Constants of the text, so that a batch statement's only parameters are its rows.
+_READER = literal_column("'reader'", Text)
+_CANCEL = literal_column("'cancel'", Text)
+_NONE = literal_column("0", BigInteger)
+
+
+def _insert_events(rows: FromClause, database: Particulars) -> Executable:
+    names = [column.name for column in _BATCH]
+    chosen = (
+        select(*(rows.c[name] for name in names))
+        .select_from(rows.join(interactions, interactions.c.id == rows.c.interaction_id))
+        .where(interactions.c.completed_at.is_(None), interactions.c.deleted_at.is_(None))
+    )
+    statement: Insert = database.insert(events).from_select(names, chosen).on_conflict_do_nothing()
+    return statement
+
+
+def _note(kind: Any) -> Any:
+    def build(rows: FromClause, database: Particulars) -> Executable:
+        names = ["interaction_id", "kind", "due_at", "tries"]
+        chosen = select(rows.c.interaction_id, kind, rows.c.due_at, _NONE).where(true())
+        statement: Insert = database.insert(leases).from_select(names, chosen).on_conflict_do_nothing()
+        return statement
+
+    return build
+
+
+def _renew(rows: FromClause, database: Particulars) -> Executable:
+    return (
+        update(leases)
+        .values(due_at=rows.c.due_at)
+        .where(leases.c.interaction_id == rows.c.interaction_id, leases.c.kind == _READER)
+    )
+
+
+def _release(rows: FromClause, database: Particulars) -> Executable:
+    return delete(leases).where(
+        leases.c.interaction_id.in_(select(rows.c.interaction_id)), leases.c.kind.in_((_READER, _CANCEL))
+    )
+
+
+_BATCH = columns_of(events, "interaction_id codec size body first_seq last_seq upstream_cursor")
+_LEASE = columns_of(leases, "interaction_id due_at")
+
+INSERT_EVENTS = BatchStatement("insert events", _BATCH, _insert_events, packs=True)
+#: Whoever finds the note after ``due_at`` may go on with the stream: its reader is gone.
+HOLD_READER = BatchStatement("hold reader", _LEASE, _note(_READER))
+RENEW_READER = BatchStatement("renew reader", _LEASE, _renew)
+WISH_CANCEL = BatchStatement("wish cancel", _LEASE, _note(_CANCEL))
+#: The stream has ended: nobody reads it, and there is nothing to cancel.
+RELEASE_READER = BatchStatement("release reader", (Column("interaction_id", Key),), _release)
+
+#: The writes of this module that stand in a batch after the intents and before the outcomes.
+LOGGING: Final = (INSERT_EVENTS, HOLD_READER, RENEW_READER, WISH_CANCEL)
+
+_ID = bindparam("id", type_=Key)
+_AFTER = bindparam("after", type_=BigInteger)
+
+
+def _events_after() -> Executable:
+    """What follows an event, from the batch that holds the next one on; one row without a batch when there is none."""
+    inner = events.alias("begun")
+    begun = (
+        select(func.max(inner.c.first_seq))
+        .where(inner.c.interaction_id == _ID, inner.c.first_seq <= _AFTER + literal_column("1", BigInteger))
+        .scalar_subquery()
+    )
+    following = and_(
+        events.c.interaction_id == _ID,
+        events.c.first_seq >= func.coalesce(begun, _NONE),
+        events.c.last_seq > _AFTER,
+    )
+    return (
+        select(
+            interactions.c.completed_at,
+            events.c.first_seq,
+            events.c.codec,
+            events.c.size,
+            events.c.body,
+        )
+        .select_from(interactions.outerjoin(events, following))
+        .where(interactions.c.id == _ID, interactions.c.deleted_at.is_(None))
+        .order_by(events.c.first_seq)
+        .limit(PAGE)
+    )
+
+
+EVENTS_AFTER = Query("events after", _events_after())
+LAST_BATCH = Query(
+    "last batch of events",
+    select(events.c.last_seq, events.c.upstream_cursor)
+    .where(events.c.interaction_id == _ID)
+    .order_by(events.c.first_seq.desc())
+    .limit(1),
+)
+READER_LEASE = Query(
+    "is an interaction being read",
+    select(leases.c.due_at).where(
+        leases.c.interaction_id == _ID,
+        leases.c.kind == _READER,
+        leases.c.due_at > bindparam("now", type_=BigInteger),
+    ),
+)
+CANCEL_WISHES = Query(
+    "interactions to be cancelled",
+    select(leases.c.interaction_id).where(leases.c.kind == _CANCEL).limit(_MOST_WISHES),
+)
+EVENT_QUERIES: Final = (EVENTS_AFTER, LAST_BATCH, READER_LEASE, CANCEL_WISHES)
