@@ -18,7 +18,15 @@ from aiohttp import web
 
 from service import __version__
 from service.api.auth import Authenticator
-from service.api.keys import AUTHENTICATOR, COMMON_HEADERS, CREATOR, LIFECYCLE, STORE, STREAMS
+from service.api.keys import (
+    AUTHENTICATOR,
+    COMMON_HEADERS,
+    CREATOR,
+    DELIVERIES,
+    LIFECYCLE,
+    STORE,
+    STREAMS,
+)
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
 from service.errors import ConfigurationError, ServiceError
@@ -48,6 +56,9 @@ from service.upstream.client import GeminiClient
 from service.upstream.deployments import Deployments
 from service.upstream.files import Files
 from service.upstream.transport import Transport
+from service.webhooks.deliveries import Deliveries, Patience
+from service.webhooks.destinations import Destinations
+from service.webhooks.sender import Sender
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +66,7 @@ SETTINGS: Final = web.AppKey("settings", Settings)
 TRANSPORT: Final = web.AppKey("transport", Transport)
 DEPLOYMENTS: Final = web.AppKey("deployments", Deployments)
 MEDIA_KEEPER: Final = web.AppKey("media_keeper", MediaKeeper)
+DESTINATIONS: Final = web.AppKey("destinations", Destinations)
 
 _USER_AGENT: Final = f"interactions-service/{__version__}"
 #: Requests leave few cycles behind; looking for them after every 700 objects costs a twentieth of a request.
@@ -77,7 +89,7 @@ def build(settings: Settings) -> web.Application:
     app[COMMON_HEADERS] = {"x-upstream": "emulator"} if settings.emulator else {}
     if settings.emulator:
         app.cleanup_ctx.append(_emulator)
-    app.cleanup_ctx.extend([_store, _maintenance, _transport, _media, _domain])
+    app.cleanup_ctx.extend([_store, _maintenance, _transport, _media, _webhooks, _domain])
     add_routes(app)
     return app
 
@@ -169,6 +181,29 @@ async def _media(app: web.Application) -> AsyncIterator[None]:
     await keeper.close(max(0.0, settings.drain_timeout - seconds_since_stop()))
 
 
+async def _webhooks(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    app[DESTINATIONS] = Destinations(settings.webhook_allow_private)
+    sender = Sender(app[DESTINATIONS], timeout=settings.webhook_timeout, user_agent=_USER_AGENT)
+    patience = Patience(
+        timeout=settings.webhook_timeout,
+        first_pause=settings.webhook_retry_after,
+        retry_for=settings.webhook_retry_for,
+    )
+    secret = settings.webhook_secret
+    deliveries = app[DELIVERIES] = Deliveries(
+        app[STORE].webhooks,
+        sender,
+        patience,
+        concurrency=settings.webhook_concurrency,
+        secret=secret.reveal() if secret else None,
+    )
+    deliveries.start()
+    yield
+    await deliveries.close()
+    await sender.close()
+
+
 async def _domain(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     deployments, keeper = app[DEPLOYMENTS], app.get(MEDIA_KEEPER)
@@ -195,6 +230,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         events=log,
         upstream_settle=settings.upstream_settle,
         media=keeper,
+        destinations=app[DESTINATIONS],
     )
     follower = Follower(app[STORE].events)
     app[STREAMS] = Streams(app[STORE].events, readers, app[LIFECYCLE], follower)

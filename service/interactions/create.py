@@ -21,11 +21,12 @@ from service.interactions.media import MediaKeeper
 from service.interactions.preparation import Preparation
 from service.interactions.reader import Reader
 from service.interactions.readers import Readers
-from service.interactions.render import with_our_ids
+from service.interactions.render import with_our_ids, with_webhooks
 from service.store.records import USAGE_MISSING, Record, Usage, now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
 from service.upstream.deployments import Deployment
+from service.webhooks.destinations import Destinations
 from service.wire import ids
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Creator:
         events: EventLog,
         upstream_settle: float,
         media: MediaKeeper | None = None,
+        destinations: Destinations | None = None,
     ) -> None:
         self._store = store
         self._client = client
@@ -60,6 +62,7 @@ class Creator:
         self._events = events
         self._upstream_settle = upstream_settle
         self._media = media
+        self._destinations = destinations or Destinations()
 
     async def create(self, call: Call) -> Answer:
         """Run a unary create; raises a :class:`ServiceError` that carries the interaction's id once it has one."""
@@ -89,9 +92,12 @@ class Creator:
         )
 
     async def _begin(self, call: Call) -> Job:
+        envelope = call.envelope
+        if envelope.webhooks is not None:
+            self._destinations.check(envelope.webhooks)
         job = await self._preparation.job(call)
-        listed = isinstance(call.envelope.body.get("input"), list)
-        await self._store.begin(job.intent, call.raw, listed=listed)
+        listed = isinstance(envelope.body.get("input"), list)
+        await self._store.begin(job.intent, call.raw, listed=listed, webhooks=envelope.webhooks)
         if job.parent is not None:
             await self._hold(job, job.parent)
         return job
@@ -145,7 +151,8 @@ class Creator:
             raise
         if self._media is not None and media_due is not None:
             self._media.keep(job.intent.id, job.intent.project_id)
-        return Answer(with_our_ids(body, job.intent.id, job.intent.previous_id), upstream_id, job.history)
+        told = with_webhooks(with_our_ids(body, job.intent.id, job.intent.previous_id), job.webhooks)
+        return Answer(told, upstream_id, job.history)
 
     async def _fail(self, job: Job, error: ServiceError) -> None:
         error.interaction_id = ids.to_text(job.intent.id)
@@ -157,7 +164,7 @@ class Creator:
             error=(error.code, error.message[:_MESSAGE_KEPT]),
         )
         try:
-            await self._store.finish(outcome, None)
+            await self._store.finish(outcome, None, refused=True)
         except ServiceError:
             # The row stays open and is found by that; the caller is told what went wrong first.
             logger.exception("the failure of %s could not be recorded", error.interaction_id)

@@ -26,7 +26,8 @@ async def rest_of_log(
         message = "The stream could not be continued: upstream tells its beginning in another way. GET has the whole."
         missing = [{"event_type": "error", "error": {"code": BadGateway.code, "message": message}}]
     first = last + 1
-    frames = b"".join([_frame(seq, event, record) for seq, event in enumerate(missing, first)])
+    webhooks = request.get("webhook_config")
+    frames = b"".join([_frame(seq, event, record, webhooks) for seq, event in enumerate(missing, first)])
     batch = EventBatch(first, first + len(missing) - 1, frames, None)
     return [batch.write(record.id), kept_events.release(record.id)]
 
@@ -44,6 +45,6 @@ async def _assembled(events: KeptEvents, record: Record) -> tuple[Assembler, int
     return told, logged[-1].seq if logged else 0
 
 
-def _frame(seq: int, event: dict[str, Any], record: Record) -> bytes:
-    body = event_with_our_ids(event, record.id, record.previous_id)
+def _frame(seq: int, event: dict[str, Any], record: Record, webhooks: dict[str, Any] | None) -> bytes:
+    body = event_with_our_ids(event, record.id, record.previous_id, webhooks)
     return event_ids.with_event_id(codec.dumps(body), body, event_ids.text(seq))

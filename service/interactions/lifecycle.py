@@ -20,7 +20,7 @@ from service.interactions.imported import is_adopted
 from service.interactions.inquiry import Gone, ask, is_word
 from service.interactions.media import MediaKeeper
 from service.interactions.readers import Readers
-from service.interactions.render import of_record, timestamp
+from service.interactions.render import of_record, timestamp, with_webhooks
 from service.interactions.resolve import Resolver
 from service.interactions.taking_over import TakeOver
 from service.store.records import Record, now
@@ -76,7 +76,7 @@ class Lifecycle:
         """An interaction that was found before, as it is now, in steps form."""
         if not record.terminal:
             record = await self.refreshed(record, headers)
-        return record, of_record(record)
+        return record, await self._shown(record)
 
     async def current(self, record: Record) -> Record:
         """The record as it stands in the store; raises :class:`NotFound` when it was deleted meanwhile."""
@@ -109,7 +109,7 @@ class Lifecycle:
             if not record.background:
                 # Nobody reads it any more, and upstream cannot end it.
                 record = await self._take_over.end(record, await self._as_cancelled(record))
-                return record, of_record(record)
+                return record, await self._shown(record)
         deployment = self._deployments.by_id(record.deployment_id)
         if record.terminal or not record.background or record.upstream_id is None or deployment is None:
             raise FailedPrecondition(
@@ -125,7 +125,11 @@ class Lifecycle:
             record = await self._take_over.word(record, reply)
         else:
             record = await self.refreshed(record, headers)
-        return record, of_record(record)
+        return record, await self._shown(record)
+
+    async def _shown(self, record: Record) -> dict[str, Any]:
+        webhooks = await self._store.webhooks.config(record.id) if record.background else None
+        return with_webhooks(of_record(record), webhooks)
 
     async def _reader_cancels(self, record: Record) -> bool:
         """Have whoever reads the stream end it, here or in another process; whether that has happened."""

@@ -14,7 +14,18 @@ from contextlib import suppress
 from typing import Any
 
 import asyncpg
-from sqlalchemy import ARRAY, Boolean, FromClause, bindparam, column, func, make_url, select, table
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    FromClause,
+    bindparam,
+    column,
+    func,
+    make_url,
+    select,
+    table,
+)
 from sqlalchemy.dialects import postgresql
 
 from service.errors import ConfigurationError
@@ -66,8 +77,16 @@ _FAILURES = (
 #: The classes of SQLSTATE in which the rows are at fault: data, constraints, limits. In all others the database is.
 _REFUSALS = ("22", "23", "54")
 
-_finished = table("finished", column("id", Key), column("deleted_at"))
-_PARTICULARS = Particulars(postgresql.insert, select(_finished.c.id).where(_finished.c.deleted_at.is_(None)))
+_finished = table(
+    "finished", column("id", Key), column("deleted_at", BigInteger), column("completed_at", BigInteger)
+)
+_PARTICULARS = Particulars(
+    postgresql.insert,
+    select(_finished.c.id).where(_finished.c.deleted_at.is_(None)),
+    select(_finished.c.id, _finished.c.completed_at).where(
+        _finished.c.completed_at.is_not(None), _finished.c.deleted_at.is_(None)
+    ),
+)
 
 
 def _rows_of(statement: BatchStatement) -> FromClause:
@@ -88,7 +107,8 @@ def _as_one_statement(kinds: Sequence[BatchStatement]) -> str:
     for place, statement in enumerate(kinds):
         text = _with_later_parameters(_text_of(statement), used)
         if statement is FINISH:
-            parts.insert(0, f"finished AS ({text} RETURNING interactions.id, interactions.deleted_at)")
+            returned = ", ".join(f"interactions.{name}" for name in _finished.columns.keys())  # noqa: SIM118
+            parts.insert(0, f"finished AS ({text} RETURNING {returned})")
         else:
             parts.append(f"kind_{place} AS ({text})")
         used += len(statement.columns)
@@ -187,6 +207,10 @@ class PostgresBackend:
         except _FAILURES as error:
             raise StoreUnavailable(_described(error)) from error
         return rows
+
+    async def change(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """The rows of a write that gives rows, a transaction by itself."""
+        return await self.fetch(query, parameters)
 
     async def announce(self, topic: str) -> None:
         """Hint to every process on this database that there is news; may be lost, never raises."""

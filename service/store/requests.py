@@ -28,8 +28,10 @@ class Requests:
         self._writer = writer
         self._codec = codec
 
-    async def begin(self, intent: Intent, request: bytes, *, listed: bool) -> bytes | None:
-        """Commit an intent and its request, of which ``listed`` says that its ``input`` is a list.
+    async def begin(
+        self, intent: Intent, request: bytes, *, listed: bool, more: Sequence[Write] = ()
+    ) -> bytes | None:
+        """Commit an intent and its request, whose ``input`` is a list if ``listed``, and ``more`` with them.
 
         Returns a deleted interaction that was the request's base for a moment, and can perhaps be erased now.
 
@@ -40,6 +42,7 @@ class Requests:
             await self._put(
                 (statements.INSERT_INTENT, intent.row(len(request))),
                 (statements.INSERT_REQUEST, (intent.id, request)),
+                *more,
             )
             return None
         base = await self._base(intent.project_id, region)
@@ -47,6 +50,7 @@ class Requests:
             (statements.INSERT_INTENT, intent.row(len(request))),
             (statements.INSERT_REQUEST, (intent.id, region.without(base, request) if base else request)),
             (inputs.INSERT_INPUT, region.row(intent.id, base)),
+            *more,
         )
         if base is not None and not await self._fetch(deletion.STANDS, {"id": base.id}):
             await self._put(

@@ -51,11 +51,15 @@ _PARTICULARS = Particulars(
     select(interactions.c.id).where(
         interactions.c.completed_at.is_(None), interactions.c.deleted_at.is_(None)
     ),
+    select(interactions.c.id, interactions.c.completed_at).where(
+        interactions.c.completed_at.is_not(None), interactions.c.deleted_at.is_(None)
+    ),
     locks_rows=False,
 )
 
 
-_Reply = asyncio.Future[Collection[bytes]]
+_Reply = asyncio.Future[Any]
+_Work = Callable[[sqlite3.Connection], Any]
 
 
 class _Writes:
@@ -100,7 +104,7 @@ class SqliteBackend:
         self._codec = codec
         self._writes = _Writes()
         self._queries = CompiledQueries(_DIALECT)
-        self._inbox: queue.SimpleQueue[tuple[Batch, _Reply] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[_Work, _Reply] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._readers: list[aiosqlite.Connection] = []
         self._next_reader = 0
@@ -139,9 +143,8 @@ class SqliteBackend:
 
     async def commit(self, batch: Batch) -> Collection[bytes]:
         """Write the batch as one transaction that is on disk when this returns."""
-        reply: _Reply = self._loop.create_future()
-        self._inbox.put((batch, reply))
-        return await reply
+        unknown: Collection[bytes] = await self._in_writer(lambda connection: self._write(connection, batch))
+        return unknown
 
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """All rows of a query."""
@@ -152,18 +155,31 @@ class SqliteBackend:
         except (sqlite3.Error, *_UNBINDABLE) as error:
             raise StoreUnavailable(f"SQLite: {error}") from error
 
+    async def change(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """The rows of a write that gives rows, a transaction by itself."""
+        sql, arguments = self._queries.prepare(query, parameters)
+        rows: Sequence[Sequence[Any]] = await self._in_writer(
+            lambda connection: _change(connection, sql, arguments)
+        )
+        return rows
+
     async def announce(self, topic: str) -> None:
         """There is no other process on this file."""
 
     def on_news(self, callback: Callable[[str], None]) -> None:
         """There is no other process on this file."""
 
+    async def _in_writer(self, work: _Work) -> Any:
+        reply: _Reply = self._loop.create_future()
+        self._inbox.put((work, reply))
+        return await reply
+
     def _run(self, connection: sqlite3.Connection) -> None:
         while (order := self._inbox.get()) is not None:
-            batch, reply = order
-            result: Collection[bytes] | Exception
+            work, reply = order
+            result: Any
             try:
-                result = self._write(connection, batch)
+                result = work(connection)
             except Exception as error:
                 result = error
             with suppress(RuntimeError):  # the loop may be closed while the process ends
@@ -197,7 +213,15 @@ class SqliteBackend:
         return {key for (key,) in unknown}
 
 
-def _answer(reply: _Reply, result: Collection[bytes] | Exception) -> None:
+def _change(connection: sqlite3.Connection, sql: str, arguments: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    try:
+        # Without BEGIN every statement is a transaction.
+        return connection.execute(sql, arguments).fetchall()
+    except (sqlite3.Error, *_UNBINDABLE) as error:
+        raise StoreUnavailable(f"SQLite: {error}") from error
+
+
+def _answer(reply: _Reply, result: Any) -> None:
     if reply.done():
         return
     if isinstance(result, Exception):

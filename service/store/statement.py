@@ -18,6 +18,8 @@ class Particulars:
     insert: Callable[[Table], Any]
     #: The ids of the interactions whose response this batch may write.
     taking_response: Select[Any]
+    #: Of the interactions of this batch, those that have ended and are not deleted: ``id`` and ``completed_at``.
+    ended: Select[Any]
     #: Whether a row that is written stays locked until the transaction ends, because there are other writers.
     locks_rows: bool = True
 

@@ -60,6 +60,14 @@ from service.store.tables import (
     interactions,
     payloads,
 )
+from service.store.webhooks import (
+    ANNOUNCE,
+    FORGET_WEBHOOKS,
+    KEEP_SECRET,
+    REGISTER,
+    REPORT,
+    WEBHOOK_QUERIES,
+)
 
 _INTENT = columns_of(
     interactions,
@@ -144,6 +152,7 @@ UNKNOWN = BatchStatement("unknown interactions", columns_of(interactions, "id"),
 BATCH_ORDER: Sequence[BatchStatement] = (
     INSERT_INTENT,
     INSERT_REQUEST,
+    REGISTER,
     INSERT_INPUT,
     REPLACE_REQUEST,
     FORGET_BASE,
@@ -153,11 +162,15 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     *LOGGING,
     UPSERT_RESPONSE,
     FINISH,
+    ANNOUNCE,
+    REPORT,
+    KEEP_SECRET,
     RELEASE_READER,
     MARK_UPSTREAM_GONE,
     TOMBSTONE,
     DELETE_EVENTS,
     *KEEPING,
+    FORGET_WEBHOOKS,
     ERASE,
     *CONTENT,
 )
@@ -212,4 +225,5 @@ QUERIES = (
     CHAIN_REQUESTS,
     *MEDIA_QUERIES,
     *EVENT_QUERIES,
+    *WEBHOOK_QUERIES,
 )

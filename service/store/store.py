@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from service.errors import FailedPrecondition, ServiceError, ServiceUnavailable
-from service.store import adoption, deletion, media, statements
+from service.store import adoption, deletion, kept_webhooks, media, statements
 from service.store.adoption import Adopted, Holder
 from service.store.backend import Backend, StoreUnavailable
 from service.store.chain import CHAIN, bytes_of, links_of, shared_requests
@@ -17,12 +17,14 @@ from service.store.entries import Write
 from service.store.eraser import Eraser
 from service.store.kept_events import KeptEvents
 from service.store.kept_media import KeptMedia
+from service.store.kept_webhooks import KeptWebhooks
 from service.store.records import Intent, Link, Outcome, Record, now, upstream_id_hash
 from service.store.requests import INTENT_PATIENCE, Requests
 from service.store.statement import Query
 from service.store.statements import RECORD_WIDTH
 from service.store.tables import RESPONSE_PAYLOAD
 from service.store.writer import Writer
+from service.wire.webhooks import WebhookConfig
 
 logger = logging.getLogger(__name__)
 
@@ -48,15 +50,24 @@ class Store:
         self._eraser = Eraser(self._fetch, writer)
         self.media = KeptMedia(self._fetch, writer)
         self.events = KeptEvents(backend, self._fetch, writer, codec)
+        self.webhooks = KeptWebhooks(self._fetch, self._change, writer)
         self._requests = Requests(self._fetch, writer, codec)
 
-    async def begin(self, intent: Intent, request: bytes, *, listed: bool = False) -> None:
+    async def begin(
+        self,
+        intent: Intent,
+        request: bytes,
+        *,
+        listed: bool = False,
+        webhooks: WebhookConfig | None = None,
+    ) -> None:
         """Commit the intent and the request's bytes; raises :class:`ServiceUnavailable` when overloaded.
 
         ``listed`` says that the request's ``input`` is a list: what an earlier request of the project already has of a
-        long one is not stored again.
+        long one is not stored again. ``webhooks`` are told of the outcome.
         """
-        given_up = await self._requests.begin(intent, request, listed=listed)
+        more = kept_webhooks.register(intent.id, webhooks)
+        given_up = await self._requests.begin(intent, request, listed=listed, more=more)
         if given_up is not None:
             await self.erase(given_up, now())
 
@@ -67,11 +78,13 @@ class Store:
         *,
         media_due: int | None = None,
         log: Sequence[Write] = (),
+        refused: bool = False,
     ) -> None:
         """Commit the outcome, upstream's body and the rest of the event log; changes nothing that is already terminal.
 
         With ``media_due`` it is noted as well that the interaction's media are to be fetched: whoever finds the note
-        after that time does it.
+        after that time does it. Webhooks of the interaction become due with a terminal outcome; ``refused`` says that
+        its caller is told that there is no such interaction, so that nobody else is to be.
 
         Raises :class:`ServiceUnavailable` when that takes too long, though the outcome is still kept to be written, and
         :class:`StoreError` when it can never be: its row is refused, or the database has lost the intent.
@@ -82,7 +95,12 @@ class Store:
             writes.append((statements.UPSERT_RESPONSE, (outcome.id, response)))
         if media_due is not None:
             writes.append((media.WANT_MEDIA, (outcome.id, media_due)))
+        told = outcome.background and outcome.completed_at is not None
+        if told:
+            writes.append((kept_webhooks.forget if refused else kept_webhooks.announce)(outcome.id))
         await self._writer.put(*writes, patience=OUTCOME_PATIENCE)
+        if told:
+            self.webhooks.news.set()
 
     async def adopt(self, adopted: Adopted, *, media_due: int | None = None) -> None:
         """Take in an interaction that was made elsewhere, after its parent; see :mod:`service.store.adoption`.
@@ -113,6 +131,7 @@ class Store:
         await self._writer.put(
             (deletion.TOMBSTONE, (key, at, usage_detail)),
             (deletion.DELETE_EVENTS, (key,)),
+            kept_webhooks.forget(key),
             patience=OUTCOME_PATIENCE,
         )
         await self.erase(key, at)
@@ -204,6 +223,13 @@ class Store:
             None if body is None else self._codec.unpack(codec, size, body),
         ]
         return Record(*members)
+
+    async def _change(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        try:
+            return await self._backend.change(query, parameters)
+        except StoreUnavailable as error:
+            logger.warning("the store cannot be written: %s", error)
+            raise ServiceUnavailable("The store cannot be written now.", retry_after=1) from error
 
     async def _fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         try:
