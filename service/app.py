@@ -24,11 +24,13 @@ from service.api.keys import (
     CREATOR,
     DELIVERIES,
     LIFECYCLE,
+    RECONCILIATION,
     STORE,
     STREAMS,
 )
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
+from service.audit.reconcile import Reconciliation
 from service.errors import ConfigurationError, ServiceError
 from service.interactions.adoption import Adoption
 from service.interactions.create import Creator
@@ -125,6 +127,7 @@ async def _store(app: web.Application) -> AsyncIterator[None]:
     await backend.start()
     writer = Writer(backend, limit=settings.writer_queue_limit)
     app[STORE] = Store(backend, writer, codec)
+    app[RECONCILIATION] = Reconciliation(app[STORE].fetch, codec)
     yield
     await writer.close()
     await backend.close()

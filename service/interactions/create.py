@@ -86,6 +86,7 @@ class Creator:
             await self._fail(job, error)
             raise
         if isinstance(opened, Reply):
+            job.attempts[-1]["whole"] = True
             return await self._finish(job, opened)
         return self._readers.start(
             Reader(job, opened, self._store, self._client, self._events, self._upstream_settle, self._media)

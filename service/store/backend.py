@@ -42,7 +42,7 @@ class Backend(Protocol):
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """All rows of a query; raises :class:`StoreUnavailable`."""
 
-    async def change(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+    async def take(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """Execute a write that gives rows, durable when this returns; raises :class:`StoreUnavailable`."""
 
     async def announce(self, topic: str) -> None:

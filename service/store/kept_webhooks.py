@@ -21,7 +21,7 @@ _PATIENCE: Final = 30.0
 _ERROR_KEPT: Final = 300
 
 #: Executes a write that gives rows; raises :class:`~service.errors.ServiceUnavailable`.
-Change = Callable[[Query, Mapping[str, Any]], Awaitable[Sequence[Sequence[Any]]]]
+Take = Callable[[Query, Mapping[str, Any]], Awaitable[Sequence[Sequence[Any]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ class Ended:
 class KeptWebhooks:
     """Every method raises :class:`~service.errors.ServiceUnavailable` when the database cannot be used."""
 
-    def __init__(self, fetch: Fetch, change: Change, writer: Writer) -> None:
+    def __init__(self, fetch: Fetch, take: Take, writer: Writer) -> None:
         self._fetch = fetch
-        self._change = change
+        self._take = take
         self._writer = writer
         #: Set when this process has committed an outcome that somebody may wish to be told of.
         self.news = asyncio.Event()
@@ -66,9 +66,7 @@ class KeptWebhooks:
     async def claim(self, until: int, most: int) -> list[Delivery]:
         """Take up to ``most`` deliveries that are due; others may take them again after ``until``."""
         token = ids.mint()
-        rows = await self._change(
-            webhooks.CLAIM, {"now": now(), "until": until, "most": most, "token": token}
-        )
+        rows = await self._take(webhooks.CLAIM, {"now": now(), "until": until, "most": most, "token": token})
         return [
             Delivery(key, place, uri, _read(metadata), tries, token)
             for key, place, uri, metadata, tries in rows

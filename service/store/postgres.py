@@ -208,7 +208,7 @@ class PostgresBackend:
             raise StoreUnavailable(_described(error)) from error
         return rows
 
-    async def change(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+    async def take(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """The rows of a write that gives rows, a transaction by itself."""
         return await self.fetch(query, parameters)
 

@@ -155,11 +155,11 @@ class SqliteBackend:
         except (sqlite3.Error, *_UNBINDABLE) as error:
             raise StoreUnavailable(f"SQLite: {error}") from error
 
-    async def change(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+    async def take(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """The rows of a write that gives rows, a transaction by itself."""
         sql, arguments = self._queries.prepare(query, parameters)
         rows: Sequence[Sequence[Any]] = await self._in_writer(
-            lambda connection: _change(connection, sql, arguments)
+            lambda connection: _taken(connection, sql, arguments)
         )
         return rows
 
@@ -213,7 +213,7 @@ class SqliteBackend:
         return {key for (key,) in unknown}
 
 
-def _change(connection: sqlite3.Connection, sql: str, arguments: Sequence[Any]) -> Sequence[Sequence[Any]]:
+def _taken(connection: sqlite3.Connection, sql: str, arguments: Sequence[Any]) -> Sequence[Sequence[Any]]:
     try:
         # Without BEGIN every statement is a transaction.
         return connection.execute(sql, arguments).fetchall()

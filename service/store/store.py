@@ -20,7 +20,7 @@ from service.store.kept_media import KeptMedia
 from service.store.kept_webhooks import KeptWebhooks
 from service.store.records import Intent, Link, Outcome, Record, now, upstream_id_hash
 from service.store.requests import INTENT_PATIENCE, Requests
-from service.store.statement import Query
+from service.store.statement import Fetch, Query
 from service.store.statements import RECORD_WIDTH
 from service.store.tables import RESPONSE_PAYLOAD
 from service.store.writer import Writer
@@ -50,7 +50,7 @@ class Store:
         self._eraser = Eraser(self._fetch, writer)
         self.media = KeptMedia(self._fetch, writer)
         self.events = KeptEvents(backend, self._fetch, writer, codec)
-        self.webhooks = KeptWebhooks(self._fetch, self._change, writer)
+        self.webhooks = KeptWebhooks(self._fetch, self._take, writer)
         self._requests = Requests(self._fetch, writer, codec)
 
     async def begin(
@@ -202,6 +202,11 @@ class Store:
             return links_of(rows, whole, self._codec)
         return await asyncio.to_thread(links_of, rows, whole, self._codec)
 
+    @property
+    def fetch(self) -> Fetch:
+        """Any read, for reports; no project bounds it."""
+        return self._fetch
+
     async def probe(self) -> None:
         """Raise :class:`ServiceUnavailable` unless the database answers and takes what is written."""
         if self._writer.stalled_for > _STALL:
@@ -224,9 +229,9 @@ class Store:
         ]
         return Record(*members)
 
-    async def _change(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+    async def _take(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         try:
-            return await self._backend.change(query, parameters)
+            return await self._backend.take(query, parameters)
         except StoreUnavailable as error:
             logger.warning("the store cannot be written: %s", error)
             raise ServiceUnavailable("The store cannot be written now.", retry_after=1) from error
