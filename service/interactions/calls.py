@@ -129,7 +129,7 @@ class Job:
             first_byte_at=self.first_byte_at,
             completed_at=moment if terminal else None,
             usage=usage or Usage(),
-            background=self.intent.background,
+            announced=self.intent.background,
         )
 
 

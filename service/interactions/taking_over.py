@@ -83,5 +83,5 @@ def _outcome(record: Record, body: dict[str, Any]) -> Outcome:
         first_byte_at=record.first_byte_at,
         completed_at=moment if terminal else None,
         usage=outcomes.usage_of(body) if terminal and not is_adopted(record.attempts) else Usage(),
-        background=record.background,
+        announced=record.background,
     )

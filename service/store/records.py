@@ -116,7 +116,7 @@ class Outcome(NamedTuple):
     completed_at: int | None
     usage: Usage
     #: Whether somebody may wish to be told of it; where that is not known, they are looked for.
-    background: bool = True
+    announced: bool = True
 
     def row(self, response_bytes: int | None) -> tuple[object, ...]:
         """The members in the order of ``FINISH``."""

@@ -95,7 +95,7 @@ class Store:
             writes.append((statements.UPSERT_RESPONSE, (outcome.id, response)))
         if media_due is not None:
             writes.append((media.WANT_MEDIA, (outcome.id, media_due)))
-        told = outcome.background and outcome.completed_at is not None
+        told = outcome.announced and outcome.completed_at is not None
         if told:
             writes.append((kept_webhooks.forget if refused else kept_webhooks.announce)(outcome.id))
         await self._writer.put(*writes, patience=OUTCOME_PATIENCE)
