@@ -25,7 +25,7 @@ from service.audit.reconciliation_rows import (
     row_of,
 )
 from service.store.codec import Codec
-from service.store.records import USAGE_FINAL, USAGE_MISSING, now
+from service.store.records import USAGE_FINAL, USAGE_MISSING, USAGE_PARTIAL, now
 from service.store.statement import Fetch
 from service.wire import ids
 
@@ -33,7 +33,7 @@ _SECOND: Final = 1_000_000
 _LAST_KEY: Final = b"\xff" * 16
 #: Seconds that an open interaction may be silent without a process that has it, and a webhook may wait for its try.
 GRACE: Final = 60.0
-_USAGE: Final = {USAGE_FINAL: "final", USAGE_MISSING: "missing"}
+_USAGE: Final = {USAGE_FINAL: "final", USAGE_PARTIAL: "partial", USAGE_MISSING: "missing"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

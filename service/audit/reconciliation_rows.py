@@ -106,8 +106,8 @@ def _rows(*scope: ColumnElement[bool]) -> Select[Any]:
         payloads.c.kind == literal_column(str(RESPONSE_PAYLOAD), BigInteger),
     )
     owner = select(_ONE).where(
-        leases.c.interaction_id == interactions.c.id,
-        leases.c.kind == literal_column("'reader'", Text),
+        leases.c.interaction_id == interactions.c.owner_id,
+        leases.c.kind == literal_column("'process'", Text),
         leases.c.due_at > _NOW,
     )
     waiting = select(_ONE).where(

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from service.store import webhooks
 from service.store.entries import Write
-from service.store.records import now, storable
+from service.store.records import Outcome, now, storable
 from service.store.statement import Fetch, Query
 from service.store.writer import Writer
 from service.wire import codec, ids
@@ -137,9 +137,11 @@ def register(key: bytes, config: WebhookConfig | None) -> list[Write]:
     return [(webhooks.REGISTER, (key, place, uri, metadata)) for place, uri in enumerate(config.uris)]
 
 
-def announce(key: bytes) -> Write:
-    """What the transaction of an outcome has to write so that they are told."""
-    return webhooks.ANNOUNCE, (key,)
+def end(outcome: Outcome, *, refused: bool) -> Write:
+    """What the transaction of a terminal outcome has to write: they are told, or nobody is to be."""
+    if refused:
+        return webhooks.REFUSE, (outcome.id, outcome.owner_id)
+    return webhooks.ANNOUNCE, (outcome.id, outcome.owner_id, outcome.completed_at)
 
 
 def forget(key: bytes) -> Write:

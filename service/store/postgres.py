@@ -9,23 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import asyncpg
-from sqlalchemy import (
-    ARRAY,
-    BigInteger,
-    Boolean,
-    FromClause,
-    bindparam,
-    column,
-    func,
-    make_url,
-    select,
-    table,
-)
+from sqlalchemy import ARRAY, Boolean, FromClause, bindparam, column, func, make_url, select, table
 from sqlalchemy.dialects import postgresql
 
 from service.errors import ConfigurationError
@@ -34,7 +23,7 @@ from service.store.codec import Codec
 from service.store.hints import CHANNEL, Listener
 from service.store.queries import CompiledQueries, compile_statement
 from service.store.statement import BatchStatement, Particulars, Query
-from service.store.statements import FINISH, UNKNOWN
+from service.store.statements import FINISH, UNWRITTEN
 from service.store.tables import Key
 
 #: Seconds after which a batch is given up; a healthy commit takes milliseconds.
@@ -77,14 +66,11 @@ _FAILURES = (
 #: The classes of SQLSTATE in which the rows are at fault: data, constraints, limits. In all others the database is.
 _REFUSALS = ("22", "23", "54")
 
-_finished = table(
-    "finished", column("id", Key), column("deleted_at", BigInteger), column("completed_at", BigInteger)
-)
+_finished = table("finished", column("id", Key), column("deleted_at"))
 _PARTICULARS = Particulars(
     postgresql.insert,
-    select(_finished.c.id).where(_finished.c.deleted_at.is_(None)),
-    select(_finished.c.id, _finished.c.completed_at).where(
-        _finished.c.completed_at.is_not(None), _finished.c.deleted_at.is_(None)
+    lambda rows: select(_finished.c.id).where(
+        _finished.c.id == rows.c.interaction_id, _finished.c.deleted_at.is_(None)
     ),
 )
 
@@ -107,8 +93,7 @@ def _as_one_statement(kinds: Sequence[BatchStatement]) -> str:
     for place, statement in enumerate(kinds):
         text = _with_later_parameters(_text_of(statement), used)
         if statement is FINISH:
-            returned = ", ".join(f"interactions.{name}" for name in _finished.columns.keys())  # noqa: SIM118
-            parts.insert(0, f"finished AS ({text} RETURNING {returned})")
+            parts.insert(0, f"finished AS ({text} RETURNING interactions.id, interactions.deleted_at)")
         else:
             parts.append(f"kind_{place} AS ({text})")
         used += len(statement.columns)
@@ -137,12 +122,15 @@ async def _keep_session(connection: asyncpg.Connection) -> None:
 class PostgresBackend:
     """One PostgreSQL database, shared by any number of processes."""
 
+    #: There may always be another.
+    alone = False
+
     def __init__(self, dsn: str, codec: Codec, *, pool_limit: int) -> None:
         self._dsn = dsn
         self._codec = codec
         self._pool_limit = pool_limit
         self._texts: dict[tuple[str, ...], str] = {}
-        self._unknown = _text_of(UNKNOWN)
+        self._unwritten = _text_of(UNWRITTEN)
         self._queries = CompiledQueries(_DIALECT)
         self._writer: asyncpg.Connection | None = None
         self._pool: asyncpg.Pool | None = None
@@ -181,7 +169,7 @@ class PostgresBackend:
                 async with asyncio.timeout(_CLOSE_TIMEOUT):
                     await self._pool.close()
 
-    async def commit(self, batch: Batch) -> Collection[bytes]:
+    async def commit(self, batch: Batch) -> Mapping[bytes, bool]:
         """Write the batch as one transaction that is durable when this returns."""
         ready = await self._pack(batch)
         connection = await self._writing_connection()
@@ -209,7 +197,7 @@ class PostgresBackend:
         return rows
 
     async def take(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
-        """The rows of a write that gives rows, a transaction by itself."""
+        """What a statement that writes returns, after it is committed."""
         return await self.fetch(query, parameters)
 
     async def announce(self, topic: str) -> None:
@@ -229,7 +217,7 @@ class PostgresBackend:
         for callback in self._callbacks:
             callback(topic)
 
-    async def _write(self, connection: asyncpg.Connection, batch: Batch) -> Collection[bytes]:
+    async def _write(self, connection: asyncpg.Connection, batch: Batch) -> Mapping[bytes, bool]:
         first = [part for part in batch if not part[0].looks_again]
         later = [part for part in batch if part[0].looks_again]
         if first and later:
@@ -239,10 +227,11 @@ class PostgresBackend:
             await connection.execute("COMMIT")
         else:
             finished = await self._execute(connection, batch)
-        given = [row[0] for statement, rows in batch if statement is FINISH for row in rows]
+        given = [(row[0], row[-1]) for statement, rows in batch if statement is FINISH for row in rows]
         if finished == len(given):
-            return ()
-        return {key for (key,) in await connection.fetch(self._unknown, given)}
+            return {}
+        found = await connection.fetch(self._unwritten, *map(list, zip(*given, strict=True)))
+        return {key: bool(there) for key, there in found}
 
     async def _execute(self, connection: asyncpg.Connection, batch: Batch) -> int:
         arguments = [

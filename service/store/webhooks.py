@@ -29,6 +29,7 @@ from service.store.statement import BatchStatement, Particulars, Query, columns_
 from service.store.tables import Key, interactions, webhook_secrets, webhooks
 
 _ONE_KEY = (Column("interaction_id", Key),)
+_OWNED = (*_ONE_KEY, *columns_of(interactions, "owner_id"))
 _REGISTERED = columns_of(webhooks, "interaction_id place uri user_metadata")
 _RESULT = columns_of(webhooks, "interaction_id place lease_token due_at tries settled_at http_status error")
 _SECRET = columns_of(webhook_secrets, "project_id secret created_at")
@@ -45,17 +46,16 @@ def _register(rows: FromClause, database: Particulars) -> Executable:
 
 
 def _announce(rows: FromClause, database: Particulars) -> Executable:
-    ended = database.ended.subquery("ended")
     return (
         update(webhooks)
-        .values(due_at=ended.c.completed_at)
-        .where(
-            webhooks.c.interaction_id == rows.c.interaction_id,
-            ended.c.id == rows.c.interaction_id,
-            webhooks.c.due_at.is_(None),
-            webhooks.c.settled_at.is_(None),
-        )
+        .values(due_at=rows.c.due_at)
+        .where(webhooks.c.interaction_id == rows.c.interaction_id, database.takes_outcome(rows).exists())
     )
+
+
+def _refuse(rows: FromClause, database: Particulars) -> Executable:
+    refused = select(rows.c.interaction_id).where(database.takes_outcome(rows).exists())
+    return delete(webhooks).where(webhooks.c.interaction_id.in_(refused))
 
 
 def _forget(rows: FromClause, database: Particulars) -> Executable:
@@ -80,8 +80,9 @@ def _keep_secret(rows: FromClause, database: Particulars) -> Executable:
 
 
 REGISTER = BatchStatement("register webhook", _REGISTERED, _register)
-#: Written only together with the outcome of the same interaction.
-ANNOUNCE = BatchStatement("announce outcome", _ONE_KEY, _announce)
+#: Written only together with the outcome of the same interaction, which decides whether they are.
+ANNOUNCE = BatchStatement("announce outcome", (*_OWNED, *columns_of(webhooks, "due_at")), _announce)
+REFUSE = BatchStatement("tell nobody of outcome", _OWNED, _refuse)
 #: Looks again, because the outcome that is committed at the same time must not make due what is deleted.
 FORGET_WEBHOOKS = BatchStatement("forget webhooks", _ONE_KEY, _forget, looks_again=True)
 REPORT = BatchStatement("report delivery", _RESULT, _report)
