@@ -19,7 +19,13 @@ from tests.support.store import query
 from tests.support.upstreams import Emulated
 
 SLOW = "background;queued=3600;running=3600"
-QUICK: dict[str, Any] = {"webhook_allow_private": True, "webhook_retry_after": 0.02, "webhook_timeout": 0.5}
+QUICK: dict[str, Any] = {
+    "poll_interval": 0.02,
+    "poll_interval_max": 0.05,
+    "webhook_allow_private": True,
+    "webhook_retry_after": 0.02,
+    "webhook_timeout": 0.5,
+}
 
 
 @pytest.fixture(name="gateway")
@@ -62,7 +68,7 @@ async def test_a_receiver_is_told_of_the_end_under_our_id(
     made = await run(gateway, hook, user_metadata={"job": "42"})
     assert made.body["webhook_config"] == {"uris": [hook.url], "user_metadata": {"job": "42"}}
     upstream.clock.advance(10_000)
-    ended = await gateway.got(made.id)
+    ended = await gateway.finished(made.id)
     assert ended.body["webhook_config"] == made.body["webhook_config"]
     await hook.has(1)
     (told,) = hook.told
@@ -115,7 +121,7 @@ async def test_every_end_is_told(
         "Work", background=True, webhook_config={"uris": [hook.url]}, wish=wish, **members
     )
     upstream.clock.advance(10_000)
-    assert (await gateway.got(made.id)).body["status"] == status
+    assert (await gateway.finished(made.id)).body["status"] == status
     await hook.has(1)
     body = hook.told[0].body
     assert (body["type"], body["data"]) == (event, {"id": made.id, "status": status})
@@ -127,7 +133,6 @@ async def test_a_receiver_that_fails_is_told_again_under_the_same_id(
     hook.answers = [500, 429, 204]
     made = await run(gateway, hook)
     upstream.clock.advance(10_000)
-    await gateway.got(made.id)
     await hook.has(3)
     assert len({told.id for told in hook.told}) == 1
     assert len({told.raw for told in hook.told}) == 1
@@ -145,7 +150,7 @@ async def test_a_receiver_that_hangs_holds_up_nobody_and_is_told_again(
     async with receiver() as other:
         made = await run(gateway, hook, other)
         upstream.clock.advance(10_000)
-        await gateway.got(made.id)
+        await gateway.finished(made.id)
         await other.has(1)
         await hook.has(2)
         await settled(gateway)
@@ -159,7 +164,7 @@ async def test_many_runs_behind_a_receiver_that_hangs_leave_room_for_others(
     async with receiver() as other:
         made = [await run(gateway, one) for one in [hook] * 40 + [other]]
         upstream.clock.advance(10_000)
-        await asyncio.gather(*(gateway.got(one.id) for one in made))
+        await asyncio.gather(*(gateway.finished(one.id) for one in made))
         await other.has(1)
 
 
@@ -168,7 +173,7 @@ async def test_a_redirect_is_not_followed(gateway: Gateway, upstream: Emulated, 
         hook.answers = [web.Response(status=307, headers={"Location": inside.url})]
         made = await run(gateway, hook)
         upstream.clock.advance(10_000)
-        await gateway.got(made.id)
+        await gateway.finished(made.id)
         await hook.has(2)
         assert inside.told == []
 
@@ -179,7 +184,6 @@ async def test_an_answer_without_end_is_an_answer(
     hook.answers = [web.Response(status=200, body=bytes(5_000_000))]
     made = await run(gateway, hook)
     upstream.clock.advance(10_000)
-    await gateway.got(made.id)
     await hook.has(1)
     await settled(gateway)
     assert await webhooks_of(gateway) == [(0, 1, 1, 200, None)]
@@ -191,7 +195,7 @@ async def test_a_receiver_that_is_gone_is_told_once(
     hook.answers = [410]
     made = await run(gateway, hook)
     upstream.clock.advance(10_000)
-    await gateway.got(made.id)
+    await gateway.finished(made.id)
     await settled(gateway)
     ((_, _, tries, http_status, error),) = await webhooks_of(gateway)
     assert (tries, http_status, error) == (1, 410, "answered 410")
@@ -205,7 +209,7 @@ async def test_a_receiver_that_never_takes_it_is_given_up_in_the_end(
     hook.answers = [500] * 100
     made = await run(gateway, hook)
     upstream.clock.advance(10_000)
-    await gateway.got(made.id)
+    await gateway.finished(made.id)
     await settled(gateway)
     ((_, _, tries, http_status, _),) = await webhooks_of(gateway)
     assert http_status == 500
@@ -218,7 +222,6 @@ async def test_what_one_process_was_telling_another_tells_at_once(
     hook.answers = [HANG]
     made = await run(gateway, hook, user_metadata={"job": "42"})
     upstream.clock.advance(10_000)
-    await gateway.got(made.id)
     await hook.has(1)
     await gateway.stop()
     other = await start_gateway(upstream, **QUICK)
@@ -234,7 +237,6 @@ async def test_what_a_process_was_telling_when_it_died_is_told_when_its_claim_en
     hook.answers = [HANG]
     made = await run(gateway, hook)
     upstream.clock.advance(10_000)
-    await gateway.got(made.id)
     await hook.has(1)
     await gateway.stop()
     # As a process leaves it that has no time to hand it back.
@@ -252,7 +254,7 @@ async def test_the_deleted_is_told_to_nobody(gateway: Gateway, upstream: Emulate
     await gateway.delete(deleted.id)
     kept = await run(gateway, hook)
     upstream.clock.advance(10_000)
-    await gateway.got(kept.id)
+    await gateway.finished(kept.id)
     await hook.has(1)
     assert [told.body["data"]["id"] for told in hook.told] == [kept.id]
     assert len(await webhooks_of(gateway)) == 1
@@ -264,7 +266,6 @@ async def test_a_delete_takes_away_what_is_still_to_be_told(
     hook.answers = [500] * 100
     made = await run(gateway, hook)
     upstream.clock.advance(10_000)
-    await gateway.got(made.id)
     await hook.has(2)
     await gateway.delete(made.id)
     assert await webhooks_of(gateway) == []
@@ -278,7 +279,6 @@ async def test_what_upstream_refuses_is_told_to_its_caller_only(
     assert await webhooks_of(gateway) == []
     made = await run(gateway, hook)
     upstream.clock.advance(10_000)
-    await gateway.got(made.id)
     await hook.has(1)
     assert [told.body["data"]["id"] for told in hook.told] == [made.id]
 
@@ -291,7 +291,6 @@ async def test_a_configured_secret_signs(
     assert await secret_of(gateway) == secret
     made = await run(gateway, hook)
     upstream.clock.advance(10_000)
-    await gateway.got(made.id)
     await hook.has(1)
     hook.told[0].verified(secret)
 
@@ -335,6 +334,6 @@ async def test_legacy_callers_may_name_receivers_too(
         **LEGACY,
     )
     upstream.clock.advance(10_000)
-    await gateway.got(reply.id)
+    await gateway.finished(reply.id)
     await hook.has(1)
     assert hook.told[0].body["data"]["id"] == reply.id
