@@ -136,9 +136,9 @@ def _finish(rows: FromClause, database: Particulars) -> Executable:
 
 
 def _unwritten(rows: FromClause, database: Particulars) -> Executable:
-    there = case((interactions.c.id.is_(None), 0), else_=1)
+    gone, there = (literal_column(text, SmallInteger) for text in ("0", "1"))
     return (
-        select(rows.c.id, there)
+        select(rows.c.id, case((interactions.c.id.is_(None), gone), else_=there))
         .select_from(rows.outerjoin(interactions, interactions.c.id == rows.c.id))
         .where(or_(interactions.c.id.is_(None), interactions.c.owner_id != rows.c.owner_id))
     )

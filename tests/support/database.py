@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 from sqlalchemy import NullPool, delete, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -51,6 +52,12 @@ class Database:
     async def request(self, interaction_id: str) -> bytes | None:
         """The request as it is stored."""
         return (await self.bodies(interaction_id)).get(REQUEST_PAYLOAD)
+
+    async def request_of_row(self, row: Row) -> dict[str, Any]:
+        """The request of an interaction by its row."""
+        raw = await self.request(ids.to_text(row["id"]))
+        request: dict[str, Any] = orjson.loads(raw or b"{}")
+        return request
 
     async def response(self, interaction_id: str) -> bytes | None:
         """The response as it is stored."""
