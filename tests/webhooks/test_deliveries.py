@@ -131,7 +131,7 @@ async def test_a_receiver_that_fails_is_told_again_under_the_same_id(
     gateway: Gateway, upstream: Emulated, hook: Receiver
 ) -> None:
     hook.answers = [500, 429, 204]
-    made = await run(gateway, hook)
+    await run(gateway, hook)
     upstream.clock.advance(10_000)
     await hook.has(3)
     assert len({told.id for told in hook.told}) == 1
@@ -182,7 +182,7 @@ async def test_an_answer_without_end_is_an_answer(
     gateway: Gateway, upstream: Emulated, hook: Receiver
 ) -> None:
     hook.answers = [web.Response(status=200, body=bytes(5_000_000))]
-    made = await run(gateway, hook)
+    await run(gateway, hook)
     upstream.clock.advance(10_000)
     await hook.has(1)
     await settled(gateway)
@@ -220,7 +220,7 @@ async def test_what_one_process_was_telling_another_tells_at_once(
     gateway: Gateway, start_gateway: StartGateway, upstream: Emulated, hook: Receiver
 ) -> None:
     hook.answers = [HANG]
-    made = await run(gateway, hook, user_metadata={"job": "42"})
+    await run(gateway, hook, user_metadata={"job": "42"})
     upstream.clock.advance(10_000)
     await hook.has(1)
     await gateway.stop()
@@ -235,7 +235,7 @@ async def test_what_a_process_was_telling_when_it_died_is_told_when_its_claim_en
     gateway: Gateway, start_gateway: StartGateway, upstream: Emulated, hook: Receiver
 ) -> None:
     hook.answers = [HANG]
-    made = await run(gateway, hook)
+    await run(gateway, hook)
     upstream.clock.advance(10_000)
     await hook.has(1)
     await gateway.stop()
@@ -289,7 +289,7 @@ async def test_a_configured_secret_signs(
     secret = secrets.generate()
     gateway = await start_gateway(upstream, **QUICK, webhook_secret=Secret(secret))
     assert await secret_of(gateway) == secret
-    made = await run(gateway, hook)
+    await run(gateway, hook)
     upstream.clock.advance(10_000)
     await hook.has(1)
     hook.told[0].verified(secret)
