@@ -34,5 +34,5 @@ async def assert_reconciles(database_url: str) -> Report:
             return report
     except TimeoutError:
         report = await reconciled(database_url)
-    assert report.shown()["mismatches"] == []
+    assert not report.mismatches, report.shown()["mismatches"]
     return report
