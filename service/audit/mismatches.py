@@ -18,8 +18,9 @@ from service.wire.assembler import TERMINAL_EVENTS
 _ANSWERED: Final = frozenset(
     {"completed", "incomplete", "requires_action", "requires_continuation", "budget_exceeded"}
 )
-#: What ends a stream (contract 4.3); after an error that is told, nothing comes.
-_ENDS: Final = frozenset({*(name.encode() for name in TERMINAL_EVENTS), b"error"})
+#: What ends a stream (contract 4.3); so does an error that nothing follows (contract 4.8).
+_ENDS: Final = frozenset(name.encode() for name in TERMINAL_EVENTS)
+_ERROR: Final = b"error"
 _BLOCK_END: Final = b"\n\n"
 
 
@@ -40,7 +41,7 @@ class LogShape:
     last_seq: int = 0
     gap_after: int | None = None
     ends: int = 0
-    ended_last: bool = False
+    last_event: bytes | None = None
 
     def add(self, first_seq: int, last_seq: int, body: bytes) -> None:
         """Take in the next batch."""
@@ -51,8 +52,8 @@ class LogShape:
         self.events += len(blocks)
         self.last_seq = last_seq
         for block in blocks:
-            self.ended_last = sse.event_name(block) in _ENDS
-            self.ends += self.ended_last
+            self.last_event = sse.event_name(block)
+            self.ends += self.last_event in _ENDS
 
 
 _NO_LOG: Final = LogShape()
@@ -99,11 +100,11 @@ def _of_log(row: Row, log: LogShape) -> Iterator[tuple[str, str]]:
         return
     if log.gap_after is not None:
         yield "log_gap", f"events after {log.gap_after} are missing or told twice"
-    if not log.ends:
-        yield "log_end_missing", "its log has no event that ends it"
-    elif log.ends > 1:
+    if log.ends > 1:
         yield "log_end_repeated", f"its log has {log.ends} events that end it"
-    elif not log.ended_last:
+    elif not log.ends and log.last_event != _ERROR:
+        yield "log_end_missing", "its log has no event that ends it"
+    elif log.ends and log.last_event not in _ENDS:
         yield "log_end_passed", "its log goes on after the event that ends it"
 
 

@@ -198,7 +198,8 @@ async def overdue(audited: Audited) -> bytes:
         (damaged("UPDATE events SET last_seq = 5 WHERE interaction_id = :id", TOLD + END), "log_gap"),
         (logged(TOLD + TOLD), "log_end_missing"),
         (logged(END + END), "log_end_repeated"),
-        (logged(TOLD + ERROR + END), "log_end_repeated"),
+        (logged(TOLD + ERROR + TOLD), "log_end_missing"),
+        (logged(END + ERROR), "log_end_passed"),
         (logged(END + TOLD), "log_end_passed"),
         (left_open, "abandoned"),
         (answered_only, "outcome_missing"),
@@ -256,4 +257,5 @@ async def test_what_is_refused_deleted_or_cut_short_fits(audited: Audited) -> No
     await audited.store.begin(begun, b"{}")
     await audited.store.finish(outcome(begun.id, attempts=whole), b"{}")
     await audited.ended(TOLD + ERROR, status="failed")
+    await audited.ended(TOLD + ERROR + TOLD + END)
     assert await audited.reasons() == []

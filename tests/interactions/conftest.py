@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
 import asyncpg
@@ -83,13 +83,13 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(autouse=True)
-async def reconciles(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+def reconciles(request: pytest.FixtureRequest) -> Iterator[None]:
     """After faults, and after services have ended in whatever moment: what is in the database fits itself."""
     checked = "database_url" in request.fixturenames and request.path.stem in _RECONCILED
     url: str = request.getfixturevalue("database_url") if checked else ""
     yield
     if checked:
-        report = await reconciled(url, grace=_GRACE)
+        report = asyncio.run(reconciled(url, grace=_GRACE))
         assert not report.mismatches, report.shown()["mismatches"]
 
 
