@@ -15,7 +15,7 @@ from service.store.kept_events import Event
 #: Bytes of logged events that stay in memory for listeners that are a little behind.
 _WINDOW: Final = 16 * 1024
 #: Bytes that a listener is given at a time.
-_PIECE: Final = 32 * 1024
+PIECE: Final = 32 * 1024
 
 
 class Feed:
@@ -78,7 +78,7 @@ class Feed:
             seq += 1
             events.append(Event(seq, frame))
             size += len(frame)
-            if size >= _PIECE:
+            if size >= PIECE:
                 break
         return events
 
