@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Final
 
 from service.errors import NotFound
-from service.interactions.feed import PIECE, Feed
+from service.interactions.feed import PIECE, Feed, Sink
 from service.store.kept_events import APPENDED, Event, KeptEvents
 
 #: Seconds between two looks at the log of what another process reads, without a hint.
@@ -28,8 +28,12 @@ class Follower:
         self._news = asyncio.Event()
         events.on_news(APPENDED, self._hear)
 
-    async def live(self, feed: Feed, seq: int, idle: float) -> AsyncIterator[list[Event]]:
+    async def live(
+        self, feed: Feed, seq: int, idle: float, sink: Callable[[], Sink | None]
+    ) -> AsyncIterator[list[Event]]:
         """All events behind one, as they come; an empty list when there is none yet, or for ``idle`` seconds.
+
+        Where ``sink`` gives one, a listener that is level with the feed is handed the events there instead.
 
         Raises :class:`NotFound` when what a slow listener has missed was deleted meanwhile.
         """
@@ -51,6 +55,11 @@ class Follower:
                     yield piece
             elif feed.ended:
                 return
+            elif (direct := sink()) is not None:
+                begun, seq = True, await feed.hand_over(seq, direct, idle)
+                if seq == feed.seq and not feed.ended:
+                    # Nobody was there to hear of the silence; writing to a client that has left ends this.
+                    yield []
             elif not begun or not await feed.changed(idle):
                 begun = True
                 yield []
