@@ -1,8 +1,12 @@
-"""The end of a log whose reader is gone: what upstream says of the whole, told as the events that were missing."""
+"""The end of a log whose reader is gone: what upstream says of the whole, told as the events that were missing.
+
+A reader that is killed has told its listeners some events that are not in the log. The missing part is told in other
+events, so these begin at a distance: an id that is lost is never another event's, and is refused as unknown.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from service.errors import BadGateway
 from service.interactions.render import event_with_our_ids
@@ -15,6 +19,9 @@ from service.wire import codec, event_ids, sse
 from service.wire.assembler import Assembler
 from service.wire.remainder import remainder
 
+#: More events than a reader can have told that were not yet in the log.
+DISTANCE: Final = 1_000_000
+
 
 async def rest_of_log(
     events: KeptEvents, record: Record, body: dict[str, Any], request: dict[str, Any]
@@ -25,7 +32,7 @@ async def rest_of_log(
     if missing is None:
         message = "The stream could not be continued: upstream tells its beginning in another way. GET has the whole."
         missing = [{"event_type": "error", "error": {"code": BadGateway.code, "message": message}}]
-    first = last + 1
+    first = last + DISTANCE
     frames = b"".join([_frame(seq, event, record) for seq, event in enumerate(missing, first)])
     batch = EventBatch(first, first + len(missing) - 1, frames, None)
     return [batch.write(record.id), kept_events.release(record.id)]

@@ -119,8 +119,10 @@ class Response:
     async def chunk(self) -> bytes:
         """What has arrived of the body since the last call, empty at its end; waits for some.
 
-        Raises :class:`ConnectionBroken` or :class:`ReadTimeout`.
+        Raises :class:`ConnectionBroken`, also after :meth:`close`, or :class:`ReadTimeout`.
         """
+        if self._handler is None and not self._payload.at_eof():
+            raise ConnectionBroken("the answer was given up")
         self._bound()
         try:
             chunk: bytes = await self._payload.readany()
