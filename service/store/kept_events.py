@@ -25,7 +25,7 @@ _FOR_EVER: Final = float("inf")
 _PATIENCE: Final = 10.0
 #: Bytes of a batch, unless a single event has more, and bytes from which on a page takes no further batch.
 _BATCH_BYTES: Final = 64 * 1024
-_PAGE_BYTES: Final = 512 * 1024
+_PAGE_BYTES: Final = 128 * 1024
 #: A page of more bytes is unpacked in a thread, so that the loop is not held up.
 _IN_THREAD_BYTES: Final = 256 * 1024
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from aiohttp import ClientSession, ClientTimeout
+from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
 from tests.support.processes import ServiceProcess
 from tests.support.replies import Json, Live
@@ -76,7 +76,11 @@ async def replicas(count: int, database_url: str, upstream: str) -> AsyncIterato
     arguments = ["serve", "--port", "0", "--database-url", database_url]
     environment = {"GEMINI_API_BASE": upstream, "GEMINI_API_KEY": KEY}
     async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(ClientSession(timeout=ClientTimeout(total=_PATIENCE)))
+        # As many connections as a test likes.
+        connector = TCPConnector(limit=0)
+        session = await stack.enter_async_context(
+            ClientSession(connector=connector, timeout=ClientTimeout(total=_PATIENCE))
+        )
         started = [ServiceProcess(arguments, environment) for _ in range(count)]
         for process in started:
             stack.push_async_callback(asyncio.to_thread, process.kill)
