@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -10,11 +11,13 @@ from aiohttp import HttpVersion11, web
 
 from service.api.endpoint import response_headers
 from service.api.telling import Teller, teller_for
-from service.errors import NotFound
+from service.errors import ServiceError
 from service.interactions.listening import Listening
 from service.store.kept_events import Event
 from service.wire import ids, sse
 from service.wire.revision import Revision
+
+logger = logging.getLogger(__name__)
 
 _STREAM_HEADERS: Final = {
     "Content-Type": "text/event-stream",
@@ -38,11 +41,7 @@ async def send_events(request: web.Request, listening: Listening, revision: Revi
     teller = teller_for(listening, revision)
     direct = _Direct(request, teller)
     batches = listening.events(whole=teller.needs_all, idle=_KEEP_ALIVE, sink=direct.once_open)
-    first = await _first(batches)
-    data = teller.tell(first)
-    while not teller.found and first:
-        first = await _first(batches)
-        data += teller.tell(first)
+    data = await _beginning(listening, batches, teller)
     response = await _open(request, listening)
     try:
         await _write(response, data)
@@ -54,7 +53,9 @@ async def send_events(request: web.Request, listening: Listening, revision: Revi
         else:
             await response.write(sse.DONE)
             await response.write_eof()
-    except NotFound:
+    except ServiceError as error:
+        # Deleted meanwhile, or the log cannot be read: the answer has begun, so it can only be broken off.
+        logger.info("a listener of %s was broken off: %s", ids.to_text(listening.key), error)
         _break_off(request)
     except (ConnectionError, TimeoutError):
         _give_up(request)
@@ -101,6 +102,18 @@ class _Direct:
             data = sse.KEEP_ALIVE
             transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
         return True
+
+
+async def _beginning(listening: Listening, batches: AsyncIterator[list[Event]], teller: Teller) -> bytes:
+    """What is told before the headers can be sent: they tell upstream's id, and a cursor may yet be refused."""
+    first = await _first(batches)
+    if not first and listening.upstream_id is None:
+        first = await _first(batches)
+    data = teller.tell(first)
+    while not teller.found and first:
+        first = await _first(batches)
+        data += teller.tell(first)
+    return data
 
 
 async def _first(batches: AsyncIterator[list[Event]]) -> list[Event]:

@@ -80,8 +80,9 @@ class Conclusion:
         error = outcomes.error_of(whole)
         outcome = self._outcome(status, terminal=True, error=error, body=whole)
         self._log.append(event, arrived.cursor)
-        await self._commit(outcome, whole)
+        # A listener that is behind may find the event in the log before it is published here.
         self._feed.steps = outcomes.steps_of(whole)
+        await self._commit(outcome, whole)
         self._feed.publish(event)
         self._feed.end(broken=last.broken)
 

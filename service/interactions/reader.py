@@ -16,7 +16,7 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from service.errors import BadGateway, InvalidRequest, ServiceError
+from service.errors import ApiError, BadGateway, InvalidRequest, ServiceError
 from service.interactions import outcomes
 from service.interactions.calls import Job
 from service.interactions.cancelling import cancelled_upstream
@@ -71,6 +71,8 @@ class Reader:
         self._text_id = ids.to_text(job.intent.id)
         self._seen: dict[str, None] = {}
         self._held: Arrived | None = None
+        #: Whether the stream was taken up again and has brought nothing yet.
+        self._resumed = False
         self._task: asyncio.Task[None] | None = None
         self._ending = False
         self._cancel_wished = False
@@ -99,6 +101,10 @@ class Reader:
             logger.exception("the stream of %s could not be recorded", self._text_id)
             self._log.leave()
             self._say_farewell(error.code, error.message)
+        except Exception:
+            logger.exception("the reader of %s failed in a way that was not foreseen", self._text_id)
+            self._log.leave()
+            self._say_farewell(ApiError.code, ApiError().message)
         finally:
             self._response.close()
             if not self.feed.ended:
@@ -133,7 +139,8 @@ class Reader:
     async def _read(self, response: Response, *, again: bool = False) -> Last:
         """Publish the events of one stream up to the terminal one, which is returned unpublished.
 
-        An ``error`` event is held back until it is known whether the interaction goes on after it.
+        An ``error`` event is held back until it is known whether the stream goes on after it. One that has ended a
+        stream is not told when the interaction could be gone on with.
         """
         self._splitter = sse.Splitter()
         self._received = 0
@@ -163,13 +170,13 @@ class Reader:
             not block.startswith(_DELTA)
             or block[-1] != _BRACE
             or _EVENT_ID in block
-            or b"event_type" not in block
             or block.find(b"\n", len(_DELTA)) >= 0
             or self._held is not None
+            or self._resumed
             or self.feed.seq == 0
         ):
             return False
-        body = _parsed(block, block[len(_DELTA) - 1 :])
+        body = _parsed(block[len(_DELTA) - 1 :])
         plain = bool(body.get("event_type") == "step.delta")
         if plain:
             self._publisher.publish_delta(block, body)
@@ -179,7 +186,10 @@ class Reader:
         data = sse.data_of(block)
         if data is None or data == _DONE:
             return None
-        body = _parsed(block, data)
+        body = _parsed(data)
+        typed = "event_type" in body
+        if not typed:
+            body["event_type"] = (sse.event_name(block) or b"error").decode("utf-8", "replace")
         cursor = body.get("event_id")
         if not isinstance(cursor, str) or not cursor:
             cursor = None
@@ -196,15 +206,15 @@ class Reader:
         ):
             self._publisher.cursor = None
             raise _MalformedStream("Upstream began the stream anew instead of going on with it.")
-        return Arrived(body, data if b"event_type" in data else None, cursor)
+        return Arrived(body, data if typed else None, cursor)
 
     def _take(self, arrived: Arrived) -> bool:
         """Tell an event, unless it is to be held back; whether the interaction ends with it."""
         if self._job.first_byte_at is None:
             self._job.first_byte_at = now()
-        if self._held is not None:
+        if self._held is not None and not self._resumed:
             self._publisher.publish(self._held)
-            self._held = None
+        self._held, self._resumed = None, False
         self._publisher.assembler.feed(arrived.body)
         if self._publisher.assembler.terminal:
             return True
@@ -248,7 +258,7 @@ class Reader:
                 return None
             if isinstance(found, Reply):
                 return self._rest(found.body)
-            self._response = found
+            self._response, self._resumed = found, True
             try:
                 return await self._read(found, again=True)
             except _TROUBLE as cut:
@@ -326,15 +336,13 @@ class Reader:
             pass
 
 
-def _parsed(block: bytes, data: bytes) -> dict[str, Any]:
+def _parsed(data: bytes) -> dict[str, Any]:
     try:
         body = codec.loads(data)
     except InvalidRequest as error:
         raise _MalformedStream("Upstream sent an event that is not JSON.") from error
     if not isinstance(body, dict):
         raise _MalformedStream("Upstream broke off the stream with something that is not an event.")
-    if "event_type" not in body:
-        body["event_type"] = (sse.event_name(block) or b"error").decode("utf-8", "replace")
     return body
 
 
