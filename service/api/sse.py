@@ -45,7 +45,7 @@ async def send_events(request: web.Request, listening: Listening, revision: Revi
     response = await _open(request, listening)
     try:
         await _write(response, data)
-        direct.open()
+        direct.open(request.transport)
         await _follow(response, batches, teller)
         if listening.broken:
             await _write(response, listening.farewell)
@@ -68,40 +68,40 @@ class _Direct:
     Half of what a stream's event costs is waking the tasks that hand it on, so where nothing has to wait none is.
     """
 
-    def __init__(self, request: web.Request, teller: Teller) -> None:
-        self._request = request
-        self._teller = teller
-        self._opened = False
+    __slots__ = ("_chunked", "_teller", "_transport")
 
-    def open(self) -> None:
+    def __init__(self, request: web.Request, teller: Teller) -> None:
+        self._teller = teller
+        self._chunked = request.version >= HttpVersion11
+        self._transport: asyncio.Transport | None = None
+
+    def open(self, transport: asyncio.Transport | None) -> None:
         """The head and the first piece of the body are on their way."""
-        self._opened = True
+        self._transport = transport
 
     def once_open(self) -> _Direct | None:
         """This, when events may be written."""
-        return self if self._opened else None
+        return None if self._transport is None else self
 
     def take(self, event: Event) -> bool:
         """Write an event, unless the client is slow or gone."""
-        transport = self._request.transport
+        transport = self._transport
         if transport is None or transport.is_closing() or transport.get_write_buffer_size() > _UNSENT:
             return False
-        self._send(transport, self._teller.tell([event]))
+        data = self._teller.tell((event,))
+        if data:
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
         return True
 
     def idle(self) -> bool:
         """Keep proxies from closing a silent connection."""
-        transport = self._request.transport
+        transport = self._transport
         if transport is None or transport.is_closing():
             return False
         if not transport.get_write_buffer_size():
-            self._send(transport, sse.KEEP_ALIVE)
+            data = sse.KEEP_ALIVE
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
         return True
-
-    def _send(self, transport: asyncio.Transport, data: bytes) -> None:
-        if data:
-            chunked = self._request.version >= HttpVersion11
-            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
 
 
 async def _beginning(listening: Listening, batches: AsyncIterator[list[Event]], teller: Teller) -> bytes:

@@ -56,7 +56,6 @@ class Conclusion:
         self._feed = feed
         self._log = log
         self._publisher = publisher
-        self._assembler = publisher.assembler
         self._status = http_status
 
     def begin(self) -> None:
@@ -89,14 +88,14 @@ class Conclusion:
 
     async def leave_open(self) -> None:
         """Commit what came so far, and let somebody else go on with the stream."""
-        received = {**self._assembler.result(), "status": "in_progress"}
+        received = {**self._publisher.assembler.result(), "status": "in_progress"}
         await self._log.settled()
         await self._store.finish(self._outcome("in_progress", terminal=False), codec.dumps(received))
         self._log.leave()
 
     async def _with_usage(self, event: Arrived, whole: dict[str, Any]) -> tuple[Arrived, dict[str, Any]]:
         """Usage that the terminal event lacks is asked for once (contract 8)."""
-        upstream_id, interaction = self._assembler.upstream_id, event.body.get("interaction")
+        upstream_id, interaction = self._publisher.assembler.upstream_id, event.body.get("interaction")
         if (
             whole.get("usage")
             or upstream_id is None
@@ -129,9 +128,9 @@ class Conclusion:
             status=status,
             http_status=self._status,
             terminal=terminal,
-            interaction=body or self._assembler.interaction,
+            interaction=body or self._publisher.assembler.interaction,
             usage=usage,
-            upstream_id=self._assembler.upstream_id,
+            upstream_id=self._publisher.assembler.upstream_id,
             error=error,
         )
 

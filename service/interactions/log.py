@@ -47,6 +47,7 @@ class StreamLog:
         "_frames",
         "_last",
         "_log",
+        "_waits",
         "_written",
         "key",
         "on_cancel",
@@ -65,14 +66,18 @@ class StreamLog:
         self._last = 0
         self._cursor: str | None = None
         self._written: asyncio.Task[None] | None = None
+        self._waits = False
 
     def append(self, event: Event, upstream_cursor: str | None) -> None:
         """Log an event soon."""
-        self._frames.append(event.frame)
-        self._bytes += len(event.frame)
-        self._last = event.seq
+        seq, frame = event
+        self._frames.append(frame)
+        self._bytes += len(frame)
+        self._last = seq
         self._cursor = upstream_cursor
-        self._log.flush_soon(self)
+        if not self._waits:
+            self._waits = True
+            self._log.flush_soon(self)
 
     def begin(self, write: Callable[[list[Write]], asyncio.Task[None]]) -> None:
         """Log what there is at once, together with what ``write`` adds to it, and hold the stream's lease."""
@@ -81,9 +86,14 @@ class StreamLog:
         self._written = write([hold, *(batch.write(self.key) for batch in batches)])
         self._written.add_done_callback(lambda done: self._begun(done, batches))
 
+    @property
+    def has_room(self) -> bool:
+        """Whether more of this stream may wait for the database."""
+        return self._bytes <= _MOST_WAITING
+
     async def room(self) -> None:
-        """Wait while too much of this stream waits for the database."""
-        while self._bytes > _MOST_WAITING:
+        """Wait until there is room."""
+        while not self.has_room:
             await self._log.flushed()
 
     async def settled(self) -> None:
@@ -94,6 +104,7 @@ class StreamLog:
 
     def take(self) -> list[EventBatch]:
         """What is not handed to the writer yet, which is the caller's to write from now on."""
+        self._waits = False
         batches = kept_events.batches_of(self._last - len(self._frames) + 1, self._frames, self._cursor)
         self._frames.clear()
         self._bytes = 0
