@@ -92,7 +92,9 @@ class Schedule:
         self._timer = self._loop.call_at(max(due, self._free_at), self._begin_due)
 
     def _begin_due(self) -> None:
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         while self._heap and self._busy < self._concurrency:
             due, place, run = self._heap[0]
             if place != run.place:
