@@ -201,6 +201,8 @@ class Supervisor:
                 await self._round()
             except ServiceError as error:
                 logger.warning("what was left behind cannot be looked for: %s", error)
+            except Exception:
+                logger.exception("the supervisor failed in a way that was not foreseen, and goes on")
             with suppress(TimeoutError):
                 async with asyncio.timeout(jittered(self._how.claim_interval)):
                     await self._news.wait()

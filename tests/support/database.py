@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import NullPool, delete, func, select, text, update
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.store.codec import Codec
 from service.store.engine import normalised_url
@@ -43,6 +43,12 @@ class Database:
         async with self._engine.connect() as connection:
             found = await connection.execute(select(interactions).order_by(interactions.c.id))
             return [dict(row) for row in found.mappings()]
+
+    @asynccontextmanager
+    async def looking(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for a look of the test's own."""
+        async with self._engine.connect() as connection:
+            yield connection
 
     async def count(self) -> int:
         """How many interactions there are."""

@@ -85,7 +85,7 @@ class Replica:
         headers = {"x-emulator-behavior": wish, "x-emulator-fault": fault}
         async with self._session.post("/v1beta/interactions", json=body, headers=headers) as response:
             raw = await response.read()
-            assert response.status == 200, raw
+            assert response.status == 200, (raw, self.log[-3:])
             answer: Json = orjson.loads(raw)
             return answer
 
@@ -103,7 +103,7 @@ class Replica:
         """GET an interaction that must be there."""
         async with self._session.get(f"/v1beta/interactions/{name}", params=query) as response:
             raw = await response.read()
-            assert response.status == 200, raw
+            assert response.status == 200, (raw, self.log[-3:])
             answer: Json = orjson.loads(raw)
             return answer
 
