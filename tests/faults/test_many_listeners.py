@@ -17,7 +17,7 @@ import psutil
 import pytest
 from aiohttp import web
 
-from tests.support.replicas import Replica, replicas
+from tests.support.stream_processes import Replica, replicas
 from tests.support.replies import Json
 from tests.support.upstreams import Scripted, sse
 

@@ -1,89 +1,125 @@
-"""Processes of the service on one database, each as a client of its own sees it."""
+"""Replicas of the service as processes of their own, with short times, on one database and before one emulator."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
-from aiohttp import ClientSession, ClientTimeout, TCPConnector
+import orjson
+import yaml
+from aiohttp import ClientSession, ClientTimeout
 
+from tests.support.gateway import MODEL
 from tests.support.processes import ServiceProcess
-from tests.support.replies import Json, Live
+from tests.support.replies import Json
 from tests.support.upstreams import KEY
 
-STEPS = {"api-revision": "2026-05-20"}
-_PATIENCE = 60.0
+#: Times that make a test short.
+HASTY = {
+    "lease_seconds": 1.0,
+    "claim_interval": 0.1,
+    "poll_interval": 0.05,
+    "poll_interval_max": 0.2,
+    "upstream_settle": 0.3,
+    "usage_interval": 0.1,
+    "drain_timeout": 0.2,
+}
+_PATIENCE = 20.0
 
 
 class Replica:
-    """One process, and a client of it."""
+    """One process of the service, and a client of it."""
 
-    def __init__(self, process: ServiceProcess, session: ClientSession) -> None:
-        self.process = process
-        self._session = session
+    def __init__(self, folder: Path, database_url: str, upstream: str, **settings: Any) -> None:
+        entry = {"model": "gemini/*", "api_key": KEY, "api_base": upstream}
+        config = {
+            "model_list": [{"model_name": "*", "litellm_params": entry, "model_info": {"id": "emulated"}}],
+            "general_settings": {"database_url": database_url, "port": 0, **HASTY, **settings},
+        }
+        self._config = folder / f"replica-{id(self)}.yaml"
+        self._config.write_text(yaml.safe_dump(config))
+        self._process: ServiceProcess
+        self._session: ClientSession
 
-    @asynccontextmanager
-    async def create(self, body: Json, **headers: str) -> AsyncIterator[Live]:
-        """Create by a stream and look at it while it runs."""
-        sent = STEPS | {name.replace("_", "-"): value for name, value in headers.items()}
-        url = f"{self.process.url}/v1beta/interactions"
-        async with self._session.post(url, json={**body, "stream": True}, headers=sent) as response:
-            assert response.status == 200, await response.read()
-            yield Live(response)
+    async def start(self) -> Replica:
+        """Start it, and wait until it listens."""
+        arguments = ["serve", "--config", str(self._config)]
+        self._process = await asyncio.to_thread(lambda: ServiceProcess(arguments).wait_ready())
+        self._session = ClientSession(self._process.url, timeout=ClientTimeout(total=_PATIENCE))
+        return self
 
-    @asynccontextmanager
-    async def attach(
-        self, name: str, cursor: str = "", headers: dict[str, str] = STEPS
-    ) -> AsyncIterator[Live]:
-        """GET the events behind one and look at them as they come."""
-        query = {"stream": "true", **({"last_event_id": cursor} if cursor else {})}
-        url = f"{self.process.url}/v1beta/interactions/{name}"
-        async with self._session.get(url, params=query, headers=headers) as response:
-            assert response.status == 200, await response.read()
-            yield Live(response)
-
-    async def call(self, method: str, path: str) -> Json:
-        """A unary request that must succeed, by its path behind the interactions."""
-        url = f"{self.process.url}/v1beta/interactions/{path}"
-        async with self._session.request(method, url, headers=STEPS) as response:
-            body: Json = await response.json()
-            assert response.status == 200, body
-            return body
-
-    async def refused(self, name: str, cursor: str) -> int:
-        """The status with which the events behind one are refused."""
-        url = f"{self.process.url}/v1beta/interactions/{name}"
-        query = {"stream": "true", "last_event_id": cursor}
-        async with self._session.get(url, params=query, headers=STEPS) as response:
-            return response.status
-
-    async def finished(self, name: str) -> Json:
-        """GET an interaction again and again until it has ended."""
-        async with asyncio.timeout(_PATIENCE):
-            while (body := await self.call("GET", name))["status"] in ("queued", "in_progress"):
-                await asyncio.sleep(0.02)
-            return body
+    @property
+    def log(self) -> list[str]:
+        return self._process.log
 
     async def kill(self) -> None:
         """End it as a power cut would."""
-        await asyncio.to_thread(self.process.kill)
+        await self._session.close()
+        await asyncio.to_thread(self._process.kill)
+
+    async def stop(self) -> None:
+        """Ask it to end; it may have ended before."""
+        await self._session.close()
+        with suppress(ProcessLookupError):
+            self.resume()
+        await asyncio.to_thread(self._process.stop)
+
+    def pause(self) -> None:
+        """Stop it in the middle of whatever it does."""
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on from there."""
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    async def create(self, text: str, *, wish: str = "", fault: str = "", **members: Any) -> Json:
+        """A create that is answered."""
+        body = {"input": text, **({} if "agent" in members else {"model": MODEL}), **members}
+        headers = {"x-emulator-behavior": wish, "x-emulator-fault": fault}
+        async with self._session.post("/v1beta/interactions", json=body, headers=headers) as response:
+            raw = await response.read()
+            assert response.status == 200, (raw, self.log[-3:])
+            answer: Json = orjson.loads(raw)
+            return answer
+
+    async def begin(self, text: str, *, wish: str = "", fault: str = "", **members: Any) -> str:
+        """A streamed create, left by its client after the first bytes; the interaction's id."""
+        body = {"model": MODEL, "input": text, "stream": True, **members}
+        headers = {"x-emulator-behavior": wish, "x-emulator-fault": fault}
+        response = await self._session.post("/v1beta/interactions", json=body, headers=headers)
+        assert response.status == 200
+        await response.content.readany()
+        response.close()
+        return response.headers["x-interaction-id"]
+
+    async def got(self, name: str, **query: str) -> Json:
+        """GET an interaction that must be there."""
+        async with self._session.get(f"/v1beta/interactions/{name}", params=query) as response:
+            raw = await response.read()
+            assert response.status == 200, (raw, self.log[-3:])
+            answer: Json = orjson.loads(raw)
+            return answer
+
+    async def events(self, name: str, **query: str) -> bytes:
+        """GET the events of an interaction, all of them."""
+        params = {"stream": "true", **query}
+        async with self._session.get(f"/v1beta/interactions/{name}", params=params) as response:
+            assert response.status == 200
+            return await response.read()
+
+    async def cancel(self, name: str) -> tuple[int, Json]:
+        """Cancel an interaction."""
+        async with self._session.post(f"/v1beta/interactions/{name}/cancel") as response:
+            return response.status, await response.json()
 
 
-@asynccontextmanager
-async def replicas(count: int, database_url: str, upstream: str) -> AsyncIterator[list[Replica]]:
-    """So many processes, killed at the end."""
-    arguments = ["serve", "--port", "0", "--database-url", database_url]
-    environment = {"GEMINI_API_BASE": upstream, "GEMINI_API_KEY": KEY}
-    async with AsyncExitStack() as stack:
-        # As many connections as a test likes.
-        connector = TCPConnector(limit=0)
-        session = await stack.enter_async_context(
-            ClientSession(connector=connector, timeout=ClientTimeout(total=_PATIENCE))
-        )
-        started = [ServiceProcess(arguments, environment) for _ in range(count)]
-        for process in started:
-            stack.push_async_callback(asyncio.to_thread, process.kill)
-        for process in started:
-            await asyncio.to_thread(process.wait_ready)
-        yield [Replica(process, session) for process in started]
+async def until(check: Callable[[], Any]) -> None:
+    """Wait for something that must become true."""
+    async with asyncio.timeout(_PATIENCE):
+        while not await check():
+            await asyncio.sleep(0.02)
