@@ -6,7 +6,7 @@ events, so these begin at a distance: an id that is lost is never another event'
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from service.errors import BadGateway
 from service.interactions.render import event_with_our_ids
@@ -19,9 +19,6 @@ from service.wire import codec, event_ids, sse
 from service.wire.assembler import Assembler
 from service.wire.remainder import remainder
 
-#: More events than a reader can have told that were not yet in the log.
-DISTANCE: Final = 1_000_000
-
 
 async def rest_of_log(
     events: KeptEvents, record: Record, body: dict[str, Any], request: dict[str, Any]
@@ -32,7 +29,7 @@ async def rest_of_log(
     if missing is None:
         message = "The stream could not be continued: upstream tells its beginning in another way. GET has the whole."
         missing = [{"event_type": "error", "error": {"code": BadGateway.code, "message": message}}]
-    first = last + DISTANCE
+    first = last + kept_events.DISTANCE
     frames = b"".join([_frame(seq, event, record) for seq, event in enumerate(missing, first)])
     batch = EventBatch(first, first + len(missing) - 1, frames, None)
     return [batch.write(record.id), kept_events.release(record.id)]
