@@ -6,7 +6,7 @@ events, so these begin at a distance: an id that is lost is never another event'
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from service.errors import BadGateway
 from service.interactions.render import event_with_our_ids
@@ -18,9 +18,6 @@ from service.store.records import Record
 from service.wire import codec, event_ids, sse
 from service.wire.assembler import Assembler
 from service.wire.remainder import remainder
-
-#: More events than a reader can have told that were not yet in the log.
-DISTANCE: Final = 1_000_000
 
 
 async def rest_of_log(
@@ -36,7 +33,7 @@ async def rest_of_log(
 
 
 def _written(record: Record, told: list[dict[str, Any]], last: int) -> list[Write]:
-    first = last + DISTANCE
+    first = last + kept_events.DISTANCE
     frames = b"".join([_frame(seq, event, record) for seq, event in enumerate(told, first)])
     batch = EventBatch(first, first + len(told) - 1, frames, None)
     batches = [batch.write_last(record.id, record.owner_id)] if told else []

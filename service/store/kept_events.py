@@ -20,6 +20,9 @@ _END: Final = b"\n\n"
 #: What hints are about.
 APPENDED: Final = "appended"
 CANCEL: Final = "cancel"
+#: More events than a reader can have told that were not yet in the log: as far behind its last batch begins what is
+#: told, in other events, after it was killed. So an id that was lost is never another event's.
+DISTANCE: Final = 1_000_000
 #: Events have happened: they wait for the database as long as the process lives.
 _FOR_EVER: Final = float("inf")
 _PATIENCE: Final = 10.0
@@ -164,7 +167,7 @@ def _connected(rows: Sequence[Sequence[Any]], seq: int) -> list[Sequence[Any]]:
     size = 0
     for row in rows:
         ended, first, last = row[0], row[1], row[2]
-        if first is None or (ended is None and first > seq + 1) or size >= _PAGE_BYTES:
+        if first is None or size >= _PAGE_BYTES or (ended is None and seq + 1 < first < seq + DISTANCE):
             break
         batches.append(row)
         seq = max(seq, last)

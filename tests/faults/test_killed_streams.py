@@ -19,9 +19,9 @@ from aiohttp import ClientError
 from service.interactions.log import FLUSH_INTERVAL
 from service.wire import event_ids, ids
 from tests.support.database import Database
-from tests.support.stream_processes import Replica, replicas
 from tests.support.replies import Json
 from tests.support.store import open_store, query
+from tests.support.stream_processes import Replica, replicas
 from tests.support.upstreams import Emulated
 
 KILLS = int(os.environ.get("STREAM_KILLS", "2"))

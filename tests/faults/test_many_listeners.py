@@ -17,8 +17,8 @@ import psutil
 import pytest
 from aiohttp import web
 
-from tests.support.stream_processes import Replica, replicas
 from tests.support.replies import Json
+from tests.support.stream_processes import Replica, replicas
 from tests.support.upstreams import Scripted, sse
 
 LISTENERS = int(os.environ.get("LISTENERS", "200"))

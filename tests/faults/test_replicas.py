@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.support.postgres import PostgresServer
-from tests.support.stream_processes import Replica, replicas
 from tests.support.replies import Json, Live
 from tests.support.store import query
+from tests.support.stream_processes import Replica, replicas
 from tests.support.upstreams import Emulated
 
 WHOLE = 1e6
