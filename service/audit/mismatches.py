@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from service.audit.reconciliation_rows import Row
+from service.store.kept_events import DISTANCE
 from service.store.records import USAGE_NONE
 from service.wire import sse
 from service.wire.assembler import TERMINAL_EVENTS
@@ -46,8 +47,10 @@ class LogShape:
     def add(self, first_seq: int, last_seq: int, body: bytes) -> None:
         """Take in the next batch."""
         blocks = body.split(_BLOCK_END)[:-1]
-        whole = first_seq == self.last_seq + 1 and last_seq - first_seq + 1 == len(blocks)
-        if not whole and self.gap_after is None:
+        # What goes on after a process was killed begins far behind, and is a continuation all the same.
+        follows = first_seq == self.last_seq + 1 or first_seq >= self.last_seq + DISTANCE
+        whole = last_seq - first_seq + 1 == len(blocks)
+        if not (follows and whole) and self.gap_after is None:
             self.gap_after = self.last_seq
         self.events += len(blocks)
         self.last_seq = last_seq

@@ -30,7 +30,8 @@ class Schedule:
         self._places = 0
         self._busy = 0
         self._free_at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._wakes_at = 0.0
         self._closed = False
         #: How often upstream was asked.
         self.polls = 0
@@ -83,16 +84,19 @@ class Schedule:
         run.place = self._places
         due = self._loop.time() + delay
         heapq.heappush(self._heap, (due, run.place, run))
-        if self._timer is None or due < self._timer.when():
+        if self._timer is None or due < self._wakes_at:
             self._look_at(due)
 
     def _look_at(self, due: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(max(due, self._free_at), self._begin_due)
+        self._wakes_at = max(due, self._free_at)
+        self._timer = self._loop.call_at(self._wakes_at, self._begin_due)
 
     def _begin_due(self) -> None:
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         while self._heap and self._busy < self._concurrency:
             due, place, run = self._heap[0]
             if place != run.place:

@@ -147,7 +147,7 @@ class Supervisor:
         left = await self.schedule.close()
         left += await self._readers.stop_background()
         try:
-            await self._events.flushed()
+            await self._events.emptied()
             await self._held.hand_back(self._life.id, left)
             await self._held.hint(DUE)
         except ServiceError as error:
@@ -201,6 +201,8 @@ class Supervisor:
                 await self._round()
             except ServiceError as error:
                 logger.warning("what was left behind cannot be looked for: %s", error)
+            except Exception:
+                logger.exception("the supervisor failed in a way that was not foreseen, and goes on")
             with suppress(TimeoutError):
                 async with asyncio.timeout(jittered(self._how.claim_interval)):
                     await self._news.wait()

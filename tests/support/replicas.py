@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ HASTY = {
     "usage_interval": 0.1,
     "drain_timeout": 0.2,
 }
-_PATIENCE = 40.0
+_PATIENCE = 20.0
 
 
 class Replica:
@@ -58,13 +59,15 @@ class Replica:
 
     async def kill(self) -> None:
         """End it as a power cut would."""
-        await asyncio.to_thread(self._process.kill)
         await self._session.close()
+        await asyncio.to_thread(self._process.kill)
 
     async def stop(self) -> None:
-        """Ask it to end."""
-        await asyncio.to_thread(self._process.stop)
+        """Ask it to end; it may have ended before."""
         await self._session.close()
+        with suppress(ProcessLookupError):
+            self.resume()
+        await asyncio.to_thread(self._process.stop)
 
     def pause(self) -> None:
         """Stop it in the middle of whatever it does."""
@@ -80,7 +83,7 @@ class Replica:
         headers = {"x-emulator-behavior": wish, "x-emulator-fault": fault}
         async with self._session.post("/v1beta/interactions", json=body, headers=headers) as response:
             raw = await response.read()
-            assert response.status == 200, raw
+            assert response.status == 200, (raw, self.log[-3:])
             answer: Json = orjson.loads(raw)
             return answer
 
@@ -98,7 +101,7 @@ class Replica:
         """GET an interaction that must be there."""
         async with self._session.get(f"/v1beta/interactions/{name}", params=query) as response:
             raw = await response.read()
-            assert response.status == 200, raw
+            assert response.status == 200, (raw, self.log[-3:])
             answer: Json = orjson.loads(raw)
             return answer
 
