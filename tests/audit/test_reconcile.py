@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -16,27 +16,21 @@ from service.store.records import USAGE_MISSING, USAGE_PARTIAL, Usage, now
 from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
 from service.wire.webhooks import WebhookConfig
-from tests.store.conftest import (
-    opened,
-    own_postgres_url,
-    postgres_template,
+from tests.interactions.conftest import (
+    database_url,
+    migrated_postgres,
     postgres_url,
-    shared_postgres_url,
-    sqlite_template,
-    sqlite_url,
-    store_url,
+    sqlite_template_fixture,
+    sqlite_url_fixture,
 )
-from tests.support.store import OpenStore, intent, literal, outcome, query, running
+from tests.support.store import OpenStore, intent, literal, open_store, outcome, query, running
 
 __all__ = (
-    "opened",
-    "own_postgres_url",
-    "postgres_template",
+    "database_url",
+    "migrated_postgres",
     "postgres_url",
-    "shared_postgres_url",
-    "sqlite_template",
-    "sqlite_url",
-    "store_url",
+    "sqlite_template_fixture",
+    "sqlite_url_fixture",
 )
 
 SENT = '[{"deployment":"dep-1","started":1,"us":5,"status":200}]'
@@ -78,9 +72,10 @@ class Audited:
 
 
 @pytest.fixture
-async def audited(opened: OpenStore, store_url: str) -> Audited:
-    await query(store_url, "DELETE FROM webhooks")
-    return Audited(opened, store_url)
+async def audited(database_url: str) -> AsyncIterator[Audited]:
+    """An empty store on each kind of database."""
+    async with open_store(database_url) as opened:
+        yield Audited(opened, database_url)
 
 
 async def test_an_empty_store_fits_itself(audited: Audited) -> None:
