@@ -16,6 +16,7 @@ from service.errors import BadGateway, DeadlineExceeded, NotFound, ServiceError,
 from service.interactions import outcomes
 from service.interactions.calls import Answer, Call, Job
 from service.interactions.feed import Feed
+from service.interactions.idempotency import frees_key
 from service.interactions.log import EventLog
 from service.interactions.media import MediaKeeper
 from service.interactions.preparation import Preparation
@@ -91,7 +92,7 @@ class Creator:
     async def _begin(self, call: Call) -> Job:
         job = await self._preparation.job(call)
         listed = isinstance(call.envelope.body.get("input"), list)
-        await self._store.begin(job.intent, call.raw, listed=listed)
+        await self._store.begin(job.intent, call.raw, listed=listed, claim=call.claim)
         if job.parent is not None:
             await self._hold(job, job.parent)
         return job
@@ -157,7 +158,7 @@ class Creator:
             error=(error.code, error.message[:_MESSAGE_KEPT]),
         )
         try:
-            await self._store.finish(outcome, None)
+            await self._store.finish(outcome, None, free_key=frees_key(job, error))
         except ServiceError:
             # The row stays open and is found by that; the caller is told what went wrong first.
             logger.exception("the failure of %s could not be recorded", error.interaction_id)

@@ -50,7 +50,7 @@ class TakeOver:
         await self._store.finish(outcome, raw, media_due=media_due, log=log)
         if self._media is not None and media_due is not None:
             self._media.keep(record.id, record.project_id)
-        found = await self._store.find(record.project_id, record.id)
+        found = await self._store.recall(record.project_id, record.id)
         if found is None:
             raise NotFound(f"The interaction {ids.to_text(record.id)!r} was deleted.")
         return found

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from service.store import deletion, inputs, statements
+from service.store import deletion, idempotency, inputs, statements
 from service.store.codec import Codec
 from service.store.entries import Write
+from service.store.idempotency import Claim, KeyTaken
 from service.store.records import Intent
 from service.store.regions import SHARED_FROM, Base, Region, Stored, region_of, whole_requests
 from service.store.statement import Fetch
@@ -16,6 +17,11 @@ from service.store.writer import Writer
 
 #: Seconds a new request waits for a database that cannot be reached before it is refused with 503.
 INTENT_PATIENCE: Final = 2.0
+_IF_CLAIMED: Final = {
+    statements.INSERT_INTENT.name: statements.INSERT_CLAIMED_INTENT,
+    statements.INSERT_REQUEST.name: statements.INSERT_CLAIMED_REQUEST,
+    inputs.INSERT_INPUT.name: statements.INSERT_CLAIMED_INPUT,
+}
 #: A larger request is read and hashed in a thread, so that the loop is not held up.
 _IN_THREAD_BYTES: Final = 256 * 1024
 
@@ -28,22 +34,29 @@ class Requests:
         self._writer = writer
         self._codec = codec
 
-    async def begin(self, intent: Intent, request: bytes, *, listed: bool) -> bytes | None:
+    async def begin(
+        self, intent: Intent, request: bytes, *, listed: bool, claim: Claim | None = None
+    ) -> bytes | None:
         """Commit an intent and its request, of which ``listed`` says that its ``input`` is a list.
 
         Returns a deleted interaction that was the request's base for a moment, and can perhaps be erased now.
 
-        Raises :class:`~service.errors.ServiceUnavailable` when overloaded; trying again is safe.
+        Raises :class:`~service.errors.ServiceUnavailable` when overloaded; trying again is safe. Raises
+        :class:`~service.store.idempotency.KeyTaken` when the ``claim`` is in vain.
         """
         region = await _region(intent.project_id, request) if listed and len(request) >= SHARED_FROM else None
         if region is None:
-            await self._put(
+            await self._insert(
+                intent,
+                claim,
                 (statements.INSERT_INTENT, intent.row(len(request))),
                 (statements.INSERT_REQUEST, (intent.id, request)),
             )
             return None
         base = await self._base(intent.project_id, region)
-        await self._put(
+        await self._insert(
+            intent,
+            claim,
             (statements.INSERT_INTENT, intent.row(len(request))),
             (statements.INSERT_REQUEST, (intent.id, region.without(base, request) if base else request)),
             (inputs.INSERT_INPUT, region.row(intent.id, base)),
@@ -73,6 +86,17 @@ class Requests:
             if region.prefixes[digest] == size:
                 return Base(key, size)
         return None
+
+    async def _insert(self, intent: Intent, claim: Claim | None, *writes: Write) -> None:
+        if claim is None:
+            await self._put(*writes)
+            return
+        claiming = (idempotency.CLAIM_KEY, claim.row(intent.id, intent.project_id))
+        await self._put(claiming, *((_IF_CLAIMED[statement.name], row) for statement, row in writes))
+        owner = {"project_id": intent.project_id, "idempotency_key": claim.key, "now": claim.claimed_at}
+        rows = await self._fetch(idempotency.FIND_KEY, owner)
+        if not rows or rows[0][0] != intent.id:
+            raise KeyTaken
 
     async def _put(self, *writes: Write) -> None:
         await self._writer.put(*writes, patience=INTENT_PATIENCE, shed=True)

@@ -42,6 +42,7 @@ from service.store.adoption import (
 from service.store.chain import CHAIN
 from service.store.deletion import CONTENT, DELETE_EVENTS, ERASABLE, ERASE, STANDS, TOMBSTONE, WAITING
 from service.store.event_log import EVENT_QUERIES, LOGGING, RELEASE_READER
+from service.store.idempotency import CLAIM_KEY, KEY_QUERIES, RELEASE_KEY, claimed
 from service.store.inputs import (
     CHAIN_REQUESTS,
     FIND_BASE,
@@ -132,6 +133,10 @@ def _mark_upstream_gone(rows: FromClause, database: Particulars) -> Executable:
 
 INSERT_INTENT = BatchStatement("insert intent", _INTENT, _insert_intent)
 INSERT_REQUEST = BatchStatement("insert request", _PAYLOAD, _insert_request, packs=True)
+#: The same for an interaction that brings an idempotency key: written only if it gets it.
+INSERT_CLAIMED_INTENT = claimed(INSERT_INTENT)
+INSERT_CLAIMED_REQUEST = claimed(INSERT_REQUEST)
+INSERT_CLAIMED_INPUT = claimed(INSERT_INPUT)
 #: Written only together with the :data:`FINISH` of the same interaction, which decides whether it is.
 UPSERT_RESPONSE = BatchStatement("upsert response", _PAYLOAD, _upsert_response, packs=True)
 FINISH = BatchStatement("finish interaction", _OUTCOME, _finish)
@@ -142,9 +147,13 @@ MARK_UPSTREAM_GONE = BatchStatement(
 UNKNOWN = BatchStatement("unknown interactions", columns_of(interactions, "id"), _unknown)
 
 BATCH_ORDER: Sequence[BatchStatement] = (
+    CLAIM_KEY,
     INSERT_INTENT,
     INSERT_REQUEST,
     INSERT_INPUT,
+    INSERT_CLAIMED_INTENT,
+    INSERT_CLAIMED_REQUEST,
+    INSERT_CLAIMED_INPUT,
     REPLACE_REQUEST,
     FORGET_BASE,
     INSERT_ADOPTED,
@@ -155,6 +164,7 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     FINISH,
     RELEASE_READER,
     MARK_UPSTREAM_GONE,
+    RELEASE_KEY,
     TOMBSTONE,
     DELETE_EVENTS,
     *KEEPING,
@@ -182,6 +192,17 @@ FIND = Query(
     .select_from(interactions.outerjoin(payloads, _response_of))
     .where(interactions.c.id == bindparam("id", type_=Key), *_visible),
 )
+#: For who has found it before, or made it: also what the client did not want stored.
+RECALL = Query(
+    "recall by id",
+    select(*_RECORD, *_with_body)
+    .select_from(interactions.outerjoin(payloads, _response_of))
+    .where(
+        interactions.c.id == bindparam("id", type_=Key),
+        interactions.c.project_id == bindparam("project_id", type_=Key),
+        interactions.c.deleted_at.is_(None),
+    ),
+)
 FIND_BY_UPSTREAM_ID = Query(
     "find by upstream id",
     select(*_RECORD, *_with_body)
@@ -200,6 +221,7 @@ FIND_BY_UPSTREAM_ID = Query(
 PROBE = Query("is the store there", select(literal(1)))
 QUERIES = (
     FIND,
+    RECALL,
     FIND_BY_UPSTREAM_ID,
     CHAIN,
     PROBE,
@@ -212,4 +234,5 @@ QUERIES = (
     CHAIN_REQUESTS,
     *MEDIA_QUERIES,
     *EVENT_QUERIES,
+    *KEY_QUERIES,
 )
