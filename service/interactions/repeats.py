@@ -153,6 +153,8 @@ class Repeats:
             if record is None:
                 raise _deleted(made)
             if call.envelope.stream and await self._is_stream(record):
+                # Where whoever read it has died, upstream is asked for the rest at once.
+                record, _ = await self._lifecycle.told(record)
                 return _replayed(self._streams.whole(record), _history_of(record))
             if record.terminal or (record.response is not None and not call.envelope.stream):
                 return await self._answer(record)
