@@ -114,7 +114,7 @@ async def test_a_repeat_after_a_kill_never_creates_again(
     try:
         service = await services.start()
         ended = await services.answers(service, "ended")
-        upstream.fault("latency;seconds=1")
+        upstream.fault("latency;seconds=3", contains="Hello lost")
         lost = [asyncio.create_task(services.create(service, "lost")) for _ in range(5)]
         cut = [asyncio.create_task(services.create(service, "cut", stream=True)) for _ in range(5)]
 

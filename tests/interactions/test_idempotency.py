@@ -151,15 +151,13 @@ async def test_each_caller_gets_the_repeat_in_its_own_revision(gateway: Gateway)
     assert old.id == stream.id
 
 
-async def test_a_refusal_of_upstream_is_repeated(gateway: Gateway, upstream: Emulated) -> None:
+@pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
+async def test_a_refusal_of_upstream_is_repeated(gateway: Gateway, upstream: Emulated, stream: bool) -> None:
     fault = "status;code=403;error=permission_denied;message=The project is closed."
-    for members in ({}, {"stream": True}):
-        upstream.clear()
-        key = f"key-{len(members)}"
-        first = await ask(gateway, key=key, fault=fault, **members)
-        assert (first.status, first.error["message"]) == (403, "The project is closed.")
-        assert_repeated(first, await ask(gateway, key=key, **members))
-        assert len(upstream.creates) == 1
+    first = await ask(gateway, fault=fault, stream=stream)
+    assert (first.status, first.error["message"]) == (403, "The project is closed.")
+    assert_repeated(first, await ask(gateway, stream=stream))
+    assert len(upstream.creates) == 1
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503])

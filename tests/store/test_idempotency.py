@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from service.errors import ServiceUnavailable
 from service.store import idempotency, statements
+from service.store.backend import Batch
 from service.store.engine import open_engine
 from service.store.idempotency import Claim, KeyTaken
 from service.store.records import Intent, now
@@ -193,7 +194,7 @@ async def test_a_claim_that_is_written_after_its_caller_gave_up_holds_no_key(
 
 async def test_a_batch_that_is_sent_again_changes_nothing(opened: OpenStore, store_url: str) -> None:
     begun = intent()
-    batch = [
+    batch: Batch = [
         (idempotency.CLAIM_KEY, [claim().row(begun.id, DEFAULT_PROJECT)]),
         (statements.INSERT_CLAIMED_INTENT, [begun.row(len(REQUEST))]),
         (statements.INSERT_CLAIMED_REQUEST, [(begun.id, REQUEST)]),
