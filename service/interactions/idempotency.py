@@ -24,6 +24,6 @@ def frees_key(job: Job, error: ServiceError) -> bool:
         return False
     if not job.attempts:
         return True
-    if any(attempt["status"] in _AMBIGUOUS for attempt in job.attempts):
+    if any(attempt.get("status") in _AMBIGUOUS for attempt in job.attempts):
         return False
     return error.status in _BUSY or error.status >= 500

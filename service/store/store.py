@@ -51,7 +51,7 @@ class Store:
         self.media = KeptMedia(self._fetch, writer)
         self.events = KeptEvents(backend, self._fetch, writer, codec)
         self.keys = KeptKeys(self._fetch, writer)
-        self._requests = Requests(self._fetch, writer, codec)
+        self._requests = Requests(self._fetch, writer, codec, self.keys)
 
     async def begin(
         self, intent: Intent, request: bytes, *, listed: bool = False, claim: Claim | None = None
@@ -62,13 +62,7 @@ class Store:
         long one is not stored again. With a ``claim`` the intent is committed only if it gets the key: raises
         :class:`~service.store.idempotency.KeyTaken` otherwise. Whatever else is raised leaves the key free.
         """
-        try:
-            given_up = await self._requests.begin(intent, request, listed=listed, claim=claim)
-        except ServiceError:
-            if claim is not None:
-                # The intent may be committed all the same, though nobody will send it.
-                await self.keys.release(intent.id)
-            raise
+        given_up = await self._requests.begin(intent, request, listed=listed, claim=claim)
         if given_up is not None:
             await self.erase(given_up, now())
 

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from aiohttp import ClientSession
 
 from service.wire import ids
 from tests.interactions.repeating import (
@@ -135,6 +136,18 @@ async def test_a_key_that_is_none_is_refused(gateway: Gateway, upstream: Emulate
     assert (refused.status, refused.error["code"]) == (400, "invalid_request")
     assert "'Idempotency-Key'" in refused.error["message"]
     assert upstream.creates == []
+
+
+async def test_two_different_keys_in_one_request_are_refused(gateway: Gateway, upstream: Emulated) -> None:
+    body = b'{"model":"%b","input":"Hello"}' % MODEL.encode()
+    async with ClientSession(gateway.url) as session:
+        for keys, status in ((("one", '"one"'), 200), (("one", "two"), 400)):
+            headers = [("Idempotency-Key", key) for key in keys]
+            async with session.post("/v1beta/interactions", data=body, headers=headers) as response:
+                assert response.status == status
+                told = await response.json()
+    assert "2 different values of 'Idempotency-Key'" in told["error"]["message"]
+    assert len(upstream.creates) == 1
 
 
 async def test_each_caller_gets_the_repeat_in_its_own_revision(gateway: Gateway) -> None:

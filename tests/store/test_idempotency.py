@@ -9,13 +9,14 @@ import pytest
 from sqlalchemy import text
 
 from service.errors import ServiceUnavailable
-from service.store import idempotency, statements
+from service.store import idempotency, migrate, statements
 from service.store.backend import Batch
 from service.store.engine import open_engine
 from service.store.idempotency import Claim, KeyTaken
 from service.store.records import Intent, now
 from service.store.store import Store
 from service.store.tables import DEFAULT_PROJECT
+from service.store.writer import NotQueued
 from service.wire import ids
 from tests.support.store import OpenStore, completed, intent, literal, open_store, outcome, query
 
@@ -27,9 +28,11 @@ LISTED = b'{"input":[%b]}' % b",".join(
 )
 
 
-@pytest.fixture(autouse=True)
-async def _no_keys(store_url: str) -> None:
-    await query(store_url, "DELETE FROM idempotency_keys")
+@pytest.fixture
+def store_url(store_url: str) -> str:
+    """A migrated database of each kind, without rows."""
+    asyncio.run(query(store_url, "DELETE FROM idempotency_keys"))
+    return store_url
 
 
 def claim(
@@ -190,6 +193,30 @@ async def test_a_claim_that_is_written_after_its_caller_gave_up_holds_no_key(
         await completed(opened.store)
     assert await owner(opened.store) is None
     assert await wins(opened.store, intent(), claim())
+
+
+async def test_a_claim_that_is_shed_takes_no_key(store_url: str) -> None:
+    async with open_store(store_url, limit=3) as opened:
+        claims = [wins(opened.store, intent(), claim(f"key {number}")) for number in range(10)]
+        outcomes = await asyncio.gather(*claims, return_exceptions=True)
+        shed = [isinstance(outcome, NotQueued) for outcome in outcomes]
+        assert 0 < sum(shed) < 10
+        held = [await owner(opened.store, f"key {number}") is not None for number in range(10)]
+        assert held == [not one for one in shed]
+        assert opened.writer.statistics.entries == 10 - sum(shed)
+
+
+async def test_a_downgrade_forgets_the_keys_and_nothing_else(database_url: str) -> None:
+    await migrate.upgrade(database_url)
+    for _ in range(2):
+        async with open_store(database_url) as opened:
+            begun = intent()
+            assert await wins(opened.store, begun, claim())
+            assert await owner(opened.store) == begun.id
+        await migrate.downgrade(database_url, "0003")
+        await migrate.upgrade(database_url)
+    assert await count(database_url, "interactions") == 2
+    assert await count(database_url, "idempotency_keys") == 0
 
 
 async def test_a_batch_that_is_sent_again_changes_nothing(opened: OpenStore, store_url: str) -> None:
