@@ -87,7 +87,8 @@ class Writer:
         ``patience`` is how many seconds the caller waits; the writes go on without it. With ``shed`` they are new work:
         refused at once when the queue is full, and forgotten when patience ends, so trying again is safe and
         ``retry_after`` says so. Raises :class:`NotQueued` when shed or stopping, another :class:`ServiceUnavailable`
-        when out of patience, :class:`StoreError` when the database refuses what a row holds, or has no such interaction.
+        when out of patience, :class:`StoreError` when the database refuses what a row holds, or has no such
+        interaction.
         """
         if self._closed:
             raise NotQueued("The service is stopping.", retry_after=1 if shed else None)

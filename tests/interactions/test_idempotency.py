@@ -145,8 +145,8 @@ async def test_two_different_keys_in_one_request_are_refused(gateway: Gateway, u
             headers = [("Idempotency-Key", key) for key in keys]
             async with session.post("/v1beta/interactions", data=body, headers=headers) as response:
                 assert response.status == status
-                told = await response.json()
-    assert "2 different values of 'Idempotency-Key'" in told["error"]["message"]
+                refused = b"2 different values of 'Idempotency-Key'" in await response.read()
+                assert refused is (status == 400)
     assert len(upstream.creates) == 1
 
 
