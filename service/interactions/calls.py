@@ -8,7 +8,7 @@ from typing import Any, Literal
 import orjson
 
 from service.settings.model import History as HistorySetting
-from service.store.idempotency import Claim
+from service.store.idempotency import KeyClaim
 from service.store.records import Intent, Outcome, Record, Usage, now
 from service.upstream.deployments import Route
 from service.wire.envelope import Envelope
@@ -38,7 +38,7 @@ class Call:
     #: The caller's choice for this request; None leaves it to the configuration.
     history: HistorySetting | None = None
     #: The idempotency key that the interaction is to have, if it is to be made at all.
-    claim: Claim | None = None
+    claim: KeyClaim | None = None
 
 
 @dataclass(frozen=True, slots=True)

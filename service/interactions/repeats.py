@@ -21,7 +21,7 @@ from service.interactions.feed import Feed
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.listening import Listening, Streams
 from service.interactions.readers import Readers
-from service.store.idempotency import Claim, KeyTaken
+from service.store.idempotency import KeyClaim, KeyTaken
 from service.store.kept_events import APPENDED
 from service.store.records import Record, now
 from service.store.store import Store
@@ -115,7 +115,7 @@ class Repeats:
     async def _try(self, call: Call, place: tuple[bytes, str], wanted: bytes) -> Feed | Answer:
         """Be the first; raises :class:`KeyTaken` when another process is."""
         moment = now()
-        claimed = replace(call, claim=Claim(place[1], wanted, moment, moment + self._retention))
+        claimed = replace(call, claim=KeyClaim(place[1], wanted, moment, moment + self._retention))
         first = self._firsts[place] = _First(wanted, self._loop.create_future())
         made: bytes | None = None
         try:

@@ -34,7 +34,7 @@ SWEPT_AT_ONCE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class KeyClaim:
     """A wish for a key; ``fingerprint`` is of the request, and times are microseconds since the epoch."""
 
     key: str

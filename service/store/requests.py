@@ -10,7 +10,7 @@ from service.errors import ServiceError
 from service.store import deletion, idempotency, inputs, statements
 from service.store.codec import Codec
 from service.store.entries import Write
-from service.store.idempotency import Claim, KeyTaken
+from service.store.idempotency import KeyClaim, KeyTaken
 from service.store.kept_keys import KeptKeys
 from service.store.records import Intent
 from service.store.regions import SHARED_FROM, Base, Region, Stored, region_of, whole_requests
@@ -38,7 +38,7 @@ class Requests:
         self._keys = keys
 
     async def begin(
-        self, intent: Intent, request: bytes, *, listed: bool, claim: Claim | None = None
+        self, intent: Intent, request: bytes, *, listed: bool, claim: KeyClaim | None = None
     ) -> bytes | None:
         """Commit an intent and its request, of which ``listed`` says that its ``input`` is a list.
 
@@ -102,7 +102,7 @@ class Requests:
         )
         return base.id
 
-    async def _insert(self, intent: Intent, claim: Claim | None, *writes: Write) -> None:
+    async def _insert(self, intent: Intent, claim: KeyClaim | None, *writes: Write) -> None:
         if claim is None:
             await self._put(*writes)
             return

@@ -15,7 +15,7 @@ from service.store.chain import CHAIN, bytes_of, links_of, shared_requests
 from service.store.codec import Codec
 from service.store.entries import Write
 from service.store.eraser import Eraser
-from service.store.idempotency import Claim
+from service.store.idempotency import KeyClaim
 from service.store.kept_events import KeptEvents
 from service.store.kept_keys import KeptKeys
 from service.store.kept_media import KeptMedia
@@ -54,7 +54,7 @@ class Store:
         self._requests = Requests(self._fetch, writer, codec, self.keys)
 
     async def begin(
-        self, intent: Intent, request: bytes, *, listed: bool = False, claim: Claim | None = None
+        self, intent: Intent, request: bytes, *, listed: bool = False, claim: KeyClaim | None = None
     ) -> None:
         """Commit the intent and the request's bytes; raises :class:`ServiceUnavailable` when overloaded.
 

@@ -135,8 +135,8 @@ async def test_a_repeat_after_a_kill_never_creates_again(
         unknown, streams = await asyncio.gather(
             services.answers(service, "lost"), services.answers(service, "cut", stream=True)
         )
-        # Upstream never said how it calls this one: it stays open until somebody gives it a verdict.
-        assert {status >= 400 for status, _, _ in unknown} == {True}
+        # Upstream never said how it calls this one: it is open, or somebody has given it a verdict.
+        assert all(status >= 400 or b'"status":"failed"' in body for status, _, body in unknown)
         assert len({headers["x-interaction-id"] for _, headers, _ in unknown}) == 1
         assert len({body for _, _, body in streams}) == 1
         assert {headers["idempotency-replayed"] for _, headers, _ in streams} == {"true"}

@@ -12,7 +12,7 @@ from service.errors import ServiceUnavailable
 from service.store import idempotency, migrate, statements
 from service.store.backend import Batch
 from service.store.engine import open_engine
-from service.store.idempotency import Claim, KeyTaken
+from service.store.idempotency import KeyClaim, KeyTaken
 from service.store.records import Intent, now
 from service.store.store import Store
 from service.store.tables import DEFAULT_PROJECT
@@ -37,13 +37,13 @@ def store_url(store_url: str) -> str:
 
 def claim(
     key: str = "key", *, fingerprint: bytes = b"f" * 32, at: int | None = None, kept: int = HOUR
-) -> Claim:
+) -> KeyClaim:
     moment = now() if at is None else at
-    return Claim(key, fingerprint, moment, moment + kept)
+    return KeyClaim(key, fingerprint, moment, moment + kept)
 
 
 async def wins(
-    store: Store, begun: Intent, wish: Claim, request: bytes = REQUEST, *, listed: bool = False
+    store: Store, begun: Intent, wish: KeyClaim, request: bytes = REQUEST, *, listed: bool = False
 ) -> bool:
     try:
         await store.begin(begun, request, listed=listed, claim=wish)
@@ -217,6 +217,28 @@ async def test_a_downgrade_forgets_the_keys_and_nothing_else(database_url: str) 
         await migrate.upgrade(database_url)
     assert await count(database_url, "interactions") == 2
     assert await count(database_url, "idempotency_keys") == 0
+
+
+async def test_keys_are_found_without_looking_at_others(own_postgres_url: str) -> None:
+    other = f"'{DEFAULT_PROJECT.hex()}', 'other ' || number, gen_random_uuid(), '', 1, {2**62}"
+    await query(
+        own_postgres_url,
+        f"INSERT INTO idempotency_keys SELECT {other} FROM generate_series(1, 20000) number",
+    )
+    await query(own_postgres_url, "ANALYZE")
+    looks = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'idempotency_keys'"
+    ((before,),) = await query(own_postgres_url, looks)
+    async with open_store(own_postgres_url) as opened:
+        begun = [intent() for _ in range(50)]
+        await asyncio.gather(
+            *(wins(opened.store, one, claim(f"key {number}")) for number, one in enumerate(begun))
+        )
+        await asyncio.gather(*(opened.store.keys.release(one.id) for one in begun))
+        assert await owner(opened.store, "key 7") is None
+        assert await owner(opened.store, "other 7") is not None
+    # A connection counts what it has read when it ends.
+    ((after,),) = await query(own_postgres_url, looks)
+    assert after - before < 20 * len(begun)
 
 
 async def test_a_batch_that_is_sent_again_changes_nothing(opened: OpenStore, store_url: str) -> None:
