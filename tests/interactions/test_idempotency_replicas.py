@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import AsyncExitStack
+from random import Random
 
 import pytest
 
@@ -19,6 +21,7 @@ from tests.interactions.repeating import (
 )
 from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway, gateway_starter
+from tests.support.replies import Reply
 from tests.support.upstreams import Emulated
 
 REPLICAS = 2
@@ -102,3 +105,35 @@ async def test_whoever_waits_for_another_replicas_failure_gets_it(
         assert REPLAYED not in (await streamed(replicas[1])).headers
     else:
         assert REPLAYED not in (await made(replicas[1], stream=False)).headers
+
+
+async def test_whatever_fails_no_key_has_two_ends(replicas: list[Gateway], patient: Emulated) -> None:
+    # Some of these leave the key free, others bind it; the first to be sent decides.
+    faults = ("", "status;code=429", "status;code=500", "status;code=403", "reset_after")
+    random = Random(17)
+    asked = [f"key-{number % 12}" for number in range(240)]
+    random.shuffle(asked)
+
+    async def answer(place: int, key: str) -> Reply:
+        await asyncio.sleep(random.uniform(0.0, 2.0))
+        return await ask(replicas[place % REPLICAS], key, key=key, fault=random.choice(faults))
+
+    replies = await asyncio.gather(*(answer(place, key) for place, key in enumerate(asked)))
+    created = Counter(body["input"] for body in patient.creates)
+    for key in set(asked):
+        answers = [reply for reply, wanted in zip(replies, asked, strict=True) if wanted == key]
+        told = {reply.headers["x-interaction-id"]: reply.raw for reply in answers}
+        assert len(told) == created[key], "one create for each interaction"
+        for reply in answers:
+            assert reply.raw == told[reply.headers["x-interaction-id"]], "one answer for each interaction"
+        ends = {reply.headers["x-interaction-id"]: reply for reply in answers if is_bound(reply)}
+        assert len(ends) <= 1
+        for end in ends.values():
+            again = await ask(replicas[0], key, key=key)
+            assert (again.status, again.raw) == (end.status, end.raw)
+    assert await replicas[0].database.count() == len(patient.creates) == created.total()
+
+
+def is_bound(reply: Reply) -> bool:
+    """Whether an answer is an end that its key is bound to."""
+    return reply.status not in (429, 500)
