@@ -11,14 +11,16 @@ from sqlalchemy import text
 from service.errors import ServiceUnavailable
 from service.store import idempotency, migrate, statements
 from service.store.backend import Batch
+from service.store.deletion import STANDS
 from service.store.engine import open_engine
 from service.store.idempotency import KeyClaim, KeyTaken
 from service.store.records import Intent, now
+from service.store.statement import Query
 from service.store.store import Store
 from service.store.tables import DEFAULT_PROJECT
 from service.store.writer import NotQueued
 from service.wire import ids
-from tests.support.store import OpenStore, completed, intent, literal, open_store, outcome, query
+from tests.support.store import OpenStore, completed, intent, literal, open_sqlite, open_store, outcome, query
 
 HOUR = 3_600_000_000
 REQUEST = b'{"input":"hello"}'
@@ -239,6 +241,23 @@ async def test_keys_are_found_without_looking_at_others(own_postgres_url: str) -
     # A connection counts what it has read when it ends.
     ((after,),) = await query(own_postgres_url, looks)
     assert after - before < 20 * len(begun)
+
+
+@pytest.mark.parametrize("look", [idempotency.FIND_KEY, STANDS], ids=lambda look: look.name)
+async def test_an_intent_that_cannot_be_looked_after_holds_no_key(sqlite_url: str, look: Query) -> None:
+    longer = LISTED[:-2] + b',{"type":"text","text":"and one more"}]}'
+    async with open_sqlite(sqlite_url) as (opened, backend):
+        base = intent()
+        await opened.store.begin(base, LISTED, listed=True)
+        await opened.store.finish(outcome(base.id), b"answer")
+        begun = intent()
+        backend.unreadable = look
+        with pytest.raises(ServiceUnavailable):
+            await opened.store.begin(begun, longer, listed=True, claim=claim())
+        backend.unreadable = None
+        assert await owner(opened.store) is None
+        assert await opened.store.recall(DEFAULT_PROJECT, begun.id) is not None
+        assert await wins(opened.store, intent(), claim(), longer, listed=True)
 
 
 async def test_a_batch_that_is_sent_again_changes_nothing(opened: OpenStore, store_url: str) -> None:
