@@ -250,10 +250,13 @@ async def test_what_is_not_to_be_stored_is_repeated_all_the_same(
 async def test_a_repeat_of_a_background_run_shows_how_it_stands(gateway: Gateway, upstream: Emulated) -> None:
     first = await made(gateway, background=True)
     assert first.body["status"] == "queued"
+    running = await made(gateway, background=True)
+    assert (running.id, running.body["status"]) == (first.id, "queued")
     upstream.clock.advance(100)
+    ended = await gateway.finished(first.id)
     again = await made(gateway, background=True)
-    assert (again.id, again.body["status"]) == (first.id, "completed")
     assert again.headers[REPLAYED] == "true"
+    assert (again.id, again.text) == (first.id, ended.text)
     assert len(upstream.creates) == 1
 
 
