@@ -25,6 +25,7 @@ from service.api.keys import (
     DELIVERIES,
     LIFECYCLE,
     RECONCILIATION,
+    REPEATS,
     STORE,
     STREAMS,
 )
@@ -47,6 +48,7 @@ from service.interactions.media_restore import Media
 from service.interactions.polling import Polling
 from service.interactions.preparation import Preparation
 from service.interactions.readers import Readers
+from service.interactions.repeats import Repeats
 from service.interactions.resolve import Resolver
 from service.interactions.run import Pacing
 from service.interactions.search import Search
@@ -273,12 +275,22 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     )
     follower = Follower(app[STORE].events)
     app[STREAMS] = Streams(app[STORE].events, readers, app[LIFECYCLE], follower)
+    repeats = app[REPEATS] = Repeats(
+        app[STORE],
+        app[CREATOR],
+        readers,
+        app[STREAMS],
+        app[LIFECYCLE],
+        retention=settings.idempotency_retention,
+        patience=settings.router.timeout or settings.request_timeout,
+    )
     seconds_since_stop = _stop_clock(app)
     await supervisor.start()
     app.on_shutdown.append(lambda _: supervisor.hand_over())
     yield
     await readers.close(max(_READER_GRACE, settings.drain_timeout - seconds_since_stop()))
     await log.close()
+    await repeats.close()
     await supervisor.close()
     if adoption is not None:
         await adoption.close()

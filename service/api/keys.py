@@ -12,6 +12,7 @@ from service.audit.reconcile import Reconciliation
 from service.interactions.create import Creator
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.listening import Streams
+from service.interactions.repeats import Repeats
 from service.store.store import Store
 from service.webhooks.deliveries import Deliveries
 
@@ -19,6 +20,7 @@ AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
 CREATOR: Final = web.AppKey("creator", Creator)
 LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
 STREAMS: Final = web.AppKey("streams", Streams)
+REPEATS: Final = web.AppKey("repeats", Repeats)
 STORE: Final = web.AppKey("store", Store)
 RECONCILIATION: Final = web.AppKey("reconciliation", Reconciliation)
 DELIVERIES: Final = web.AppKey("deliveries", Deliveries)

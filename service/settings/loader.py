@@ -112,6 +112,9 @@ def load(
             general.seconds("event_flush_interval", least=0), plain.event_flush_interval
         ),
         **read_webhooks(general),
+        idempotency_retention=given(
+            general.seconds("idempotency_retention", least=1), plain.idempotency_retention
+        ),
         request_timeout=given(litellm.seconds("request_timeout", above=0), plain.request_timeout),
     )
     ignored = [*reading.ignored, *_without_effect(top, settings), *dropped]

@@ -137,6 +137,8 @@ class Settings:
     webhook_retry_for: float = DAY
     #: Webhooks that are tried at a time.
     webhook_concurrency: int = 32
+    #: Seconds for which a request that is sent again with its `Idempotency-Key` gets the same interaction.
+    idempotency_retention: float = DAY
     #: Seconds that upstream has for one unary answer, where nothing narrower is said.
     request_timeout: float = 600.0
 

@@ -247,6 +247,19 @@ leases = Table(
 )
 Index("ix_leases_due", leases.c.due_at)
 
+#: Which interaction a key of a project has made; ``fingerprint`` is of its request.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("project_id", Key, primary_key=True),
+    Column("idempotency_key", Text, primary_key=True),
+    Column("interaction_id", Key, nullable=False, index=True),
+    Column("fingerprint", LargeBinary(32), nullable=False),
+    Column("claimed_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
 #: Whom to tell of an outcome, one row for each URI, written with the intent. ``due_at`` is empty until there is an
 #: outcome; while one process delivers, it is when another may. ``settled_at`` ends it, delivered or given up.
 webhooks = Table(
