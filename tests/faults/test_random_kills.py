@@ -19,6 +19,7 @@ from service.store import migrate
 from service.store.records import USAGE_FINAL
 from service.store.tables import metadata
 from tests.support.database import Database
+from tests.support.reconciling import assert_reconciles
 from tests.support.replicas import Replica, until
 from tests.support.upstreams import Emulated
 
@@ -126,6 +127,7 @@ async def test_every_run_has_one_outcome_and_one_usage_whoever_dies(
     try:
         await killing.run()
         await until(lambda: _is_settled(database))
+        await assert_reconciles(database_url)
     finally:
         await killing.stop()
     rows = {}
