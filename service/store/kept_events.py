@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -49,10 +49,17 @@ class EventBatch:
     frames: bytes
     upstream_cursor: str | None
 
-    def write(self, key: bytes) -> Write:
-        """As a row of an interaction's log."""
+    def write(self, key: bytes, owner_id: bytes) -> Write:
+        """As a row of an interaction's log, which counts while this process holds the interaction."""
+        return event_log.INSERT_EVENTS, self._row(key, owner_id)
+
+    def write_last(self, key: bytes, owner_id: bytes) -> Write:
+        """The same for the transaction of an outcome."""
+        return event_log.INSERT_LAST_EVENTS, self._row(key, owner_id)
+
+    def _row(self, key: bytes, owner_id: bytes) -> tuple[object, ...]:
         cursor = storable(self.upstream_cursor)
-        return event_log.INSERT_EVENTS, (key, self.frames, self.first_seq, self.last_seq, cursor)
+        return key, self.frames, self.first_seq, self.last_seq, cursor, owner_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +115,15 @@ class KeptEvents:
 
     async def last(self, key: bytes) -> int:
         """The seq of the newest event in the log; 0 without any."""
-        rows = await self._fetch(event_log.LAST_BATCH, {"id": key})
-        return rows[0][0] if rows else 0
+        return (await self.end(key))[0]
 
-    async def is_read(self, key: bytes) -> bool:
-        """Whether some process reads this interaction's stream now."""
-        return bool(await self._fetch(event_log.READER_LEASE, {"id": key, "now": now()}))
+    async def end(self, key: bytes) -> tuple[int, str | None]:
+        """The seq of the newest event in the log, 0 without any, and upstream's cursor behind it."""
+        rows = await self._fetch(event_log.LAST_BATCH, {"id": key})
+        return (rows[0][0], rows[0][1]) if rows else (0, None)
 
     async def wish_cancel(self, key: bytes) -> None:
-        """Ask the process that reads this stream to cancel it."""
+        """Ask the process that holds this interaction to cancel it."""
         await self._writer.put((event_log.WISH_CANCEL, (key, now())), patience=_PATIENCE, shed=True)
         await self.announce(CANCEL)
 
@@ -149,19 +156,9 @@ def batches_of(first: int, frames: Sequence[bytes], upstream_cursor: str | None)
     return batches
 
 
-def hold(key: bytes, until: int) -> Write:
-    """Note that this process reads an interaction's stream, and may be replaced after ``until``."""
-    return event_log.HOLD_READER, (key, until)
-
-
-def renew(keys: Collection[bytes], until: int) -> Sequence[Write]:
-    """Note that it still does."""
-    return [(event_log.RENEW_READER, (key, until)) for key in keys]
-
-
-def release(key: bytes) -> Write:
-    """Forget that it did: the interaction has ended."""
-    return event_log.RELEASE_READER, (key,)
+def forget_wishes(key: bytes, owner_id: bytes) -> Write:
+    """Forget what was asked of the process that holds this interaction: it has ended."""
+    return event_log.FORGET_WISHES, (key, owner_id)
 
 
 def _connected(rows: Sequence[Sequence[Any]], seq: int) -> list[Sequence[Any]]:
