@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from service.store.records import USAGE_FINAL
+from service.store.records import USAGE_PARTIAL
 from tests.support.gateway import LEGACY, STEPS, Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway, StartScripted
 from tests.support.replies import Json
@@ -87,7 +87,7 @@ async def test_the_usage_so_far_is_recorded(
     stored = await gateway.got(streamed.id, headers=STEPS)
     assert (stored.text, stored.body["usage"]) == ("So far", {"total_tokens": 7})
     row = await gateway.database.row(streamed.id)
-    assert (row["usage_state"], row["total_tokens"]) == (USAGE_FINAL, 7)
+    assert (row["usage_state"], row["total_tokens"]) == (USAGE_PARTIAL, 7)
 
 
 async def test_what_was_cancelled_cannot_be_cancelled_again(patient: Gateway, slow: Emulated) -> None:
