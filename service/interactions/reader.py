@@ -145,7 +145,10 @@ class Reader:
             if self._wish is None or self._task is None or self._task.uncancel():
                 raise
             self._ending = True
-            last = await (self._cancelled() if self._wish == "cancel" else self._given_up())
+            # The end may have come in the same turn of the event loop as the wish.
+            last = self._last
+            if last is None:
+                last = await (self._cancelled() if self._wish == "cancel" else self._given_up())
         self._ending = True
         if last is not None:
             await self._conclusion.complete(last)

@@ -13,6 +13,8 @@ from tests.support.gateways import StartEmulator, StartGateway, StartScripted
 from tests.support.replies import Json
 from tests.support.upstreams import Emulated, sse
 
+#: More seconds than any stream takes.
+WHOLE = 1e6
 WISH = "background;queued=60;running=6000"
 
 
@@ -123,3 +125,32 @@ async def test_a_stream_whose_client_has_left_is_cancelled_too(patient: Gateway,
     await eventually(noted)
     assert (await patient.cancel(live.id)).body["status"] == "cancelled"
     assert (await patient.events(live.id, headers=STEPS)).final["status"] == "cancelled"
+
+
+async def test_a_cancel_that_meets_the_end_ends_it_one_way_or_the_other(
+    patient: Gateway, slow: Emulated
+) -> None:
+    async def meet(number: int) -> None:
+        async with patient.live(f"Stream {number}", headers=STEPS) as live:
+            await live.next()
+            ready.put_nowait(number)
+            await over.wait()
+            # Some before the end has come, some while it comes.
+            await asyncio.sleep(number / 1000)
+            reply = await patient.cancel(live.id)
+            streamed = await live.rest()
+        status = streamed.final["status"]
+        assert status in ("completed", "cancelled")
+        assert reply.status == 200 or (reply.status == 400 and status == "completed")
+        stored = await patient.got(live.id, headers=STEPS)
+        assert (stored.body["status"], stored.text) == (status, streamed.text)
+        assert (await patient.database.row(live.id))["status"] == status
+
+    ready: asyncio.Queue[int] = asyncio.Queue()
+    over = asyncio.Event()
+    meeting = [asyncio.create_task(meet(number)) for number in range(24)]
+    for _ in meeting:
+        await ready.get()
+    slow.clock.advance(WHOLE)
+    over.set()
+    await asyncio.gather(*meeting)
