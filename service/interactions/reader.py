@@ -145,9 +145,9 @@ class Reader:
             if self._wish is None or self._task is None or self._task.uncancel():
                 raise
             self._ending = True
-            # The end may have come in the same turn of the event loop as the wish.
             last = self._last
             if last is None:
+                # Nothing that ends it has arrived meanwhile.
                 last = await (self._cancelled() if self._wish == "cancel" else self._given_up())
         self._ending = True
         if last is not None:
