@@ -109,8 +109,12 @@ class Lifecycle:
         record = await self.find(principal, reference)
         if record.terminal or not (record.stream or record.background):
             raise _not_to_be_cancelled(reference, record)
-        if await self._readers.cancel(record.id):
-            return await self.told(await self.current(record))
+        try:
+            if await self._supervisor.cancel_read(record.id, headers):
+                return await self.told(await self.current(record))
+        except ServiceError as error:
+            error.message = error.message.replace(record.upstream_id or reference, reference)
+            raise
         if not await self._supervisor.secure(record):
             return await self.told(await self._cancelled_elsewhere(record))
         record = replace(await self.current(record), upstream_id=record.upstream_id)

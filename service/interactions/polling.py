@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 from zlib import crc32
 
 from service.errors import ServiceError, Superseded
@@ -77,6 +78,18 @@ class Polling:
         deployment = self._deployments.by_id(deployment_id)
         limit = None if deployment is None else deployment.settings.background_timeout
         return (self._background_timeout if limit is None else limit) - (now() - created_at) / 1e6
+
+    async def cancelled(self, reader: Reader, headers: bytes = b"") -> dict[str, Any] | None:
+        """Upstream's word on a background run that it was told to cancel; None where it has none.
+
+        Raises :class:`~service.errors.ServiceError` when it refuses.
+        """
+        upstream_id = reader.feed.upstream_id
+        if upstream_id is None or not reader.job.intent.background:
+            return None
+        reply = await self._client.cancel(reader.job.route.deployment, upstream_id, headers=headers)
+        ended = is_word(reply, upstream_id) and outcomes.is_terminal(outcomes.status_of(reply.body))
+        return reply.body if ended else None
 
     async def _ended(self, run: Run) -> bool:
         claim = run.claim

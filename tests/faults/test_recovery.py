@@ -58,9 +58,7 @@ async def test_what_is_open_in_any_phase_is_finished_by_the_next_process(
     database_url: str, database: Database, upstream: Emulated, tmp_path: Path, way: str, streams: int
 ) -> None:
     first = await Replica(tmp_path, database_url, upstream.url, background_streams=streams).start()
-    unanswered = asyncio.create_task(
-        first.create("unanswered", fault="latency;seconds=3600")
-    )
+    unanswered = asyncio.create_task(first.create("unanswered", fault="latency;seconds=3600"))
     await until(lambda: _seen(upstream, 1))
     queued = await first.create("queued", background=True, wish=SLOW)
     streamed = await first.begin("streamed", background=True, wish=SLOW)

@@ -1,10 +1,11 @@
-"""Two replicas on one database: what one holds and lets go of, the other takes at once; what it has lost, it leaves alone."""
+"""Two replicas on one database: what one holds and lets go of, the other takes; what it has lost, it leaves alone."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -76,10 +77,10 @@ async def test_a_process_that_was_paused_for_too_long_writes_nothing_any_more(
     other = await Replica(tmp_path, database_url, upstream.url).start()
     replicas.push_async_callback(other.stop)
     for name in names:
-        await until(lambda name=name: _changed_hands(database, name, held))
+        await until(partial(_changed_hands, database, name, held))
     upstream.clock.advance(WHOLE)
     for name in names:
-        await until(lambda name=name: ended(database, name))
+        await until(partial(ended, database, name))
     rows = await database.rows()
     logs = [await log_of(database, name) for name in names]
     assert all(logs)
@@ -117,7 +118,7 @@ async def test_a_stopping_process_hands_over_at_once(
     # With leases of an hour only what was handed back can be taken, and only a hint says when.
     upstream.clock.advance(WHOLE)
     for name in names:
-        await until(lambda name=name: ended(database, name))
+        await until(partial(ended, database, name))
         assert (await other.got(name))["status"] == "completed"
 
 

@@ -38,9 +38,7 @@ class Replica:
     def __init__(self, folder: Path, database_url: str, upstream: str, **settings: Any) -> None:
         entry = {"model": "gemini/*", "api_key": KEY, "api_base": upstream}
         config = {
-            "model_list": [
-                {"model_name": "*", "litellm_params": entry, "model_info": {"id": "emulated"}}
-            ],
+            "model_list": [{"model_name": "*", "litellm_params": entry, "model_info": {"id": "emulated"}}],
             "general_settings": {"database_url": database_url, "port": 0, **HASTY, **settings},
         }
         self._config = folder / f"replica-{id(self)}.yaml"
