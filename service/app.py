@@ -190,7 +190,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     log = EventLog(store.events, life.id, settings.event_flush_interval)
     take_over = TakeOver(store, keeper)
     late_usage = LateUsage(store, client, deployments, settings.usage_interval)
-    pacing = Pacing(settings.poll_interval, max(settings.poll_interval, settings.poll_interval_max))
+    pacing = Pacing(settings.poll_interval, settings.poll_interval_max)
     polling = Polling(
         life.id,
         store,
