@@ -61,7 +61,6 @@ class Conclusion:
         self._feed = feed
         self._log = log
         self._publisher = publisher
-        self._assembler = publisher.assembler
         self._status = http_status
         self._noting: asyncio.Task[None] | None = None
 
@@ -85,14 +84,15 @@ class Conclusion:
         error = outcomes.error_of(whole)
         outcome = self._outcome(status, terminal=True, error=error, body=whole, cut=last.cut)
         self._log.append(event, arrived.cursor)
-        await self._commit(outcome, whole)
+        # A listener that is behind may find the event in the log before it is published here.
         self._feed.steps = outcomes.steps_of(whole)
+        await self._commit(outcome, whole)
         self._feed.publish(event)
         self._feed.end(broken=last.broken)
 
     async def leave_open(self) -> None:
         """Commit what came so far: somebody else goes on from there."""
-        received = {**self._assembler.result(), "status": "in_progress"}
+        received = {**self._publisher.assembler.result(), "status": "in_progress"}
         await self._log.settled()
         outcome = self._outcome("in_progress", terminal=False)
         await self._store.finish(outcome, codec.dumps(received), log=self._log.rest())
@@ -142,7 +142,7 @@ class Conclusion:
             status=status,
             http_status=self._status,
             terminal=terminal,
-            interaction=body or self._assembler.interaction,
+            interaction=body or self._publisher.assembler.interaction,
             usage=usage,
             upstream_id=self._feed.upstream_id,
             error=error,

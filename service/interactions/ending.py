@@ -1,4 +1,8 @@
-"""The end of a log whose reader is gone: what upstream says of the whole, told as the events that were missing."""
+"""The end of a log whose reader is gone: what upstream says of the whole, told as the events that were missing.
+
+A reader that is killed has told its listeners some events that are not in the log. The missing part is told in other
+events, so these begin at a distance: an id that is lost is never another event's, and is refused as unknown.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +33,9 @@ async def rest_of_log(
 
 
 def _written(record: Record, told: list[dict[str, Any]], last: int) -> list[Write]:
-    first = last + 1
+    first = last + kept_events.DISTANCE
     frames = b"".join([_frame(seq, event, record) for seq, event in enumerate(told, first)])
-    batch = EventBatch(first, last + len(told), frames, None)
+    batch = EventBatch(first, first + len(told) - 1, frames, None)
     batches = [batch.write_last(record.id, record.owner_id)] if told else []
     return [*batches, kept_events.forget_wishes(record.id, record.owner_id)]
 

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 FLUSH_INTERVAL: Final = 0.05
 #: Seconds until a batch that the writer has no room for is handed to it again.
 _AGAIN: Final = 0.5
+#: Seconds that what is left gets to be written when the process stops.
+_LAST_EFFORT: Final = 10.0
 #: Bytes of one stream that may wait to be written before its reader is held up.
 _MOST_WAITING: Final = 4 * 1024 * 1024
 
@@ -36,6 +38,7 @@ class StreamLog:
         "_frames",
         "_last",
         "_log",
+        "_waits",
         "_written",
         "key",
         "on_written",
@@ -51,25 +54,34 @@ class StreamLog:
         self._last = 0
         self._cursor: str | None = None
         self._written: asyncio.Task[None] | None = None
+        self._waits = False
 
     def append(self, event: Event, upstream_cursor: str | None) -> None:
         """Log an event soon."""
-        self._frames.append(event.frame)
-        self._bytes += len(event.frame)
-        self._last = event.seq
+        seq, frame = event
+        self._frames.append(frame)
+        self._bytes += len(frame)
+        self._last = seq
         self._cursor = upstream_cursor
-        self._log.flush_soon(self)
+        if not self._waits:
+            self._waits = True
+            self._log.flush_soon(self)
 
     def begin(self, write: Callable[[list[Write]], asyncio.Task[None]]) -> None:
         """Log what there is at once, in the transaction of what ``write`` adds to it."""
-        batch = self.take()
-        self._written = write([] if batch is None else [batch.write_last(self.key, self._log.owner_id)])
-        self._written.add_done_callback(lambda done: self._begun(done, batch))
+        batches = self.take()
+        self._written = write([batch.write_last(self.key, self._log.owner_id) for batch in batches])
+        self._written.add_done_callback(lambda done: self._begun(done, batches))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more of this stream may wait for the database."""
+        return self._bytes <= _MOST_WAITING
 
     async def room(self) -> None:
-        """Wait while too much of this stream waits for the database."""
-        while self._bytes > _MOST_WAITING:
-            await self._log.written()
+        """Wait until there is room."""
+        while not self.has_room:
+            await self._log.flushed()
 
     async def settled(self) -> None:
         """Wait until nothing of this stream is being written."""
@@ -77,22 +89,20 @@ class StreamLog:
             await asyncio.wait((self._written,))
         await self._log.written()
 
-    def take(self) -> EventBatch | None:
+    def take(self) -> list[EventBatch]:
         """What is not handed to the writer yet, which is the caller's to write from now on."""
-        if not self._frames:
-            return None
-        first = self._last - len(self._frames) + 1
-        batch = EventBatch(first, self._last, b"".join(self._frames), self._cursor)
+        self._waits = False
+        batches = kept_events.batches_of(self._last - len(self._frames) + 1, self._frames, self._cursor)
         self._frames.clear()
         self._bytes = 0
-        return batch
+        return batches
 
     def rest(self) -> list[Write]:
         """What the transaction that ends the reading has to write: the last events, and that no wish is left."""
-        batch = self.take()
+        batches = self.take()
         self._log.forget(self)
         owner_id = self._log.owner_id
-        last = [] if batch is None else [batch.write_last(self.key, owner_id)]
+        last = [batch.write_last(self.key, owner_id) for batch in batches]
         return [*last, kept_events.forget_wishes(self.key, owner_id)]
 
     def leave(self) -> None:
@@ -104,9 +114,9 @@ class StreamLog:
         if self.on_written is not None:
             self.on_written(batch.last_seq)
 
-    def _begun(self, task: asyncio.Task[None], batch: EventBatch | None) -> None:
-        if not task.cancelled() and task.exception() is None and batch is not None:
-            self.durable(batch)
+    def _begun(self, task: asyncio.Task[None], batches: list[EventBatch]) -> None:
+        if not task.cancelled() and task.exception() is None and batches:
+            self.durable(batches[-1])
 
 
 class EventLog:
@@ -135,21 +145,33 @@ class EventLog:
         if self._due is None and self._flushing is None:
             self._due = self._loop.call_later(self._interval, self._flush)
 
+    async def flushed(self) -> None:
+        """Write what waits now, and wait until that is durable."""
+        self._flush()
+        await self.written()
+
     async def written(self) -> None:
         """Wait until what is being written is; returns at once if nothing is."""
         if self._flushing is not None:
             await asyncio.wait((self._flushing,))
 
-    async def flushed(self) -> None:
-        """Write what there is, and wait until it is written."""
+    async def emptied(self) -> None:
+        """Write until there is nothing left to be written."""
         while self._dirty or self._flushing is not None:
-            if self._flushing is None:
-                self._flush()
-            await self.written()
+            await self.flushed()
 
-    async def close(self) -> None:
-        """Write what is left; the readers have stopped."""
-        await self.flushed()
+    async def close(self, patience: float = _LAST_EFFORT) -> None:
+        """Write what is left, the readers having stopped; after ``patience`` seconds it is given up."""
+        try:
+            async with asyncio.timeout(patience):
+                await self.emptied()
+        except TimeoutError:
+            logger.error(
+                "the last events of running streams are lost: the store could not be written until the end"
+            )
+            if self._flushing is not None:
+                self._dirty.clear()
+                self._flushing.cancel()
 
     def _flush(self) -> None:
         if self._due is not None:
@@ -168,7 +190,7 @@ class EventLog:
 
     async def _write(self) -> None:
         dirty, self._dirty = self._dirty, {}
-        taken = [(stream, batch) for stream in dirty.values() if (batch := stream.take()) is not None]
+        taken = [(stream, batch) for stream in dirty.values() for batch in stream.take()]
         writes = [batch.write(stream.key, self.owner_id) for stream, batch in taken]
         if not writes:
             return

@@ -160,7 +160,7 @@ class Supervisor:
         left = await self.schedule.close()
         left += await self._readers.stop_background()
         try:
-            await self._events.flushed()
+            await self._events.emptied()
             await self._held.hand_back(self._life.id, left)
             await self._held.hint(DUE)
         except ServiceError as error:

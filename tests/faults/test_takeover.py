@@ -1,4 +1,4 @@
-"""Two replicas on one database: what one holds and lets go of, the other takes; what it has lost, it leaves alone."""
+"""Two replicas on one database: what one lets go of, the other takes at once; what it has lost, it leaves alone."""
 
 from __future__ import annotations
 

@@ -149,3 +149,48 @@ async def test_many_streams_share_one_transaction(opened: OpenStore) -> None:
     assert opened.writer.statistics.batches == before + 1
     for key in keys:
         assert await opened.store.events.last(key) == 3
+
+
+async def test_what_a_batch_that_is_held_up_leaves_out_is_waited_for(opened: OpenStore) -> None:
+    store = opened.store
+    key = await begun(store)
+    await store.events.append(batch(1, 2).write(key, NOBODY))
+    await store.events.append(batch(5, 6).write(key, NOBODY))
+    assert [event.seq for event in (await page_after(store, key, 0)).events] == [1, 2]
+    assert (await page_after(store, key, 2)).events == []
+    await store.events.append(batch(3, 4).write(key, NOBODY))
+    assert [event.seq for event in await store.events.all(key)] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_what_was_lost_for_good_is_not_waited_for(opened: OpenStore) -> None:
+    store = opened.store
+    key, ended = await begun(store), await begun(store)
+    far = 2 + kept_events.DISTANCE
+    await store.events.append(batch(1, 2).write(key, NOBODY), batch(far, far + 1).write(key, NOBODY))
+    assert [event.seq for event in await store.events.all(key)] == [1, 2, far, far + 1]
+    await store.events.append(batch(1, 2).write(ended, NOBODY), batch(5, 6).write(ended, NOBODY))
+    await store.finish(outcome(ended), b"{}")
+    assert [event.seq for event in await store.events.all(ended)] == [1, 2, 5, 6]
+
+
+async def test_a_page_of_large_batches_is_bounded_in_bytes(opened: OpenStore) -> None:
+    store = opened.store
+    key = await begun(store)
+    frames = [frame(seq, "x" * 10_000) for seq in range(1, 201)]
+    batches = kept_events.batches_of(1, frames, "u200")
+    assert [(entry.first_seq, entry.last_seq) for entry in batches][:2] == [(1, 7), (8, 14)]
+    assert batches[-1].last_seq == 200
+    assert [entry.upstream_cursor for entry in batches if entry.upstream_cursor] == ["u200"]
+    assert b"".join(entry.frames for entry in batches) == b"".join(frames)
+    await store.events.append(*(entry.write(key, NOBODY) for entry in batches))
+    page = await page_after(store, key, 0)
+    assert page.full
+    assert sum(len(event.frame) for event in page.events) < 256 * 1024
+    assert [event.frame for event in await store.events.all(key)] == frames
+
+
+def test_an_event_that_is_larger_than_a_batch_has_its_own() -> None:
+    frames = [frame(1), frame(2, "x" * 100_000), frame(3)]
+    batches = kept_events.batches_of(1, frames, None)
+    assert [(entry.first_seq, entry.last_seq) for entry in batches] == [(1, 2), (3, 3)]
+    assert kept_events.batches_of(1, [], None) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.support.store import USAGE, OpenStore, intent, outcome, query
 SECOND = 1_000_000
 
 
-async def owing(store: Store, **changes: object) -> bytes:
+async def owing(store: Store, **changes: Any) -> bytes:
     """An interaction whose usage upstream has not told."""
     entry = intent()
     await store.begin(entry, b"{}")
@@ -50,7 +51,7 @@ async def test_usage_is_not_asked_for_before_its_time(opened: OpenStore) -> None
     [{"usage": USAGE}, {"upstream_id": None}, {"upstream_stored": False}, {"usage": Usage(USAGE_PARTIAL)}],
 )
 async def test_nothing_is_asked_for_where_there_is_nothing_to_ask(
-    opened: OpenStore, changes: dict[str, object]
+    opened: OpenStore, changes: dict[str, Any]
 ) -> None:
     await owing(opened.store, **changes)
     assert await opened.store.held.usage_due(0, 10) == []
