@@ -20,6 +20,7 @@ from service.interactions.inquiry import Gone, ask, is_word
 from service.interactions.reader import Reader
 from service.interactions.run import Pacing, Run
 from service.interactions.taking_over import TakeOver
+from service.interactions.upstream_copy import UpstreamCopy
 from service.interactions.verdicts import GIVEN_UP, INTERRUPTED, LOST, Verdicts
 from service.store.records import Record, now
 from service.store.store import Store
@@ -41,6 +42,7 @@ class Polling:
         deployments: Deployments,
         attaching: Attaching,
         take_over: TakeOver,
+        upstream_copy: UpstreamCopy,
         *,
         pacing: Pacing,
         upstream_settle: float,
@@ -52,6 +54,8 @@ class Polling:
         self._deployments = deployments
         self._attaching = attaching
         self._take_over = take_over
+        #: To be asked when a run has ended.
+        self.upstream_copy = upstream_copy
         self._verdicts = Verdicts(store, take_over)
         self._pacing = pacing
         self._upstream_settle = upstream_settle
@@ -151,6 +155,8 @@ class Polling:
             return True
         await self._take_over.word(record, reply)
         run.said = said
+        if ended and run.claim.background:
+            await self.upstream_copy.delete_if_deleted(run.key)
         return ended
 
     async def _given_up(self, run: Run, deployment: Deployment, upstream_id: str) -> bool:

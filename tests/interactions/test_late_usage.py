@@ -81,6 +81,30 @@ async def test_usage_is_settled_before_the_interaction_is_deleted(
     assert [seen["method"] for seen in upstream.requests] == ["POST", "GET", "DELETE"]
 
 
+@pytest.mark.parametrize("streams", [256, 0])
+async def test_a_run_that_is_deleted_goes_on_and_its_usage_is_counted(
+    start_gateway: StartGateway, upstream: Emulated, streams: int
+) -> None:
+    gateway = await start_gateway(upstream, background_streams=streams, **HASTY)
+    made = await gateway.ask("A secret", background=True, wish=SLOW)
+    assert (await gateway.delete(made.id)).status == 200
+    assert (await gateway.get(made.id)).status == 404
+    # A delete is no cancel, and upstream's copy is needed until it has told what the run has used.
+    assert upstream.calls("DELETE") == []
+    upstream.clock.advance(10_000)
+    await eventually(lambda: is_final(gateway, made.id))
+
+    async def is_gone() -> bool:
+        return (await gateway.database.row(made.id))["upstream_gone_at"] is not None
+
+    await eventually(is_gone)
+    assert not upstream.holds(made.upstream_id)
+    row = await gateway.database.row(made.id)
+    assert row["total_tokens"] > 0
+    assert await gateway.database.bodies(made.id) == {}
+    assert await gateway.database.log(made.id) == []
+
+
 async def test_what_a_cancelled_run_had_used_is_kept_and_marked(
     start_scripted: StartScripted, start_gateway: StartGateway
 ) -> None:
