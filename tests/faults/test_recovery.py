@@ -64,12 +64,14 @@ async def test_what_is_open_in_any_phase_is_finished_by_the_next_process(
     await until(lambda: _seen(upstream, 1))
     queued = await first.create("queued", background=True, wish=SLOW)
     streamed = await first.begin("streamed", background=True, wish=SLOW)
-    foreground = await first.begin("foreground")
     upstream.clock.advance(4000)
     running = await first.create("running", background=True, wish="background;queued=0;running=3600")
     upstream.clock.advance(600)
     agent = await first.create("agent", agent=AGENT, background=True, wish=SLOW)
     ending = await first.create("ending", background=True, wish="background;queued=3600;running=1")
+    foreground = await first.begin("foreground")
+    await first.begin("unstored", store=False)
+    upstream.clock.advance(200)
     await asyncio.sleep(0.3)
     await (first.stop() if way == "SIGTERM" else first.kill())
     unanswered.cancel()
@@ -99,13 +101,14 @@ async def test_what_is_open_in_any_phase_is_finished_by_the_next_process(
     finally:
         await second.stop()
     rows = await inputs(database)
-    lost = rows.pop("unanswered")
-    assert (lost["status"], lost["error_code"], lost["upstream_id"]) == ("failed", "interrupted", None)
-    assert lost["usage_state"] == USAGE_MISSING
+    for text in ("unanswered", "unstored"):
+        lost = rows.pop(text)
+        assert (lost["status"], lost["error_code"], lost["upstream_id"]) == ("failed", "interrupted", None)
+        assert lost["usage_state"] == USAGE_MISSING
     assert {row["usage_state"] for row in rows.values()} == {USAGE_FINAL}
     assert all(row["total_tokens"] for row in rows.values())
     # Nothing was sent twice, and nothing is left to do.
-    assert sorted(body["input"] for body in upstream.creates) == sorted([*rows, "unanswered"])
+    assert sorted(body["input"] for body in upstream.creates) == sorted([*rows, "unanswered", "unstored"])
     assert not [line for line in [*first.log, *second.log] if "level=error" in line]
 
 
