@@ -54,6 +54,7 @@ from service.interactions.run import Pacing
 from service.interactions.search import Search
 from service.interactions.supervisor import Supervision, Supervisor
 from service.interactions.taking_over import TakeOver
+from service.interactions.upstream_copy import UpstreamCopy
 from service.serving import run_loop, stop_on_signals
 from service.settings import DeploymentSettings, Settings
 from service.settings.secret import Secret
@@ -229,8 +230,9 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     life = Life(store.held, settings.lease_seconds)
     log = EventLog(store.events, life.id, settings.event_flush_interval)
     take_over = TakeOver(store, keeper)
+    upstream_copy = UpstreamCopy(store, client, deployments)
     late_usage = LateUsage(store, client, deployments, settings.usage_interval)
-    pacing = Pacing(settings.poll_interval, max(settings.poll_interval, settings.poll_interval_max))
+    pacing = Pacing(settings.poll_interval, settings.poll_interval_max)
     polling = Polling(
         life.id,
         store,
@@ -238,6 +240,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         deployments,
         Attaching(store, client, log, settings.upstream_settle, keeper),
         take_over,
+        upstream_copy,
         pacing=pacing,
         upstream_settle=settings.upstream_settle,
         background_timeout=settings.background_timeout,
@@ -256,7 +259,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         adoption = Adoption(app[STORE], Search(client, deployments), readers, keeper)
     resolver = Resolver(app[STORE], adoption)
     app[LIFECYCLE] = Lifecycle(
-        store, deployments, client, readers, resolver, supervisor, take_over, late_usage
+        store, deployments, client, readers, resolver, supervisor, take_over, late_usage, upstream_copy
     )
     media = Media(app[STORE], deployments, settings.max_rebuild_bytes)
     history = History(app[STORE], client, media, settings.max_rebuild_bytes)

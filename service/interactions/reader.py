@@ -88,6 +88,7 @@ class Reader:
         self._task: asyncio.Task[None] | None = None
         self._ending = False
         self._wish: Literal["cancel", "give up"] | None = None
+        self._told_cancelled: dict[str, Any] | None = None
         self._splitter = sse.Splitter()
         self._received = 0
         self._again = False
@@ -129,8 +130,9 @@ class Reader:
             if not self.feed.ended:
                 self.feed.end(broken=True)
 
-    def cancel(self) -> None:
-        """End the interaction as cancelled, unless it is ending anyway."""
+    def cancel(self, told: dict[str, Any] | None = None) -> None:
+        """End the interaction as cancelled, unless it is ending anyway; ``told`` is upstream's word on that."""
+        self._told_cancelled = told
         self._end_as("cancel")
 
     def _end_as(self, wish: Literal["cancel", "give up"]) -> None:
@@ -347,7 +349,9 @@ class Reader:
 
     async def _cancelled(self) -> Last:
         """End upstream's work, and the interaction with what came of it and its usage so far."""
-        told = await cancelled_upstream(self._client, self._job, self.feed.upstream_id)
+        told = self._told_cancelled
+        if told is None:
+            told = await cancelled_upstream(self._client, self._job, self.feed.upstream_id)
         self._response.close()
         if told is not None:
             made = made_of(told, self._job.call.envelope.body)

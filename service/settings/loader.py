@@ -74,6 +74,7 @@ def load(
     database_url, dropped = _database_url(general)
 
     plain = Settings()
+    poll_interval = given(general.seconds("poll_interval", above=0), plain.poll_interval)
     settings = Settings(
         deployments=deployments,
         default_deployment=None if deployments else default_deployment(reading.environ, emulator=emulator),
@@ -102,8 +103,11 @@ def load(
             general.integer("supervisor_concurrency", least=1), plain.supervisor_concurrency
         ),
         poll_rate=given(general.number("poll_rate", above=0), plain.poll_rate),
-        poll_interval=given(general.seconds("poll_interval", above=0), plain.poll_interval),
-        poll_interval_max=given(general.seconds("poll_interval_max", above=0), plain.poll_interval_max),
+        poll_interval=poll_interval,
+        poll_interval_max=given(
+            general.seconds("poll_interval_max", least=poll_interval),
+            max(poll_interval, plain.poll_interval_max),
+        ),
         background_streams=given(general.integer("background_streams", least=0), plain.background_streams),
         background_timeout=given(general.seconds("background_timeout", above=0), plain.background_timeout),
         usage_interval=given(general.seconds("usage_interval", above=0), plain.usage_interval),

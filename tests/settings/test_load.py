@@ -209,6 +209,14 @@ litellm_settings: {request_timeout: 90}
         ("line", "message"),
         [
             ("port: http", "general_settings.port: expected an integer, got a string"),
+            ("lease_seconds: 0", "general_settings.lease_seconds: must be more than 0, got 0"),
+            ("poll_rate: 0", "general_settings.poll_rate: must be more than 0, got 0"),
+            ("claim_batch: 0", "general_settings.claim_batch: "),
+            ("background_timeout: soon", "general_settings.background_timeout: expected"),
+            (
+                "poll_interval: 5\n  poll_interval_max: 4",
+                "general_settings.poll_interval_max: must be at least 5, got 4",
+            ),
             ("port: 1.5", "general_settings.port: expected an integer, got a number"),
             ("port: true", "general_settings.port: expected an integer, got a boolean"),
             ("port: 65536", "general_settings.port: must be between 0 and 65535, got 65536"),
