@@ -15,10 +15,22 @@ from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from service import __version__
 from service.api.auth import Authenticator
-from service.api.keys import AUTHENTICATOR, COMMON_HEADERS, CREATOR, LIFECYCLE, STORE, STREAMS
+from service.api.keys import (
+    AUTHENTICATOR,
+    COMMON_HEADERS,
+    CREATOR,
+    LIFECYCLE,
+    REQUESTS,
+    ROUTER,
+    STORE,
+    STREAMS,
+)
+from service.api.metrics import REGISTRY, ServiceFigures
+from service.api.request_figures import Requests
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
 from service.errors import ConfigurationError, ServiceError
@@ -35,6 +47,7 @@ from service.interactions.preparation import Preparation
 from service.interactions.readers import Readers
 from service.interactions.resolve import Resolver
 from service.interactions.search import Search
+from service.interactions.sharing import Sharing
 from service.serving import run_loop, stop_on_signals
 from service.settings import DeploymentSettings, Settings
 from service.settings.secret import Secret
@@ -47,6 +60,7 @@ from service.store.writer import Writer
 from service.upstream.client import GeminiClient
 from service.upstream.deployments import Deployments
 from service.upstream.files import Files
+from service.upstream.routing.router import Router
 from service.upstream.transport import Transport
 
 logger = logging.getLogger(__name__)
@@ -74,10 +88,12 @@ def build(settings: Settings) -> web.Application:
     app = web.Application(client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
     app[AUTHENTICATOR] = Authenticator(settings.master_key.reveal() if settings.master_key else None)
+    app[REQUESTS] = Requests()
+    app[REGISTRY] = CollectorRegistry()
     app[COMMON_HEADERS] = {"x-upstream": "emulator"} if settings.emulator else {}
     if settings.emulator:
         app.cleanup_ctx.append(_emulator)
-    app.cleanup_ctx.extend([_store, _maintenance, _transport, _media, _domain])
+    app.cleanup_ctx.extend([_store, _maintenance, _transport, _routing, _media, _domain])
     add_routes(app)
     return app
 
@@ -156,6 +172,15 @@ async def _transport(app: web.Application) -> AsyncIterator[None]:
     await app[TRANSPORT].close()
 
 
+async def _routing(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    router = app[ROUTER] = Router(settings, app[DEPLOYMENTS])
+    sharing = Sharing(app[STORE], router, settings.router.shared_state_interval)
+    sharing.start()
+    yield
+    await sharing.close()
+
+
 async def _media(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     if not settings.keep_media:
@@ -176,8 +201,11 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         app[TRANSPORT],
         request_timeout=settings.router.timeout or settings.request_timeout,
         stream_timeout=settings.router.stream_timeout or settings.stream_idle_timeout,
+        connect_timeout=settings.router.connect_timeout,
+        first_byte_timeout=settings.router.first_byte_timeout,
     )
     readers = Readers()
+    app[REGISTRY].register(ServiceFigures(app[REQUESTS], app[ROUTER], app[STORE], readers))
     log = EventLog(app[STORE].events, settings.event_flush_interval)
     adoption = None
     if settings.adopt_unknown:
@@ -186,12 +214,13 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     app[LIFECYCLE] = Lifecycle(app[STORE], deployments, client, readers, resolver, keeper)
     media = Media(app[STORE], deployments, settings.max_rebuild_bytes)
     history = History(app[STORE], client, media, settings.max_rebuild_bytes)
-    preparation = Preparation(app[STORE], deployments, app[LIFECYCLE], history, settings.history)
+    preparation = Preparation(app[STORE], app[ROUTER], app[LIFECYCLE], history, settings.history)
     app[CREATOR] = Creator(
         app[STORE],
         client,
         preparation,
         readers,
+        gate=app[ROUTER].gate,
         events=log,
         upstream_settle=settings.upstream_settle,
         media=keeper,
@@ -200,6 +229,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     app[STREAMS] = Streams(app[STORE].events, readers, app[LIFECYCLE], follower)
     seconds_since_stop = _stop_clock(app)
     yield
+    await app[CREATOR].close(max(0.0, settings.drain_timeout - seconds_since_stop()))
     await readers.close(max(_READER_GRACE, settings.drain_timeout - seconds_since_stop()))
     await log.close()
     if adoption is not None:

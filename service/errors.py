@@ -38,6 +38,9 @@ class ServiceError(Exception):
     retry_after: float | None
     #: Our id of the interaction that failed, once it has one; travels as ``x-interaction-id``.
     interaction_id: str | None = None
+    #: The deployment asked last and the number of attempts; travel as ``x-deployment`` and ``x-attempts``.
+    deployment: str | None = None
+    attempts: int | None = None
 
     def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
         self.message = message or (type(self).__doc__ or "").strip()

@@ -9,6 +9,7 @@ from aiohttp import web
 from service.api.endpoint import answer, read_body
 from service.api.keys import AUTHENTICATOR, CREATOR, LIFECYCLE, STREAMS
 from service.api.sse import send_events
+from service.api.wishes import wishes_of
 from service.errors import InvalidRequest
 from service.interactions import render
 from service.interactions.calls import Call
@@ -30,7 +31,15 @@ async def create(request: web.Request) -> web.StreamResponse:
     raw = await read_body(request)
     asked = envelope.parse(raw)
     revision = detect(request.headers, asked.body)
-    call = Call(principal, raw, asked, revision, _upstream_headers(request), _history(request))
+    call = Call(
+        principal,
+        raw,
+        asked,
+        revision,
+        _upstream_headers(request),
+        _history(request),
+        wishes_of(request, asked),
+    )
     creator = request.app[CREATOR]
     if asked.stream:
         opened = await creator.stream(call)
@@ -44,6 +53,7 @@ async def create(request: web.Request) -> web.StreamResponse:
         interaction_id=opened.id,
         upstream_id=opened.upstream_id,
         history=opened.history,
+        served=opened.served,
     )
 
 

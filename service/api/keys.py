@@ -8,15 +8,19 @@ from typing import Final
 from aiohttp import web
 
 from service.api.auth import Authenticator
+from service.api.request_figures import Requests
 from service.interactions.create import Creator
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.listening import Streams
 from service.store.store import Store
+from service.upstream.routing.router import Router
 
 AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
 CREATOR: Final = web.AppKey("creator", Creator)
 LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
 STREAMS: Final = web.AppKey("streams", Streams)
+REQUESTS: Final = web.AppKey("requests", Requests)
+ROUTER: Final = web.AppKey("router", Router)
 STORE: Final = web.AppKey("store", Store)
 #: What every answer carries besides its own headers.
 COMMON_HEADERS: Final = web.AppKey[Mapping[str, str]]("common_headers", Mapping)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from service.api import health, interactions
+from service.api import deployments, health, interactions, metrics
 from service.api.endpoint import Handler, endpoint, error_response
 from service.errors import MethodNotAllowed, NotFound
 
@@ -36,6 +36,8 @@ def add_routes(app: web.Application) -> None:
         _add(app, one, GET=interactions.get, DELETE=interactions.delete)
     _add(app, "/health/live", GET=health.live)
     _add(app, "/health/ready", GET=health.ready)
+    _add(app, "/metrics", GET=metrics.metrics)
+    _add(app, "/api/deployments", GET=deployments.deployments)
     app.router.add_route("*", "/{path:.*}", endpoint(_not_found))
 
 

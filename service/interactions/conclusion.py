@@ -82,6 +82,7 @@ class Conclusion:
         outcome = self._outcome(status, terminal=True, error=error, body=whole)
         self._log.append(event, arrived.cursor)
         await self._commit(outcome, whole)
+        self._job.spent(outcome.usage)
         self._feed.steps = outcomes.steps_of(whole)
         self._feed.publish(event)
         self._feed.end(broken=last.broken)

@@ -8,11 +8,12 @@ error and never the answer (promise P1).
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
-from service.errors import BadGateway, DeadlineExceeded, NotFound, ServiceError, UpstreamError
+from service.errors import BadGateway, DeadlineExceeded, NotFound, ServiceError
 from service.interactions import outcomes
 from service.interactions.calls import Answer, Call, Job
 from service.interactions.feed import Feed
@@ -22,16 +23,16 @@ from service.interactions.preparation import Preparation
 from service.interactions.reader import Reader
 from service.interactions.readers import Readers
 from service.interactions.render import with_our_ids
+from service.interactions.sending import Sender
 from service.store.records import USAGE_MISSING, Record, Usage, now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
-from service.upstream.deployments import Deployment
+from service.upstream.routing.gate import Gate
 from service.wire import ids
 
 logger = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
-_Send = Callable[[Deployment, bytes, bytes], Awaitable[_Result]]
 
 #: After these upstream may have run the request, and billed it.
 _MAY_HAVE_RUN: Final = (BadGateway, DeadlineExceeded)
@@ -49,11 +50,16 @@ class Creator:
         preparation: Preparation,
         readers: Readers,
         *,
+        gate: Gate,
         events: EventLog,
         upstream_settle: float,
         media: MediaKeeper | None = None,
     ) -> None:
         self._store = store
+        self._gate = gate
+        self._sender = Sender(store, preparation)
+        #: Creates whose callers have stopped waiting.
+        self._abandoned: set[asyncio.Task[Any]] = set()
         self._client = client
         self._preparation = preparation
         self._readers = readers
@@ -64,12 +70,7 @@ class Creator:
     async def create(self, call: Call) -> Answer:
         """Run a unary create; raises a :class:`ServiceError` that carries the interaction's id once it has one."""
         job = await self._begin(call)
-        try:
-            reply = await self._send(job, self._client.create)
-        except ServiceError as error:
-            await self._fail(job, error)
-            raise
-        return await self._finish(job, reply)
+        return await self._in_time(job, self._answered(job))
 
     async def stream(self, call: Call) -> Feed | Answer:
         """Open a streaming create; the feed's reader belongs to the interaction, not to the caller.
@@ -77,23 +78,89 @@ class Creator:
         An :class:`Answer` comes instead when upstream ignored the wish to stream.
         """
         job = await self._begin(call)
+        return await self._in_time(job, self._opened(job))
+
+    async def close(self, patience: float) -> None:
+        """Give creates that nobody waits for ``patience`` seconds to be recorded; the rows of the rest stay open."""
+        if self._abandoned:
+            _, pending = await asyncio.wait(self._abandoned, timeout=patience)
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
+    async def _answered(self, job: Job) -> Answer:
         try:
-            opened = await self._send(job, self._client.create_stream)
-        except ServiceError as error:
-            await self._fail(job, error)
-            raise
-        if isinstance(opened, Reply):
-            return await self._finish(job, opened)
-        return self._readers.start(
-            Reader(job, opened, self._store, self._client, self._events, self._upstream_settle, self._media)
+            try:
+                reply = await self._sender.send(job, self._client.create)
+            except ServiceError as error:
+                await self._fail(job, error)
+                raise
+            return await self._finish(job, reply)
+        finally:
+            job.end()
+
+    async def _opened(self, job: Job) -> Feed | Answer:
+        feed: Feed | None = None
+        try:
+            try:
+                opened = await self._sender.send(job, self._client.create_stream)
+            except ServiceError as error:
+                await self._fail(job, error)
+                raise
+            if isinstance(opened, Reply):
+                return await self._finish(job, opened)
+            feed = self._readers.start(
+                Reader(
+                    job, opened, self._store, self._client, self._events, self._upstream_settle, self._media
+                )
+            )
+            return feed
+        finally:
+            # A reader ends its job itself.
+            if feed is None:
+                job.end()
+
+    async def _in_time(self, job: Job, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """The result, if it comes while the caller waits; raises :class:`DeadlineExceeded` then, and goes on."""
+        timeout = job.call.wishes.timeout
+        if timeout is None:
+            return await work
+        task = asyncio.get_running_loop().create_task(work, name="create")
+        done, _ = await asyncio.wait((task,), timeout=job.course.left if job.course is not None else timeout)
+        if done:
+            return task.result()
+        self._abandoned.add(task)
+        task.add_done_callback(self._recorded)
+        error = DeadlineExceeded(
+            f"There is no answer after the {timeout:g} seconds that the request allows. It goes on, and what comes of "
+            "it is recorded: GET the interaction that 'x-interaction-id' names."
         )
+        error.interaction_id = ids.to_text(job.intent.id)
+        error.deployment, error.attempts = job.served.deployment, job.served.attempts
+        raise error
+
+    def _recorded(self, task: asyncio.Task[Any]) -> None:
+        self._abandoned.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.info("a create failed after its caller had stopped waiting: %s", error)
 
     async def _begin(self, call: Call) -> Job:
-        job = await self._preparation.job(call)
-        listed = isinstance(call.envelope.body.get("input"), list)
-        await self._store.begin(job.intent, call.raw, listed=listed)
-        if job.parent is not None:
-            await self._hold(job, job.parent)
+        self._gate.enter()
+        try:
+            job = await self._preparation.job(call)
+        except BaseException:
+            self._gate.leave()
+            raise
+        if job.course is not None:
+            job.course.on_end(self._gate.leave)
+        try:
+            listed = isinstance(call.envelope.body.get("input"), list)
+            await self._store.begin(job.intent, call.raw, listed=listed)
+            if job.parent is not None:
+                await self._hold(job, job.parent)
+        except BaseException:
+            job.end()
+            raise
         return job
 
     async def _hold(self, job: Job, parent: Record) -> None:
@@ -108,14 +175,6 @@ class Creator:
             await self._fail(job, error)
             await self._store.erase(parent.id, now())
             raise
-
-    async def _send(self, job: Job, send: _Send[_Result]) -> _Result:
-        try:
-            return await _attempt(job, send)
-        except UpstreamError as error:
-            if not await self._preparation.rebuilt(job, error):
-                raise
-        return await _attempt(job, send)
 
     async def _finish(self, job: Job, reply: Reply) -> Answer:
         job.first_byte_at = now()
@@ -145,7 +204,9 @@ class Creator:
             raise
         if self._media is not None and media_due is not None:
             self._media.keep(job.intent.id, job.intent.project_id)
-        return Answer(with_our_ids(body, job.intent.id, job.intent.previous_id), upstream_id, job.history)
+        job.spent(outcome.usage)
+        told = with_our_ids(body, job.intent.id, job.intent.previous_id)
+        return Answer(told, upstream_id, job.history, job.served)
 
     async def _fail(self, job: Job, error: ServiceError) -> None:
         error.interaction_id = ids.to_text(job.intent.id)
@@ -161,19 +222,3 @@ class Creator:
         except ServiceError:
             # The row stays open and is found by that; the caller is told what went wrong first.
             logger.exception("the failure of %s could not be recorded", error.interaction_id)
-
-
-async def _attempt(job: Job, send: _Send[_Result]) -> _Result:
-    started = now()
-    attempt: dict[str, Any] = {"deployment": job.route.deployment.id, "started": started}
-    if job.parent is not None:
-        attempt["history"] = "upstream" if job.refers_upstream else "rebuilt"
-    job.attempts.append(attempt)
-    try:
-        result = await send(job.route.deployment, job.body, job.call.upstream_headers)
-    except ServiceError as error:
-        error.message = job.told(error.message)
-        attempt |= {"us": now() - started, "status": error.status, "code": error.code}
-        raise
-    attempt |= {"us": now() - started, "status": 200}
-    return result

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from service.interactions.calls import HistoryUsed
+from service.interactions.calls import HistoryUsed, Served
 from service.store.kept_events import Event
 
 #: Bytes of logged events that stay in memory for listeners that are a little behind.
@@ -21,9 +21,10 @@ _PIECE: Final = 32 * 1024
 class Feed:
     """The events of one interaction while it runs."""
 
-    def __init__(self, key: bytes, history: HistoryUsed) -> None:
+    def __init__(self, key: bytes, history: HistoryUsed, served: Served) -> None:
         self.key = key
         self.history = history
+        self.served = served
         #: Upstream's id, once an event has told it.
         self.upstream_id: str | None = None
         #: Whether there will be no more events, and whether that is because the stream was lost: then listeners must

@@ -73,7 +73,7 @@ class Reader:
         self._task: asyncio.Task[None] | None = None
         self._ending = False
         self._cancel_wished = False
-        self.feed = Feed(job.intent.id, job.history)
+        self.feed = Feed(job.intent.id, job.history, job.served)
         self._log: StreamLog = events.open(job.intent.id)
         self._log.on_cancel = self.cancel
         self._publisher = Publisher(job, self.feed, self._log)
@@ -97,6 +97,7 @@ class Reader:
             self._say_farewell(error.code, error.message)
         finally:
             self._response.close()
+            self._job.end()
             if not self.feed.ended:
                 self.feed.end(broken=True)
 

@@ -17,6 +17,10 @@ class Readers:
     def __init__(self) -> None:
         self._running: dict[bytes, tuple[Reader, asyncio.Task[None]]] = {}
 
+    def __len__(self) -> int:
+        """How many streams are being read."""
+        return len(self._running)
+
     def start(self, reader: Reader) -> Feed:
         """Let a reader run; it is forgotten when it is through."""
         key = reader.feed.key

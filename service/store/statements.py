@@ -41,6 +41,7 @@ from service.store.adoption import (
 )
 from service.store.chain import CHAIN
 from service.store.deletion import CONTENT, DELETE_EVENTS, ERASABLE, ERASE, STANDS, TOMBSTONE, WAITING
+from service.store.deployment_states import FORGET_STATES, SHARE_STATE, SHARED_STATES
 from service.store.event_log import EVENT_QUERIES, LOGGING, RELEASE_READER
 from service.store.inputs import (
     CHAIN_REQUESTS,
@@ -118,6 +119,15 @@ def _finish(rows: FromClause, database: Particulars) -> Executable:
     )
 
 
+def _reroute(rows: FromClause, database: Particulars) -> Executable:
+    names = ("deployment_id", "attempts", "updated_at")
+    return (
+        update(interactions)
+        .values({name: rows.c[name] for name in names})
+        .where(interactions.c.id == rows.c.id, interactions.c.completed_at.is_(None))
+    )
+
+
 def _unknown(rows: FromClause, database: Particulars) -> Executable:
     return select(rows.c.id).where(~exists(select(interactions.c.id).where(interactions.c.id == rows.c.id)))
 
@@ -138,6 +148,10 @@ FINISH = BatchStatement("finish interaction", _OUTCOME, _finish)
 MARK_UPSTREAM_GONE = BatchStatement(
     "mark upstream gone", columns_of(interactions, "id upstream_gone_at"), _mark_upstream_gone
 )
+#: Where the request goes next, with the attempts so far: committed before it is sent there (promise P2).
+REROUTE = BatchStatement(
+    "reroute interaction", columns_of(interactions, "id deployment_id attempts updated_at"), _reroute
+)
 #: Which of these interactions have no row. A read, asked only when :data:`FINISH` changed fewer rows than it was given.
 UNKNOWN = BatchStatement("unknown interactions", columns_of(interactions, "id"), _unknown)
 
@@ -150,6 +164,7 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     INSERT_ADOPTED,
     INSERT_ADOPTED_REQUEST,
     INSERT_ADOPTED_RESPONSE,
+    REROUTE,
     *LOGGING,
     UPSERT_RESPONSE,
     FINISH,
@@ -160,6 +175,8 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     *KEEPING,
     ERASE,
     *CONTENT,
+    SHARE_STATE,
+    FORGET_STATES,
 )
 
 #: The columns of a :class:`Record`, which every record query returns first and in order.
@@ -212,4 +229,5 @@ QUERIES = (
     CHAIN_REQUESTS,
     *MEDIA_QUERIES,
     *EVENT_QUERIES,
+    SHARED_STATES,
 )

@@ -199,21 +199,25 @@ class Transport:
         *,
         total_timeout: float | None = None,
         read_timeout: float | None = None,
+        connect_timeout: float | None = None,
+        first_byte_timeout: float | None = None,
     ) -> Response:
         """Send one request and wait for the head of its answer.
 
         ``head`` is the request line and headers, complete with the blank line. ``total_timeout`` bounds the time until
-        the answer has been read, ``read_timeout`` each silence of upstream, both in seconds. Raises
-        :class:`TransportError`.
+        the answer has been read, ``read_timeout`` each silence of upstream, ``first_byte_timeout`` the one before the
+        answer, and ``connect_timeout`` the making of a connection, all in seconds. Raises :class:`TransportError`.
         """
         handler = self._pooled(origin)
         if handler is None:
-            handler = await self._connect(origin)
+            handler = await self._connect(origin, connect_timeout or _CONNECT_TIMEOUT)
         if total_timeout is not None:
             self._deadlines.add(handler, total_timeout)
         try:
             handler.set_response_params(
-                read_timeout=read_timeout, read_until_eof=True, read_bufsize=_READ_BUFFER
+                read_timeout=first_byte_timeout or read_timeout,
+                read_until_eof=True,
+                read_bufsize=_READ_BUFFER,
             )
             transport = cast(asyncio.Transport, handler.transport)
             transport.write(head + body if len(body) < _READ_BUFFER else head)
@@ -223,6 +227,10 @@ class Transport:
             message, payload = await handler.read()
             while message.code < 200:
                 message, payload = await handler.read()
+            if first_byte_timeout is not None:
+                handler.read_timeout = read_timeout
+                if not payload.is_eof():
+                    handler.start_timeout()
         except _BROKEN as error:
             self.give_up(handler)
             raise _translated(error) from error
@@ -280,9 +288,9 @@ class Transport:
             handler.close()
         return None
 
-    async def _connect(self, origin: Origin) -> ResponseHandler:
+    async def _connect(self, origin: Origin, seconds: float) -> ResponseHandler:
         try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT):
+            async with asyncio.timeout(seconds):
                 _, handler = await self._loop.create_connection(
                     lambda: ResponseHandler(loop=self._loop),
                     origin.host,
@@ -291,7 +299,7 @@ class Transport:
                     server_hostname=origin.host if origin.tls else None,
                 )
         except TimeoutError as error:
-            raise ConnectFailed(f"no connection to {origin.host} within {_CONNECT_TIMEOUT:g} s") from error
+            raise ConnectFailed(f"no connection to {origin.host} within {seconds:g} s") from error
         except (OSError, ssl.SSLError) as error:
             raise ConnectFailed(f"no connection to {origin.host}: {error}") from error
         return handler
