@@ -32,8 +32,6 @@ class State:
         "_enforced",
         "_minute_ends",
         "_parallel",
-        "_rpm",
-        "_tpm",
         "changed",
         "circuit",
         "cost",
@@ -41,14 +39,18 @@ class State:
         "deployment",
         "elsewhere_requests",
         "elsewhere_tokens",
+        "expected",
         "latency",
         "order",
         "requests",
         "rest_until",
+        "rpm",
         "running",
         "sampled_at",
         "share",
         "tokens",
+        "tpm",
+        "weight",
     )
 
     def __init__(self, deployment: Deployment, circuit: Circuit, *, enforced: bool) -> None:
@@ -57,8 +59,9 @@ class State:
         self.circuit = circuit
         self.order = settings.order
         self.cost = _cost(settings.input_cost_per_token, settings.output_cost_per_token)
-        self._rpm = settings.rpm
-        self._tpm = settings.tpm
+        self.weight = settings.weight
+        self.rpm = settings.rpm
+        self.tpm = settings.tpm
         self._parallel: float = settings.max_parallel_requests or inf
         self._enforced = enforced and bool(settings.rpm or settings.tpm)
         self._minute_ends = 0.0
@@ -69,6 +72,8 @@ class State:
         #: A running average; 0 until there is an answer.
         self.latency = 0.0
         self.sampled_at = 0.0
+        #: Seconds in which one more request may be answered: the average times those that are under way then.
+        self.expected = 0.0
         #: Of the current minute, in this process and in all others on the database.
         self.requests = 0
         self.tokens = 0
@@ -159,17 +164,20 @@ class State:
         """An average that no answer has renewed for ``after`` seconds is believed less and less."""
         if now - self.sampled_at > after:
             self.latency *= factor
+            self.expected *= factor
 
     def _sample(self, now: float, seconds: float) -> None:
         self.latency += (seconds - self.latency) * (_NEWEST if self.latency else 1.0)
         self.sampled_at = now
+        self.expected = self.latency * (self.running + 1)
 
     def _settle(self) -> None:
+        self.expected = self.latency * (self.running + 1)
         requests = self.requests + self.elsewhere_requests
         tokens = self.tokens + self.elsewhere_tokens
-        if self._rpm or self._tpm:
-            share = requests / self._rpm if self._rpm else 0.0
-            self.share = max(share, tokens / self._tpm) if self._tpm else share
+        if self.rpm or self.tpm:
+            share = requests / self.rpm if self.rpm else 0.0
+            self.share = max(share, tokens / self.tpm) if self.tpm else share
         else:
             self.share = tokens * _PER_TOKEN + requests * _PER_REQUEST
         until = self.circuit.rests_until()

@@ -22,8 +22,9 @@ class LatencyBased:
 
     def choose(self, states: Sequence[State]) -> State:
         """One of the fastest."""
-        latencies = [state.latency for state in states]
-        # Of one that has not answered yet, the best is expected.
-        best = min(filter(None, latencies), default=1.0)
-        expected = [(state.latency or best) * (state.running + 1) for state in states]
+        expected = [state.expected for state in states]
+        if not all(expected):
+            # Of one that has not answered yet, the best is expected.
+            best = min((state.latency for state in states if state.latency), default=1.0)
+            expected = [state.expected or best * (state.running + 1) for state in states]
         return lowest(states, expected, _SLACK)

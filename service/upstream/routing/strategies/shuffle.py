@@ -20,11 +20,10 @@ class SimpleShuffle:
 
 
 def _weights(states: Sequence[State]) -> list[float] | None:
-    settings = [state.deployment.settings for state in states]
-    given = [one.weight for one in settings]
+    given = [state.weight for state in states]
     if given.count(None) < len(given):
         return [1.0 if weight is None else weight for weight in given]
-    for limits in ([one.rpm for one in settings], [one.tpm for one in settings]):
+    for limits in ([state.rpm for state in states], [state.tpm for state in states]):
         if None not in limits:
             return [float(limit or 0) for limit in limits]
     return None
