@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from service.api.endpoint import response_headers
 from service.api.telling import Teller, teller_for
@@ -36,7 +36,8 @@ async def send_events(request: web.Request, listening: Listening, revision: Revi
     of an event.
     """
     teller = teller_for(listening, revision)
-    batches = listening.events(whole=teller.needs_all, idle=_KEEP_ALIVE)
+    direct = _Direct(request, teller)
+    batches = listening.events(whole=teller.needs_all, idle=_KEEP_ALIVE, sink=direct.once_open)
     first = await _first(batches)
     data = teller.tell(first)
     while not teller.found and first:
@@ -45,6 +46,7 @@ async def send_events(request: web.Request, listening: Listening, revision: Revi
     response = await _open(request, listening)
     try:
         await _write(response, data)
+        direct.open()
         await _follow(response, batches, teller)
         if listening.broken:
             await _write(response, listening.farewell)
@@ -57,6 +59,48 @@ async def send_events(request: web.Request, listening: Listening, revision: Revi
     except (ConnectionError, TimeoutError):
         _give_up(request)
     return response
+
+
+class _Direct:
+    """Writes events to the client's connection when they are published; what does not fit is for the slow way.
+
+    Half of what a stream's event costs is waking the tasks that hand it on, so where nothing has to wait none is.
+    """
+
+    def __init__(self, request: web.Request, teller: Teller) -> None:
+        self._request = request
+        self._teller = teller
+        self._opened = False
+
+    def open(self) -> None:
+        """The head and the first piece of the body are on their way."""
+        self._opened = True
+
+    def once_open(self) -> _Direct | None:
+        """This, when events may be written."""
+        return self if self._opened else None
+
+    def take(self, event: Event) -> bool:
+        """Write an event, unless the client is slow or gone."""
+        transport = self._request.transport
+        if transport is None or transport.is_closing() or transport.get_write_buffer_size() > _UNSENT:
+            return False
+        self._send(transport, self._teller.tell([event]))
+        return True
+
+    def idle(self) -> bool:
+        """Keep proxies from closing a silent connection."""
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            return False
+        if not transport.get_write_buffer_size():
+            self._send(transport, sse.KEEP_ALIVE)
+        return True
+
+    def _send(self, transport: asyncio.Transport, data: bytes) -> None:
+        if data:
+            chunked = self._request.version >= HttpVersion11
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
 
 
 async def _first(batches: AsyncIterator[list[Event]]) -> list[Event]:

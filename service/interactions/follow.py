@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from service.errors import NotFound
-from service.interactions.feed import Feed
+from service.interactions.feed import Feed, Sink
 from service.store.kept_events import APPENDED, Event, KeptEvents
 
 #: Seconds between two looks at the log of what another process reads, without a hint.
@@ -28,8 +28,12 @@ class Follower:
         self._news = asyncio.Event()
         events.on_news(APPENDED, self._hear)
 
-    async def live(self, feed: Feed, seq: int, idle: float) -> AsyncIterator[list[Event]]:
+    async def live(
+        self, feed: Feed, seq: int, idle: float, sink: Callable[[], Sink | None]
+    ) -> AsyncIterator[list[Event]]:
         """All events behind one, as they come; an empty list after ``idle`` seconds of silence.
+
+        Where ``sink`` gives one, a listener that is level with the feed is handed the events there instead.
 
         Raises :class:`NotFound` when what a slow listener has missed was deleted meanwhile.
         """
@@ -45,6 +49,8 @@ class Follower:
                 yield events
             elif feed.ended:
                 return
+            elif (direct := sink()) is not None:
+                seq = await feed.hand_over(seq, direct, idle)
             elif not await feed.changed(idle):
                 yield []
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from service.errors import InvalidRequest, ServiceError
 from service.interactions.calls import HistoryUsed, Principal, Served
-from service.interactions.feed import Feed
+from service.interactions.feed import Feed, Sink
 from service.interactions.follow import Follower
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.outcomes import steps_of
@@ -73,14 +73,18 @@ class Listening:
         """The steps of the whole interaction, once :meth:`events` has given the last event."""
         return self._steps if self._feed is None else self._feed.steps
 
-    async def events(self, *, whole: bool, idle: float) -> AsyncIterator[list[Event]]:
+    async def events(
+        self, *, whole: bool, idle: float, sink: Callable[[], Sink | None]
+    ) -> AsyncIterator[list[Event]]:
         """All events behind the place, or with ``whole`` from the first one on; an empty list after ``idle`` seconds.
+
+        What is published while the listener is level goes to the ``sink``, once that gives one, and not through here.
 
         Raises :class:`~service.errors.NotFound` when the interaction is deleted meanwhile.
         """
         seq = 0 if whole else self.place.seq - (self.place.part > 0)
         if self._feed is not None:
-            async for events in self._follower.live(self._feed, seq, idle):
+            async for events in self._follower.live(self._feed, seq, idle, sink):
                 if self.upstream_id is None:
                     self.upstream_id = self._feed.upstream_id
                 yield events

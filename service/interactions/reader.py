@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 from service.errors import BadGateway, InvalidRequest, ServiceError
@@ -68,7 +67,6 @@ class Reader:
         self._upstream_settle = upstream_settle
         self._text_id = ids.to_text(job.intent.id)
         self._seen: dict[str, None] = {}
-        self._chunks: AsyncGenerator[bytes, None] | None = None
         self._held: Arrived | None = None
         self._task: asyncio.Task[None] | None = None
         self._ending = False
@@ -134,9 +132,7 @@ class Reader:
         """
         splitter = sse.Splitter()
         received = 0
-        # One iterator for reading and draining: one that is left half-way closes the connection.
-        self._chunks = response.chunks()
-        async for chunk in self._chunks:
+        while chunk := await response.chunk():
             received += len(chunk)
             if received > _LARGEST_STREAM:
                 raise _MalformedStream(f"Upstream sent more than {_LARGEST_STREAM} bytes.")
@@ -290,11 +286,9 @@ class Reader:
         return self._rest(so_far)
 
     async def _drain(self) -> None:
-        if self._chunks is None:
-            return
         try:
             async with asyncio.timeout(_DRAIN):
-                async for _ in self._chunks:
+                while await self._response.chunk():
                     pass
         except (TransportError, TimeoutError):
             pass

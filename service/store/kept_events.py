@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from service.store import event_log
 from service.store.backend import Backend
@@ -27,8 +27,7 @@ _PATIENCE: Final = 10.0
 _IN_THREAD_BYTES: Final = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event of an interaction as it is sent: a block in steps form, with our event id in it."""
 
     seq: int

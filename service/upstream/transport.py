@@ -1,7 +1,7 @@
 """HTTP/1.1 to upstream: pooled connections, aiohttp's response parser, our own deadlines.
 
 This is the seam behind which the HTTP client can be changed. A request is one write of a prepared head and a body, and
-a response is read by aiohttp's own protocol (its C parser, flow control and read time-out). What aiohttp's session adds
+a response is read by aiohttp's own protocol (its C parser and flow control). What aiohttp's session adds
 above that (cookies, redirects, tracing, per-request URL handling) is of no use to a gateway with a handful of fixed
 origins and was two thirds of the time of a forwarded request; ``bench/README.md`` has the measurement.
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
@@ -67,9 +66,9 @@ class Origin:
 
 
 class Response:
-    """One answer; it owns its connection until :meth:`read` or :meth:`chunks` is through, or :meth:`close`."""
+    """One answer; it owns its connection until :meth:`read` or :meth:`chunk` is through, or :meth:`close`."""
 
-    __slots__ = ("_handler", "_origin", "_payload", "_transport", "headers", "status")
+    __slots__ = ("_handler", "_origin", "_payload", "_read_timeout", "_transport", "headers", "status")
 
     def __init__(
         self,
@@ -78,6 +77,7 @@ class Response:
         handler: ResponseHandler,
         message: RawResponseMessage,
         payload: StreamReader,
+        read_timeout: float | None,
     ) -> None:
         self.status: int = message.code
         self.headers: CIMultiDictProxy[str] = message.headers
@@ -85,11 +85,13 @@ class Response:
         self._origin = origin
         self._handler: ResponseHandler | None = handler
         self._payload = payload
+        self._read_timeout = read_timeout
         if message.should_close:
             handler.force_close()
 
     async def read(self) -> bytes:
         """The whole body; raises :class:`ConnectionBroken` or :class:`ReadTimeout`."""
+        self._bound()
         try:
             body = await self._whole()
         except _BROKEN as error:
@@ -114,18 +116,26 @@ class Response:
             pieces.append(chunk)
         return b"".join(pieces)
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it arrives; raises :class:`ConnectionBroken` or :class:`ReadTimeout`."""
+    async def chunk(self) -> bytes:
+        """What has arrived of the body since the last call, empty at its end; waits for some.
+
+        Raises :class:`ConnectionBroken` or :class:`ReadTimeout`.
+        """
+        self._bound()
         try:
-            async for chunk in self._payload.iter_any():
-                yield chunk
+            chunk: bytes = await self._payload.readany()
         except _BROKEN as error:
             self.close()
             raise _translated(error) from error
         except BaseException:
             self.close()
             raise
-        self._release()
+        if not chunk:
+            self._release()
+        elif self._handler is not None and self._read_timeout is not None:
+            # Whoever takes long over what it got has not been kept waiting by upstream.
+            self._transport.deadlines.remove(self._handler)
+        return chunk
 
     def close(self) -> None:
         """Give up the rest of the answer and its connection."""
@@ -140,6 +150,10 @@ class Response:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _bound(self) -> None:
+        if self._handler is not None and self._read_timeout is not None:
+            self._transport.deadlines.add(self._handler, self._read_timeout)
 
     def _release(self) -> None:
         if self._handler is not None:
@@ -187,7 +201,7 @@ class Transport:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._idle: defaultdict[Origin, deque[tuple[float, ResponseHandler]]] = defaultdict(deque)
-        self._deadlines = _Deadlines(self._loop)
+        self.deadlines = _Deadlines(self._loop)
         self._tls: ssl.SSLContext | None = None
         self._closed = False
 
@@ -211,37 +225,34 @@ class Transport:
         handler = self._pooled(origin)
         if handler is None:
             handler = await self._connect(origin, connect_timeout or _CONNECT_TIMEOUT)
-        if total_timeout is not None:
-            self._deadlines.add(handler, total_timeout)
+        began = self._loop.time()
+        limits = [one for one in (first_byte_timeout, total_timeout or read_timeout) if one is not None]
+        if limits:
+            self.deadlines.add(handler, min(limits))
         try:
-            handler.set_response_params(
-                read_timeout=first_byte_timeout or read_timeout,
-                read_until_eof=True,
-                read_bufsize=_READ_BUFFER,
-            )
+            handler.set_response_params(read_until_eof=True, read_bufsize=_READ_BUFFER)
             transport = cast(asyncio.Transport, handler.transport)
             transport.write(head + body if len(body) < _READ_BUFFER else head)
             if len(body) >= _READ_BUFFER:
                 transport.write(body)
-            handler.start_timeout()
             message, payload = await handler.read()
             while message.code < 200:
                 message, payload = await handler.read()
-            if first_byte_timeout is not None:
-                handler.read_timeout = read_timeout
-                if not payload.is_eof():
-                    handler.start_timeout()
         except _BROKEN as error:
             self.give_up(handler)
             raise _translated(error) from error
         except BaseException:
             self.give_up(handler)
             raise
-        return Response(self, origin, handler, message, payload)
+        if total_timeout is None:
+            self.deadlines.remove(handler)
+        elif first_byte_timeout is not None:
+            self.deadlines.add(handler, total_timeout - (self._loop.time() - began))
+        return Response(self, origin, handler, message, payload, read_timeout)
 
     def release(self, origin: Origin, handler: ResponseHandler) -> None:
         """Take back a connection whose answer has been read."""
-        self._deadlines.remove(handler)
+        self.deadlines.remove(handler)
         transport = handler.transport
         if (
             self._closed
@@ -261,13 +272,13 @@ class Transport:
 
     def give_up(self, handler: ResponseHandler) -> None:
         """Drop a connection in the middle of an answer."""
-        self._deadlines.remove(handler)
+        self.deadlines.remove(handler)
         handler.abort()
 
     async def close(self) -> None:
         """Close every idle connection; those in use close when they are released."""
         self._closed = True
-        self._deadlines.close()
+        self.deadlines.close()
         for handlers in self._idle.values():
             for _, handler in handlers:
                 handler.close()
