@@ -6,9 +6,10 @@ conversation (:mod:`service.interactions.history`).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
-from service.errors import FailedPrecondition, InvalidRequest, UpstreamError
+from service.errors import Aborted, FailedPrecondition, InvalidRequest, UpstreamError
 from service.interactions.calls import REVISION_NUMBERS, Call, Job
 from service.interactions.history import History, check_anchor, upstream_copy_lives
 from service.interactions.lifecycle import Lifecycle
@@ -52,12 +53,31 @@ class Preparation:
                 "this service's. Leave it out and poll the interaction."
             )
         parent = await self._parent(call) if envelope.previous_interaction_id is not None else None
-        course = self._router.start(_ask(call, parent))
+        ask = _ask(call, parent)
+        try:
+            return await self._job_of(ask, call, parent)
+        except (FailedPrecondition, Aborted):
+            # What cannot be rebuilt elsewhere can be gone on with where it is, even if that is not well now.
+            if parent is None or ask.pinned or not self._may_be_held(ask, parent):
+                raise
+            return await self._job_of(replace(ask, pinned=True), call, parent)
+
+    async def _job_of(self, ask: Ask, call: Call, parent: Record | None) -> Job:
+        course = self._router.start(ask)
         try:
             return await self._job_on(course, call, parent)
         except BaseException:
             course.end()
             raise
+
+    def _may_be_held(self, ask: Ask, parent: Record) -> bool:
+        """Whether a deployment that could serve the request, but was not chosen, should hold the parent."""
+        state = self._router.pool(ask.model, ask.agent).find(parent.deployment_id)
+        return (
+            state is not None
+            and state.rest_until > self._router.clock()
+            and upstream_copy_lives(parent, state.deployment)
+        )
 
     async def _job_on(self, course: Course, call: Call, parent: Record | None) -> Job:
         envelope, route = call.envelope, course.route

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -118,7 +119,7 @@ def test_beyond_max_parallel_requests_a_caller_is_refused_at_once() -> None:
         {"optional_pre_call_checks": ("enforce_model_rate_limits",)},
     ],
 )
-def test_requests_of_a_minute_are_limited(rules: dict[str, object]) -> None:
+def test_requests_of_a_minute_are_limited(rules: dict[str, Any]) -> None:
     routing = Routing(entry("a", rpm=3), entry("b", rpm=2), **rules)
     courses = [routing.start() for _ in range(5)]
     assert Counter(map(where, courses)) == {"a": 3, "b": 2}
@@ -191,7 +192,7 @@ def test_a_callers_fallbacks_stand_before_the_configurations() -> None:
         entry("a", "a", "gemini-a"), entry("b", "b", "gemini-b"), default_fallbacks=("b",), num_retries=0
     )
     assert failed(routing.start("a", wishes=Wishes(fallbacks=()))) is None
-    with pytest.raises(InvalidRequest, match="'fallbacks'.*nothing.*Known models: a, b"):
+    with pytest.raises(InvalidRequest, match=r"'fallbacks'.*nothing.*Known models: a, b"):
         routing.start("a", wishes=Wishes(fallbacks=("nothing",)))
 
 

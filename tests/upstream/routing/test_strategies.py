@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from service.settings import DeploymentSettings
+from service.upstream.routing.course import Course
 from tests.upstream.routing.routers import Routing, entry, where
 
 DRAWS = 10_000
@@ -112,7 +113,7 @@ def simulated(
     """When and where requests began, of so many clients that each have one under way all the time."""
     began = routing.clock.now
     happening: list[tuple[float, int]] = [(began, number) for number in range(clients)]
-    open_calls = {}
+    open_calls: dict[int, tuple[Course, float]] = {}
     log: list[tuple[float, str]] = []
     ticked = began
     while happening:
