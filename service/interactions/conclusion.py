@@ -83,6 +83,7 @@ class Conclusion:
         self._log.append(event, arrived.cursor)
         await self._commit(outcome, whole)
         self._job.spent(outcome.usage)
+        self._job.end()
         self._feed.steps = outcomes.steps_of(whole)
         self._feed.publish(event)
         self._feed.end(broken=last.broken)
