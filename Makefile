@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint bench bench-history soak clean
+.PHONY: serve test lint bench bench-history bench-routing soak clean
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,9 @@ bench: $(VENV)/.dev
 # A million interactions are put into each database first; KEEP=DIR keeps them for the next time.
 bench-history: $(VENV)/.dev
 	$(BIN)/python -m bench.history $(if $(KEEP),--keep $(KEEP))
+
+bench-routing: $(VENV)/.dev
+	$(BIN)/python -m bench.routing
 
 clean:
 	rm -rf $(VENV) .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any
 
 from aiohttp import web
@@ -27,6 +28,7 @@ _BOOLEANS = {"true": True, "1": True, "": True, "false": False, "0": False}
 
 async def create(request: web.Request) -> web.StreamResponse:
     """``POST /interactions``: unary or streamed."""
+    began = perf_counter()
     principal = request.app[AUTHENTICATOR].principal(request)
     raw = await read_body(request)
     asked = envelope.parse(raw)
@@ -44,7 +46,9 @@ async def create(request: web.Request) -> web.StreamResponse:
     if asked.stream:
         opened = await creator.stream(call)
         if isinstance(opened, Feed):
-            return await send_events(request, request.app[STREAMS].live(opened), revision)
+            limit = call.wishes.timeout
+            left = None if limit is None else limit - (perf_counter() - began)
+            return await send_events(request, request.app[STREAMS].live(opened), revision, limit=left)
     else:
         opened = await creator.create(call)
     return answer(

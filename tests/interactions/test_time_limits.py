@@ -42,6 +42,20 @@ async def test_a_stream_that_opens_too_late_is_recorded_all_the_same(fleet: Flee
     assert (await gateway.events(name)).done
 
 
+async def test_a_stream_that_takes_too_long_goes_on_without_its_caller(fleet: Fleet) -> None:
+    gateway = await fleet.gateway("a")
+    streamed = await gateway.stream(
+        "Hello", fault="trickle;bytes=32;seconds=0.02", headers={"x-timeout": "1"}
+    )
+    assert streamed.broken
+    assert streamed.events[-1]["error"]["code"] == "deadline_exceeded"
+    name = streamed.headers["x-interaction-id"]
+    assert (await gateway.finished(name)).body["status"] == "completed"
+    whole = await gateway.events(name)
+    assert whole.done
+    assert whole.events[: len(streamed.events) - 1] == streamed.events[:-1]
+
+
 async def test_a_caller_that_is_answered_in_time_notices_nothing(fleet: Fleet) -> None:
     gateway = await fleet.gateway("a")
     reply = await gateway.post({"model": MODEL, "input": "Hello"}, x_timeout="20")
