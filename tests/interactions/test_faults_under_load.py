@@ -16,7 +16,7 @@ from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.replies import Reply
 
 CLIENTS = 12
-EACH = 10
+EACH = 7
 COOLDOWN = 0.15
 #: Faults after which nobody knows whether the request has run.
 AMBIGUOUS = ("reset_before", "reset_after", "broken_json", "empty")
