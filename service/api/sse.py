@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -10,11 +11,13 @@ from aiohttp import HttpVersion11, web
 
 from service.api.endpoint import response_headers
 from service.api.telling import Teller, teller_for
-from service.errors import DeadlineExceeded, NotFound
+from service.errors import DeadlineExceeded, ServiceError
 from service.interactions.listening import Listening
 from service.store.kept_events import Event
 from service.wire import ids, sse
 from service.wire.revision import Revision
+
+logger = logging.getLogger(__name__)
 
 _STREAM_HEADERS: Final = {
     "Content-Type": "text/event-stream",
@@ -51,15 +54,11 @@ async def send_events(
     teller = teller_for(listening, revision)
     direct = _Direct(request, teller)
     batches = listening.events(whole=teller.needs_all, idle=_KEEP_ALIVE, sink=direct.once_open)
-    first = await _first(batches)
-    data = teller.tell(first)
-    while not teller.found and first:
-        first = await _first(batches)
-        data += teller.tell(first)
+    data = await _beginning(listening, batches, teller)
     response = await _open(request, listening)
     try:
         await _write(response, data)
-        direct.open()
+        direct.open(request.transport)
         if limit is None:
             await _follow(response, batches, teller)
         elif not await _follow_for(limit, response, batches, teller):
@@ -72,7 +71,9 @@ async def send_events(
         else:
             await response.write(sse.DONE)
             await response.write_eof()
-    except NotFound:
+    except ServiceError as error:
+        # Deleted meanwhile, or the log cannot be read: the answer has begun, so it can only be broken off.
+        logger.info("a listener of %s was broken off: %s", ids.to_text(listening.key), error)
         _break_off(request)
     except (ConnectionError, TimeoutError):
         _give_up(request)
@@ -85,40 +86,52 @@ class _Direct:
     Half of what a stream's event costs is waking the tasks that hand it on, so where nothing has to wait none is.
     """
 
-    def __init__(self, request: web.Request, teller: Teller) -> None:
-        self._request = request
-        self._teller = teller
-        self._opened = False
+    __slots__ = ("_chunked", "_teller", "_transport")
 
-    def open(self) -> None:
+    def __init__(self, request: web.Request, teller: Teller) -> None:
+        self._teller = teller
+        self._chunked = request.version >= HttpVersion11
+        self._transport: asyncio.Transport | None = None
+
+    def open(self, transport: asyncio.Transport | None) -> None:
         """The head and the first piece of the body are on their way."""
-        self._opened = True
+        self._transport = transport
 
     def once_open(self) -> _Direct | None:
         """This, when events may be written."""
-        return self if self._opened else None
+        return None if self._transport is None else self
 
     def take(self, event: Event) -> bool:
         """Write an event, unless the client is slow or gone."""
-        transport = self._request.transport
+        transport = self._transport
         if transport is None or transport.is_closing() or transport.get_write_buffer_size() > _UNSENT:
             return False
-        self._send(transport, self._teller.tell([event]))
+        data = self._teller.tell((event,))
+        if data:
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
         return True
 
     def idle(self) -> bool:
         """Keep proxies from closing a silent connection."""
-        transport = self._request.transport
+        transport = self._transport
         if transport is None or transport.is_closing():
             return False
         if not transport.get_write_buffer_size():
-            self._send(transport, sse.KEEP_ALIVE)
+            data = sse.KEEP_ALIVE
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
         return True
 
-    def _send(self, transport: asyncio.Transport, data: bytes) -> None:
-        if data:
-            chunked = self._request.version >= HttpVersion11
-            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+
+async def _beginning(listening: Listening, batches: AsyncIterator[list[Event]], teller: Teller) -> bytes:
+    """What is told before the headers can be sent: they tell upstream's id, and a cursor may yet be refused."""
+    first = await _first(batches)
+    if not first and listening.upstream_id is None:
+        first = await _first(batches)
+    data = teller.tell(first)
+    while not teller.found and first:
+        first = await _first(batches)
+        data += teller.tell(first)
+    return data
 
 
 async def _first(batches: AsyncIterator[list[Event]]) -> list[Event]:

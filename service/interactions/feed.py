@@ -8,19 +8,22 @@ events is dropped from memory: a listener that is further behind reads the log.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, Final, Protocol
 
 from service.interactions.calls import HistoryUsed, Served
 from service.store.kept_events import Event
 
+logger = logging.getLogger(__name__)
+
 #: Bytes of logged events that stay in memory for listeners that are a little behind.
 _WINDOW: Final = 16 * 1024
 #: Bytes that a listener is given at a time.
-_PIECE: Final = 32 * 1024
+PIECE: Final = 32 * 1024
 
 
 class Sink(Protocol):
-    """Where a listener that is level with the feed gets its events at once; nothing here may raise or wait."""
+    """Where a listener that is level with the feed gets its events at once; nothing here may wait."""
 
     def take(self, event: Event) -> bool:
         """Take an event; False when it cannot be taken now, and the listener will come for it."""
@@ -46,11 +49,19 @@ class _Attachment:
     def take(self, event: Event) -> None:
         if self.over.done():
             return
-        if self._sink.take(event):
+        if self._takes(event):
             self.seq = event.seq
             self._heard = self._loop.time()
         else:
             self.end()
+
+    def _takes(self, event: Event) -> bool:
+        try:
+            return self._sink.take(event)
+        except Exception:
+            # The listener will meet with it again; whoever publishes must not.
+            logger.exception("a listener could not take an event")
+            return False
 
     def end(self) -> None:
         self._timer.cancel()
@@ -133,7 +144,7 @@ class Feed:
             seq += 1
             events.append(Event(seq, frame))
             size += len(frame)
-            if size >= _PIECE:
+            if size >= PIECE:
                 break
         return events
 

@@ -76,10 +76,10 @@ class Listening:
     async def events(
         self, *, whole: bool, idle: float, sink: Callable[[], Sink | None]
     ) -> AsyncIterator[list[Event]]:
-        """All events behind the place, or with ``whole`` from the first one on; an empty list after ``idle`` seconds.
+        """All events behind the place, or with ``whole`` from the first one on.
 
-        What is published while the listener is level goes to the ``sink``, once that gives one, and not through here.
-
+        An empty list says that there is none yet, or that there was none for ``idle`` seconds. What is published while
+        the listener is level goes to the ``sink``, once that gives one, and not through here.
         Raises :class:`~service.errors.NotFound` when the interaction is deleted meanwhile.
         """
         seq = 0 if whole else self.place.seq - (self.place.part > 0)
@@ -129,7 +129,8 @@ class Streams:
         """The events in the log, or made of the record where it ends without one; fills ``steps`` before the last."""
 
         async def look() -> None:
-            await self._lifecycle.told(record)
+            # As it stands now: the record may have been found before upstream's id was known.
+            await self._told(record)
 
         told = seq
         if not record.terminal or await self._events.last(record.id):
@@ -143,13 +144,15 @@ class Streams:
             steps[:] = await self._steps(record)
             yield (await self._regenerated(record))[seq:]
 
+    async def _told(self, record: Record) -> dict[str, Any]:
+        _, told = await self._lifecycle.told(await self._lifecycle.current(record))
+        return told
+
     async def _steps(self, record: Record) -> list[dict[str, Any]]:
-        _, told = await self._lifecycle.told(record)
-        return steps_of(told)
+        return steps_of(await self._told(record))
 
     async def _regenerated(self, record: Record) -> list[Event]:
-        _, told = await self._lifecycle.told(record)
-        events = regenerate.events_of(with_steps(told))
+        events = regenerate.events_of(with_steps(await self._told(record)))
         return [Event(seq, sse.frame(event)) for seq, event in enumerate(events, 1)]
 
     async def _check(self, record: Record, place: Place, cursor: str | None) -> None:
