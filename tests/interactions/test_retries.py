@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import orjson
@@ -175,7 +176,10 @@ async def test_the_change_of_deployment_is_committed_before_anything_is_sent_the
     await asking
 
 
-async def test_nothing_is_sent_elsewhere_that_cannot_be_committed(fleet: Fleet) -> None:
+async def test_nothing_is_sent_elsewhere_that_cannot_be_committed(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     fleet["a"].behave("latency;seconds=0.3,status;code=503")
     gateway = await fleet.gateway(**FIRST)
     asking = asyncio.create_task(gateway.create("Hello"))
@@ -183,9 +187,13 @@ async def test_nothing_is_sent_elsewhere_that_cannot_be_committed(fleet: Fleet) 
     async def sent() -> bool:
         return fleet["a"].asked == 1
 
+    async def given_up() -> bool:
+        return "an attempt on a is the last one" in caplog.text
+
     await eventually(sent)
     async with gateway.database.outage():
-        reply = await asking
+        await eventually(given_up)
+    reply = await asking
     assert reply.status == 503
     assert fleet["b"].requests == []
 
