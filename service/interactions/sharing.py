@@ -79,6 +79,8 @@ class Sharing:
                 await self._forget()
             except ServiceError as error:
                 logger.info("deployment states could not be exchanged: %s", error)
+            except Exception:
+                logger.exception("exchanging deployment states failed in a way that was not foreseen")
 
     async def _forget(self) -> None:
         now = self._router.clock()

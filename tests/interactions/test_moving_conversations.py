@@ -88,6 +88,17 @@ async def test_a_deployment_that_was_removed_is_not_missed(fleet: Fleet) -> None
     assert_quotes(reply, "One", "Two")
 
 
+async def test_what_cannot_be_rebuilt_goes_on_where_it_is(fleet: Fleet) -> None:
+    gateway = await fleet.gateway(
+        allowed_fails=0, cooldown_time=60.0, max_rebuild_bytes=10, members={"order": {"a": 1, "b": 2}}
+    )
+    first = await gateway.ask("One")
+    fleet["a"].fault("status;code=503")
+    assert (await gateway.ask("Hello")).headers["x-deployment"] == "b"
+    reply = await gateway.ask("Two", previous_interaction_id=first.id)
+    assert (reply.headers["x-deployment"], reply.headers["x-interactions-history"]) == ("a", "upstream")
+
+
 async def test_get_and_cancel_go_to_the_interactions_own_deployment_whatever_its_state(fleet: Fleet) -> None:
     gateway = await fleet.gateway(allowed_fails=0, cooldown_time=60.0, members={"order": {"a": 1, "b": 2}})
     running = await gateway.ask("Work", background=True, wish="zombie")
