@@ -101,7 +101,7 @@ def header_value(text: str) -> str:
 
 
 def error_response(request: web.Request, error: ServiceError) -> web.Response:
-    """An error in Google's shape; ``Retry-After`` travels in whole seconds, rounded up."""
+    """An error in Google's shape; ``Retry-After`` travels in seconds and in milliseconds, rounded up."""
     served = None if error.deployment is None else Served(error.deployment, error.attempts or 0)
     response = answer(
         request,
@@ -112,6 +112,7 @@ def error_response(request: web.Request, error: ServiceError) -> web.Response:
     )
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(0, -int(-error.retry_after // 1)))
+        response.headers["retry-after-ms"] = str(max(0, -int(-error.retry_after * 1_000 // 1)))
     return response
 
 

@@ -110,7 +110,7 @@ async def test_beyond_the_bound_a_create_is_refused_at_once(fleet: Fleet) -> Non
     assert len(refused) == 7
     for reply in refused:
         assert (reply.status, reply.error["code"]) == (503, "service_unavailable")
-        assert reply.headers["retry-after"] == "1"
+        assert (reply.headers["retry-after"], reply.headers["retry-after-ms"]) == ("1", "1000")
     assert await gateway.database.count() == 3
     fleet["a"].calm()
     assert (await gateway.ask("Hello")).status == 200
