@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
@@ -15,6 +16,8 @@ from service.upstream.routing.strategies.choice import CHANCE
 
 if TYPE_CHECKING:
     from service.upstream.routing.router import Pool, Router
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +106,13 @@ class Course:
 
     def failed(self, seconds: float, failure: Failure) -> None:
         """The attempt has failed after so many seconds; the place at the deployment is kept."""
-        if self._state is not None:
-            self._state.failed(self._router.clock(), seconds, failure, probe=self._probe)
+        state = self._state
+        if state is not None:
+            opened = state.circuit.opened
+            state.failed(self._router.clock(), seconds, failure, probe=self._probe)
             self._probe = False
+            if state.circuit.opened > opened:
+                logger.warning("deployment %s cools down: %s (%d)", state.id, failure.code, failure.status)
         self._failures.append(failure)
 
     def next(self) -> Decision | None:

@@ -33,12 +33,14 @@ Clock = Callable[[], float]
 class Pool:
     """The deployments of a group with their states, those with the lowest ``order`` first."""
 
-    __slots__ = ("_routes", "name", "states", "tiers")
+    __slots__ = ("_routes", "name", "names", "states", "tiers")
 
     def __init__(self, group: Group, states: dict[str, State]) -> None:
         self.name = group.name
         self._routes = {route.deployment.id: route for route in group.routes}
         self.states = tuple(states[route.deployment.id] for route in group.routes)
+        #: What the configuration may call it where it says what stands in for it.
+        self.names = (self.name, *(route.deployment.settings.model_name for route in group.routes))
         orders = sorted({state.order for state in self.states})
         self.tiers = tuple(tuple(state for state in self.states if state.order == order) for order in orders)
 
@@ -174,14 +176,19 @@ class Router:
                 self._check(name)
             names = wished
         else:
-            settings = self.settings
-            names = settings.fallbacks.get(ask.model) or settings.fallbacks.get(pool.name) or ()
-            names = names or settings.default_fallbacks
-            if not names:
-                return ()
-        return tuple(name for name in names if name not in (ask.model, pool.name))[
-            : self.settings.max_fallbacks
-        ]
+            names = self._configured_fallbacks(ask.model, pool)
+        if not names:
+            return ()
+        others = [name for name in names if name != ask.model and name not in pool.names]
+        return tuple(others[: self.settings.max_fallbacks])
+
+    def _configured_fallbacks(self, model: str, pool: Pool) -> tuple[str, ...]:
+        settings = self.settings
+        if settings.fallbacks:
+            for name in (model, *pool.names):
+                if (found := settings.fallbacks.get(name)) is not None:
+                    return found
+        return settings.default_fallbacks
 
     def _check(self, name: str) -> None:
         try:

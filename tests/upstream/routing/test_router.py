@@ -187,6 +187,27 @@ def test_fallbacks_of_the_model_stand_before_the_default_ones_and_are_bounded() 
     assert failed(routing.start("c")) == "d"
 
 
+@pytest.mark.parametrize("name", ["pro", "gemini-2.5-pro", "gemini/gemini-2.5-pro"])
+def test_fallbacks_are_found_by_the_models_alias_whatever_a_caller_calls_it(name: str) -> None:
+    routing = Routing(
+        entry("a", "pro", "gemini-2.5-pro"), entry("b", "fast"), fallbacks={"pro": ("fast",)}, num_retries=0
+    )
+    assert failed(routing.start(name)) == "b"
+
+
+def test_a_model_is_no_fallback_of_its_own() -> None:
+    routing = Routing(entry("a"), default_fallbacks=("fast",), num_retries=0)
+    assert failed(routing.start("gemini-2.5-flash")) is None
+
+
+def test_a_cooldown_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    routing = Routing(entry("a"), entry("b"), allowed_fails=0)
+    course = routing.start()
+    first = where(course)
+    failed(course)
+    assert caplog.messages == [f"deployment {first} cools down: service_unavailable (503)"]
+
+
 def test_a_callers_fallbacks_stand_before_the_configurations() -> None:
     routing = Routing(
         entry("a", "a", "gemini-a"), entry("b", "b", "gemini-b"), default_fallbacks=("b",), num_retries=0
