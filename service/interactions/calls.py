@@ -63,7 +63,8 @@ class Answer:
     interaction: dict[str, Any]
     upstream_id: str | None
     history: HistoryUsed
-    served: Served
+    #: None for what was not served anew.
+    served: Served | None = None
 
     @property
     def id(self) -> str:

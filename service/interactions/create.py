@@ -69,7 +69,7 @@ class Creator:
 
     async def create(self, call: Call) -> Answer:
         """Run a unary create; raises a :class:`ServiceError` that carries the interaction's id once it has one."""
-        job = await self._begin(call)
+        job = await self._job(call)
         return await self._in_time(job, self._answered(job))
 
     async def stream(self, call: Call) -> Feed | Answer:
@@ -77,7 +77,7 @@ class Creator:
 
         An :class:`Answer` comes instead when upstream ignored the wish to stream.
         """
-        job = await self._begin(call)
+        job = await self._job(call)
         return await self._in_time(job, self._opened(job))
 
     async def close(self, patience: float) -> None:
@@ -90,6 +90,7 @@ class Creator:
 
     async def _answered(self, job: Job) -> Answer:
         try:
+            await self._begin(job)
             try:
                 reply = await self._sender.send(job, self._client.create)
             except ServiceError as error:
@@ -102,6 +103,7 @@ class Creator:
     async def _opened(self, job: Job) -> Feed | Answer:
         feed: Feed | None = None
         try:
+            await self._begin(job)
             try:
                 opened = await self._sender.send(job, self._client.create_stream)
             except ServiceError as error:
@@ -126,25 +128,23 @@ class Creator:
         if timeout is None:
             return await work
         task = asyncio.get_running_loop().create_task(work, name="create")
-        done, _ = await asyncio.wait((task,), timeout=job.course.left if job.course is not None else timeout)
-        if done:
-            return task.result()
-        self._abandoned.add(task)
-        task.add_done_callback(self._recorded)
-        error = DeadlineExceeded(
-            f"There is no answer after the {timeout:g} seconds that the request allows. It goes on, and what comes of "
-            "it is recorded: GET the interaction that 'x-interaction-id' names."
-        )
-        error.interaction_id = ids.to_text(job.intent.id)
-        error.deployment, error.attempts = job.served.deployment, job.served.attempts
-        raise error
+        left = timeout if job.course is None else max(0.0, job.course.left)
+        try:
+            await asyncio.wait((task,), timeout=left)
+        finally:
+            if not task.done():
+                self._abandoned.add(task)
+                task.add_done_callback(self._recorded)
+        if not task.done():
+            raise _too_late(job, timeout)
+        return task.result()
 
     def _recorded(self, task: asyncio.Task[Any]) -> None:
         self._abandoned.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.info("a create failed after its caller had stopped waiting: %s", error)
 
-    async def _begin(self, call: Call) -> Job:
+    async def _job(self, call: Call) -> Job:
         self._gate.enter()
         try:
             job = await self._preparation.job(call)
@@ -153,15 +153,13 @@ class Creator:
             raise
         if job.course is not None:
             job.course.on_end(self._gate.leave)
-        try:
-            listed = isinstance(call.envelope.body.get("input"), list)
-            await self._store.begin(job.intent, call.raw, listed=listed)
-            if job.parent is not None:
-                await self._hold(job, job.parent)
-        except BaseException:
-            job.end()
-            raise
         return job
+
+    async def _begin(self, job: Job) -> None:
+        listed = isinstance(job.call.envelope.body.get("input"), list)
+        await self._store.begin(job.intent, job.call.raw, listed=listed)
+        if job.parent is not None:
+            await self._hold(job, job.parent)
 
     async def _hold(self, job: Job, parent: Record) -> None:
         """See that the parent is kept for this job; raises :class:`NotFound` when it was deleted before the intent."""
@@ -222,3 +220,15 @@ class Creator:
         except ServiceError:
             # The row stays open and is found by that; the caller is told what went wrong first.
             logger.exception("the failure of %s could not be recorded", error.interaction_id)
+
+
+def _too_late(job: Job, timeout: float) -> DeadlineExceeded:
+    """What a caller is told that has stopped waiting; names the interaction once that is committed."""
+    error = DeadlineExceeded(
+        f"There is no answer after the {timeout:g} seconds that the request allows. It goes on, and what comes of it "
+        "is recorded: GET the interaction that 'x-interaction-id' names."
+    )
+    if job.attempts:
+        error.interaction_id = ids.to_text(job.intent.id)
+        error.deployment, error.attempts = job.served.deployment, job.served.attempts
+    return error
