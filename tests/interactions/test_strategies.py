@@ -63,7 +63,7 @@ async def test_load_leaves_a_slow_deployment(fleet: Fleet, replicas: int, strate
 
     await asyncio.gather(*(client(gateway) for gateway in gateways for _ in range(6)))
     assert late.total() > 20
-    assert late["a"] / late.total() < 0.1
+    assert late["a"] / late.total() < 0.15
 
 
 async def test_processes_share_a_minutes_usage(fleet: Fleet) -> None:

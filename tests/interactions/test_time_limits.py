@@ -10,7 +10,7 @@ from tests.support.fleet import Fleet, fleet_of
 from tests.support.gateway import MODEL
 from tests.support.gateways import StartEmulator, StartGateway
 
-SLOW = "latency;seconds=0.4"
+SLOW = "latency;seconds=0.7"
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ async def fleet(start_emulator: StartEmulator, start_gateway: StartGateway) -> F
 async def test_a_caller_that_stops_waiting_finds_the_answer_later(fleet: Fleet, header: str) -> None:
     fleet["a"].behave(SLOW)
     gateway = await fleet.gateway("a")
-    reply = await gateway.post({"model": MODEL, "input": "Hello"}, **{header: "0.1"})
+    reply = await gateway.post({"model": MODEL, "input": "Hello"}, **{header: "0.3"})
     assert (reply.status, reply.error["code"]) == (504, "deadline_exceeded")
     assert (reply.headers["x-deployment"], reply.headers["x-attempts"]) == ("a", "1")
     name = reply.headers["x-interaction-id"]
@@ -35,7 +35,7 @@ async def test_a_caller_that_stops_waiting_finds_the_answer_later(fleet: Fleet, 
 async def test_a_stream_that_opens_too_late_is_recorded_all_the_same(fleet: Fleet) -> None:
     fleet["a"].behave(SLOW)
     gateway = await fleet.gateway("a")
-    reply = await gateway.post({"model": MODEL, "input": "Hello", "stream": True}, x_timeout="0.1")
+    reply = await gateway.post({"model": MODEL, "input": "Hello", "stream": True}, x_timeout="0.3")
     assert reply.status == 504
     name = reply.headers["x-interaction-id"]
     assert (await gateway.finished(name)).body["status"] == "completed"
@@ -67,7 +67,7 @@ async def test_a_caller_that_is_answered_in_time_notices_nothing(fleet: Fleet) -
 async def test_what_a_caller_left_is_recorded_before_the_service_stops(fleet: Fleet) -> None:
     fleet["a"].behave(SLOW)
     gateway = await fleet.gateway("a")
-    reply = await gateway.post({"model": MODEL, "input": "Hello"}, x_timeout="0.1")
+    reply = await gateway.post({"model": MODEL, "input": "Hello"}, x_timeout="0.3")
     await gateway.stop()
     row = await gateway.database.row(reply.headers["x-interaction-id"])
     assert row["status"] == "completed"
@@ -76,7 +76,7 @@ async def test_what_a_caller_left_is_recorded_before_the_service_stops(fleet: Fl
 async def test_no_retry_begins_after_the_caller_has_left(fleet: Fleet) -> None:
     fleet["a"].behave(f"{SLOW},status;code=503")
     gateway = await fleet.gateway(members={"order": {"a": 1, "b": 2}})
-    reply = await gateway.post({"model": MODEL, "input": "Hello"}, x_timeout="0.1")
+    reply = await gateway.post({"model": MODEL, "input": "Hello"}, x_timeout="0.3")
     assert reply.status == 504
     assert (await gateway.finished(reply.headers["x-interaction-id"])).body["status"] == "failed"
     assert fleet.asked() == {"a": 1}
@@ -93,11 +93,11 @@ async def test_a_deployment_that_takes_too_long_is_given_up(fleet: Fleet, limit:
 
 
 async def test_the_first_byte_of_a_stream_has_a_limit_of_its_own(fleet: Fleet) -> None:
-    gateway = await fleet.gateway("a", first_byte_timeout=0.3)
+    gateway = await fleet.gateway("a", first_byte_timeout=0.5)
     streamed = await gateway.stream("Hello", fault="trickle;bytes=64;seconds=0.02")
     assert streamed.done
     reply = await gateway.post(
-        {"model": MODEL, "input": "Hello", "stream": True}, x_emulator_fault="latency;seconds=0.8"
+        {"model": MODEL, "input": "Hello", "stream": True}, x_emulator_fault="latency;seconds=1.2"
     )
     assert reply.status == 504
 
