@@ -12,7 +12,9 @@ Each class knows its HTTP status and its wire code (contract 7.2); its docstring
     - ModelNotFound           404 model_not_found
   + MethodNotAllowed          405 method_not_allowed
   + Aborted                   409 aborted
+    - Superseded              409 aborted
   + PayloadTooLarge           413 payload_too_large
+  + IdempotencyKeyReused      422 unprocessable_entity
   + RateLimitExceeded         429 rate_limit_exceeded
   + ApiError                  500 api_error
     - StoreError              500 api_error
@@ -41,6 +43,8 @@ class ServiceError(Exception):
     #: The deployment asked last and the number of attempts; travel as ``x-deployment`` and ``x-attempts``.
     deployment: str | None = None
     attempts: int | None = None
+    #: Whether this is what an earlier request with the same idempotency key was refused with.
+    replayed: bool = False
 
     def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
         self.message = message or (type(self).__doc__ or "").strip()
@@ -112,11 +116,22 @@ class Aborted(ServiceError):
     code = "aborted"
 
 
+class Superseded(Aborted):
+    """Another process has taken this interaction over, because this one was silent for too long; read it by its id."""
+
+
 class PayloadTooLarge(ServiceError):
     """The request body is larger than this service accepts."""
 
     status = 413
     code = "payload_too_large"
+
+
+class IdempotencyKeyReused(ServiceError):
+    """The idempotency key belongs to a request with another body."""
+
+    status = 422
+    code = "unprocessable_entity"
 
 
 class RateLimitExceeded(ServiceError):

@@ -65,9 +65,10 @@ def answer(
     upstream_id: str | None = None,
     history: HistoryUsed | None = None,
     served: Served | None = None,
+    replayed: bool = False,
 ) -> web.Response:
     """A JSON answer with the headers every answer carries."""
-    headers = response_headers(request, interaction_id, upstream_id, history, served)
+    headers = response_headers(request, interaction_id, upstream_id, history, served, replayed=replayed)
     headers["Content-Type"] = JSON
     return web.Response(status=status, body=body, headers=headers)
 
@@ -78,8 +79,13 @@ def response_headers(
     upstream_id: str | None,
     history: HistoryUsed | None = None,
     served: Served | None = None,
+    *,
+    replayed: bool = False,
 ) -> dict[str, str]:
-    """``x-request-id`` always, the ids of the interaction where there is one; of a create, its history and its way."""
+    """``x-request-id`` always, the ids of the interaction where there is one; of a create, its history and its way.
+
+    ``replayed`` says that this is what an earlier request with the same idempotency key has made.
+    """
     common = request.app[COMMON_HEADERS]
     headers = {"x-request-id": interaction_id or ids.to_text(ids.mint()), **common}
     if interaction_id is not None:
@@ -92,6 +98,8 @@ def response_headers(
     if served is not None:
         headers["x-deployment"] = header_value(served.deployment)
         headers["x-attempts"] = str(served.attempts)
+    if replayed:
+        headers["idempotency-replayed"] = "true"
     return headers
 
 
@@ -109,6 +117,7 @@ def error_response(request: web.Request, error: ServiceError) -> web.Response:
         status=error.status,
         interaction_id=error.interaction_id,
         served=served,
+        replayed=error.replayed,
     )
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(0, -int(-error.retry_after // 1)))

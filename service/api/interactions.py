@@ -8,16 +8,17 @@ from typing import Any
 from aiohttp import web
 
 from service.api.endpoint import answer, read_body
-from service.api.keys import AUTHENTICATOR, CREATOR, LIFECYCLE, STREAMS
+from service.api.keys import AUTHENTICATOR, CREATOR, LIFECYCLE, REPEATS, STREAMS
 from service.api.sse import send_events
 from service.api.wishes import wishes_of
 from service.errors import InvalidRequest
 from service.interactions import render
-from service.interactions.calls import Call
+from service.interactions.calls import Answer, Call
 from service.interactions.feed import Feed
+from service.interactions.listening import Listening
 from service.settings.model import History
 from service.store.records import Record
-from service.wire import envelope, ids
+from service.wire import envelope, idempotency_key, ids
 from service.wire.revision import Revision, detect
 
 _EMULATOR_HEADERS = ("x-emulator-fault", "x-emulator-behavior")
@@ -27,7 +28,7 @@ _BOOLEANS = {"true": True, "1": True, "": True, "false": False, "0": False}
 
 
 async def create(request: web.Request) -> web.StreamResponse:
-    """``POST /interactions``: unary or streamed."""
+    """``POST /interactions``: unary or streamed, anew or what an earlier one with the same key has made."""
     began = perf_counter()
     principal = request.app[AUTHENTICATOR].principal(request)
     raw = await read_body(request)
@@ -42,15 +43,13 @@ async def create(request: web.Request) -> web.StreamResponse:
         _history(request),
         wishes_of(request, asked),
     )
-    creator = request.app[CREATOR]
-    if asked.stream:
-        opened = await creator.stream(call)
-        if isinstance(opened, Feed):
-            limit = call.wishes.timeout
-            left = None if limit is None else limit - (perf_counter() - began)
-            return await send_events(request, request.app[STREAMS].live(opened), revision, limit=left)
-    else:
-        opened = await creator.create(call)
+    opened = await _opened(request, call)
+    if isinstance(opened, Feed):
+        opened = request.app[STREAMS].live(opened)
+    if isinstance(opened, Listening):
+        limit = call.wishes.timeout
+        left = None if limit is None else limit - (perf_counter() - began)
+        return await send_events(request, opened, revision, limit=left)
     return answer(
         request,
         render.body(opened.interaction, revision),
@@ -58,7 +57,17 @@ async def create(request: web.Request) -> web.StreamResponse:
         upstream_id=opened.upstream_id,
         history=opened.history,
         served=opened.served,
+        replayed=opened.replayed,
     )
+
+
+async def _opened(request: web.Request, call: Call) -> Feed | Answer | Listening:
+    if idempotency_key.HEADER in request.headers:
+        key = idempotency_key.parse(request.headers.getall(idempotency_key.HEADER))
+        if key is not None:
+            return await request.app[REPEATS].create(call, key)
+    creator = request.app[CREATOR]
+    return await (creator.stream(call) if call.envelope.stream else creator.create(call))
 
 
 async def get(request: web.Request) -> web.StreamResponse:
@@ -77,7 +86,7 @@ async def get(request: web.Request) -> web.StreamResponse:
         return await send_events(request, listening, revision)
     lifecycle = request.app[LIFECYCLE]
     include_input = _flag(request, "include_input")
-    record, told = await lifecycle.get(principal, reference, _upstream_headers(request))
+    record, told = await lifecycle.get(principal, reference)
     if include_input:
         told = render.with_input(told, await lifecycle.request(record), revision)
     return _told(request, record, told, revision)

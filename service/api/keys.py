@@ -12,6 +12,7 @@ from service.api.request_figures import Requests
 from service.interactions.create import Creator
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.listening import Streams
+from service.interactions.repeats import Repeats
 from service.store.store import Store
 from service.upstream.routing.router import Router
 
@@ -19,6 +20,7 @@ AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
 CREATOR: Final = web.AppKey("creator", Creator)
 LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
 STREAMS: Final = web.AppKey("streams", Streams)
+REPEATS: Final = web.AppKey("repeats", Repeats)
 REQUESTS: Final = web.AppKey("requests", Requests)
 ROUTER: Final = web.AppKey("router", Router)
 STORE: Final = web.AppKey("store", Store)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import orjson
 
 from service.settings.model import History as HistorySetting
+from service.store.idempotency import KeyClaim
 from service.store.records import Intent, Outcome, Record, Usage, now
 from service.upstream.deployments import Route
 from service.upstream.routing.course import NO_WISHES, Course, Wishes
@@ -38,6 +39,8 @@ class Call:
     #: The caller's choice for this request; None leaves it to the configuration.
     history: HistorySetting | None = None
     wishes: Wishes = NO_WISHES
+    #: The idempotency key that the interaction is to have, if it is to be made at all.
+    claim: KeyClaim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ class Answer:
     history: HistoryUsed
     #: None for what was not served anew.
     served: Served | None = None
+    #: Whether an earlier request with the same idempotency key has made it.
+    replayed: bool = False
 
     @property
     def id(self) -> str:
@@ -154,6 +159,7 @@ class Job:
             first_byte_at=self.first_byte_at,
             completed_at=moment if terminal else None,
             usage=usage or Usage(),
+            owner_id=self.intent.owner_id,
         )
 
 

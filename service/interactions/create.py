@@ -1,9 +1,9 @@
 """One create: resolve, choose, commit the intent, call upstream, commit the outcome, answer.
 
 What happens when the process dies: before the intent is committed, nothing was sent; after it, the row stays
-``in_progress`` without an outcome and is found by that; after the outcome is committed, the answer can be read back.
-A client that leaves changes nothing: the handler runs on. When the outcome cannot be committed, the client gets an
-error and never the answer (promise P1).
+``in_progress`` without an outcome, and another process takes it over, which finds it by that; after the outcome is
+committed, the answer can be read back. A client that leaves changes nothing: the handler runs on. When the outcome
+cannot be committed, the client gets an error and never the answer (promise P1).
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from service.errors import BadGateway, DeadlineExceeded, NotFound, ServiceError
 from service.interactions import outcomes
 from service.interactions.calls import Answer, Call, Job
 from service.interactions.feed import Feed
+from service.interactions.idempotency import frees_key
+from service.interactions.life import Life
 from service.interactions.log import EventLog
 from service.interactions.media import MediaKeeper
 from service.interactions.preparation import Preparation
@@ -24,10 +26,12 @@ from service.interactions.reader import Reader
 from service.interactions.readers import Readers
 from service.interactions.render import with_our_ids
 from service.interactions.sending import Sender
-from service.store.records import USAGE_MISSING, Record, Usage, now
+from service.store.held import Claim
+from service.store.records import USAGE_MISSING, Outcome, Record, Usage, now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
 from service.upstream.routing.gate import Gate
+from service.upstream.transport import Response
 from service.wire import ids
 
 logger = logging.getLogger(__name__)
@@ -38,6 +42,16 @@ _Result = TypeVar("_Result")
 _MAY_HAVE_RUN: Final = (BadGateway, DeadlineExceeded)
 #: An error text longer than this is cut in the record; the caller gets it whole.
 _MESSAGE_KEPT: Final = 2_000
+
+
+class Following(Protocol):
+    """Whoever follows what is still open when its create is answered."""
+
+    def follow(self, claim: Claim) -> None:
+        """See an interaction through to its end."""
+
+    def remaining(self, created_at: int, deployment_id: str) -> float:
+        """The seconds that an interaction has until it is given up."""
 
 
 class Creator:
@@ -52,6 +66,8 @@ class Creator:
         *,
         gate: Gate,
         events: EventLog,
+        life: Life,
+        following: Following,
         upstream_settle: float,
         media: MediaKeeper | None = None,
     ) -> None:
@@ -64,6 +80,8 @@ class Creator:
         self._preparation = preparation
         self._readers = readers
         self._events = events
+        self._life = life
+        self._following = following
         self._upstream_settle = upstream_settle
         self._media = media
 
@@ -90,37 +108,50 @@ class Creator:
 
     async def _answered(self, job: Job) -> Answer:
         try:
-            await self._begin(job)
-            try:
-                reply = await self._sender.send(job, self._client.create)
-            except ServiceError as error:
-                await self._fail(job, error)
-                raise
-            return await self._finish(job, reply)
+            with self._life.work(job.intent.id):
+                await self._begin(job)
+                try:
+                    reply = await self._sender.send(job, self._client.create)
+                except ServiceError as error:
+                    await self._fail(job, error)
+                    raise
+                return await self._finish(job, reply)
         finally:
             job.end()
 
     async def _opened(self, job: Job) -> Feed | Answer:
         feed: Feed | None = None
         try:
-            await self._begin(job)
-            try:
-                opened = await self._sender.send(job, self._client.create_stream)
-            except ServiceError as error:
-                await self._fail(job, error)
-                raise
-            if isinstance(opened, Reply):
-                return await self._finish(job, opened)
-            feed = self._readers.start(
-                Reader(
-                    job, opened, self._store, self._client, self._events, self._upstream_settle, self._media
-                )
-            )
-            return feed
+            with self._life.work(job.intent.id):
+                await self._begin(job)
+                try:
+                    opened = await self._sender.send(job, self._client.create_stream)
+                except ServiceError as error:
+                    await self._fail(job, error)
+                    raise
+                if isinstance(opened, Reply):
+                    return await self._finish(job, opened)
+                feed = self._readers.start(self._reader(job, opened))
+                return feed
         finally:
             # A reader ends its job itself.
             if feed is None:
                 job.end()
+
+    def _reader(self, job: Job, opened: Response) -> Reader:
+        patience = None
+        if job.intent.background:
+            patience = self._following.remaining(job.intent.created_at, job.route.deployment.id)
+        return Reader(
+            job,
+            opened,
+            self._store,
+            self._client,
+            self._events,
+            self._upstream_settle,
+            self._media,
+            patience=patience,
+        )
 
     async def _in_time(self, job: Job, work: Coroutine[Any, Any, _Result]) -> _Result:
         """The result, if it comes while the caller waits; raises :class:`DeadlineExceeded` then, and goes on."""
@@ -156,8 +187,9 @@ class Creator:
         return job
 
     async def _begin(self, job: Job) -> None:
+        await self._life.sure()
         listed = isinstance(job.call.envelope.body.get("input"), list)
-        await self._store.begin(job.intent, job.call.raw, listed=listed)
+        await self._store.begin(job.intent, job.call.raw, listed=listed, claim=job.call.claim)
         if job.parent is not None:
             await self._hold(job, job.parent)
 
@@ -203,6 +235,8 @@ class Creator:
         if self._media is not None and media_due is not None:
             self._media.keep(job.intent.id, job.intent.project_id)
         job.spent(outcome.usage)
+        if not terminal:
+            self._following.follow(_claim(outcome, job))
         told = with_our_ids(body, job.intent.id, job.intent.previous_id)
         return Answer(told, upstream_id, job.history, job.served)
 
@@ -216,7 +250,7 @@ class Creator:
             error=(error.code, error.message[:_MESSAGE_KEPT]),
         )
         try:
-            await self._store.finish(outcome, None)
+            await self._store.finish(outcome, None, free_key=frees_key(job, error))
         except ServiceError:
             # The row stays open and is found by that; the caller is told what went wrong first.
             logger.exception("the failure of %s could not be recorded", error.interaction_id)
@@ -232,3 +266,17 @@ def _too_late(job: Job, timeout: float) -> DeadlineExceeded:
         error.interaction_id = ids.to_text(job.intent.id)
         error.deployment, error.attempts = job.served.deployment, job.served.attempts
     return error
+
+
+def _claim(outcome: Outcome, job: Job) -> Claim:
+    intent = job.intent
+    return Claim(
+        intent.id,
+        intent.project_id,
+        intent.created_at,
+        intent.stream,
+        intent.background,
+        outcome.deployment_id,
+        outcome.upstream_id,
+        outcome.upstream_stored,
+    )

@@ -37,12 +37,14 @@ class Preparation:
         lifecycle: Lifecycle,
         history: History,
         default_history: HistorySetting,
+        process: bytes,
     ) -> None:
         self._store = store
         self._router = router
         self._lifecycle = lifecycle
         self._history = history
         self._default_history = default_history
+        self._process = process
 
     async def job(self, call: Call) -> Job:
         """The job of a call, nothing of it written or sent yet; raises a :class:`~service.errors.ServiceError`."""
@@ -90,7 +92,7 @@ class Preparation:
             changes["store"] = kept_upstream
         if _FALLBACKS in envelope.body:
             changes[_FALLBACKS] = None
-        intent = _intent(call, route, parent, kept_upstream)
+        intent = _intent(call, route, parent, kept_upstream, self._process)
         job = Job(call, intent, route, parent, changes, refers_upstream=False, body=b"", course=course)
         await self.address(job, route)
         return job
@@ -205,7 +207,7 @@ def _upstream_body(call: Call, changes: dict[str, Any]) -> bytes:
     )
 
 
-def _intent(call: Call, route: Route, parent: Record | None, kept_upstream: bool) -> Intent:
+def _intent(call: Call, route: Route, parent: Record | None, kept_upstream: bool, process: bytes) -> Intent:
     envelope = call.envelope
     labels = envelope.body.get("labels")
     return Intent(
@@ -225,4 +227,5 @@ def _intent(call: Call, route: Route, parent: Record | None, kept_upstream: bool
         labels=codec.dumps(labels).decode() if isinstance(labels, dict) else None,
         deployment_id=route.deployment.id,
         upstream_stored=kept_upstream,
+        owner_id=process,
     )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from service.errors import ServiceUnavailable, StoreError
+from service.errors import ServiceUnavailable, StoreError, Superseded
 from service.store.backend import Backend, Batch, Row, RowRefused, StoreUnavailable
 from service.store.entries import Entries, Entry, Write, size_of
 from service.store.statements import BATCH_ORDER
@@ -35,6 +35,10 @@ _LOOK: Final = 0.25
 #: Seconds that what is queued gets to be written when the process stops.
 _LAST_EFFORT: Final = 10.0
 _PLACES: Final = {statement.name: place for place, statement in enumerate(BATCH_ORDER)}
+
+
+class NotQueued(ServiceUnavailable):
+    """The store takes no more work now; nothing of this was taken in."""
 
 
 @dataclass(slots=True)
@@ -82,15 +86,16 @@ class Writer:
 
         ``patience`` is how many seconds the caller waits; the writes go on without it. With ``shed`` they are new work:
         refused at once when the queue is full, and forgotten when patience ends, so trying again is safe and
-        ``retry_after`` says so. Raises :class:`ServiceUnavailable` when shed, stopping or out of patience,
-        :class:`StoreError` when the database refuses what a row holds, or has no such interaction.
+        ``retry_after`` says so. Raises :class:`NotQueued` when shed or stopping, another :class:`ServiceUnavailable`
+        when out of patience, :class:`StoreError` when the database refuses what a row holds, or has no such
+        interaction, and :class:`Superseded` when another process holds it.
         """
         if self._closed:
-            raise ServiceUnavailable("The service is stopping.", retry_after=1 if shed else None)
+            raise NotQueued("The service is stopping.", retry_after=1 if shed else None)
         entries = self._entries
         if not entries.fits(new_work=shed):
             self.statistics.shed += 1
-            raise ServiceUnavailable(
+            raise NotQueued(
                 "The store has more work queued than it can take.", retry_after=1 if shed else None
             )
         entry = Entry(writes, size_of(writes), monotonic() + patience, shed, self._loop.create_future())
@@ -148,7 +153,7 @@ class Writer:
         if not entries:
             return
         try:
-            unknown = await self._backend.commit(_batch(entries))
+            unwritten = await self._backend.commit(_batch(entries))
         except RowRefused as error:
             self._answered_at = monotonic()
             await self._isolate(entries, error)
@@ -160,13 +165,7 @@ class Writer:
         else:
             self._succeed(entries)
             for entry in entries:
-                if unknown and entry.key in unknown:
-                    logger.error("an outcome has no interaction: was the database restored?")
-                    entry.fail(
-                        StoreError("The store has lost this interaction and cannot record its outcome.")
-                    )
-                else:
-                    entry.succeed()
+                _tell(entry, unwritten.get(entry.key) if unwritten else None)
 
     def _succeed(self, entries: list[Entry]) -> None:
         self._answered_at = monotonic()
@@ -211,6 +210,18 @@ class Writer:
         if impatient:
             logger.error("%d callers were told that the store cannot be written", len(impatient))
             self._entries.forget()
+
+
+def _tell(entry: Entry, unwritten: bool | None) -> None:
+    """Tell the caller what became of its writes; ``unwritten`` is None, or whether the interaction is another's."""
+    match unwritten:
+        case None:
+            entry.succeed()
+        case True:
+            entry.fail(Superseded())
+        case False:
+            logger.error("an outcome has no interaction: was the database restored?")
+            entry.fail(StoreError("The store has lost this interaction and cannot record its outcome."))
 
 
 def _batch(entries: list[Entry]) -> Batch:
