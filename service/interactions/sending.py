@@ -78,9 +78,9 @@ class Sender:
             return
         await self._preparation.address(job, route)
         if route.deployment is not left.deployment:
-            await self._store.reroute(
-                job.intent.id, route.deployment.id, orjson.dumps(job.attempts).decode(), now()
-            )
+            attempts = orjson.dumps(job.attempts).decode()
+            intent = job.intent
+            await self._store.reroute(intent.id, intent.owner_id, route.deployment.id, attempts, now())
 
 
 async def _attempt(job: Job, send: Send[_Result], reason: str | None) -> _Result:

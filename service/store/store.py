@@ -94,13 +94,15 @@ class Store:
         if given_up is not None:
             await self.erase(given_up, now())
 
-    async def reroute(self, key: bytes, deployment_id: str, attempts: str, at: int) -> None:
+    async def reroute(self, key: bytes, owner: bytes, deployment_id: str, attempts: str, at: int) -> None:
         """Commit that the request goes to another deployment; to be done before the first byte does (promise P2).
 
         Raises :class:`ServiceUnavailable` when that takes too long: then nothing may be sent there.
         """
         await self._writer.put(
-            (statements.REROUTE, (key, deployment_id, attempts, at)), patience=INTENT_PATIENCE, shed=True
+            (statements.REROUTE, (key, owner, deployment_id, attempts, at)),
+            patience=INTENT_PATIENCE,
+            shed=True,
         )
 
     async def finish(
