@@ -31,6 +31,10 @@ class _Told(InteractionData):
         """The headers of the answer: ``x-upstream-interaction-id``, ``x-interactions-history``, ..."""
         return self._headers
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the same is told of the same interaction, whoever told it."""
+        return isinstance(other, _Told) and self._told() == other._told()
+
     def _become(self, newer: InteractionData) -> None:
         self.__dict__.clear()
         self.__dict__.update(newer.__dict__)

@@ -8,7 +8,7 @@ anew: threads, connections and locks do not survive a fork, so what it inherits 
 from __future__ import annotations
 
 import atexit
-import concurrent.futures.thread  # registers its own end with the interpreter, before ours
+import concurrent.futures.thread  # noqa: F401  registers its own end with the interpreter, before ours
 import logging
 import os
 import threading
