@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from io import BytesIO
 from typing import Any, Final, TypeVar, cast
 
@@ -26,6 +26,7 @@ from service.sdk.options import Target
 from service.sdk.targets import service_of
 
 T = TypeVar("T")
+_Send = Callable[[ClientSession, Call], Awaitable[T]]
 
 #: Pauses before a request is sent again, in seconds.
 _PAUSES: Final = (0.2, 1.0)
@@ -56,11 +57,11 @@ class Engine:
 
     async def ask(self, call: Call) -> Answer:
         """The whole answer, whatever its status; raises :class:`InteractionsError` when there is none."""
-        return await self._repeatedly(call, self._read)
+        return await self._repeatedly(call, self._read, _PAUSES)
 
-    async def open(self, call: Call) -> ClientResponse | Answer:
+    async def open(self, call: Call, *, repeat: bool = True) -> ClientResponse | Answer:
         """A response whose events are still to be read, or an answer where there are none."""
-        return await self._repeatedly(call, self._open)
+        return await self._repeatedly(call, self._open, _PAUSES if repeat else ())
 
     async def close(self) -> None:
         """Let open calls come to their end, for as long as the service allows, then close all.
@@ -80,12 +81,12 @@ class Engine:
                 self._session = None
             await self._service.close()
 
-    async def _repeatedly(self, call: Call, send: Callable[[ClientSession, Call], Awaitable[T]]) -> T:
+    async def _repeatedly(self, call: Call, send: _Send[T], pauses: Iterable[float]) -> T:
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._active.add(task)
         try:
             session = await self._started()
-            for pause in _PAUSES:
+            for pause in pauses:
                 try:
                     return await self._sent(session, call, send)
                 except ConnectionFailed:
@@ -98,9 +99,7 @@ class Engine:
         finally:
             self._active.discard(task)
 
-    async def _sent(
-        self, session: ClientSession, call: Call, send: Callable[[ClientSession, Call], Awaitable[T]]
-    ) -> T:
+    async def _sent(self, session: ClientSession, call: Call, send: _Send[T]) -> T:
         try:
             async with asyncio.timeout(call.timeout):
                 return await send(session, call)

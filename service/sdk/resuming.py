@@ -167,13 +167,15 @@ class Resuming:
         if self._broken_at is None:
             self._broken_at = loop.time()
         elif loop.time() - self._broken_at >= self._patience:
+            # Whoever asks for another event all the same has another try.
+            self._broken_at = None
             raise self._lost()
         if self.interaction_id is None:
             raise self._lost()
         await asyncio.sleep(self._pause)
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
         try:
-            opened = await self._engine.open(self._resumption(self.interaction_id))
+            opened = await self._engine.open(self._resumption(self.interaction_id), repeat=False)
         except (ConnectionFailed, ConnectionLost, RequestTimeout) as error:
             self._why = error.message
             return None

@@ -52,7 +52,7 @@ def test_what_was_created_can_be_read_and_continued(sdk: Sdk) -> None:
     assert "Call me Ada." in follow_up.output_text
     again = sdk.get(follow_up.id, include_input=True)
     assert again.input == "Who am I?"
-    assert [step.type for step in again.steps][0] == "user_input"
+    assert again.steps[0].type == "user_input"
     assert again.steps[0].text == "Who am I?"
 
 
@@ -178,5 +178,5 @@ def test_what_the_library_can_see_is_refused_before_anything_is_sent(sdk: Sdk) -
 
 
 def test_a_call_can_be_given_a_time_limit(sdk: Sdk) -> None:
-    with pytest.raises(TimeoutError, match="within 0.05 seconds"):
+    with pytest.raises(TimeoutError, match=r"within 0\.05 seconds"):
         sdk.create(timeout=0.05, extra_headers=fault("latency;seconds=0.5"))

@@ -96,7 +96,7 @@ class Sdk(Protocol):
     def events(self, interaction_id: str, **options: Any) -> list[StreamEvent]: ...
     def cancel(self, interaction_id: str, **options: Any) -> InteractionData: ...
     def delete(self, interaction_id: str, **options: Any) -> None: ...
-    def list(self, **options: Any) -> list[InteractionSummary]: ...
+    def found(self, **options: Any) -> list[InteractionSummary]: ...
     def page(self, **options: Any) -> InteractionPage: ...
     def replay(self, interaction_id: str, **options: Any) -> Replay[Any]: ...
     def wait(self, interaction: Any, **options: Any) -> InteractionData: ...
@@ -130,7 +130,7 @@ class Sync:
     def delete(self, interaction_id: str, **options: Any) -> None:
         assert self._call("delete_interaction", interaction_id, **options) is None
 
-    def list(self, **options: Any) -> list[InteractionSummary]:
+    def found(self, **options: Any) -> list[InteractionSummary]:
         return [*self._call("list_interactions", **options)]
 
     def page(self, **options: Any) -> InteractionPage:
@@ -178,7 +178,7 @@ class Async:
     def delete(self, interaction_id: str, **options: Any) -> None:
         assert self._run("delete_interaction", interaction_id, **options) is None
 
-    def list(self, **options: Any) -> list[InteractionSummary]:
+    def found(self, **options: Any) -> list[InteractionSummary]:
         async def every() -> list[InteractionSummary]:
             return [summary async for summary in self._call("list_interactions", **options)]
 
