@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from io import BytesIO
 from typing import Any, Final, TypeVar, cast
@@ -53,7 +54,14 @@ class Engine:
         self._session: ClientSession | None = None
         self._starting = asyncio.Lock()
         self._active: set[asyncio.Task[Any]] = set()
+        #: Streams that are being read, or were dropped and not closed yet.
+        self._streams: weakref.WeakSet[ClientResponse] = weakref.WeakSet()
         self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def file(self) -> str | None:
+        """The SQLite file that is open in this process for it."""
+        return self._service.file
 
     async def ask(self, call: Call) -> Answer:
         """The whole answer, whatever its status; raises :class:`InteractionsError` when there is none."""
@@ -76,6 +84,8 @@ class Engine:
         if self._active:
             await asyncio.wait(self._active, timeout=self._service.grace)
         async with self._starting:
+            for response in self._streams:
+                response.close()
             if self._session is not None:
                 await self._session.close()
                 self._session = None
@@ -120,6 +130,7 @@ class Engine:
     async def _open(self, session: ClientSession, call: Call) -> ClientResponse | Answer:
         response = await self._response(session, call)
         if response.status < 300 and response.content_type == _EVENTS:
+            self._streams.add(response)
             return response
         async with response:
             return Answer(response.status, response.headers, await response.read())

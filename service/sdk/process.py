@@ -3,6 +3,8 @@
 Nothing is started before the first client is used. At the interpreter's exit every engine is closed: open interactions
 of an embedded service get its drain time, and what it has queued is committed. A process that is forked off starts
 anew: threads, connections and locks do not survive a fork, so what it inherits is never touched, not even to free it.
+SQLite goes further: a process that inherits an open file believes that it has the locks of its parent, and whatever it
+then does with that file may damage it. So a file that was open at a fork is refused in the child.
 """
 
 from __future__ import annotations
@@ -15,16 +17,24 @@ import threading
 from typing import Final
 
 from service.sdk.engine import Engine
+from service.sdk.errors import SdkConfigurationError
 from service.sdk.loop_thread import LoopThread
 from service.sdk.options import Target
 
 logger = logging.getLogger(__name__)
 
+_OPEN_AT_FORK: Final = (
+    "The file {!r} was open when this process was forked off, and SQLite does not allow to use it here then. Start "
+    "processes by the method 'spawn' or 'forkserver', or use the SDK first after the fork, or close the parent's "
+    "clients before, or use PostgreSQL (database_url=) or a running service (base_url=)."
+)
+
 
 class Process:
-    """The loop thread and the engines of one process."""
+    """The loop thread and the engines of one process; ``refused`` are the files that it must not open."""
 
-    def __init__(self) -> None:
+    def __init__(self, refused: frozenset[str] = frozenset()) -> None:
+        self._refused = refused
         self.lock = threading.RLock()
         self._thread: LoopThread | None = None
         self._engines: dict[Target, tuple[Engine, int]] = {}
@@ -42,8 +52,15 @@ class Process:
         """The engine that asks this target, to be released once; raises :class:`SdkConfigurationError`."""
         with self.lock:
             engine, users = self._engines.get(target) or (Engine(target, self.thread()), 0)
+            if engine.file in self._refused:
+                raise SdkConfigurationError(_OPEN_AT_FORK.format(engine.file))
             self._engines[target] = engine, users + 1
             return engine
+
+    def files(self) -> frozenset[str]:
+        """The SQLite files that are open in this process, or were in those that it was forked off from."""
+        used = {engine.file for engine, _ in self._engines.values() if engine.file is not None}
+        return self._refused | used
 
     def release(self, target: Target) -> Engine | None:
         """Give an engine back; the engine, to be closed, when nobody else uses it."""
@@ -92,7 +109,7 @@ class _Holder:
 
     def start_anew(self) -> None:
         self.inherited.append(self.process)
-        self.process = Process()
+        self.process = Process(self.process.files())
 
 
 _HOLDER: Final = _Holder()
