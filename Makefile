@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint bench bench-history soak clean
+.PHONY: serve test lint docs bench bench-history soak clean
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,9 @@ test: $(VENV)/.dev clients lint
 # The service is killed more often than in the tests; KILLS=1000 sets how often, KILL_SEED repeats a run.
 soak: $(VENV)/.dev
 	KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest tests/faults/test_kill.py
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m docs.reference
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench

@@ -37,7 +37,7 @@ async def acreate_interaction(
 async def acreate_interaction(
     *, stream: bool = False, **options: Unpack[CreateCall]
 ) -> AsyncInteraction | AsyncInteractionStream:
-    """Create an interaction: :meth:`AsyncInteractionsClient.create_interaction`."""
+    """Create an interaction, as :meth:`AsyncInteractionsClient.create_interaction` does."""
     client, rest = _client(options)
     return await client.create_interaction(stream=stream, **rest)
 
@@ -70,7 +70,7 @@ async def aget_interaction(
     last_event_id: str | None = None,
     **options: Unpack[PlainCall],
 ) -> AsyncInteraction | AsyncInteractionStream:
-    """Read an interaction, or its events: :meth:`AsyncInteractionsClient.get_interaction`."""
+    """Read an interaction, or its events, as :meth:`AsyncInteractionsClient.get_interaction` does."""
     client, rest = _client(options)
     if stream:
         return await client.get_interaction(interaction_id, stream=True, last_event_id=last_event_id, **rest)
@@ -78,25 +78,25 @@ async def aget_interaction(
 
 
 async def acancel_interaction(interaction_id: str, **options: Unpack[PlainCall]) -> AsyncInteraction:
-    """Cancel an interaction: :meth:`AsyncInteractionsClient.cancel_interaction`."""
+    """Cancel an interaction, as :meth:`AsyncInteractionsClient.cancel_interaction` does."""
     client, rest = _client(options)
     return await client.cancel_interaction(interaction_id, **rest)
 
 
 async def adelete_interaction(interaction_id: str, **options: Unpack[PlainCall]) -> None:
-    """Delete an interaction: :meth:`AsyncInteractionsClient.delete_interaction`."""
+    """Delete an interaction, as :meth:`AsyncInteractionsClient.delete_interaction` does."""
     client, rest = _client(options)
     await client.delete_interaction(interaction_id, **rest)
 
 
 def alist_interactions(**options: Unpack[ListCall]) -> AsyncInteractionList:
-    """List interactions: :meth:`AsyncInteractionsClient.list_interactions`."""
+    """List interactions, as :meth:`AsyncInteractionsClient.list_interactions` does."""
     client, rest = _client(options)
     return client.list_interactions(**rest)
 
 
 async def areplay_interaction(interaction_id: str, **options: Unpack[ReplayCall]) -> Replay[AsyncInteraction]:
-    """Send a stored request again: :meth:`AsyncInteractionsClient.replay_interaction`."""
+    """Send a stored request again, as :meth:`AsyncInteractionsClient.replay_interaction` does."""
     client, rest = _client(options)
     return await client.replay_interaction(interaction_id, **rest)
 

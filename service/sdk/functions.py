@@ -31,7 +31,7 @@ def create_interaction(*, stream: bool, **options: Unpack[CreateCall]) -> Intera
 def create_interaction(
     *, stream: bool = False, **options: Unpack[CreateCall]
 ) -> Interaction | InteractionStream:
-    """Create an interaction: :meth:`InteractionsClient.create_interaction`."""
+    """Create an interaction, as :meth:`InteractionsClient.create_interaction` does."""
     client, rest = _client(options)
     return client.create_interaction(stream=stream, **rest)
 
@@ -64,7 +64,7 @@ def get_interaction(
     last_event_id: str | None = None,
     **options: Unpack[PlainCall],
 ) -> Interaction | InteractionStream:
-    """Read an interaction, or its events: :meth:`InteractionsClient.get_interaction`."""
+    """Read an interaction, or its events, as :meth:`InteractionsClient.get_interaction` does."""
     client, rest = _client(options)
     if stream:
         return client.get_interaction(interaction_id, stream=True, last_event_id=last_event_id, **rest)
@@ -72,25 +72,25 @@ def get_interaction(
 
 
 def cancel_interaction(interaction_id: str, **options: Unpack[PlainCall]) -> Interaction:
-    """Cancel an interaction: :meth:`InteractionsClient.cancel_interaction`."""
+    """Cancel an interaction, as :meth:`InteractionsClient.cancel_interaction` does."""
     client, rest = _client(options)
     return client.cancel_interaction(interaction_id, **rest)
 
 
 def delete_interaction(interaction_id: str, **options: Unpack[PlainCall]) -> None:
-    """Delete an interaction: :meth:`InteractionsClient.delete_interaction`."""
+    """Delete an interaction, as :meth:`InteractionsClient.delete_interaction` does."""
     client, rest = _client(options)
     client.delete_interaction(interaction_id, **rest)
 
 
 def list_interactions(**options: Unpack[ListCall]) -> InteractionList:
-    """List interactions: :meth:`InteractionsClient.list_interactions`."""
+    """List interactions, as :meth:`InteractionsClient.list_interactions` does."""
     client, rest = _client(options)
     return client.list_interactions(**rest)
 
 
 def replay_interaction(interaction_id: str, **options: Unpack[ReplayCall]) -> Replay[Interaction]:
-    """Send a stored request again: :meth:`InteractionsClient.replay_interaction`."""
+    """Send a stored request again, as :meth:`InteractionsClient.replay_interaction` does."""
     client, rest = _client(options)
     return client.replay_interaction(interaction_id, **rest)
 

@@ -22,9 +22,11 @@ import orjson
 import pytest
 
 from service.cli.main import commands as command_group
+from service.sdk.loop_thread import LoopThread
 from service.settings import Settings, check_upstream, load
 from tests.support.examples import blocks, commands, words
 from tests.support.processes import ServiceProcess
+from tests.support.upstreams import Emulated
 
 ROOT = Path(__file__).parents[2]
 FIRST_EXAMPLES = """
@@ -52,6 +54,55 @@ from google import genai
 client = genai.Client(api_key="sk-1234", http_options={"base_url": "http://localhost:4000"})
 interaction = client.interactions.create(model="gemini-2.5-flash", input="Tell me a short joke.")
 print(interaction.steps[-1].content[0].text)
+```
+"""
+#: LiteLLM's SDK examples, with nothing changed but the import.
+SDK_EXAMPLES = """
+```python
+from service import create_interaction
+import os
+
+os.environ["GEMINI_API_KEY"] = "your-api-key"
+
+response = create_interaction(
+    model="gemini/gemini-2.5-flash",
+    input="Tell me a short joke about programming."
+)
+
+print(response.outputs[-1].text)
+```
+
+```python
+from service import acreate_interaction
+import os
+import asyncio
+
+os.environ["GEMINI_API_KEY"] = "your-api-key"
+
+async def main():
+    response = await acreate_interaction(
+        model="gemini/gemini-2.5-flash",
+        input="Tell me a short joke about programming."
+    )
+    print(response.outputs[-1].text)
+
+asyncio.run(main())
+```
+
+```python
+from service import create_interaction
+import os
+
+os.environ["GEMINI_API_KEY"] = "your-api-key"
+
+response = create_interaction(
+    model="gemini/gemini-2.5-flash",
+    input="Write a 3 paragraph story about a robot.",
+    stream=True
+)
+
+for chunk in response:
+    print(chunk)
 ```
 """
 _DOCUMENTS = {"first examples": FIRST_EXAMPLES} | {
@@ -95,6 +146,17 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield service.url
 
 
+@pytest.fixture(scope="module")
+def gemini() -> Iterator[str]:
+    """The address of an emulator, for programs that ask Gemini themselves."""
+    thread = LoopThread()
+    emulated = Emulated()
+    thread.call(emulated.server.start_server())
+    yield emulated.url
+    thread.call(emulated.close())
+    thread.stop()
+
+
 @pytest.fixture
 def configured(tmp_path: Path) -> Iterator[str]:
     """The address of a service with the first example's configuration."""
@@ -113,7 +175,7 @@ def test_the_first_commands_work_with_the_first_configuration(configured: str, t
     _run_all(FIRST_EXAMPLES, configured, tmp_path)
 
 
-def test_python_programs_work_as_pasted(document: str, plain: str, tmp_path: Path) -> None:
+def test_python_programs_work_as_pasted(document: str, plain: str, gemini: str, tmp_path: Path) -> None:
     created = ""
     for block in blocks(document):
         if block.language != "python":
@@ -124,6 +186,7 @@ def test_python_programs_work_as_pasted(document: str, plain: str, tmp_path: Pat
         result = subprocess.run(
             [sys.executable, "-c", code],
             cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "GEMINI_API_BASE": gemini},
             capture_output=True,
             text=True,
             timeout=60,
@@ -131,6 +194,31 @@ def test_python_programs_work_as_pasted(document: str, plain: str, tmp_path: Pat
         )
         assert result.returncode == 0, f"the program on line {block.line}:\n{code}\n{result.stderr}"
         assert bool(result.stdout.strip()) >= ("print(" in code), code
+
+
+def test_the_examples_of_the_sdk_are_there() -> None:
+    pasted = [block.text for block in blocks(_DOCUMENTS["README"])]
+    for example in blocks(SDK_EXAMPLES):
+        assert example.text in pasted
+
+
+def test_a_type_checker_finds_nothing_in_programs_that_use_the_sdk(tmp_path: Path) -> None:
+    programs = []
+    for block in blocks(_DOCUMENTS["README"]):
+        if block.language == "python" and "from service import" in block.text:
+            programs.append(tmp_path / f"line_{block.line}.py")
+            programs[-1].write_text(
+                block.text.replace("async def main():", "async def main() -> None:"), "utf-8"
+            )
+    assert len(programs) >= 4
+    found = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), "--strict", *programs],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout
 
 
 def test_configurations_load(document: str, tmp_path: Path) -> None:
