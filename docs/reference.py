@@ -29,11 +29,11 @@ _FIELD = re.compile(r"    (\w+): (.+?)(?: = .*)?$")
 
 def reference() -> str:
     """The page."""
-    names = [getattr(service, name) for name in service.__all__ if name != "StreamEvent"]
+    names: list[Any] = [getattr(service, name) for name in service.__all__ if name != "StreamEvent"]
     classes = [named for named in names if inspect.isclass(named)]
     errors = [named for named in classes if issubclass(named, service.InteractionsError)]
     events = [named for named in classes if issubclass(named, service.Event)]
-    clients = [service.InteractionsClient, service.AsyncInteractionsClient]
+    clients: list[type[Any]] = [service.InteractionsClient, service.AsyncInteractionsClient]
     models = [named for named in classes if issubclass(named, Model) and named not in events]
     rest = [named for named in classes if named not in (*errors, *events, *clients, *models)]
     functions = [named for named in names if inspect.isfunction(named)]
