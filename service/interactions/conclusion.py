@@ -56,7 +56,6 @@ class Conclusion:
         self._feed = feed
         self._log = log
         self._publisher = publisher
-        self._assembler = publisher.assembler
         self._status = http_status
 
     def begin(self) -> None:
@@ -81,21 +80,22 @@ class Conclusion:
         error = outcomes.error_of(whole)
         outcome = self._outcome(status, terminal=True, error=error, body=whole)
         self._log.append(event, arrived.cursor)
-        await self._commit(outcome, whole)
+        # A listener that is behind may find the event in the log before it is published here.
         self._feed.steps = outcomes.steps_of(whole)
+        await self._commit(outcome, whole)
         self._feed.publish(event)
         self._feed.end(broken=last.broken)
 
     async def leave_open(self) -> None:
         """Commit what came so far, and let somebody else go on with the stream."""
-        received = {**self._assembler.result(), "status": "in_progress"}
+        received = {**self._publisher.assembler.result(), "status": "in_progress"}
         await self._log.settled()
         await self._store.finish(self._outcome("in_progress", terminal=False), codec.dumps(received))
         self._log.leave()
 
     async def _with_usage(self, event: Arrived, whole: dict[str, Any]) -> tuple[Arrived, dict[str, Any]]:
         """Usage that the terminal event lacks is asked for once (contract 8)."""
-        upstream_id, interaction = self._assembler.upstream_id, event.body.get("interaction")
+        upstream_id, interaction = self._publisher.assembler.upstream_id, event.body.get("interaction")
         if (
             whole.get("usage")
             or upstream_id is None
@@ -128,9 +128,9 @@ class Conclusion:
             status=status,
             http_status=self._status,
             terminal=terminal,
-            interaction=body or self._assembler.interaction,
+            interaction=body or self._publisher.assembler.interaction,
             usage=usage,
-            upstream_id=self._assembler.upstream_id,
+            upstream_id=self._publisher.assembler.upstream_id,
             error=error,
         )
 

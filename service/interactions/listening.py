@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from service.errors import InvalidRequest, ServiceError
 from service.interactions.calls import HistoryUsed, Principal
-from service.interactions.feed import Feed
+from service.interactions.feed import Feed, Sink
 from service.interactions.follow import Follower
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.outcomes import steps_of
@@ -72,14 +72,18 @@ class Listening:
         """The steps of the whole interaction, once :meth:`events` has given the last event."""
         return self._steps if self._feed is None else self._feed.steps
 
-    async def events(self, *, whole: bool, idle: float) -> AsyncIterator[list[Event]]:
-        """All events behind the place, or with ``whole`` from the first one on; an empty list after ``idle`` seconds.
+    async def events(
+        self, *, whole: bool, idle: float, sink: Callable[[], Sink | None]
+    ) -> AsyncIterator[list[Event]]:
+        """All events behind the place, or with ``whole`` from the first one on.
 
+        An empty list says that there is none yet, or that there was none for ``idle`` seconds. What is published while
+        the listener is level goes to the ``sink``, once that gives one, and not through here.
         Raises :class:`~service.errors.NotFound` when the interaction is deleted meanwhile.
         """
         seq = 0 if whole else self.place.seq - (self.place.part > 0)
         if self._feed is not None:
-            async for events in self._follower.live(self._feed, seq, idle):
+            async for events in self._follower.live(self._feed, seq, idle, sink):
                 if self.upstream_id is None:
                     self.upstream_id = self._feed.upstream_id
                 yield events
@@ -124,7 +128,8 @@ class Streams:
         """The events in the log, or made of the record where it ends without one; fills ``steps`` before the last."""
 
         async def look() -> None:
-            await self._lifecycle.told(record)
+            # As it stands now: the record may have been found before upstream's id was known.
+            await self._told(record)
 
         told = seq
         if not record.terminal or await self._events.last(record.id):
@@ -138,13 +143,15 @@ class Streams:
             steps[:] = await self._steps(record)
             yield (await self._regenerated(record))[seq:]
 
+    async def _told(self, record: Record) -> dict[str, Any]:
+        _, told = await self._lifecycle.told(await self._lifecycle.current(record))
+        return told
+
     async def _steps(self, record: Record) -> list[dict[str, Any]]:
-        _, told = await self._lifecycle.told(record)
-        return steps_of(told)
+        return steps_of(await self._told(record))
 
     async def _regenerated(self, record: Record) -> list[Event]:
-        _, told = await self._lifecycle.told(record)
-        events = regenerate.events_of(with_steps(told))
+        events = regenerate.events_of(with_steps(await self._told(record)))
         return [Event(seq, sse.frame(event)) for seq, event in enumerate(events, 1)]
 
     async def _check(self, record: Record, place: Place, cursor: str | None) -> None:

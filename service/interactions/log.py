@@ -32,6 +32,8 @@ _RENEW: Final = 10.0
 _LOOK: Final = 1.0
 #: Seconds until a batch that the writer has no room for is handed to it again.
 _AGAIN: Final = 0.5
+#: Seconds that what is left gets to be written when the process stops.
+_LAST_EFFORT: Final = 10.0
 #: Bytes of one stream that may wait to be written before its reader is held up.
 _MOST_WAITING: Final = 4 * 1024 * 1024
 
@@ -45,6 +47,7 @@ class StreamLog:
         "_frames",
         "_last",
         "_log",
+        "_waits",
         "_written",
         "key",
         "on_cancel",
@@ -63,28 +66,35 @@ class StreamLog:
         self._last = 0
         self._cursor: str | None = None
         self._written: asyncio.Task[None] | None = None
+        self._waits = False
 
     def append(self, event: Event, upstream_cursor: str | None) -> None:
         """Log an event soon."""
-        self._frames.append(event.frame)
-        self._bytes += len(event.frame)
-        self._last = event.seq
+        seq, frame = event
+        self._frames.append(frame)
+        self._bytes += len(frame)
+        self._last = seq
         self._cursor = upstream_cursor
-        self._log.flush_soon(self)
+        if not self._waits:
+            self._waits = True
+            self._log.flush_soon(self)
 
     def begin(self, write: Callable[[list[Write]], asyncio.Task[None]]) -> None:
         """Log what there is at once, together with what ``write`` adds to it, and hold the stream's lease."""
-        batch = self.take()
-        log = [kept_events.hold(self.key, now() + int(LEASE * 1e6))]
-        if batch is not None:
-            log.append(batch.write(self.key))
-        self._written = write(log)
-        self._written.add_done_callback(lambda done: self._begun(done, batch))
+        batches = self.take()
+        hold = kept_events.hold(self.key, now() + int(LEASE * 1e6))
+        self._written = write([hold, *(batch.write(self.key) for batch in batches)])
+        self._written.add_done_callback(lambda done: self._begun(done, batches))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more of this stream may wait for the database."""
+        return self._bytes <= _MOST_WAITING
 
     async def room(self) -> None:
-        """Wait while too much of this stream waits for the database."""
-        while self._bytes > _MOST_WAITING:
-            await self._log.written()
+        """Wait until there is room."""
+        while not self.has_room:
+            await self._log.flushed()
 
     async def settled(self) -> None:
         """Wait until nothing of this stream is being written."""
@@ -92,21 +102,19 @@ class StreamLog:
             await asyncio.wait((self._written,))
         await self._log.written()
 
-    def take(self) -> EventBatch | None:
+    def take(self) -> list[EventBatch]:
         """What is not handed to the writer yet, which is the caller's to write from now on."""
-        if not self._frames:
-            return None
-        first = self._last - len(self._frames) + 1
-        batch = EventBatch(first, self._last, b"".join(self._frames), self._cursor)
+        self._waits = False
+        batches = kept_events.batches_of(self._last - len(self._frames) + 1, self._frames, self._cursor)
         self._frames.clear()
         self._bytes = 0
-        return batch
+        return batches
 
     def rest(self) -> list[Write]:
         """What the transaction of the outcome has to write: the last events, and that nobody reads the stream."""
-        batch = self.take()
+        batches = self.take()
         self._log.forget(self)
-        return [*([batch.write(self.key)] if batch is not None else []), kept_events.release(self.key)]
+        return [*(batch.write(self.key) for batch in batches), kept_events.release(self.key)]
 
     def leave(self) -> None:
         """Log what there is, and let somebody else go on with the stream."""
@@ -117,9 +125,9 @@ class StreamLog:
         if self.on_written is not None:
             self.on_written(batch.last_seq)
 
-    def _begun(self, task: asyncio.Task[None], batch: EventBatch | None) -> None:
-        if not task.cancelled() and task.exception() is None and batch is not None:
-            self.durable(batch)
+    def _begun(self, task: asyncio.Task[None], batches: list[EventBatch]) -> None:
+        if not task.cancelled() and task.exception() is None and batches:
+            self.durable(batches[-1])
 
 
 class EventLog:
@@ -162,17 +170,29 @@ class EventLog:
         if self._due is None and self._flushing is None:
             self._due = self._loop.call_later(self._interval, self._flush)
 
+    async def flushed(self) -> None:
+        """Write what waits now, and wait until that is durable."""
+        self._flush()
+        await self.written()
+
     async def written(self) -> None:
         """Wait until what is being written is; returns at once if nothing is."""
         if self._flushing is not None:
             await asyncio.wait((self._flushing,))
 
-    async def close(self) -> None:
-        """Write what is left; the readers have stopped."""
-        while self._dirty or self._flushing is not None:
-            if self._flushing is None:
-                self._flush()
-            await self.written()
+    async def close(self, patience: float = _LAST_EFFORT) -> None:
+        """Write what is left, the readers having stopped; after ``patience`` seconds it is given up."""
+        try:
+            async with asyncio.timeout(patience):
+                while self._dirty or self._flushing is not None:
+                    await self.flushed()
+        except TimeoutError:
+            logger.error(
+                "the last events of running streams are lost: the store could not be written until the end"
+            )
+            if self._flushing is not None:
+                self._dirty.clear()
+                self._flushing.cancel()
         if self._beating is not None:
             self._beating.cancel()
             with suppress(asyncio.CancelledError):
@@ -195,7 +215,7 @@ class EventLog:
 
     async def _write(self) -> None:
         dirty, self._dirty = self._dirty, {}
-        taken = [(stream, batch) for stream in dirty.values() if (batch := stream.take()) is not None]
+        taken = [(stream, batch) for stream in dirty.values() for batch in stream.take()]
         left, self._left = self._left, []
         writes = [batch.write(stream.key) for stream, batch in taken]
         writes += kept_events.renew(left, now())

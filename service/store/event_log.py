@@ -111,6 +111,7 @@ def _events_after() -> Executable:
         select(
             interactions.c.completed_at,
             events.c.first_seq,
+            events.c.last_seq,
             events.c.codec,
             events.c.size,
             events.c.body,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from service.store import event_log
 from service.store.backend import Backend
@@ -23,12 +23,14 @@ CANCEL: Final = "cancel"
 #: Events have happened: they wait for the database as long as the process lives.
 _FOR_EVER: Final = float("inf")
 _PATIENCE: Final = 10.0
+#: Bytes of a batch, unless a single event has more, and bytes from which on a page takes no further batch.
+_BATCH_BYTES: Final = 64 * 1024
+_PAGE_BYTES: Final = 512 * 1024
 #: A page of more bytes is unpacked in a thread, so that the loop is not held up.
 _IN_THREAD_BYTES: Final = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event of an interaction as it is sent: a block in steps form, with our event id in it."""
 
     seq: int
@@ -77,8 +79,8 @@ class KeptEvents:
         rows = await self._fetch(event_log.EVENTS_AFTER, {"id": key, "after": seq})
         if not rows:
             return None
-        batches = [row for row in rows if row[1] is not None]
-        packed = [(codec, size, body) for _, _, codec, size, body in batches]
+        batches = _connected(rows, seq)
+        packed = [(codec, size, body) for _, _, _, codec, size, body in batches]
         if sum([size for _, size, _ in packed]) > _IN_THREAD_BYTES:
             bodies = await asyncio.to_thread(self._codec.unpack_all, packed)
         else:
@@ -89,7 +91,8 @@ class KeptEvents:
             for event in _events_of(first, body)
             if event.seq > seq
         ]
-        return Page(events, rows[0][0] is not None, len(batches) == event_log.PAGE)
+        full = len(rows) == event_log.PAGE or len(batches) < len(rows)
+        return Page(events, rows[0][0] is not None, bool(events) and full)
 
     async def all(self, key: bytes) -> list[Event]:
         """The whole log as it stands."""
@@ -127,6 +130,22 @@ class KeptEvents:
         self._backend.on_news(lambda heard: callback() if heard == topic else None)
 
 
+def batches_of(first: int, frames: Sequence[bytes], upstream_cursor: str | None) -> list[EventBatch]:
+    """Consecutive events from the seq ``first`` on, in batches that can be read one at a time.
+
+    ``upstream_cursor`` is upstream's id of the last event.
+    """
+    batches: list[EventBatch] = []
+    begin = size = 0
+    for end, frame in enumerate(frames, 1):
+        size += len(frame)
+        if size >= _BATCH_BYTES or end == len(frames):
+            cursor = upstream_cursor if end == len(frames) else None
+            batches.append(EventBatch(first + begin, first + end - 1, b"".join(frames[begin:end]), cursor))
+            begin, size = end, 0
+    return batches
+
+
 def hold(key: bytes, until: int) -> Write:
     """Note that this process reads an interaction's stream, and may be replaced after ``until``."""
     return event_log.HOLD_READER, (key, until)
@@ -140,6 +159,20 @@ def renew(keys: Collection[bytes], until: int) -> Sequence[Write]:
 def release(key: bytes) -> Write:
     """Forget that it did: the interaction has ended."""
     return event_log.RELEASE_READER, (key,)
+
+
+def _connected(rows: Sequence[Sequence[Any]], seq: int) -> list[Sequence[Any]]:
+    """The batches of one page: as many as fit, and none behind a gap that may yet be filled."""
+    batches: list[Sequence[Any]] = []
+    size = 0
+    for row in rows:
+        ended, first, last = row[0], row[1], row[2]
+        if first is None or (ended is None and first > seq + 1) or size >= _PAGE_BYTES:
+            break
+        batches.append(row)
+        seq = max(seq, last)
+        size += row[4]
+    return batches
 
 
 def _events_of(first: int, body: bytes) -> list[Event]:

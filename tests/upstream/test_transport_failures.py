@@ -28,8 +28,8 @@ async def fetch(transport: Transport, server: RawServer) -> bytes:
 
 async def collect(response: Response, into: list[bytes]) -> None:
     """Keep what comes, also of an answer that breaks."""
-    async for part in response.chunks():
-        into.append(part)  # noqa: PERF401
+    while part := await response.chunk():
+        into.append(part)
 
 
 async def settled() -> None:
@@ -228,9 +228,7 @@ async def test_a_cancelled_request_drops_its_connection(transport: Transport) ->
 
 async def leave_early(response: Response) -> None:
     async with response:
-        async for part in response.chunks():
-            assert part == b"x"
-            return
+        assert await response.chunk() == b"x"
 
 
 async def cancelled_read(response: Response) -> None:
