@@ -41,7 +41,7 @@ def reference() -> str:
         ("Functions", [_function(named) for named in functions]),
         ("Clients", [_class(named) for named in clients]),
         ("Arguments", [*map(_fields, _ARGUMENTS), *map(_call, _CALLS)]),
-        ("Interactions", [_class(named) for named in [*models, ModalityTokens, ErrorDetail]]),
+        ("Interactions", [*map(_class, models), _class(ModalityTokens), _class(ErrorDetail)]),
         ("Streams, lists and replays", [_class(named) for named in rest]),
         ("Events", [_class(named) for named in events]),
         ("Errors", [_class(named) for named in sorted(errors, key=_depth)]),
