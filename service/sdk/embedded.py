@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 from typing import Final, cast
 
 from aiohttp import BaseConnector, ClientConnectionError, ClientRequest, ClientTimeout, web
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.tracing import Trace
-from sqlalchemy import make_url
 
 from service.api.server import TolerantRunner
 from service.app import build
@@ -45,9 +43,7 @@ class EmbeddedService:
         self._runner: web.AppRunner | None = None
         self.headers: dict[str, str] = {}
         self.grace = self._settings.drain_timeout
-        database = make_url(self._settings.database_url)
-        is_file = database.get_backend_name() == "sqlite"
-        self.file = os.path.realpath(database.database or "") if is_file else None
+        self.uses_sqlite = self._settings.database_url.startswith("sqlite")
 
     async def start(self) -> BaseConnector:
         """Open and migrate the database, and start what the service does in the background."""

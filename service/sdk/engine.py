@@ -59,9 +59,9 @@ class Engine:
         self._closing: asyncio.Task[None] | None = None
 
     @property
-    def file(self) -> str | None:
-        """The SQLite file that is open in this process for it."""
-        return self._service.file
+    def uses_sqlite(self) -> bool:
+        """Whether it opens a SQLite file in this process."""
+        return self._service.uses_sqlite
 
     async def ask(self, call: Call) -> Answer:
         """The whole answer, whatever its status; raises :class:`InteractionsError` when there is none."""

@@ -3,14 +3,16 @@
 Nothing is started before the first client is used. At the interpreter's exit every engine is closed: open interactions
 of an embedded service get its drain time, and what it has queued is committed. A process that is forked off starts
 anew: threads, connections and locks do not survive a fork, so what it inherits is never touched, not even to free it.
-SQLite goes further: a process that inherits an open file believes that it has the locks of its parent, and whatever it
-then does with that file may damage it. So a file that was open at a fork is refused in the child.
+SQLite goes further. A process that inherits an open file believes that it has its parent's locks, and may damage the
+file by what it then does; and where another thread was inside SQLite, its inner locks stay taken. So the embedded
+form refuses SQLite in a child of a process that had it open, instead of failing some of the time.
 """
 
 from __future__ import annotations
 
 import atexit
 import concurrent.futures.thread  # noqa: F401  registers its own end with the interpreter, before ours
+import ctypes
 import logging
 import os
 import threading
@@ -24,17 +26,17 @@ from service.sdk.options import Target
 logger = logging.getLogger(__name__)
 
 _OPEN_AT_FORK: Final = (
-    "The file {!r} was open when this process was forked off, and SQLite does not allow to use it here then. Start "
+    "This process was forked off while its parent had a SQLite file open, and SQLite cannot be used here then. Start "
     "processes by the method 'spawn' or 'forkserver', or use the SDK first after the fork, or close the parent's "
-    "clients before, or use PostgreSQL (database_url=) or a running service (base_url=)."
+    "clients before it, or use PostgreSQL (database_url=) or a running service (base_url=)."
 )
 
 
 class Process:
-    """The loop thread and the engines of one process; ``refused`` are the files that it must not open."""
+    """The loop thread and the engines of one process; whether it may use SQLite."""
 
-    def __init__(self, refused: frozenset[str] = frozenset()) -> None:
-        self._refused = refused
+    def __init__(self, *, sqlite: bool = True) -> None:
+        self._sqlite = sqlite
         self.lock = threading.RLock()
         self._thread: LoopThread | None = None
         self._engines: dict[Target, tuple[Engine, int]] = {}
@@ -52,15 +54,16 @@ class Process:
         """The engine that asks this target, to be released once; raises :class:`SdkConfigurationError`."""
         with self.lock:
             engine, users = self._engines.get(target) or (Engine(target, self.thread()), 0)
-            if engine.file in self._refused:
-                raise SdkConfigurationError(_OPEN_AT_FORK.format(engine.file))
+            if engine.uses_sqlite and not self._sqlite:
+                raise SdkConfigurationError(_OPEN_AT_FORK)
             self._engines[target] = engine, users + 1
             return engine
 
-    def files(self) -> frozenset[str]:
-        """The SQLite files that are open in this process, or were in those that it was forked off from."""
-        used = {engine.file for engine, _ in self._engines.values() if engine.file is not None}
-        return self._refused | used
+    def child(self) -> Process:
+        """What a process begins with that is forked off now."""
+        return Process(
+            sqlite=self._sqlite and not any(engine.uses_sqlite for engine, _ in self._engines.values())
+        )
 
     def release(self, target: Target) -> Engine | None:
         """Give an engine back; the engine, to be closed, when nobody else uses it."""
@@ -105,11 +108,12 @@ class _Holder:
 
     def __init__(self) -> None:
         self.process = Process()
-        self.inherited: list[Process] = []
 
     def start_anew(self) -> None:
-        self.inherited.append(self.process)
-        self.process = Process(self.process.files())
+        inherited, self.process = self.process, self.process.child()
+        # One reference more than there is: not even the end of the interpreter may close what is open in there.
+        if hasattr(ctypes, "pythonapi"):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
 
 
 _HOLDER: Final = _Holder()

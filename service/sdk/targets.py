@@ -21,8 +21,8 @@ class Service(Protocol):
     outside: bool
     #: Seconds that open calls get when it is closed.
     grace: float
-    #: The SQLite file that it opens in this process.
-    file: str | None
+    #: Whether it opens a SQLite file in this process.
+    uses_sqlite: bool
 
     async def start(self) -> BaseConnector:
         """A connector whose connections lead there; raises :class:`SdkConfigurationError`."""
@@ -36,7 +36,7 @@ class RemoteService:
 
     outside = True
     grace = _GRACE
-    file: str | None = None
+    uses_sqlite = False
 
     def __init__(self, remote: Remote) -> None:
         self.base_url = remote.base_url
