@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final, Self, Unpack
+from typing import Self, Unpack
 
 from service.sdk.calls import Call
-from service.sdk.engine import Engine
+from service.sdk.engine import CLOSED, Engine
 from service.sdk.errors import InteractionsError
 from service.sdk.options import Options, resolve
 from service.sdk.params import Connection
 from service.sdk.process import Process, current
 from service.sdk.resuming import Resuming
-
-_CLOSED: Final = "This client is closed; make another one."
 
 
 class Opening:
@@ -27,7 +25,7 @@ class Opening:
     def engine(self) -> Engine:
         """The engine; another one in a process that was forked off. Raises :class:`InteractionsError` when closed."""
         if self._process is None:
-            raise InteractionsError(_CLOSED)
+            raise InteractionsError(CLOSED)
         if self._process is not current():
             self._process = current()
             self._engine = self._process.acquire(self._options.target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from service.errors import ConfigurationError
@@ -35,7 +35,7 @@ class Remote:
     """A running service."""
 
     base_url: str
-    api_key: str | None
+    api_key: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Embedded:
     """A service inside this process; equal ones are the same one."""
 
     config: str | None
-    database_url: str | None
-    api_key: str | None
-    environment: tuple[tuple[str, str], ...]
+    database_url: str | None = field(repr=False)
+    api_key: str | None = field(repr=False)
+    environment: tuple[tuple[str, str], ...] = field(repr=False)
 
     def settings(self) -> LoadedSettings:
         """Its settings; raises :class:`SdkConfigurationError`."""

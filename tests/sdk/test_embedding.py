@@ -8,11 +8,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from service import InteractionsError, SdkConfigurationError
-from tests.support.sdk import Backdrop, async_client, async_functions, client, functions
+from service import InteractionCreated, InteractionsClient, InteractionsError, SdkConfigurationError
+from service.sdk.options import resolve
+from tests.support.sdk import MODEL, Backdrop, async_client, async_functions, client, functions
 
 ROOT = Path(__file__).parents[2]
 ASK = 'model="gemini/gemini-2.5-flash"'
@@ -175,6 +177,48 @@ def test_another_key_is_another_service_on_the_same_file(
     assert one.get(second.id) == three.get(second.id) == second
     for close in (close_one, close_two, close_three):
         close()
+
+
+def test_it_stores_in_either_database(backdrop: Backdrop, database_url: str) -> None:
+    connection = {"config": str(backdrop.config), "database_url": database_url}
+    sdk, close = client(connection)
+    made = sdk.create("Call me Ada.")
+    events = sdk.stream("Who am I?", previous_interaction_id=made.id)
+    close()
+    again, close = async_client(connection)
+    assert again.get(made.id) == made
+    assert isinstance(events[0], InteractionCreated)
+    assert again.events(events[0].interaction.id) == events
+    close()
+
+
+def test_a_stream_of_a_client_that_is_closed_says_so(backdrop: Backdrop, tmp_path: Path) -> None:
+    connection: dict[str, Any] = {
+        "config": str(backdrop.config),
+        "database_url": f"sqlite:///{tmp_path / 'interactions.db'}",
+    }
+    with InteractionsClient(**connection) as closing:
+        stream = closing.create_interaction(
+            model=MODEL,
+            input="Slowly",
+            stream=True,
+            extra_headers={"x-emulator-fault": "trickle;bytes=64;seconds=0.01"},
+        )
+        next(stream)
+    with pytest.raises(InteractionsError, match="closed"):
+        list(stream)
+    sdk, close = client(connection)
+    assert sdk.events(str(stream.interaction_id))[-1].event_type == "interaction.completed"
+    close()
+
+
+def test_secrets_are_not_shown() -> None:
+    secret = "a-secret-of-somebody"
+    for connection in (
+        {"base_url": "http://localhost:4000", "api_key": secret},
+        {"api_key": secret, "database_url": f"postgresql://user:{secret}@db/interactions"},
+    ):
+        assert secret not in repr(resolve(connection))
 
 
 def test_clients_with_equal_arguments_share_one_service(backdrop: Backdrop) -> None:

@@ -239,8 +239,7 @@ def test_a_request_can_be_sent_again_with_changes(sdk: Sdk) -> None:
 
 def _eventually(look: Callable[[], list[Any]], count: int) -> list[Any]:
     """What a search finds once its index has come after the writes."""
-    for _ in range(300):
-        if len(found := look()) == count:
-            return found
+    deadline = time.monotonic() + 30
+    while len(found := look()) != count and time.monotonic() < deadline:
         time.sleep(0.05)
     return found
