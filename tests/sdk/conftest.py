@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
+from service import InteractionsClient
 from tests.support.sdk import FORMS, PLACES, Backdrop, Sdk
+from tests.support.upstreams import Script, Scripted
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +33,21 @@ def sdk(request: pytest.FixtureRequest, backdrop: Backdrop, place: str) -> Itera
     made, close = request.param(getattr(backdrop, place))
     yield made
     close()
+
+
+@pytest.fixture
+def scripted(backdrop: Backdrop) -> Iterator[Any]:
+    """Starts a service that answers what the test says; returns a client of it."""
+    stack = AsyncExitStack()
+
+    async def start(script: Script) -> str:
+        made = Scripted(script)
+        await made.server.start_server()
+        stack.push_async_callback(made.close)
+        return made.url
+
+    def started(script: Script, **connection: Any) -> InteractionsClient:
+        return InteractionsClient(base_url=backdrop.run(start(script)), **connection)
+
+    yield started
+    backdrop.run(stack.aclose())

@@ -13,6 +13,8 @@ from aiohttp import web
 
 from service import (
     AsyncInteractionsClient,
+    ConnectionFailed,
+    ConnectionLost,
     ErrorEvent,
     InteractionNotFound,
     InteractionsClient,
@@ -23,7 +25,7 @@ from service import (
 )
 from tests.support.cutting import CuttingProxy, cutting
 from tests.support.sdk import MODEL, SERVICE_KEY, Backdrop
-from tests.support.upstreams import Script, Scripted, sse
+from tests.support.upstreams import sse
 
 ASKED: dict[str, Any] = {"model": MODEL, "input": "Write a 3 paragraph story about a robot."}
 IDS = {"x-interaction-id": "int_1", "Content-Type": "text/event-stream"}
@@ -42,24 +44,6 @@ def network(backdrop: Backdrop) -> Iterator[CuttingProxy]:
 def client(network: CuttingProxy) -> Iterator[InteractionsClient]:
     with InteractionsClient(base_url=network.url, api_key=SERVICE_KEY, resume_timeout=5) as made:
         yield made
-
-
-@pytest.fixture
-def scripted(backdrop: Backdrop) -> Iterator[Any]:
-    """Starts a service that answers what the test says; returns a client of it."""
-    stack = AsyncExitStack()
-
-    async def start(script: Script) -> str:
-        made = Scripted(script)
-        await made.server.start_server()
-        stack.push_async_callback(made.close)
-        return made.url
-
-    def started(script: Script, **connection: Any) -> InteractionsClient:
-        return InteractionsClient(base_url=backdrop.run(start(script)), **connection)
-
-    yield started
-    backdrop.run(stack.aclose())
 
 
 def ids(events: list[StreamEvent]) -> list[str | None]:
@@ -262,3 +246,33 @@ def test_a_stream_that_is_dropped_closes_its_connection_and_the_interaction_goes
     identity = str(stream.interaction_id)
     del stream
     assert list(client.get_interaction(identity, stream=True))[-1].event_type == "interaction.completed"
+
+
+def test_what_may_have_been_carried_out_is_sent_again_only_under_a_key(scripted: Any) -> None:
+    asked: list[web.Request] = []
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        asked.append(request)
+        if len(asked) % 2:
+            assert request.transport is not None
+            request.transport.abort()
+        return web.json_response({"id": "int_1", "status": "completed"})
+
+    with scripted(script) as client:
+        with pytest.raises(ConnectionLost, match="may have been carried out"):
+            client.create_interaction(**ASKED)
+        assert len(asked) == 1
+        asked.clear()
+        assert client.create_interaction(**ASKED, idempotency_key="once").id == "int_1"
+        assert [request.headers["Idempotency-Key"] for request in asked] == ["once", "once"]
+        asked.clear()
+        assert client.get_interaction("int_1").id == "int_1"
+        assert len(asked) == 2
+
+
+def test_nobody_there_is_told_as_that() -> None:
+    with (
+        InteractionsClient(base_url="http://127.0.0.1:9") as client,
+        pytest.raises(ConnectionFailed, match="No connection to"),
+    ):
+        client.create_interaction(**ASKED)
