@@ -36,6 +36,8 @@ _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 _DONE: Final = b"[DONE]"
 _ABORTED: Final = "the connection was closed before the end of the stream"
+#: What is said of a place in the stream that is not known.
+_UNKNOWN_PLACE: Final = 400
 #: Refusals that time may mend.
 _PASSING: Final = frozenset({408, 409, 425, 429})
 
@@ -190,6 +192,10 @@ class Resuming:
         if answer.status < 300:
             raise InvalidAnswer("The service answered a stream with something else.", status=answer.status)
         error = error_of(answer)
+        if answer.status == _UNKNOWN_PLACE:
+            # A service that was killed may have told an event that it had not stored yet.
+            self._why = error.message
+            raise self._lost() from error
         if answer.status < 500 and answer.status not in _PASSING:
             raise error
         self._why = error.message

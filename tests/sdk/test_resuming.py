@@ -199,6 +199,18 @@ def test_a_farewell_is_the_reason_of_a_stream_that_stays_lost(scripted: Any) -> 
     assert (caught.value.code, caught.value.interaction_id) == ("service_unavailable", "int_1")
 
 
+def test_a_place_that_the_service_has_forgotten_is_a_loss(scripted: Any) -> None:
+    first = {"event_type": "interaction.created", "event_id": "evt_1", "interaction": {"id": "int_1"}}
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        if request.method == "POST":
+            return web.Response(body=sse(first, done=False), headers=IDS)
+        return web.json_response({"error": {"code": "invalid_request", "message": "No evt_1."}}, status=400)
+
+    with scripted(script) as client, pytest.raises(StreamLost, match="No evt_1"):
+        list(client.create_interaction(**ASKED, stream=True))
+
+
 def test_a_stream_that_never_told_its_id_cannot_be_taken_up(scripted: Any) -> None:
     async def script(request: web.Request) -> web.StreamResponse:
         return web.Response(body=b": nothing yet\n\n", content_type="text/event-stream")
