@@ -106,6 +106,27 @@ for chunk in response:
     print(chunk)
 ```
 """
+#: What each form gives, for the type checker.
+TYPES = """
+from typing import assert_type
+from service import (
+    AsyncInteraction, AsyncInteractionsClient, AsyncInteractionStream, Interaction, InteractionsClient,
+    InteractionStream, acreate_interaction, create_interaction, get_interaction, list_interactions,
+)
+
+async def forms(client: InteractionsClient, other: AsyncInteractionsClient, wish: bool) -> None:
+    assert_type(create_interaction(model="m", input="x"), Interaction)
+    assert_type(create_interaction(model="m", input="x", stream=True), InteractionStream)
+    assert_type(client.create_interaction(model="m", input="x", stream=wish), Interaction | InteractionStream)
+    assert_type(await acreate_interaction(model="m", input="x", stream=False), AsyncInteraction)
+    assert_type(await other.create_interaction(model="m", input="x", stream=True), AsyncInteractionStream)
+    made = get_interaction("int_1", include_input=True)
+    assert_type(made.wait(timeout=1), Interaction)
+    assert_type(made.outputs[-1].text, str | None)
+    step = {"type": "function_result", "call_id": "c", "name": "n", "result": "r"}
+    create_interaction(agent="a", input=[*made.steps, step], tools=[{"type": "google_search"}], timeout=None)
+    print([found.id for found in list_interactions(status=["failed"], min_cost=0.5, labels={"team": "a"})])
+"""
 _DOCUMENTS = {"first examples": FIRST_EXAMPLES} | {
     path.stem: path.read_text("utf-8") for path in (ROOT / "README.md",) if path.exists()
 }
@@ -212,6 +233,8 @@ def test_a_type_checker_finds_nothing_in_programs_that_use_the_sdk(tmp_path: Pat
                 block.text.replace("async def main():", "async def main() -> None:"), "utf-8"
             )
     assert len(programs) >= 4
+    programs.append(tmp_path / "forms_of_the_sdk.py")
+    programs[-1].write_text(TYPES, "utf-8")
     found = subprocess.run(
         [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), "--strict", *programs],
         cwd=ROOT,
