@@ -11,6 +11,7 @@ from typing import Any
 import service
 from service.sdk.filters import ListCall, ListFilters
 from service.sdk.models import ErrorDetail, ModalityTokens, Model
+from service.sdk.opening import BaseClient
 from service.sdk.params import CallOptions, Connection, CreateCall, CreateFields, CreateOptions, PlainCall
 from service.sdk.replays import ReplayCall, ReplayChanges
 
@@ -63,7 +64,10 @@ def _class(kind: type[Any]) -> str:
         for base in kind.__bases__
         if base.__module__.startswith("service.") and base.__name__[0] != "_"
     )
-    parts = [f"### `{kind.__name__}{f'({bases})' if bases else ''}`\n\n{_text(kind)}\n"]
+    told = f"({bases})" if bases else ""
+    if issubclass(kind, BaseClient):
+        told = _signature(kind.__init__).partition(" ->")[0]
+    parts = [f"### `{kind.__name__}{told}`\n\n{_text(kind)}\n"]
     described = list(_described(kind))
     if described:
         parts.append("\n".join(described) + "\n")

@@ -43,7 +43,7 @@ class _Told(InteractionData):
 
 
 class Interaction(_Told):
-    """An interaction, told by an :class:`InteractionsClient` or a synchronous function."""
+    """An :class:`InteractionData` that an :class:`InteractionsClient` or a synchronous function has told."""
 
     _client: InteractionsClient | None = PrivateAttr(default=None)
 
@@ -72,7 +72,7 @@ class Interaction(_Told):
 
 
 class AsyncInteraction(_Told):
-    """An interaction, told by an :class:`AsyncInteractionsClient` or an asynchronous function."""
+    """An :class:`InteractionData` that an :class:`AsyncInteractionsClient` or an asynchronous function has told."""
 
     _client: AsyncInteractionsClient | None = PrivateAttr(default=None)
 
