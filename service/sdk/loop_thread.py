@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
@@ -25,6 +26,7 @@ class LoopThread:
     def __init__(self) -> None:
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
+        self._callers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._thread = threading.Thread(target=self._run, name=_NAME, daemon=True)
         self._thread.start()
 
@@ -41,6 +43,10 @@ class LoopThread:
         """Do the work and wait for it on the caller's own loop; cancelling the wait cancels the work."""
         return await asyncio.wrap_future(self._begin(work))
 
+    def callers(self) -> list[threading.Thread]:
+        """The threads that have called and live."""
+        return [thread for thread in self._callers if thread.is_alive()]
+
     def post(self, callback: Callable[[], object]) -> None:
         """Call something soon; not at all once the loop has ended, or in a process that was forked off."""
         if os.getpid() == self._pid:
@@ -53,6 +59,7 @@ class LoopThread:
         self._thread.join()
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        self._callers.add(threading.current_thread())
         try:
             self._check()
             return asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -11,7 +11,7 @@ form refuses SQLite in a child of a process that had it open, instead of failing
 from __future__ import annotations
 
 import atexit
-import concurrent.futures.thread  # noqa: F401  registers its own end with the interpreter, before ours
+import concurrent.futures.thread
 import ctypes
 import logging
 import os
@@ -94,13 +94,22 @@ class Process:
             return
         self._registered = True
         # Before ordinary exit functions run, executors stop taking work, and the interpreter waits for the threads of
-        # the databases' drivers; what is registered here is called before both.
+        # the databases' drivers; what is registered here, after the executors' own end, is called before both.
         register = getattr(threading, "_register_atexit", atexit.register)
         register(self._close_if_ours, os.getpid())
 
     def _close_if_ours(self, pid: int) -> None:
-        if os.getpid() == pid:
+        if os.getpid() == pid and self._thread is not None:
+            _wait_for(self._thread.callers())
             self.close()
+
+
+def _wait_for(callers: list[threading.Thread]) -> None:
+    """Let threads end that the interpreter would wait for anyway; it ends those of executors itself, and later."""
+    of_executors = getattr(concurrent.futures.thread, "_threads_queues", {})
+    for thread in callers:
+        if not thread.daemon and thread is not threading.current_thread() and thread not in of_executors:
+            thread.join()
 
 
 class _Holder:

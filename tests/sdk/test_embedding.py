@@ -324,6 +324,21 @@ if child:
     assert told.split() == ["completed"] * 2
 
 
+def test_threads_that_outlive_the_main_one_can_go_on(programs: Programs) -> None:
+    told = programs.run(f"""
+import threading, time
+from concurrent.futures import ThreadPoolExecutor
+from service import create_interaction
+def work():
+    for n in range(3):
+        print(create_interaction({ASK}, input=str(n)).status)
+        time.sleep(0.1)
+threading.Thread(target=work).start()
+ThreadPoolExecutor(1).submit(create_interaction, {ASK}, input="Hello").result()
+""")
+    assert told.split() == ["completed"] * 3
+
+
 def test_an_interrupted_program_ends_and_keeps_what_was_asked(programs: Programs) -> None:
     told = programs.run(f"""
 import os, signal, threading
