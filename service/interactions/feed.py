@@ -81,24 +81,26 @@ class _Attachment:
 class Feed:
     """The events of one interaction while it runs."""
 
-    def __init__(self, key: bytes, history: HistoryUsed) -> None:
+    def __init__(
+        self, key: bytes, history: HistoryUsed, *, seq: int = 0, upstream_id: str | None = None
+    ) -> None:
         self.key = key
         self.history = history
-        #: Upstream's id, once an event has told it.
-        self.upstream_id: str | None = None
+        #: Upstream's id, once it is known.
+        self.upstream_id = upstream_id
         #: Whether there will be no more events, and whether that is because the stream was lost: then listeners must
         #: abort, not end politely.
         self.ended = False
         self.broken = False
         #: What whoever listens is told when the stream ends here though the interaction goes on: no event of it.
         self.farewell = b""
-        #: The seq of the newest event.
-        self.seq = 0
+        #: The seq of the newest event; those before the first of this feed are in the log.
+        self.seq = seq
         #: The whole interaction's steps, once it has ended.
         self.steps: list[dict[str, Any]] = []
-        self._first = 1
+        self._first = seq + 1
         self._frames: list[bytes] = []
-        self._logged = 0
+        self._logged = seq
         self._logged_bytes = 0
         self._news: asyncio.Future[None] | None = None
         self._attached: list[_Attachment] = []

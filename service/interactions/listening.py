@@ -158,24 +158,23 @@ class Streams:
         if not place.seq:
             return
         if place.regenerated:
-            known = 0
-            if record.terminal and not await self._events.last(record.id):
-                known = len(await self._regenerated(record))
+            known = record.terminal and not await self._events.last(record.id)
+            known = known and place.seq <= len(await self._regenerated(record))
         else:
-            known = await self._last(record, place.seq)
-        if place.seq > known:
+            known = await self._has(record, place.seq)
+        if not known:
             raise _unknown(cursor)
 
-    async def _last(self, record: Record, wanted: int) -> int:
-        """The newest event in the log; waits a little for one that another process has just sent out."""
+    async def _has(self, record: Record, seq: int) -> bool:
+        """Whether the log has an event; waits a little for one that another process has just sent out."""
         tries = 1 if record.terminal else int(_ON_ITS_WAY / _LOOK_AGAIN)
-        known = 0
         for number in range(tries):
-            known = await self._events.last(record.id)
-            if known >= wanted or number + 1 == tries:
-                break
-            await asyncio.sleep(_LOOK_AGAIN)
-        return known
+            if number:
+                await asyncio.sleep(_LOOK_AGAIN)
+            page = await self._events.after(record.id, seq - 1)
+            if page is not None and page.events:
+                return page.events[0].seq == seq
+        return False
 
 
 def _is_terminal(event: Event) -> bool:

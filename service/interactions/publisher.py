@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from service.interactions.calls import Job
@@ -27,14 +27,25 @@ class Arrived:
     cursor: str | None = None
 
 
+@dataclass(slots=True)
+class Told:
+    """What of an interaction was told before: all that is known of it, and where it ends."""
+
+    assembler: Assembler = field(default_factory=Assembler)
+    seq: int = 0
+    #: Upstream's cursor behind the last event, and its id.
+    cursor: str | None = None
+    upstream_id: str | None = None
+
+
 class Publisher:
     """Publishes the events of one interaction in order, and knows what has been told so far."""
 
-    def __init__(self, job: Job, feed: Feed, log: StreamLog) -> None:
-        self._assembler = Assembler()
+    def __init__(self, job: Job, feed: Feed, log: StreamLog, told: Told) -> None:
+        self._assembler = told.assembler
         self._deltas: list[dict[str, Any]] = []
         #: Upstream's cursor behind what was published; None while it gives none.
-        self.cursor: str | None = None
+        self.cursor = told.cursor
         self._job = job
         self._feed = feed
         self._log = log

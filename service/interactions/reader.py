@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from service.errors import ApiError, BadGateway, InvalidRequest, ServiceError
+from service.errors import ApiError, BadGateway, InvalidRequest, ServiceError, Superseded
 from service.interactions import outcomes
 from service.interactions.calls import Job
 from service.interactions.cancelling import cancelled_upstream
@@ -25,10 +25,11 @@ from service.interactions.feed import Feed
 from service.interactions.inquiry import Gone
 from service.interactions.log import EventLog, StreamLog
 from service.interactions.media import MediaKeeper
-from service.interactions.publisher import Arrived, Publisher
+from service.interactions.publisher import Arrived, Publisher, Told
 from service.interactions.recovery import Recovery
 from service.interactions.render import timestamp
 from service.interactions.timeline import made_of
+from service.interactions.verdicts import GIVEN_UP, failed
 from service.store.records import now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply, as_service_error
@@ -63,8 +64,19 @@ class Reader:
         events: EventLog,
         upstream_settle: float,
         media: MediaKeeper | None = None,
+        *,
+        told: Told | None = None,
+        patience: float | None = None,
     ) -> None:
-        self._job = job
+        """Go on behind what was ``told`` before; after ``patience`` seconds the interaction is given up."""
+        told = told or Told()
+        self.job = self._job = job
+        #: Whether the interaction goes on though this reader has stopped.
+        self.left_open = True
+        #: Whether it goes on where another reader has stopped.
+        self._continues = told.upstream_id is not None
+        self._patience = patience
+        self._status: str | None = None
         self._response = response
         self._client = client
         self._upstream_settle = upstream_settle
@@ -75,15 +87,14 @@ class Reader:
         self._resumed = False
         self._task: asyncio.Task[None] | None = None
         self._ending = False
-        self._cancel_wished = False
+        self._wish: Literal["cancel", "give up"] | None = None
         self._splitter = sse.Splitter()
         self._received = 0
         self._again = False
         self._last: Last | None = None
-        self.feed = Feed(job.intent.id, job.history)
+        self.feed = Feed(job.intent.id, job.history, seq=told.seq, upstream_id=told.upstream_id)
         self._log: StreamLog = events.open(job.intent.id)
-        self._log.on_cancel = self.cancel
-        self._publisher = Publisher(job, self.feed, self._log)
+        self._publisher = Publisher(job, self.feed, self._log, told)
         self._conclusion = Conclusion(
             job, store, client, media, self.feed, self._log, self._publisher, response.status
         )
@@ -91,11 +102,17 @@ class Reader:
     async def run(self) -> None:
         """Read, publish, commit; never raises for what upstream or a listener does."""
         self._task = asyncio.current_task()
+        timer = None
+        if self._patience is not None:
+            timer = asyncio.get_running_loop().call_later(self._patience, self._end_as, "give up")
         try:
             await self._until_cancelled()
         except asyncio.CancelledError:
             self._log.leave()
             raise
+        except Superseded as error:
+            logger.warning("the stream of %s was taken over by another process", self._text_id)
+            self._say_farewell(error.code, error.message)
         except ServiceError as error:
             # What happened is with the writer, or the row stays open; listeners must not take this for an end.
             logger.exception("the stream of %s could not be recorded", self._text_id)
@@ -106,33 +123,39 @@ class Reader:
             self._log.leave()
             self._say_farewell(ApiError.code, ApiError().message)
         finally:
+            if timer is not None:
+                timer.cancel()
             self._response.close()
             if not self.feed.ended:
                 self.feed.end(broken=True)
 
     def cancel(self) -> None:
         """End the interaction as cancelled, unless it is ending anyway."""
-        if self._task is not None and not self._ending and not self._cancel_wished:
-            self._cancel_wished = True
+        self._end_as("cancel")
+
+    def _end_as(self, wish: Literal["cancel", "give up"]) -> None:
+        if self._task is not None and not self._ending and self._wish is None:
+            self._wish = wish
             self._task.cancel()
 
     async def _until_cancelled(self) -> None:
         try:
             last = await self._through()
         except asyncio.CancelledError:
-            if not self._cancel_wished or self._task is None or self._task.uncancel():
+            if self._wish is None or self._task is None or self._task.uncancel():
                 raise
             self._ending = True
-            last = await self._cancelled()
+            last = await (self._cancelled() if self._wish == "cancel" else self._given_up())
         self._ending = True
         if last is not None:
             await self._conclusion.complete(last)
+            self.left_open = False
             await self._drain()
 
     async def _through(self) -> Last | None:
         """Read to the end of the interaction; None when that stays open."""
         try:
-            return await self._read(self._response)
+            return await self._read(self._response, again=self.feed.seq > 0)
         except _TROUBLE as error:
             return await self._recover(error)
 
@@ -170,10 +193,11 @@ class Reader:
             not block.startswith(_DELTA)
             or block[-1] != _BRACE
             or _EVENT_ID in block
+            or b"\r" in block
             or block.find(b"\n", len(_DELTA)) >= 0
             or self._held is not None
             or self._resumed
-            or self.feed.seq == 0
+            or self._job.first_byte_at is None
         ):
             return False
         body = _parsed(block[len(_DELTA) - 1 :])
@@ -202,7 +226,7 @@ class Reader:
         if (
             self._again
             and body.get("event_type") == "interaction.created"
-            and self._publisher.assembler.upstream_id is not None
+            and self._publisher.assembler.begun
         ):
             self._publisher.cursor = None
             raise _MalformedStream("Upstream began the stream anew instead of going on with it.")
@@ -221,12 +245,14 @@ class Reader:
         if arrived.body.get("event_type") == "error":
             self._held = arrived
             return False
-        first = self.feed.seq == 0
         known = self.feed.upstream_id
         self._publisher.publish(arrived)
-        self.feed.upstream_id = self._publisher.assembler.upstream_id
-        if first or self.feed.upstream_id != known:
+        self.feed.upstream_id = self._publisher.assembler.upstream_id or known
+        if self.feed.upstream_id != known:
             self._conclusion.begin()
+        status, self._status = self._status, self._publisher.assembler.status
+        if self._continues and self._status is not None and self._status != status:
+            self._conclusion.note_status(self._status)
         return False
 
     def _end_with(self, arrived: Arrived) -> Last:
@@ -237,7 +263,7 @@ class Reader:
 
     async def _recover(self, error: Exception) -> Last | None:
         """Find what came after a break, and tell it; None when upstream cannot be asked."""
-        upstream_id = self._publisher.assembler.upstream_id
+        upstream_id = self.feed.upstream_id
         if upstream_id is None or not self._job.intent.upstream_stored:
             return self._lost(error)
         logger.info("the stream of %s broke, and is taken up again: %s", self._text_id, error)
@@ -293,7 +319,7 @@ class Reader:
             "errors": [{"code": code, "message": message}],
         }
         # What upstream itself declared is an end like any other; a loss must not look like one.
-        return Last(event, failed, broken=self._held is None)
+        return Last(event, failed, broken=self._held is None, cut=True)
 
     def _told(self, error: Exception) -> tuple[str, str]:
         failure = as_service_error(error) if isinstance(error, TransportError) else error
@@ -318,7 +344,7 @@ class Reader:
 
     async def _cancelled(self) -> Last:
         """End upstream's work, and the interaction with what came of it and its usage so far."""
-        told = await cancelled_upstream(self._client, self._job, self._publisher.assembler.upstream_id)
+        told = await cancelled_upstream(self._client, self._job, self.feed.upstream_id)
         self._response.close()
         if told is not None:
             made = made_of(told, self._job.call.envelope.body)
@@ -326,6 +352,17 @@ class Reader:
                 return self._rest(told)
         so_far = {**self._publisher.assembler.result(), "updated": timestamp(now()), "status": "cancelled"}
         return self._rest(so_far)
+
+    async def _given_up(self) -> Last:
+        """End an interaction that has run for too long, with what came of it (contract 3.4)."""
+        told = await cancelled_upstream(self._client, self._job, self.feed.upstream_id)
+        self._response.close()
+        so_far = self._publisher.assembler.result()
+        if told is not None and (usage := told.get("usage")):
+            so_far["usage"] = usage
+        whole = failed(so_far, GIVEN_UP)
+        event = {"event_type": "error", "error": whole["errors"][0]}
+        return Last(Arrived(event), whole, broken=True, cut=True)
 
     async def _drain(self) -> None:
         try:
