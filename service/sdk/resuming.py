@@ -59,6 +59,7 @@ class Resuming:
         self._call = call
         self._patience = patience
         self._response = None if isinstance(opened, Answer) else opened
+        self._reading = asyncio.Lock()
         self._splitter = sse.Splitter()
         self._ended = False
         #: Events behind the last one with an id, and how many of them are still to be left out.
@@ -79,11 +80,13 @@ class Resuming:
 
         Raises :class:`StreamLost`, or the :class:`StatusError` with which the service refuses to go on.
         """
-        while not self.ready and not self._ended:
-            if self._response is None:
-                self._response = await self._again()
-            else:
-                await self._read(self._response)
+        # A wait that was given up may not have noticed it yet when the next one begins.
+        async with self._reading:
+            while not self.ready and not self._ended:
+                if self._response is None:
+                    self._response = await self._again()
+                else:
+                    await self._read(self._response)
         return bool(self.ready)
 
     def close(self) -> None:
