@@ -18,7 +18,7 @@ from aiohttp import web
 
 from service import __version__
 from service.api.auth import Authenticator
-from service.api.keys import AUTHENTICATOR, COMMON_HEADERS, CREATOR, LIFECYCLE, STORE, STREAMS
+from service.api.keys import AUTHENTICATOR, COMMON_HEADERS, CREATOR, LIFECYCLE, REPEATS, STORE, STREAMS
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
 from service.errors import ConfigurationError, ServiceError
@@ -37,6 +37,7 @@ from service.interactions.media_restore import Media
 from service.interactions.polling import Polling
 from service.interactions.preparation import Preparation
 from service.interactions.readers import Readers
+from service.interactions.repeats import Repeats
 from service.interactions.resolve import Resolver
 from service.interactions.run import Pacing
 from service.interactions.search import Search
@@ -234,12 +235,22 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     )
     follower = Follower(app[STORE].events)
     app[STREAMS] = Streams(app[STORE].events, readers, app[LIFECYCLE], follower)
+    repeats = app[REPEATS] = Repeats(
+        app[STORE],
+        app[CREATOR],
+        readers,
+        app[STREAMS],
+        app[LIFECYCLE],
+        retention=settings.idempotency_retention,
+        patience=settings.router.timeout or settings.request_timeout,
+    )
     seconds_since_stop = _stop_clock(app)
     await supervisor.start()
     app.on_shutdown.append(lambda _: supervisor.hand_over())
     yield
     await readers.close(max(_READER_GRACE, settings.drain_timeout - seconds_since_stop()))
     await log.close()
+    await repeats.close()
     await supervisor.close()
     if adoption is not None:
         await adoption.close()

@@ -84,7 +84,7 @@ class Lifecycle:
 
     async def current(self, record: Record) -> Record:
         """The record as it stands in the store; raises :class:`NotFound` when it was deleted meanwhile."""
-        found = await self._store.find(record.project_id, record.id)
+        found = await self._store.recall(record.project_id, record.id)
         if found is None:
             raise NotFound(f"The interaction {ids.to_text(record.id)!r} was deleted.")
         return found

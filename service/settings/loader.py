@@ -110,6 +110,9 @@ def load(
         event_flush_interval=given(
             general.seconds("event_flush_interval", least=0), plain.event_flush_interval
         ),
+        idempotency_retention=given(
+            general.seconds("idempotency_retention", least=1), plain.idempotency_retention
+        ),
         request_timeout=given(litellm.seconds("request_timeout", above=0), plain.request_timeout),
     )
     ignored = [*reading.ignored, *_without_effect(top, settings), *dropped]

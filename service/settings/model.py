@@ -125,6 +125,8 @@ class Settings:
     usage_interval: float = 10.0
     #: Seconds that an event of a stream waits at most before it is handed to the store.
     event_flush_interval: float = 0.05
+    #: Seconds for which a request that is sent again with its `Idempotency-Key` gets the same interaction.
+    idempotency_retention: float = DAY
     #: Seconds that upstream has for one unary answer, where nothing narrower is said.
     request_timeout: float = 600.0
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from service.errors import FailedPrecondition, ServiceError, ServiceUnavailable
-from service.store import adoption, deletion, media, statements, usage
+from service.store import adoption, deletion, idempotency, media, statements, usage
 from service.store.adoption import Adopted, Holder
 from service.store.backend import Backend, StoreUnavailable
 from service.store.chain import CHAIN, bytes_of, links_of, shared_requests
@@ -16,7 +16,9 @@ from service.store.codec import Codec
 from service.store.entries import Write
 from service.store.eraser import Eraser
 from service.store.held import Held
+from service.store.idempotency import KeyClaim
 from service.store.kept_events import KeptEvents
+from service.store.kept_keys import KeptKeys
 from service.store.kept_media import KeptMedia
 from service.store.records import Intent, Link, Outcome, Record, now, storable, upstream_id_hash
 from service.store.requests import INTENT_PATIENCE, Requests
@@ -53,17 +55,21 @@ class Store:
         self._eraser = Eraser(self._fetch, writer)
         self.media = KeptMedia(self._fetch, writer)
         self.events = KeptEvents(backend, self._fetch, writer, codec)
+        self.keys = KeptKeys(self._fetch, writer)
+        self._requests = Requests(self._fetch, writer, codec, self.keys)
         self.held = Held(backend, self._fetch, writer)
-        self._requests = Requests(self._fetch, writer, codec)
         self._usage_pause = int(usage_interval * 1_000_000)
 
-    async def begin(self, intent: Intent, request: bytes, *, listed: bool = False) -> None:
+    async def begin(
+        self, intent: Intent, request: bytes, *, listed: bool = False, claim: KeyClaim | None = None
+    ) -> None:
         """Commit the intent and the request's bytes; raises :class:`ServiceUnavailable` when overloaded.
 
         ``listed`` says that the request's ``input`` is a list: what an earlier request of the project already has of a
-        long one is not stored again.
+        long one is not stored again. With a ``claim`` the intent is committed only if it gets the key: raises
+        :class:`~service.store.idempotency.KeyTaken` otherwise. Whatever else is raised leaves the key free.
         """
-        given_up = await self._requests.begin(intent, request, listed=listed)
+        given_up = await self._requests.begin(intent, request, listed=listed, claim=claim)
         if given_up is not None:
             await self.erase(given_up, now())
 
@@ -74,10 +80,12 @@ class Store:
         *,
         media_due: int | None = None,
         log: Sequence[Write] = (),
+        free_key: bool = False,
     ) -> None:
         """Commit the outcome, upstream's body and the rest of the event log; changes nothing that is already terminal.
 
         Usage that upstream owes is noted with it, to be asked for later.
+        With ``free_key`` another interaction may have its idempotency key.
 
         With ``media_due`` it is noted as well that the interaction's media are to be fetched: whoever finds the note
         after that time does it.
@@ -94,6 +102,8 @@ class Store:
             writes.append((usage.WANT_USAGE, (outcome.id, outcome.updated_at + self._usage_pause)))
         if media_due is not None:
             writes.append((media.WANT_MEDIA, (outcome.id, media_due)))
+        if free_key:
+            writes.append((idempotency.RELEASE_KEY, (outcome.id,)))
         await self._writer.put(*writes, patience=OUTCOME_PATIENCE)
 
     async def note_status(self, key: bytes, status: str, owner_id: bytes) -> None:
@@ -149,13 +159,18 @@ class Store:
             logger.warning("a deleted interaction is hidden, and will be erased by a later sweep: %s", error)
 
     async def sweep(self, at: int) -> None:
-        """Erase what is deleted and needed by nothing, if a crash or an outage has left any."""
+        """Erase what is deleted and needed by nothing, if a crash or an outage has left any; forget what is too old."""
         await self._eraser.sweep(at)
         await self.media.sweep()
+        await self.keys.sweep(at)
 
     async def find(self, project_id: bytes, key: bytes) -> Record | None:
         """The interaction with this id, or None when the project has none that it may see."""
         return await self._find(statements.FIND, {"id": key, "project_id": project_id})
+
+    async def recall(self, project_id: bytes, key: bytes) -> Record | None:
+        """The same for who has found or made it before: also an interaction that was not to be stored."""
+        return await self._find(statements.RECALL, {"id": key, "project_id": project_id})
 
     async def find_by_upstream_id(self, project_id: bytes, upstream_id: str) -> Record | None:
         """The interaction that upstream knows under this id."""

@@ -247,5 +247,18 @@ leases = Table(
 )
 Index("ix_leases_due", leases.c.due_at)
 
+#: Which interaction a key of a project has made; ``fingerprint`` is of its request.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("project_id", Key, primary_key=True),
+    Column("idempotency_key", Text, primary_key=True),
+    Column("interaction_id", Key, nullable=False, index=True),
+    Column("fingerprint", LargeBinary(32), nullable=False),
+    Column("claimed_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
 #: Tables that PostgreSQL keeps in ranges of time, with the length of a range.
 PARTITIONED = {"interactions": "month", "payloads": "day", "events": "day"}
