@@ -23,7 +23,7 @@ from service.sdk.options import Embedded
 logger = logging.getLogger(__name__)
 
 #: Seconds that an idle connection is kept; the side that sends requests gives it up first.
-_KEEPALIVE: Final = 3_600.0
+_KEEPALIVE: Final = 60.0
 #: The service answers to this machine's own names only when it has no key.
 _INSIDE: Final = "http://localhost"
 
