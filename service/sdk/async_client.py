@@ -12,7 +12,7 @@ from service.sdk.interactions import AsyncInteraction
 from service.sdk.lists import AsyncInteractionList
 from service.sdk.opening import BaseClient
 from service.sdk.params import CallOptions, CreateOptions
-from service.sdk.replays import Replay, ReplayOptions
+from service.sdk.replays import Replay, ReplayOptions, replayed
 from service.sdk.streams import AsyncInteractionStream
 
 
@@ -106,12 +106,8 @@ class AsyncInteractionsClient(BaseClient):
     ) -> Replay[AsyncInteraction]:
         """Send a stored request again, as it was or with changes, as a new interaction; compare what comes of it."""
         answer = await self._ask(requests.replay(interaction_id, options))
-        body = answer.json()
-        return Replay(
-            self._interaction(body.get("interaction"), answer),
-            str(body.get("replay_of", interaction_id)),
-            body.get("comparison"),
-        )
+        told = replayed(answer)
+        return Replay(self._interaction(told.interaction, answer), told.replay_of, told.comparison)
 
     async def close(self) -> None:
         """Give up the connections. An embedded service that no other client uses ends what is open, and closes."""
@@ -143,7 +139,7 @@ class AsyncInteractionsClient(BaseClient):
     def _told(self, answer: Answer) -> AsyncInteraction:
         return self._interaction(answer.json(), answer)
 
-    def _interaction(self, body: Any, answer: Answer) -> AsyncInteraction:
+    def _interaction(self, body: dict[str, Any], answer: Answer) -> AsyncInteraction:
         interaction = AsyncInteraction.model_validate(body)
         interaction._client = self
         interaction._headers = answer.headers

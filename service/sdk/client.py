@@ -12,7 +12,7 @@ from service.sdk.interactions import Interaction
 from service.sdk.lists import InteractionList
 from service.sdk.opening import BaseClient
 from service.sdk.params import CallOptions, CreateOptions
-from service.sdk.replays import Replay, ReplayOptions
+from service.sdk.replays import Replay, ReplayOptions, replayed
 from service.sdk.streams import InteractionStream
 
 
@@ -107,12 +107,8 @@ class InteractionsClient(BaseClient):
     ) -> Replay[Interaction]:
         """Send a stored request again, as it was or with changes, as a new interaction; compare what comes of it."""
         answer = self._ask(requests.replay(interaction_id, options))
-        body = answer.json()
-        return Replay(
-            self._interaction(body.get("interaction"), answer),
-            str(body.get("replay_of", interaction_id)),
-            body.get("comparison"),
-        )
+        told = replayed(answer)
+        return Replay(self._interaction(told.interaction, answer), told.replay_of, told.comparison)
 
     def close(self) -> None:
         """Give up the connections. An embedded service that no other client uses ends what is open, and closes."""
@@ -144,7 +140,7 @@ class InteractionsClient(BaseClient):
     def _told(self, answer: Answer) -> Interaction:
         return self._interaction(answer.json(), answer)
 
-    def _interaction(self, body: Any, answer: Answer) -> Interaction:
+    def _interaction(self, body: dict[str, Any], answer: Answer) -> Interaction:
         interaction = Interaction.model_validate(body)
         interaction._client = self
         interaction._headers = answer.headers

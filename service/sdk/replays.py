@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypedDict, TypeVar
 
+from service.sdk.calls import Answer
+from service.sdk.errors import InvalidAnswer
 from service.sdk.interactions import AsyncInteraction, Interaction
 from service.sdk.params import CallOptions, Connection, Input, Item, check_names, plain
 
-Told = TypeVar("Told", Interaction, AsyncInteraction)
+Told = TypeVar("Told", Interaction, AsyncInteraction, dict[str, Any])
 
 
 class ReplayChanges(TypedDict, total=False):
@@ -70,3 +72,12 @@ def replay_body(options: Mapping[str, Any]) -> dict[str, Any]:
     check_names("replay_interaction", options, _KNOWN)
     body = {name: plain(options[name]) for name in (_CHANGES - {"extra_body"}) & options.keys()}
     return body | dict(plain(options.get("extra_body") or {}))
+
+
+def replayed(answer: Answer) -> Replay[dict[str, Any]]:
+    """What an answer tells of a replay; raises a :class:`StatusError`, or :class:`InvalidAnswer`."""
+    body = answer.json()
+    interaction, replay_of = body.get("interaction"), body.get("replay_of")
+    if not isinstance(interaction, dict) or not isinstance(replay_of, str):
+        raise InvalidAnswer("The answer to a replay tells no interaction.", status=answer.status)
+    return Replay(interaction, replay_of, body.get("comparison"))

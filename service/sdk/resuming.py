@@ -212,11 +212,13 @@ class Resuming:
         return Call("GET", path_of(interaction_id), query=query, headers=headers, timeout=_OPENING)
 
     def _lost(self) -> StreamLost:
-        farewell = self._farewell.error if self._farewell is not None else None
-        why = self._why if farewell is None else farewell.message
+        # What is in an event may be of any type.
+        farewell = None if self._farewell is None else self._farewell.error
+        why = self._why if farewell is None else getattr(farewell, "message", farewell)
+        code = getattr(farewell, "code", None)
         return StreamLost(
             f"The stream was lost and could not be taken up again: {why}",
-            code=None if farewell is None or farewell.code is None else str(farewell.code),
+            code=None if code is None else str(code),
             interaction_id=self.interaction_id,
         )
 
@@ -231,4 +233,5 @@ def _object(data: bytes) -> dict[str, Any] | None:
 
 def _id_in(event: StreamEvent) -> str | None:
     interaction = getattr(event, "interaction", None)
-    return (interaction.id if interaction is not None else getattr(event, "interaction_id", None)) or None
+    found = getattr(interaction, "id", None) or getattr(event, "interaction_id", None)
+    return found if isinstance(found, str) else None

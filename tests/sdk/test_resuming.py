@@ -249,6 +249,29 @@ def test_an_answer_of_somebody_else_is_told_as_that(scripted: Any, body: bytes) 
                 client.create_interaction(**ASKED, stream=stream)
 
 
+def test_a_replay_that_tells_no_interaction_is_no_answer(scripted: Any) -> None:
+    async def script(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"interaction": None})
+
+    with scripted(script) as client, pytest.raises(InvalidAnswer, match="replay"):
+        client.replay_interaction("int_1")
+
+
+def test_events_of_unexpected_types_break_nothing(scripted: Any) -> None:
+    odd = {"event_type": "interaction.created", "event_id": "e1", "interaction": [5]}
+    error = {"event_type": "error", "error": "Stopping."}
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        if request.method == "POST":
+            return web.Response(body=sse(odd, error, done=False), content_type="text/event-stream")
+        raise web.HTTPNotFound
+
+    told: list[StreamEvent] = []
+    with scripted(script) as client, pytest.raises(StreamLost, match="Stopping"):
+        told.extend(client.create_interaction(**ASKED, stream=True))
+    assert ids(told) == ["e1"]
+
+
 def test_a_stream_that_is_dropped_closes_its_connection_and_the_interaction_goes_on(
     network: CuttingProxy, client: InteractionsClient
 ) -> None:
