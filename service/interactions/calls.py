@@ -90,6 +90,12 @@ class Job:
             return HistoryUsed("none", 0)
         return HistoryUsed("upstream" if self.refers_upstream else "rebuilt", self.intent.depth)
 
+    @property
+    def webhooks(self) -> dict[str, Any] | None:
+        """``webhook_config`` as the resource shows it."""
+        config = self.call.envelope.webhooks
+        return None if config is None else config.shown()
+
     def told(self, message: str) -> str:
         """Upstream's words as the caller may read them: under the caller's ids and without the deployment's key."""
         if self.parent is not None and self.parent.upstream_id is not None:
@@ -129,6 +135,7 @@ class Job:
             completed_at=moment if terminal else None,
             usage=usage or Usage(),
             owner_id=self.intent.owner_id,
+            announced=self.intent.background,
         )
 
 

@@ -145,7 +145,10 @@ class Reader:
             if self._wish is None or self._task is None or self._task.uncancel():
                 raise
             self._ending = True
-            last = await (self._cancelled() if self._wish == "cancel" else self._given_up())
+            last = self._last
+            if last is None:
+                # Nothing that ends it has arrived meanwhile.
+                last = await (self._cancelled() if self._wish == "cancel" else self._given_up())
         self._ending = True
         if last is not None:
             await self._conclusion.complete(last)
@@ -351,6 +354,9 @@ class Reader:
             if remainder(self._publisher.assembler, {**told, "steps": made}) is not None:
                 return self._rest(told)
         so_far = {**self._publisher.assembler.result(), "updated": timestamp(now()), "status": "cancelled"}
+        if told is not None and (usage := told.get("usage")):
+            # Upstream may show less of the steps than it has told, and knows best what they cost.
+            so_far["usage"] = usage
         return self._rest(so_far)
 
     async def _given_up(self) -> Last:

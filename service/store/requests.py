@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from service.errors import ServiceError
-from service.store import deletion, idempotency, inputs, statements
+from service.store import deletion, idempotency, inputs, statements, webhooks
 from service.store.codec import Codec
 from service.store.entries import Write
 from service.store.idempotency import KeyClaim, KeyTaken
@@ -23,6 +23,7 @@ _IF_CLAIMED: Final = {
     statements.INSERT_INTENT.name: statements.INSERT_CLAIMED_INTENT,
     statements.INSERT_REQUEST.name: statements.INSERT_CLAIMED_REQUEST,
     inputs.INSERT_INPUT.name: statements.INSERT_CLAIMED_INPUT,
+    webhooks.REGISTER.name: statements.REGISTER_CLAIMED,
 }
 #: A larger request is read and hashed in a thread, so that the loop is not held up.
 _IN_THREAD_BYTES: Final = 256 * 1024
@@ -38,9 +39,15 @@ class Requests:
         self._keys = keys
 
     async def begin(
-        self, intent: Intent, request: bytes, *, listed: bool, claim: KeyClaim | None = None
+        self,
+        intent: Intent,
+        request: bytes,
+        *,
+        listed: bool,
+        claim: KeyClaim | None = None,
+        more: Sequence[Write] = (),
     ) -> bytes | None:
-        """Commit an intent and its request, of which ``listed`` says that its ``input`` is a list.
+        """Commit an intent and its request, whose ``input`` is a list if ``listed``, and ``more`` with them.
 
         Returns a deleted interaction that was the request's base for a moment, and can perhaps be erased now.
 
@@ -55,6 +62,7 @@ class Requests:
                 claim,
                 (statements.INSERT_INTENT, intent.row(len(request))),
                 (statements.INSERT_REQUEST, (intent.id, request)),
+                *more,
             )
             return None
         base = await self._base(intent.project_id, region)
@@ -64,6 +72,7 @@ class Requests:
             (statements.INSERT_INTENT, intent.row(len(request))),
             (statements.INSERT_REQUEST, (intent.id, region.without(base, request) if base else request)),
             (inputs.INSERT_INPUT, region.row(intent.id, base)),
+            *more,
         )
         if base is None:
             return None

@@ -63,6 +63,15 @@ from service.store.tables import (
     payloads,
 )
 from service.store.usage import FORGET_USAGE, SETTLE_RESPONSE, SETTLE_USAGE, WANT_USAGE
+from service.store.webhooks import (
+    ANNOUNCE,
+    FORGET_WEBHOOKS,
+    KEEP_SECRET,
+    REFUSE,
+    REGISTER,
+    REPORT,
+    WEBHOOK_QUERIES,
+)
 
 _INTENT = columns_of(
     interactions,
@@ -162,6 +171,7 @@ INSERT_REQUEST = BatchStatement("insert request", _PAYLOAD, _insert_request, pac
 INSERT_CLAIMED_INTENT = claimed(INSERT_INTENT)
 INSERT_CLAIMED_REQUEST = claimed(INSERT_REQUEST)
 INSERT_CLAIMED_INPUT = claimed(INSERT_INPUT)
+REGISTER_CLAIMED = claimed(REGISTER)
 #: Written only together with the :data:`FINISH` of the same interaction, which decides whether it is.
 UPSERT_RESPONSE = BatchStatement("upsert response", _RESPONSE_PAYLOAD, _upsert_response, packs=True)
 #: Changes nothing that has ended or that another process holds.
@@ -181,10 +191,12 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     CLAIM_KEY,
     INSERT_INTENT,
     INSERT_REQUEST,
+    REGISTER,
     INSERT_INPUT,
     INSERT_CLAIMED_INTENT,
     INSERT_CLAIMED_REQUEST,
     INSERT_CLAIMED_INPUT,
+    REGISTER_CLAIMED,
     REPLACE_REQUEST,
     FORGET_BASE,
     INSERT_ADOPTED,
@@ -194,7 +206,11 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     NOTE_STATUS,
     UPSERT_RESPONSE,
     FORGET_WISHES,
+    ANNOUNCE,
+    REFUSE,
     FINISH,
+    REPORT,
+    KEEP_SECRET,
     SETTLE_RESPONSE,
     SETTLE_USAGE,
     MARK_UPSTREAM_GONE,
@@ -202,6 +218,7 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     TOMBSTONE,
     DELETE_EVENTS,
     *KEEPING,
+    FORGET_WEBHOOKS,
     WANT_USAGE,
     FORGET_USAGE,
     ENTER,
@@ -280,6 +297,7 @@ QUERIES = (
     CHAIN_REQUESTS,
     *MEDIA_QUERIES,
     *EVENT_QUERIES,
+    *WEBHOOK_QUERIES,
     *KEY_QUERIES,
     *HOLDING,
 )
