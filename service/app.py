@@ -18,9 +18,20 @@ from aiohttp import web
 
 from service import __version__
 from service.api.auth import Authenticator
-from service.api.keys import AUTHENTICATOR, COMMON_HEADERS, CREATOR, LIFECYCLE, STORE, STREAMS
+from service.api.keys import (
+    AUTHENTICATOR,
+    COMMON_HEADERS,
+    CREATOR,
+    DELIVERIES,
+    LIFECYCLE,
+    RECONCILIATION,
+    REPEATS,
+    STORE,
+    STREAMS,
+)
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
+from service.audit.reconcile import Reconciliation
 from service.errors import ConfigurationError, ServiceError
 from service.interactions.adoption import Adoption
 from service.interactions.attaching import Attaching
@@ -37,6 +48,7 @@ from service.interactions.media_restore import Media
 from service.interactions.polling import Polling
 from service.interactions.preparation import Preparation
 from service.interactions.readers import Readers
+from service.interactions.repeats import Repeats
 from service.interactions.resolve import Resolver
 from service.interactions.run import Pacing
 from service.interactions.search import Search
@@ -56,6 +68,9 @@ from service.upstream.client import GeminiClient
 from service.upstream.deployments import Deployments
 from service.upstream.files import Files
 from service.upstream.transport import Transport
+from service.webhooks.deliveries import Deliveries, Patience
+from service.webhooks.destinations import Destinations
+from service.webhooks.sender import Sender
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +78,7 @@ SETTINGS: Final = web.AppKey("settings", Settings)
 TRANSPORT: Final = web.AppKey("transport", Transport)
 DEPLOYMENTS: Final = web.AppKey("deployments", Deployments)
 MEDIA_KEEPER: Final = web.AppKey("media_keeper", MediaKeeper)
+DESTINATIONS: Final = web.AppKey("destinations", Destinations)
 
 _USER_AGENT: Final = f"interactions-service/{__version__}"
 #: Requests leave few cycles behind; looking for them after every 700 objects costs a twentieth of a request.
@@ -85,7 +101,7 @@ def build(settings: Settings) -> web.Application:
     app[COMMON_HEADERS] = {"x-upstream": "emulator"} if settings.emulator else {}
     if settings.emulator:
         app.cleanup_ctx.append(_emulator)
-    app.cleanup_ctx.extend([_store, _maintenance, _transport, _media, _domain])
+    app.cleanup_ctx.extend([_store, _maintenance, _transport, _media, _webhooks, _domain])
     add_routes(app)
     return app
 
@@ -121,6 +137,7 @@ async def _store(app: web.Application) -> AsyncIterator[None]:
     await backend.start()
     writer = Writer(backend, limit=settings.writer_queue_limit)
     app[STORE] = Store(backend, writer, codec, usage_interval=settings.usage_interval)
+    app[RECONCILIATION] = Reconciliation(app[STORE].fetch, codec)
     yield
     await writer.close()
     await backend.close()
@@ -175,6 +192,29 @@ async def _media(app: web.Application) -> AsyncIterator[None]:
     seconds_since_stop = _stop_clock(app)
     yield
     await keeper.close(max(0.0, settings.drain_timeout - seconds_since_stop()))
+
+
+async def _webhooks(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    app[DESTINATIONS] = Destinations(settings.webhook_allow_private)
+    sender = Sender(app[DESTINATIONS], timeout=settings.webhook_timeout, user_agent=_USER_AGENT)
+    patience = Patience(
+        timeout=settings.webhook_timeout,
+        first_pause=settings.webhook_retry_after,
+        retry_for=settings.webhook_retry_for,
+    )
+    secret = settings.webhook_secret
+    deliveries = app[DELIVERIES] = Deliveries(
+        app[STORE].webhooks,
+        sender,
+        patience,
+        concurrency=settings.webhook_concurrency,
+        secret=secret.reveal() if secret else None,
+    )
+    deliveries.start()
+    yield
+    await deliveries.close()
+    await sender.close()
 
 
 async def _domain(app: web.Application) -> AsyncIterator[None]:
@@ -234,15 +274,26 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         following=supervisor,
         upstream_settle=settings.upstream_settle,
         media=keeper,
+        destinations=app[DESTINATIONS],
     )
     follower = Follower(app[STORE].events)
     app[STREAMS] = Streams(app[STORE].events, readers, app[LIFECYCLE], follower)
+    repeats = app[REPEATS] = Repeats(
+        app[STORE],
+        app[CREATOR],
+        readers,
+        app[STREAMS],
+        app[LIFECYCLE],
+        retention=settings.idempotency_retention,
+        patience=settings.router.timeout or settings.request_timeout,
+    )
     seconds_since_stop = _stop_clock(app)
     await supervisor.start()
     app.on_shutdown.append(lambda _: supervisor.hand_over())
     yield
     await readers.close(max(_READER_GRACE, settings.drain_timeout - seconds_since_stop()))
     await log.close()
+    await repeats.close()
     await supervisor.close()
     if adoption is not None:
         await adoption.close()

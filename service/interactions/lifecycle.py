@@ -21,7 +21,7 @@ from service.interactions.imported import is_adopted
 from service.interactions.inquiry import is_word
 from service.interactions.late_usage import LateUsage
 from service.interactions.readers import Readers
-from service.interactions.render import of_record, timestamp
+from service.interactions.render import of_record, timestamp, with_webhooks
 from service.interactions.resolve import Resolver
 from service.interactions.supervisor import Supervisor
 from service.interactions.taking_over import TakeOver
@@ -83,11 +83,11 @@ class Lifecycle:
         """An interaction that was found before, as it is now, in steps form."""
         if not record.terminal:
             record = await self.refreshed(record)
-        return record, of_record(record)
+        return record, await self._shown(record)
 
     async def current(self, record: Record) -> Record:
         """The record as it stands in the store; raises :class:`NotFound` when it was deleted meanwhile."""
-        found = await self._store.find(record.project_id, record.id)
+        found = await self._store.recall(record.project_id, record.id)
         if found is None:
             raise NotFound(f"The interaction {ids.to_text(record.id)!r} was deleted.")
         return found
@@ -127,7 +127,11 @@ class Lifecycle:
         else:
             await self._cancel_upstream(record, reference, headers)
         record = await self.current(record)
-        return record, of_record(record)
+        return record, await self._shown(record)
+
+    async def _shown(self, record: Record) -> dict[str, Any]:
+        webhooks = await self._store.webhooks.config(record.id) if record.background else None
+        return with_webhooks(of_record(record), webhooks)
 
     async def _cancel_upstream(self, record: Record, reference: str, headers: bytes) -> None:
         deployment = self._deployments.by_id(record.deployment_id)

@@ -358,6 +358,9 @@ class Reader:
             if remainder(self._publisher.assembler, {**told, "steps": made}) is not None:
                 return self._rest(told)
         so_far = {**self._publisher.assembler.result(), "updated": timestamp(now()), "status": "cancelled"}
+        if told is not None and (usage := told.get("usage")):
+            # Upstream may show less of the steps than it has told, and knows best what they cost.
+            so_far["usage"] = usage
         return self._rest(so_far)
 
     async def _given_up(self) -> Last:

@@ -25,6 +25,7 @@ from service.settings.router import read_router
 from service.settings.section import Reading, Section
 from service.settings.urls import parse_database_url
 from service.settings.values import describe, given, mapping
+from service.settings.webhooks import read_webhooks
 
 #: Variables that replace a key of `general_settings`, and those that only stand in for it.
 _REPLACING = {"DATABASE_URL": "database_url", "INTERACTIONS_MASTER_KEY": "master_key"}
@@ -113,6 +114,10 @@ def load(
         stream_idle_timeout=given(general.seconds("stream_idle_timeout", above=0), plain.stream_idle_timeout),
         event_flush_interval=given(
             general.seconds("event_flush_interval", least=0), plain.event_flush_interval
+        ),
+        **read_webhooks(general),
+        idempotency_retention=given(
+            general.seconds("idempotency_retention", least=1), plain.idempotency_retention
         ),
         request_timeout=given(litellm.seconds("request_timeout", above=0), plain.request_timeout),
     )

@@ -187,6 +187,7 @@ general_settings:
   adopt_unknown: true
   writer_queue_limit: 5
   drain_timeout: 0
+  idempotency_retention: 2h
   database_connection_pool_limit: 3
 litellm_settings: {request_timeout: 90}
 """).settings
@@ -194,7 +195,7 @@ litellm_settings: {request_timeout: 90}
         assert (settings.max_rebuild_bytes, settings.max_media_bytes) == (2048, 4096)
         assert (settings.keep_media, settings.adopt_unknown) == (True, True)
         assert (settings.drain_timeout, settings.database_connection_pool_limit) == (0.0, 3)
-        assert settings.request_timeout == 90.0
+        assert (settings.idempotency_retention, settings.request_timeout) == (7200.0, 90.0)
 
     def test_litellms_size_limit_is_honoured(self, read: Reader) -> None:
         assert read("general_settings: {max_request_size_mb: 2}").settings.max_body_bytes == 2 * 1024 * 1024
@@ -226,6 +227,7 @@ litellm_settings: {request_timeout: 90}
             ),
             ("max_body_bytes: []", "general_settings.max_body_bytes: expected an integer, got a list"),
             ("writer_queue_limit: 0", "general_settings.writer_queue_limit: must be at least 1, got 0"),
+            ("idempotency_retention: 0", "general_settings.idempotency_retention: must be at least 1, got 0"),
             ("drain_timeout: -1", "general_settings.drain_timeout: must be at least 0, got -1"),
             ("drain_timeout: .nan", "general_settings.drain_timeout: expected seconds"),
             (

@@ -108,6 +108,14 @@ class Database:
             await connection.execute(erased.values(deleted_at=now(), erased_at=now()))
             await connection.execute(delete(payloads).where(payloads.c.interaction_id == key))
 
+    async def damage(self, interaction_id: str) -> None:
+        """Take the response of an interaction away, which nothing ever does."""
+        lost = delete(payloads).where(
+            payloads.c.interaction_id == ids.from_text(interaction_id), payloads.c.kind == RESPONSE_PAYLOAD
+        )
+        async with self._engine.begin() as connection:
+            await connection.execute(lost)
+
     async def give_away(self, interaction_id: str) -> None:
         """Make an interaction another project's."""
         foreign = update(interactions).where(interactions.c.id == ids.from_text(interaction_id))
