@@ -119,7 +119,8 @@ with ThreadPoolExecutor(8) as pool:
     made = [*pool.map(lambda n: create_interaction({ASK}, input=str(n)), range(40))]
 assert len({{one.id for one in made}}) == 40
 del pool
-print(threading.active_count() - threads < 8, [c for c in psutil.Process().net_connections("inet") if c.status == "LISTEN"])
+listening = [c for c in psutil.Process().net_connections("inet") if c.status == "LISTEN"]
+print(threading.active_count() - threads < 8, listening)
 """)
     assert told == "True []"
 
