@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint bench bench-background bench-history bench-routing soak clean
+.PHONY: serve test lint docs bench bench-background bench-history bench-routing soak clean
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,9 @@ soak: $(VENV)/.dev
 		$(BIN)/python -m pytest tests/faults/test_kill.py tests/faults/test_killed_streams.py \
 		tests/faults/test_many_listeners.py
 	RUNS=$(or $(RUNS),1000) $(BIN)/python -m pytest tests/faults/test_random_kills.py
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m docs.reference
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench

@@ -157,21 +157,6 @@ class Creator:
             if feed is None:
                 job.end()
 
-    def _reader(self, job: Job, opened: Response) -> Reader:
-        patience = None
-        if job.intent.background:
-            patience = self._following.remaining(job.intent.created_at, job.route.deployment.id)
-        return Reader(
-            job,
-            opened,
-            self._store,
-            self._client,
-            self._events,
-            self._upstream_settle,
-            self._media,
-            patience=patience,
-        )
-
     async def _in_time(self, job: Job, work: Coroutine[Any, Any, _Result]) -> _Result:
         """The result, if it comes while the caller waits; raises :class:`DeadlineExceeded` then, and goes on."""
         timeout = job.call.wishes.timeout

@@ -199,9 +199,7 @@ MARK_UPSTREAM_GONE = BatchStatement(
 )
 #: Where the request goes next, with the attempts so far: committed before it is sent there (promise P2).
 REROUTE = BatchStatement(
-    "reroute interaction",
-    (*columns_of(interactions, "id deployment_id attempts updated_at"), *_OWNER),
-    _reroute,
+    "reroute interaction", columns_of(interactions, "id owner_id deployment_id attempts updated_at"), _reroute
 )
 #: Which of these outcomes were not their owner's to write: id, and whether there is such an interaction at all. A read,
 #: asked only when :data:`FINISH` changed fewer rows than it was given. What its owner had ended before is none of them.
