@@ -8,12 +8,14 @@ from typing import Final
 from aiohttp import web
 
 from service.api.auth import Authenticator
+from service.api.request_figures import Requests
 from service.audit.reconcile import Reconciliation
 from service.interactions.create import Creator
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.listening import Streams
 from service.interactions.repeats import Repeats
 from service.store.store import Store
+from service.upstream.routing.router import Router
 from service.webhooks.deliveries import Deliveries
 
 AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
@@ -21,6 +23,8 @@ CREATOR: Final = web.AppKey("creator", Creator)
 LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
 STREAMS: Final = web.AppKey("streams", Streams)
 REPEATS: Final = web.AppKey("repeats", Repeats)
+REQUESTS: Final = web.AppKey("requests", Requests)
+ROUTER: Final = web.AppKey("router", Router)
 STORE: Final = web.AppKey("store", Store)
 RECONCILIATION: Final = web.AppKey("reconciliation", Reconciliation)
 DELIVERIES: Final = web.AppKey("deliveries", Deliveries)

@@ -93,7 +93,7 @@ class Reader:
         self._received = 0
         self._again = False
         self._last: Last | None = None
-        self.feed = Feed(job.intent.id, job.history, seq=told.seq, upstream_id=told.upstream_id)
+        self.feed = Feed(job.intent.id, job.history, job.served, seq=told.seq, upstream_id=told.upstream_id)
         self._log: StreamLog = events.open(job.intent.id)
         self._publisher = Publisher(job, self.feed, self._log, told)
         self._conclusion = Conclusion(
@@ -127,6 +127,7 @@ class Reader:
             if timer is not None:
                 timer.cancel()
             self._response.close()
+            self._job.end()
             if not self.feed.ended:
                 self.feed.end(broken=True)
 
