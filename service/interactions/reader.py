@@ -136,8 +136,13 @@ class Reader:
         self._told_cancelled = told
         self._end_as("cancel")
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is ending already, or was asked to."""
+        return self._ending or self._wish is not None
+
     def _end_as(self, wish: Literal["cancel", "give up"]) -> None:
-        if self._task is not None and not self._ending and self._wish is None:
+        if self._task is not None and not self.is_ending:
             self._wish = wish
             self._task.cancel()
 

@@ -109,6 +109,7 @@ async def test_what_is_open_in_any_phase_is_finished_by_the_next_process(
         assert lost["usage_state"] == USAGE_MISSING
     assert {row["usage_state"] for row in rows.values()} == {USAGE_FINAL}
     assert all(row["total_tokens"] for row in rows.values())
+    await assert_reconciles(database_url)
     # Nothing was sent twice, and nothing is left to do.
     assert sorted(body["input"] for body in upstream.creates) == sorted([*rows, "unanswered", "unstored"])
     assert not [line for line in [*first.log, *second.log] if "level=error" in line]
