@@ -18,9 +18,19 @@ from aiohttp import web
 
 from service import __version__
 from service.api.auth import Authenticator
-from service.api.keys import AUTHENTICATOR, COMMON_HEADERS, CREATOR, LIFECYCLE, STORE, STREAMS
+from service.api.keys import (
+    AUTHENTICATOR,
+    COMMON_HEADERS,
+    CREATOR,
+    LIFECYCLE,
+    LISTING,
+    REPORTS,
+    STORE,
+    STREAMS,
+)
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
+from service.audit.listing import Listing
 from service.errors import ConfigurationError, ServiceError
 from service.interactions.adoption import Adoption
 from service.interactions.create import Creator
@@ -40,7 +50,7 @@ from service.settings import DeploymentSettings, Settings
 from service.settings.secret import Secret
 from service.store import migrate
 from service.store.codec import Codec
-from service.store.engine import open_backend
+from service.store.engine import open_backend, open_reports
 from service.store.records import now
 from service.store.store import Store
 from service.store.writer import Writer
@@ -77,7 +87,7 @@ def build(settings: Settings) -> web.Application:
     app[COMMON_HEADERS] = {"x-upstream": "emulator"} if settings.emulator else {}
     if settings.emulator:
         app.cleanup_ctx.append(_emulator)
-    app.cleanup_ctx.extend([_store, _maintenance, _transport, _media, _domain])
+    app.cleanup_ctx.extend([_store, _reports, _maintenance, _transport, _media, _domain])
     add_routes(app)
     return app
 
@@ -116,6 +126,14 @@ async def _store(app: web.Application) -> AsyncIterator[None]:
     yield
     await writer.close()
     await backend.close()
+
+
+async def _reports(app: web.Application) -> AsyncIterator[None]:
+    reports = app[REPORTS] = open_reports(app[SETTINGS].database_url)
+    await reports.start()
+    app[LISTING] = Listing(reports)
+    yield
+    await reports.close()
 
 
 async def _maintenance(app: web.Application) -> AsyncIterator[None]:
