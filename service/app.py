@@ -30,7 +30,9 @@ from service.api.keys import (
 )
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
+from service.audit.indexer import Indexer
 from service.audit.listing import Listing
+from service.audit.prices import Prices
 from service.errors import ConfigurationError, ServiceError
 from service.interactions.adoption import Adoption
 from service.interactions.create import Creator
@@ -49,6 +51,7 @@ from service.serving import run_loop, stop_on_signals
 from service.settings import DeploymentSettings, Settings
 from service.settings.secret import Secret
 from service.store import migrate
+from service.store.backend import Backend
 from service.store.codec import Codec
 from service.store.engine import open_backend, open_reports
 from service.store.records import now
@@ -64,6 +67,8 @@ logger = logging.getLogger(__name__)
 SETTINGS: Final = web.AppKey("settings", Settings)
 TRANSPORT: Final = web.AppKey("transport", Transport)
 DEPLOYMENTS: Final = web.AppKey("deployments", Deployments)
+BACKEND: Final = web.AppKey[Backend]("backend", Backend)
+CODEC: Final = web.AppKey("codec", Codec)
 MEDIA_KEEPER: Final = web.AppKey("media_keeper", MediaKeeper)
 
 _USER_AGENT: Final = f"interactions-service/{__version__}"
@@ -118,8 +123,10 @@ def _on_emulator(settings: Settings, base: str) -> Settings:
 async def _store(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     await migrate.upgrade(settings.database_url)
-    codec = Codec()
-    backend = open_backend(settings.database_url, codec, pool_limit=settings.database_connection_pool_limit)
+    codec = app[CODEC] = Codec()
+    backend = app[BACKEND] = open_backend(
+        settings.database_url, codec, pool_limit=settings.database_connection_pool_limit
+    )
     await backend.start()
     writer = Writer(backend, limit=settings.writer_queue_limit)
     app[STORE] = Store(backend, writer, codec)
@@ -132,7 +139,12 @@ async def _reports(app: web.Application) -> AsyncIterator[None]:
     reports = app[REPORTS] = open_reports(app[SETTINGS].database_url)
     await reports.start()
     app[LISTING] = Listing(reports)
+    indexer = Indexer(
+        app[BACKEND], reports, app[CODEC], Prices(app[SETTINGS]), idle=app[SETTINGS].index_interval
+    )
+    indexer.start()
     yield
+    await indexer.close()
     await reports.close()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from service.store.codec import Codec
+from service.store.script import ScriptMaker
 from service.store.statement import BatchStatement, Query
 
 #: One member for each column of the statement; a packing statement takes ``(key, body, ...)`` and
@@ -41,6 +42,12 @@ class Backend(Protocol):
 
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """All rows of a query; raises :class:`StoreUnavailable`."""
+
+    async def run(self, script: ScriptMaker) -> int | None:
+        """Run a script as one durable transaction; its result, or None while another process runs scripts here.
+
+        Raises :class:`RowRefused`, and :class:`StoreUnavailable`, after which it may be run again.
+        """
 
     async def announce(self, topic: str) -> None:
         """Hint to every process on this database that there is news; may be lost, never raises."""

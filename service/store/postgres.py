@@ -21,7 +21,9 @@ from service.errors import ConfigurationError
 from service.store.backend import Batch, RowRefused, StoreUnavailable, packed
 from service.store.codec import Codec
 from service.store.hints import CHANNEL, Listener
+from service.store.postgres_scripts import Scripts
 from service.store.queries import CompiledQueries, compile_statement
+from service.store.script import ScriptMaker
 from service.store.statement import BatchStatement, Particulars, Query
 from service.store.statements import FINISH, UNKNOWN
 from service.store.tables import Key
@@ -128,6 +130,7 @@ class PostgresBackend:
         self._queries = CompiledQueries(_DIALECT)
         self._writer: asyncpg.Connection | None = None
         self._pool: asyncpg.Pool | None = None
+        self._scripts = Scripts(self._connect_scripts, _DIALECT)
         self._listener: Listener | None = None
         self._callbacks: list[Callable[[str], None]] = []
 
@@ -155,6 +158,7 @@ class PostgresBackend:
         """Close every connection, politely where the server still answers."""
         if self._listener is not None:
             await self._listener.close()
+        self._scripts.close()
         with suppress(*FAILURES):
             if self._writer is not None:
                 await self._writer.close(timeout=CLOSE_TIMEOUT)
@@ -189,6 +193,13 @@ class PostgresBackend:
         except FAILURES as error:
             raise StoreUnavailable(_described(error)) from error
         return rows
+
+    async def run(self, script: ScriptMaker) -> int | None:
+        """Run a script as one transaction, on a connection of its own."""
+        try:
+            return await self._scripts.run(script)
+        except FAILURES as error:
+            raise _verdict(error) from error
 
     async def announce(self, topic: str) -> None:
         """Hint to every process on this database that there is news; may be lost, never raises."""
@@ -260,6 +271,20 @@ class PostgresBackend:
             server_settings={
                 "synchronous_commit": "on",
                 "application_name": "interactions writer",
+                **_ROWS_BY_KEYS,
+            },
+        )
+        await prepare_connection(connection)
+        return connection
+
+    async def _connect_scripts(self) -> asyncpg.Connection:
+        connection = await asyncpg.connect(
+            self._dsn,
+            command_timeout=_COMMIT_TIMEOUT,
+            timeout=CONNECT_TIMEOUT,
+            server_settings={
+                "synchronous_commit": "on",
+                "application_name": "interactions scripts",
                 **_ROWS_BY_KEYS,
             },
         )
