@@ -14,9 +14,11 @@ from typing import Any, Final, Literal
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Executable,
     FromClause,
     Select,
     and_,
+    column,
     func,
     literal,
     literal_column,
@@ -32,6 +34,7 @@ from sqlalchemy.sql.selectable import Join
 from service.audit import conditions, terms
 from service.audit.documents import documents, first_number, index
 from service.audit.filters import ANY, Filters
+from service.audit.repetition import union_of_repetitions
 from service.audit.words import Search
 from service.store.tables import Key, interactions, listing_terms
 
@@ -41,6 +44,8 @@ Order = Literal["desc", "asc"]
 _WAITING: Final = text("derived_state IN (0, 3)")
 _DERIVED: Final = text("derived_state NOT IN (0, 3)")
 _KEY: Final = interactions.c.id
+#: Stands for a term in a statement that is repeated for each.
+_TERM: Final = "/*term*/0"
 _NUMBERS_PER_MILLISECOND: Final = 1 << 20
 #: Filters that have an index of their own, and mean few.
 _DIRECT: Final = frozenset({"chain", "previous_interaction_id", "replay_of"})
@@ -100,15 +105,19 @@ class Wanted:
         return min(bounds, default=None)
 
 
-def page_of(wanted: Wanted, dialect: str, key_ids: Collection[bytes]) -> Select[Any]:
+def page_of(wanted: Wanted, dialect: str, key_ids: Collection[bytes]) -> Executable:
     """A page without free text; ``key_ids`` has the ids of the keys that the filters name."""
     direct = [choice for choice in wanted.filters.choices if choice.field.name in _DIRECT]
     if any(ANY not in choice.values for choice in direct):
         return wanted.ordered(_plain(wanted))
     leading = terms.leading(wanted.filters, wanted.project_id, key_ids)
     waiting = wanted.ordered(_plain(wanted).where(_WAITING))
-    walked = _lateral(wanted, leading) if dialect == "postgresql" else _branches(wanted, leading)
-    both = union_all(*(select(*part.subquery().c) for part in (waiting, *walked))).subquery("page")
+    if dialect == "sqlite" and len(leading) > 1:
+        walk = _along(wanted, literal_column(_TERM, BigInteger))
+        ending = f"ORDER BY 1 {wanted.order.upper()} LIMIT {wanted.limit}"
+        return union_of_repetitions(waiting, walk, _TERM, [str(term) for term in leading], ending)
+    walk = _lateral(wanted, leading) if len(leading) > 1 else _along(wanted, _number(leading[0]))
+    both = union_all(*(select(*part.subquery().c) for part in (waiting, walk))).subquery("page")
     return wanted.ordered(select(*both.c), both.c[0])
 
 
@@ -136,17 +145,16 @@ def _along(wanted: Wanted, term: ColumnElement[Any]) -> Select[Any]:
     return wanted.ordered(chosen, walked)
 
 
-def _branches(wanted: Wanted, leading: Sequence[int]) -> list[Select[Any]]:
-    return [_along(wanted, literal_column(str(term), BigInteger)) for term in leading]
-
-
-def _lateral(wanted: Wanted, leading: Sequence[int]) -> list[Select[Any]]:
+def _lateral(wanted: Wanted, leading: Sequence[int]) -> Select[Any]:
     """One walk, planned once, for each of any number of terms."""
-    if len(leading) == 1:
-        return _branches(wanted, leading)
-    given = func.unnest(literal(list(leading), ARRAY(BigInteger))).table_valued("term", name="given")
+    listed = func.unnest(literal(list(leading), ARRAY(BigInteger)))
+    given = listed.table_valued(column("term", BigInteger), name="given").render_derived()
     walk = _along(wanted, given.c.term).lateral("walk")
-    return [wanted.ordered(select(*walk.c).select_from(given.join(walk, true())), walk.c[0])]
+    return wanted.ordered(select(*walk.c).select_from(given.join(walk, true())), walk.c[0])
+
+
+def _number(term: int) -> ColumnElement[int]:
+    return literal_column(str(term), BigInteger)
 
 
 def matching_in_sqlite(wanted: Wanted, search: Search) -> Select[Any]:
