@@ -27,12 +27,14 @@ from service.api.keys import (
     REPORTS,
     STORE,
     STREAMS,
+    USAGE,
 )
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
 from service.audit.indexer import Indexer
 from service.audit.listing import Listing
 from service.audit.prices import Prices
+from service.audit.usage import UsageReports
 from service.errors import ConfigurationError, ServiceError
 from service.interactions.adoption import Adoption
 from service.interactions.create import Creator
@@ -139,9 +141,9 @@ async def _reports(app: web.Application) -> AsyncIterator[None]:
     reports = app[REPORTS] = open_reports(app[SETTINGS].database_url)
     await reports.start()
     app[LISTING] = Listing(reports)
-    indexer = Indexer(
-        app[BACKEND], reports, app[CODEC], Prices(app[SETTINGS]), idle=app[SETTINGS].index_interval
-    )
+    prices = Prices(app[SETTINGS])
+    app[USAGE] = UsageReports(reports, app[CODEC], prices)
+    indexer = Indexer(app[BACKEND], reports, app[CODEC], prices, idle=app[SETTINGS].index_interval)
     indexer.start()
     yield
     await indexer.close()

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from service.api.auth import Authenticator
 from service.audit.listing import Listing
+from service.audit.usage import UsageReports
 from service.interactions.create import Creator
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.listening import Streams
@@ -22,5 +23,6 @@ STREAMS: Final = web.AppKey("streams", Streams)
 STORE: Final = web.AppKey("store", Store)
 REPORTS: Final = web.AppKey[Reports]("reports", Reports)
 LISTING: Final = web.AppKey("listing", Listing)
+USAGE: Final = web.AppKey("usage", UsageReports)
 #: What every answer carries besides its own headers.
 COMMON_HEADERS: Final = web.AppKey[Mapping[str, str]]("common_headers", Mapping)

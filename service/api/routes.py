@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from service.api import audit, health, interactions
+from service.api import audit, health, interactions, usage
 from service.api.endpoint import Handler, endpoint, error_response
 from service.errors import MethodNotAllowed, NotFound
 
@@ -35,6 +35,7 @@ def add_routes(app: web.Application) -> None:
         _add(app, f"{one}:cancel", POST=interactions.cancel)
         _add(app, one, GET=interactions.get, DELETE=interactions.delete)
     _add(app, "/api/interactions", GET=audit.list_interactions)
+    _add(app, "/api/usage", GET=usage.usage)
     _add(app, "/health/live", GET=health.live)
     _add(app, "/health/ready", GET=health.ready)
     app.router.add_route("*", "/{path:.*}", endpoint(_not_found))
