@@ -22,6 +22,7 @@ from service.api.keys import (
     AUTHENTICATOR,
     COMMON_HEADERS,
     CREATOR,
+    DETAILS,
     LIFECYCLE,
     LISTING,
     REPORTS,
@@ -31,6 +32,7 @@ from service.api.keys import (
 )
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
+from service.audit.details import Details
 from service.audit.indexer import Indexer
 from service.audit.listing import Listing
 from service.audit.prices import Prices
@@ -141,6 +143,7 @@ async def _reports(app: web.Application) -> AsyncIterator[None]:
     reports = app[REPORTS] = open_reports(app[SETTINGS].database_url)
     await reports.start()
     app[LISTING] = Listing(reports)
+    app[DETAILS] = Details(reports, app[STORE], app[CODEC])
     prices = Prices(app[SETTINGS])
     app[USAGE] = UsageReports(reports, app[CODEC], prices)
     indexer = Indexer(app[BACKEND], reports, app[CODEC], prices, idle=app[SETTINGS].index_interval)

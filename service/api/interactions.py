@@ -15,7 +15,7 @@ from service.interactions.calls import Call
 from service.interactions.feed import Feed
 from service.settings.model import History
 from service.store.records import Record
-from service.wire import envelope, ids
+from service.wire import envelope, ids, labels
 from service.wire.revision import Revision, detect
 
 _EMULATOR_HEADERS = ("x-emulator-fault", "x-emulator-behavior")
@@ -30,7 +30,15 @@ async def create(request: web.Request) -> web.StreamResponse:
     raw = await read_body(request)
     asked = envelope.parse(raw)
     revision = detect(request.headers, asked.body)
-    call = Call(principal, raw, asked, revision, _upstream_headers(request), _history(request))
+    call = Call(
+        principal,
+        raw,
+        asked,
+        revision,
+        _upstream_headers(request),
+        _history(request),
+        labels.of_header(request.headers.get(labels.HEADER)),
+    )
     creator = request.app[CREATOR]
     if asked.stream:
         opened = await creator.stream(call)

@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from service.api.auth import Authenticator
+from service.audit.details import Details
 from service.audit.listing import Listing
 from service.audit.usage import UsageReports
 from service.interactions.create import Creator
@@ -22,6 +23,7 @@ LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
 STREAMS: Final = web.AppKey("streams", Streams)
 STORE: Final = web.AppKey("store", Store)
 REPORTS: Final = web.AppKey[Reports]("reports", Reports)
+DETAILS: Final = web.AppKey("details", Details)
 LISTING: Final = web.AppKey("listing", Listing)
 USAGE: Final = web.AppKey("usage", UsageReports)
 #: What every answer carries besides its own headers.

@@ -35,6 +35,10 @@ def add_routes(app: web.Application) -> None:
         _add(app, f"{one}:cancel", POST=interactions.cancel)
         _add(app, one, GET=interactions.get, DELETE=interactions.delete)
     _add(app, "/api/interactions", GET=audit.list_interactions)
+    audited = "/api/interactions/{id:[^/]+}"
+    _add(app, audited, GET=audit.get_interaction)
+    _add(app, f"{audited}/chain", GET=audit.get_chain)
+    _add(app, f"{audited}/events", GET=audit.get_events)
     _add(app, "/api/usage", GET=usage.usage)
     _add(app, "/health/live", GET=health.live)
     _add(app, "/health/ready", GET=health.ready)

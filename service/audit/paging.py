@@ -32,13 +32,13 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.selectable import Join
 
 from service.audit import conditions, terms
-from service.audit.documents import documents, first_number, index
+from service.audit.documents import first_number, index
 from service.audit.filters import ANY, Filters
 from service.audit.repetition import union_of_repetitions
 from service.audit.words import Search
-from service.store.tables import Key, interactions, listing_terms
+from service.store.tables import Key, interactions, listing_terms, search_documents
 
-Order = Literal["desc", "asc"]
+Order = Literal["desc", "asc", "rank"]
 
 #: The condition of the index, word for word, and its opposite.
 _WAITING: Final = text("derived_state IN (0, 3)")
@@ -81,12 +81,12 @@ class Wanted:
         found = conditions.of_filters(self.filters, self.project_id)
         if self.after is not None:
             place = literal(self.after, Key)
-            found.append(place > _KEY if self.order == "desc" else place < _KEY)
+            found.append(place < _KEY if self.order == "asc" else place > _KEY)
         return found
 
     def ordered(self, chosen: Select[Any], by: ColumnElement[Any] = _KEY) -> Select[Any]:
         """The first rows of a statement."""
-        return chosen.order_by(by.desc() if self.order == "desc" else by.asc()).limit(self.limit)
+        return chosen.order_by(by.asc() if self.order == "asc" else by.desc()).limit(self.limit)
 
     def lowest(self) -> bytes | None:
         """The key before which nothing is wanted."""
@@ -100,7 +100,7 @@ class Wanted:
         """The key behind which nothing is wanted."""
         until = self.filters.until
         bounds = [] if until is None else [conditions.key_from(until)]
-        if self.after is not None and self.order == "desc":
+        if self.after is not None and self.order != "asc":
             bounds.append(self.after)
         return min(bounds, default=None)
 
@@ -164,21 +164,21 @@ def matching_in_sqlite(wanted: Wanted, search: Search) -> Select[Any]:
     all of the last millisecond are taken in, so that the order of keys is exact.
     """
     walked = index.c.rowid
-    inner = wanted.ordered(_matches(wanted, search, documents.c.number), walked).subquery("walked")
+    inner = wanted.ordered(_matches(wanted, search, search_documents.c.number), walked).subquery("walked")
     milliseconds = literal_column(str(_NUMBERS_PER_MILLISECOND), BigInteger)
-    if wanted.order == "desc":
-        edge = select(func.min(inner.c[0]) / milliseconds * milliseconds).scalar_subquery()
+    if wanted.order != "asc":
+        edge = select(func.min(inner.c[0]) // milliseconds * milliseconds).scalar_subquery()
         bound = walked >= edge
     else:
-        edge = select((func.max(inner.c[0]) / milliseconds + 1) * milliseconds).scalar_subquery()
+        edge = select((func.max(inner.c[0]) // milliseconds + 1) * milliseconds).scalar_subquery()
         bound = walked < edge
     return wanted.ordered(_matches(wanted, search, *wanted.columns).where(bound))
 
 
 def _matches(wanted: Wanted, search: Search, *columns: ColumnElement[Any]) -> Select[Any]:
     walked = index.c.rowid
-    source: FromClause = OrderedJoin(index, documents, documents.c.number == walked)
-    source = OrderedJoin(source, interactions, documents.c.interaction_id == _KEY)
+    source: FromClause = OrderedJoin(index, search_documents, search_documents.c.number == walked)
+    source = OrderedJoin(source, interactions, search_documents.c.interaction_id == _KEY)
     chosen = (
         select(*columns)
         .select_from(source)
@@ -193,8 +193,25 @@ def _matches(wanted: Wanted, search: Search, *columns: ColumnElement[Any]) -> Se
 
 def matching_in_postgres(wanted: Wanted, search: Search) -> Select[Any]:
     """A page of what a search finds, on PostgreSQL."""
-    joined = interactions.join(documents, documents.c.interaction_id == _KEY)
-    found = documents.c.vector.op("@@")(func.to_tsquery("simple", search.for_postgres()))
+    joined = interactions.join(search_documents, search_documents.c.interaction_id == _KEY)
+    found = search_documents.c.vector.op("@@")(func.to_tsquery("simple", search.for_postgres()))
     return wanted.ordered(
         select(*wanted.columns).select_from(joined).where(and_(found, *wanted.conditions()))
     )
+
+
+def ranked_in_sqlite(wanted: Wanted, search: Search, offset: int, limit: int) -> Select[Any]:
+    """The best of the newest matches, on SQLite; ``wanted`` says how many are looked at."""
+    found = wanted.ordered(
+        _matches(wanted, search, *wanted.columns, index.c.rank.label("ranked")), index.c.rowid
+    ).subquery("found")
+    *columns, rank = found.c
+    return select(*columns).order_by(rank, columns[0].desc()).offset(offset).limit(limit)
+
+
+def ranked_in_postgres(wanted: Wanted, search: Search, offset: int, limit: int) -> Select[Any]:
+    """The best of the newest matches, on PostgreSQL."""
+    rank = func.ts_rank_cd(search_documents.c.vector, func.to_tsquery("simple", search.for_postgres()))
+    found = matching_in_postgres(wanted, search).add_columns(rank.label("ranked")).subquery("found")
+    *columns, ranked = found.c
+    return select(*columns).order_by(ranked.desc(), columns[0].desc()).offset(offset).limit(limit)

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     text,
 )
+from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.dialects.postgresql import UUID as POSTGRES_UUID
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -291,6 +292,18 @@ listing_terms = Table(
     Column("interaction_id", Key, primary_key=True),
     sqlite_with_rowid=False,
     postgresql_partition_by="RANGE (interaction_id)",
+)
+
+#: The texts that are searched. SQLite numbers them and PostgreSQL has their words, so this is no table of the common
+#: schema (service/audit/documents.py).
+search_documents = Table(
+    "search_documents",
+    MetaData(),
+    Column("interaction_id", Key, primary_key=True),
+    Column("input", Text, nullable=False),
+    Column("output", Text, nullable=False),
+    Column("number", BigInteger),
+    Column("vector", TSVECTOR),
 )
 
 #: Tables that PostgreSQL keeps in ranges of time, with the length of a range.

@@ -131,10 +131,10 @@ async def past(url: str, count: int, *, seed: int = 7, derive: bool = True) -> A
             await reports.close()
 
 
-async def add(made: Past, count: int, source: random.Random) -> list[Told]:
-    """Put more interactions into the past."""
+async def add(made: Past, count: int, source: random.Random, *, within: int = 50 * HOUR) -> list[Told]:
+    """Put more interactions into the past, within so many microseconds."""
     last = now() - 60_000_000
-    first = last - 50 * HOUR
+    first = last - within
     new = []
     for _ in range(count):
         new.append(_told(made, source.randrange(first, last), source))
