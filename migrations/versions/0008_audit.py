@@ -36,6 +36,7 @@ def _create_rollups() -> None:
     op.create_table(
         "series",
         sa.Column("id", sa.LargeBinary(16), primary_key=True),
+        sa.Column("grain", sa.SmallInteger(), nullable=False),
         sa.Column("project_id", _key(), nullable=False),
         sa.Column("key_id", _key()),
         sa.Column("model", sa.Text()),
@@ -52,6 +53,7 @@ def _create_rollups() -> None:
     op.create_table(
         "rollups",
         sa.Column("project_id", _key(), primary_key=True),
+        sa.Column("grain", sa.SmallInteger(), primary_key=True, autoincrement=False),
         sa.Column("span", sa.BigInteger(), primary_key=True, autoincrement=False),
         sa.Column("start", sa.BigInteger(), primary_key=True, autoincrement=False),
         sa.Column("series_id", sa.LargeBinary(16), primary_key=True),

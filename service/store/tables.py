@@ -244,6 +244,8 @@ series = Table(
     "series",
     metadata,
     Column("id", LargeBinary(16), primary_key=True),
+    # How much it tells of its interactions (service/audit/series.py).
+    Column("grain", SmallInteger, nullable=False),
     Column("project_id", Key, nullable=False),
     Column("key_id", Key),
     Column("model", Text),
@@ -263,6 +265,7 @@ rollups = Table(
     "rollups",
     metadata,
     Column("project_id", Key, primary_key=True),
+    Column("grain", SmallInteger, primary_key=True, autoincrement=False),
     Column("span", BigInteger, primary_key=True, autoincrement=False),
     Column("start", BigInteger, primary_key=True, autoincrement=False),
     Column("series_id", LargeBinary(16), primary_key=True),
