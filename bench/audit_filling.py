@@ -235,7 +235,7 @@ class AuditFilling:
         one = series.of_row(row)
         digest = row["series_id"] = one.digest()
         if digest not in self._grains:
-            known = {each.digest(): each for each in series.all_grains(one)}
+            known = series.all_grains(one)
             self._grains[digest] = list(known)
             self._series |= known
 

@@ -135,7 +135,7 @@ class Gathering:
             old_state=row["derived_state"],
             old_usage_state=row["usage_state"],
             state=derivation.WITHOUT_USAGE if row["usage_state"] == USAGE_MISSING else derivation.WHOLE,
-            series={one.digest(): one for one in series.all_grains(full)},
+            series=series.all_grains(full),
             cost_nanos=priced["cost_nanos"] if counted else None,
             usage_detail=detail,
             terms=frozenset(terms.of_usage(priced) if late else terms.of_row(priced)),

@@ -8,7 +8,8 @@ and reports that ask for little need not add them all up.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -39,7 +40,8 @@ class Series:
 
     def digest(self) -> bytes:
         """The id of the series."""
-        return blake2b(repr(astuple(self)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        told = repr(tuple([getattr(self, name) for name in self.__slots__]))
+        return blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 #: What the series of each grain tell; the first tells everything, and those behind it are looked at before it.
@@ -53,9 +55,10 @@ GRAINS: Final[tuple[frozenset[str], ...]] = (
 _NOTHING: Final = {"status": "", "stream": False, "background": False}
 
 
-def all_grains(full: Series) -> list[Series]:
-    """A series and the coarser ones that its interactions are counted in too."""
-    return [full, *(_coarser(full, grain) for grain in range(1, len(GRAINS)))]
+@lru_cache(maxsize=8_192)
+def all_grains(full: Series) -> Mapping[bytes, Series]:
+    """A series and the coarser ones that its interactions are counted in too, by their ids, the series first."""
+    return {one.digest(): one for one in (full, *(_coarser(full, grain) for grain in range(1, len(GRAINS))))}
 
 
 def _coarser(full: Series, grain: int) -> Series:

@@ -134,9 +134,11 @@ Index(
     sqlite_where=_needing,
     postgresql_where=_needing,
 )
-# One index for what is open and for what is still to be derived from: to end an interaction moves nothing in it.
-_open = text("completed_at IS NULL OR derived_state IN (0, 3)")
+_open = text("completed_at IS NULL")
 Index("ix_interactions_open", interactions.c.id, sqlite_where=_open, postgresql_where=_open)
+# What is open, and what is still to be derived from: to end an interaction moves nothing here.
+_waiting = text("derived_state IN (0, 3)")
+Index("ix_interactions_waiting", interactions.c.id, sqlite_where=_waiting, postgresql_where=_waiting)
 
 _kept = text("deleted_at IS NOT NULL AND erased_at IS NULL")
 Index("ix_interactions_kept", interactions.c.id, sqlite_where=_kept, postgresql_where=_kept)
