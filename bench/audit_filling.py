@@ -104,6 +104,8 @@ class AuditFilling:
                 await self._put(filling, rows, texts, found)
             for row in rows:
                 self._count(row)
+            await self._put_rollups(fillings, before=rows[-1]["created_at"])
+        await self._put_rollups(fillings, before=2**62)
         await self._finish(fillings)
 
     async def _put(
@@ -143,18 +145,23 @@ class AuditFilling:
         await filling.execute("ALTER TABLE bench_texts ADD vector tsvector")
         await filling.execute("UPDATE bench_texts SET vector = to_tsvector('simple', words)")
 
-    async def _finish(self, fillings: Sequence[Filling]) -> None:
+    async def _put_rollups(self, fillings: Sequence[Filling], *, before: int) -> None:
+        """Write the roll-ups that end before a moment; nothing will be added to them."""
         names = [column.name for column in rollups.c]
-        sums = [
-            tuple({**dict(zip(names[:5], place, strict=True)), **one.columns()}[name] for name in names)
-            for place, one in sorted(self._rollups.items())
-        ]
+        whole = sorted(place for place in self._rollups if place[2] + place[3] <= before)
+        sums = []
+        for place in whole:
+            told = {**dict(zip(names[:5], place, strict=True)), **self._rollups.pop(place).columns()}
+            sums.append(tuple(told[name] for name in names))
+        for filling in fillings:
+            await filling.put("rollups", names, sums)
+
+    async def _finish(self, fillings: Sequence[Filling]) -> None:
         named = [column.name for column in series_table.c]
         known = [
             (digest, *(getattr(one, name) for name in named[1:])) for digest, one in self._series.items()
         ]
         for filling in fillings:
-            await filling.put("rollups", names, sums)
             await filling.put("series", named, known)
             if isinstance(filling, PostgresFilling):
                 await filling.execute("DROP TABLE bench_texts, bench_chosen")
