@@ -22,9 +22,12 @@ from service.api.keys import (
     AUTHENTICATOR,
     COMMON_HEADERS,
     CREATOR,
+    DELIVERIES,
     DETAILS,
     LIFECYCLE,
     LISTING,
+    RECONCILIATION,
+    REPEATS,
     REPORTS,
     STORE,
     STREAMS,
@@ -36,6 +39,7 @@ from service.audit.details import Details
 from service.audit.indexer import Indexer
 from service.audit.listing import Listing
 from service.audit.prices import Prices
+from service.audit.reconcile import Reconciliation
 from service.audit.usage import UsageReports
 from service.errors import ConfigurationError, ServiceError
 from service.interactions.adoption import Adoption
@@ -53,11 +57,13 @@ from service.interactions.media_restore import Media
 from service.interactions.polling import Polling
 from service.interactions.preparation import Preparation
 from service.interactions.readers import Readers
+from service.interactions.repeats import Repeats
 from service.interactions.resolve import Resolver
 from service.interactions.run import Pacing
 from service.interactions.search import Search
 from service.interactions.supervisor import Supervision, Supervisor
 from service.interactions.taking_over import TakeOver
+from service.interactions.upstream_copy import UpstreamCopy
 from service.serving import run_loop, stop_on_signals
 from service.settings import DeploymentSettings, Settings
 from service.settings.secret import Secret
@@ -72,6 +78,9 @@ from service.upstream.client import GeminiClient
 from service.upstream.deployments import Deployments
 from service.upstream.files import Files
 from service.upstream.transport import Transport
+from service.webhooks.deliveries import Deliveries, Patience
+from service.webhooks.destinations import Destinations
+from service.webhooks.sender import Sender
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +90,7 @@ DEPLOYMENTS: Final = web.AppKey("deployments", Deployments)
 BACKEND: Final = web.AppKey[Backend]("backend", Backend)
 CODEC: Final = web.AppKey("codec", Codec)
 MEDIA_KEEPER: Final = web.AppKey("media_keeper", MediaKeeper)
+DESTINATIONS: Final = web.AppKey("destinations", Destinations)
 
 _USER_AGENT: Final = f"interactions-service/{__version__}"
 #: Requests leave few cycles behind; looking for them after every 700 objects costs a twentieth of a request.
@@ -103,7 +113,7 @@ def build(settings: Settings) -> web.Application:
     app[COMMON_HEADERS] = {"x-upstream": "emulator"} if settings.emulator else {}
     if settings.emulator:
         app.cleanup_ctx.append(_emulator)
-    app.cleanup_ctx.extend([_store, _reports, _maintenance, _transport, _media, _domain])
+    app.cleanup_ctx.extend([_store, _reports, _maintenance, _transport, _media, _webhooks, _domain])
     add_routes(app)
     return app
 
@@ -141,6 +151,7 @@ async def _store(app: web.Application) -> AsyncIterator[None]:
     await backend.start()
     writer = Writer(backend, limit=settings.writer_queue_limit)
     app[STORE] = Store(backend, writer, codec, usage_interval=settings.usage_interval)
+    app[RECONCILIATION] = Reconciliation(app[STORE].fetch, codec)
     yield
     await writer.close()
     await backend.close()
@@ -211,6 +222,29 @@ async def _media(app: web.Application) -> AsyncIterator[None]:
     await keeper.close(max(0.0, settings.drain_timeout - seconds_since_stop()))
 
 
+async def _webhooks(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    app[DESTINATIONS] = Destinations(settings.webhook_allow_private)
+    sender = Sender(app[DESTINATIONS], timeout=settings.webhook_timeout, user_agent=_USER_AGENT)
+    patience = Patience(
+        timeout=settings.webhook_timeout,
+        first_pause=settings.webhook_retry_after,
+        retry_for=settings.webhook_retry_for,
+    )
+    secret = settings.webhook_secret
+    deliveries = app[DELIVERIES] = Deliveries(
+        app[STORE].webhooks,
+        sender,
+        patience,
+        concurrency=settings.webhook_concurrency,
+        secret=secret.reveal() if secret else None,
+    )
+    deliveries.start()
+    yield
+    await deliveries.close()
+    await sender.close()
+
+
 async def _domain(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     deployments, keeper = app[DEPLOYMENTS], app.get(MEDIA_KEEPER)
@@ -224,8 +258,9 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     life = Life(store.held, settings.lease_seconds)
     log = EventLog(store.events, life.id, settings.event_flush_interval)
     take_over = TakeOver(store, keeper)
+    upstream_copy = UpstreamCopy(store, client, deployments)
     late_usage = LateUsage(store, client, deployments, settings.usage_interval)
-    pacing = Pacing(settings.poll_interval, max(settings.poll_interval, settings.poll_interval_max))
+    pacing = Pacing(settings.poll_interval, settings.poll_interval_max)
     polling = Polling(
         life.id,
         store,
@@ -233,6 +268,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         deployments,
         Attaching(store, client, log, settings.upstream_settle, keeper),
         take_over,
+        upstream_copy,
         pacing=pacing,
         upstream_settle=settings.upstream_settle,
         background_timeout=settings.background_timeout,
@@ -251,7 +287,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         adoption = Adoption(app[STORE], Search(client, deployments), readers, keeper)
     resolver = Resolver(app[STORE], adoption)
     app[LIFECYCLE] = Lifecycle(
-        store, deployments, client, readers, resolver, supervisor, take_over, late_usage
+        store, deployments, client, readers, resolver, supervisor, take_over, late_usage, upstream_copy
     )
     media = Media(app[STORE], deployments, settings.max_rebuild_bytes)
     history = History(app[STORE], client, media, settings.max_rebuild_bytes)
@@ -266,15 +302,26 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         following=supervisor,
         upstream_settle=settings.upstream_settle,
         media=keeper,
+        destinations=app[DESTINATIONS],
     )
     follower = Follower(app[STORE].events)
     app[STREAMS] = Streams(app[STORE].events, readers, app[LIFECYCLE], follower)
+    repeats = app[REPEATS] = Repeats(
+        app[STORE],
+        app[CREATOR],
+        readers,
+        app[STREAMS],
+        app[LIFECYCLE],
+        retention=settings.idempotency_retention,
+        patience=settings.router.timeout or settings.request_timeout,
+    )
     seconds_since_stop = _stop_clock(app)
     await supervisor.start()
     app.on_shutdown.append(lambda _: supervisor.hand_over())
     yield
     await readers.close(max(_READER_GRACE, settings.drain_timeout - seconds_since_stop()))
     await log.close()
+    await repeats.close()
     await supervisor.close()
     if adoption is not None:
         await adoption.close()

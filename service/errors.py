@@ -14,6 +14,7 @@ Each class knows its HTTP status and its wire code (contract 7.2); its docstring
   + Aborted                   409 aborted
     - Superseded              409 aborted
   + PayloadTooLarge           413 payload_too_large
+  + IdempotencyKeyReused      422 unprocessable_entity
   + RateLimitExceeded         429 rate_limit_exceeded
   + ApiError                  500 api_error
     - StoreError              500 api_error
@@ -39,6 +40,8 @@ class ServiceError(Exception):
     retry_after: float | None
     #: Our id of the interaction that failed, once it has one; travels as ``x-interaction-id``.
     interaction_id: str | None = None
+    #: Whether this is what an earlier request with the same idempotency key was refused with.
+    replayed: bool = False
 
     def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
         self.message = message or (type(self).__doc__ or "").strip()
@@ -119,6 +122,13 @@ class PayloadTooLarge(ServiceError):
 
     status = 413
     code = "payload_too_large"
+
+
+class IdempotencyKeyReused(ServiceError):
+    """The idempotency key belongs to a request with another body."""
+
+    status = 422
+    code = "unprocessable_entity"
 
 
 class RateLimitExceeded(ServiceError):

@@ -10,21 +10,27 @@ from aiohttp import web
 from service.api.auth import Authenticator
 from service.audit.details import Details
 from service.audit.listing import Listing
+from service.audit.reconcile import Reconciliation
 from service.audit.usage import UsageReports
 from service.interactions.create import Creator
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.listening import Streams
+from service.interactions.repeats import Repeats
 from service.store.reports import Reports
 from service.store.store import Store
+from service.webhooks.deliveries import Deliveries
 
 AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
 CREATOR: Final = web.AppKey("creator", Creator)
 LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
 STREAMS: Final = web.AppKey("streams", Streams)
+REPEATS: Final = web.AppKey("repeats", Repeats)
 STORE: Final = web.AppKey("store", Store)
 REPORTS: Final = web.AppKey[Reports]("reports", Reports)
 DETAILS: Final = web.AppKey("details", Details)
 LISTING: Final = web.AppKey("listing", Listing)
 USAGE: Final = web.AppKey("usage", UsageReports)
+RECONCILIATION: Final = web.AppKey("reconciliation", Reconciliation)
+DELIVERIES: Final = web.AppKey("deliveries", Deliveries)
 #: What every answer carries besides its own headers.
 COMMON_HEADERS: Final = web.AppKey[Mapping[str, str]]("common_headers", Mapping)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from service.api import audit, health, interactions, openapi, usage
+from service.api import audit, health, interactions, openapi, reconcile, usage, webhooks
 from service.api.endpoint import Handler, endpoint, error_response
 from service.errors import MethodNotAllowed, NotFound
 
@@ -41,6 +41,8 @@ def add_routes(app: web.Application) -> None:
     _add(app, f"{audited}/events", GET=audit.get_events)
     _add(app, "/api/usage", GET=usage.usage)
     _add(app, "/openapi.json", GET=openapi.openapi)
+    _add(app, "/api/reconcile", GET=reconcile.report)
+    _add(app, "/api/projects/{project:[^/]+}/webhook-secret", GET=webhooks.secret)
     _add(app, "/health/live", GET=health.live)
     _add(app, "/health/ready", GET=health.ready)
     app.router.add_route("*", "/{path:.*}", endpoint(_not_found))

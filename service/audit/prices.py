@@ -12,9 +12,8 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
 from typing import Any, Final
 
-from service.audit.measures import Modalities
+from service.audit.measures import TOLD, Modalities
 from service.settings import DeploymentSettings, Settings
-from service.store.records import USAGE_FINAL
 
 _PROVIDER: Final = "google"
 _STANDARD: Final = "standard"
@@ -36,7 +35,7 @@ class Prices:
 
     def nanos(self, it: Mapping[str, Any], modalities: Modalities) -> int | None:
         """Billionths of a dollar for an interaction with the columns of its row; None when that is not known."""
-        if it["usage_state"] != USAGE_FINAL:
+        if it["usage_state"] not in TOLD:
             return None
         deployment = self._deployments.get(it["deployment_id"])
         price = None if deployment is None else _own_price(deployment, it)

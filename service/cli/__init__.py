@@ -1,4 +1,5 @@
-"""The command line: `interactions serve`, `interactions emulator`, `interactions migrate`.
+"""The command line: `interactions serve`, `interactions emulator`, `interactions migrate`,
+`interactions reconcile`.
 
 A configuration that cannot be used ends every command with one line on stderr and exit status 2.
 """

@@ -8,6 +8,7 @@ import click
 
 from service.cli.emulator import emulator
 from service.cli.migrate import migrate
+from service.cli.reconcile import reconcile
 from service.cli.serve import serve
 from service.errors import ConfigurationError
 
@@ -27,7 +28,7 @@ def commands() -> None:
     """A durable gateway for the Gemini Interactions API."""
 
 
-for _command in (serve, emulator, migrate):
+for _command in (serve, emulator, migrate, reconcile):
     commands.add_command(_command)
 
 

@@ -51,6 +51,8 @@ class Listening:
         self.upstream_id = upstream_id
         self.place = place
         self.history: HistoryUsed | None = None if feed is None else feed.history
+        #: Whether an earlier request with the same idempotency key has made it.
+        self.replayed = False
         self._feed = feed
         self._follower = follower
         self._streams = streams
@@ -106,6 +108,10 @@ class Streams:
     def live(self, feed: Feed) -> Listening:
         """Follow what this process has begun to read, from its first event on."""
         return Listening(feed.key, feed.upstream_id, Place(), self._follower, feed=feed)
+
+    def whole(self, record: Record) -> Listening:
+        """All events of an interaction that was found before, which this process does not read."""
+        return Listening(record.id, record.upstream_id, Place(), self._follower, streams=self, record=record)
 
     async def open(self, principal: Principal, reference: str, cursor: str | None) -> Listening:
         """The events of an interaction, behind the one with the id ``cursor``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 import yaml
@@ -53,7 +54,9 @@ def _plain(value: object) -> object:
         case Secret():
             return str(value)
         case tuple():
-            return list(value)
+            return [_plain(item) for item in value]
+        case IPv4Network() | IPv6Network():
+            return str(value)
         case Mapping():
             return {key: _plain(item) for key, item in value.items()}
         case _:

@@ -43,6 +43,7 @@ from service.store.chain import CHAIN
 from service.store.deletion import CONTENT, DELETE_EVENTS, ERASABLE, ERASE, STANDS, TOMBSTONE, WAITING
 from service.store.event_log import EVENT_QUERIES, FORGET_WISHES, LOGGING
 from service.store.holding import ENTER, HAND_BACK, HOLDING
+from service.store.idempotency import CLAIM_KEY, KEY_QUERIES, RELEASE_KEY, claimed
 from service.store.inputs import (
     CHAIN_REQUESTS,
     FIND_BASE,
@@ -62,6 +63,15 @@ from service.store.tables import (
     payloads,
 )
 from service.store.usage import FORGET_USAGE, SETTLE_RESPONSE, SETTLE_USAGE, WANT_USAGE
+from service.store.webhooks import (
+    ANNOUNCE,
+    FORGET_WEBHOOKS,
+    KEEP_SECRET,
+    REFUSE,
+    REGISTER,
+    REPORT,
+    WEBHOOK_QUERIES,
+)
 
 _INTENT = columns_of(
     interactions,
@@ -157,6 +167,11 @@ def _mark_upstream_gone(rows: FromClause, database: Particulars) -> Executable:
 
 INSERT_INTENT = BatchStatement("insert intent", _INTENT, _insert_intent)
 INSERT_REQUEST = BatchStatement("insert request", _PAYLOAD, _insert_request, packs=True)
+#: The same for an interaction that brings an idempotency key: written only if it gets it.
+INSERT_CLAIMED_INTENT = claimed(INSERT_INTENT)
+INSERT_CLAIMED_REQUEST = claimed(INSERT_REQUEST)
+INSERT_CLAIMED_INPUT = claimed(INSERT_INPUT)
+REGISTER_CLAIMED = claimed(REGISTER)
 #: Written only together with the :data:`FINISH` of the same interaction, which decides whether it is.
 UPSERT_RESPONSE = BatchStatement("upsert response", _RESPONSE_PAYLOAD, _upsert_response, packs=True)
 #: Changes nothing that has ended or that another process holds.
@@ -173,9 +188,15 @@ MARK_UPSTREAM_GONE = BatchStatement(
 UNWRITTEN = BatchStatement("unwritten outcomes", (*columns_of(interactions, "id"), *_OWNER), _unwritten)
 
 BATCH_ORDER: Sequence[BatchStatement] = (
+    CLAIM_KEY,
     INSERT_INTENT,
     INSERT_REQUEST,
+    REGISTER,
     INSERT_INPUT,
+    INSERT_CLAIMED_INTENT,
+    INSERT_CLAIMED_REQUEST,
+    INSERT_CLAIMED_INPUT,
+    REGISTER_CLAIMED,
     REPLACE_REQUEST,
     FORGET_BASE,
     INSERT_ADOPTED,
@@ -185,13 +206,19 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     NOTE_STATUS,
     UPSERT_RESPONSE,
     FORGET_WISHES,
+    ANNOUNCE,
+    REFUSE,
     FINISH,
+    REPORT,
+    KEEP_SECRET,
     SETTLE_RESPONSE,
     SETTLE_USAGE,
     MARK_UPSTREAM_GONE,
+    RELEASE_KEY,
     TOMBSTONE,
     DELETE_EVENTS,
     *KEEPING,
+    FORGET_WEBHOOKS,
     WANT_USAGE,
     FORGET_USAGE,
     ENTER,
@@ -220,6 +247,17 @@ FIND = Query(
     .select_from(interactions.outerjoin(payloads, _response_of))
     .where(interactions.c.id == bindparam("id", type_=Key), *_visible),
 )
+#: For who has found it before, or made it: also what the client did not want stored.
+RECALL = Query(
+    "recall by id",
+    select(*_RECORD, *_with_body)
+    .select_from(interactions.outerjoin(payloads, _response_of))
+    .where(
+        interactions.c.id == bindparam("id", type_=Key),
+        interactions.c.project_id == bindparam("project_id", type_=Key),
+        interactions.c.deleted_at.is_(None),
+    ),
+)
 FIND_BY_UPSTREAM_ID = Query(
     "find by upstream id",
     select(*_RECORD, *_with_body)
@@ -245,6 +283,7 @@ FIND_HELD = Query(
 PROBE = Query("is the store there", select(literal(1)))
 QUERIES = (
     FIND,
+    RECALL,
     FIND_BY_UPSTREAM_ID,
     FIND_HELD,
     CHAIN,
@@ -258,5 +297,7 @@ QUERIES = (
     CHAIN_REQUESTS,
     *MEDIA_QUERIES,
     *EVENT_QUERIES,
+    *WEBHOOK_QUERIES,
+    *KEY_QUERIES,
     *HOLDING,
 )
