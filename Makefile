@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint docs bench bench-background bench-history bench-routing soak clean
+.PHONY: serve test lint docs bench bench-background bench-history bench-routing bench-audit soak clean
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +44,10 @@ bench: $(VENV)/.dev
 # A million interactions are put into each database first; KEEP=DIR keeps them for the next time.
 bench-history: $(VENV)/.dev
 	$(BIN)/python -m bench.history $(if $(KEEP),--keep $(KEEP))
+
+# A million interactions with all that is derived from them are put into each database first; COUNT=N puts fewer.
+bench-audit: $(VENV)/.dev
+	$(BIN)/python -m bench.audit $(if $(COUNT),--count $(COUNT))
 
 # Ten thousand background runs open in one process; RUNS=10000 SECONDS=60 STREAMS=0.
 bench-background: $(VENV)/.dev

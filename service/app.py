@@ -24,19 +24,28 @@ from service.api.keys import (
     COMMON_HEADERS,
     CREATOR,
     DELIVERIES,
+    DETAILS,
     LIFECYCLE,
+    LISTING,
     RECONCILIATION,
     REPEATS,
+    REPORTS,
     REQUESTS,
     ROUTER,
     STORE,
     STREAMS,
+    USAGE,
 )
 from service.api.metrics import REGISTRY, ServiceFigures
 from service.api.request_figures import Requests
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
+from service.audit.details import Details
+from service.audit.indexer import Indexer
+from service.audit.listing import Listing
+from service.audit.prices import Prices
 from service.audit.reconcile import Reconciliation
+from service.audit.usage import UsageReports
 from service.errors import ConfigurationError, ServiceError
 from service.interactions.adoption import Adoption
 from service.interactions.attaching import Attaching
@@ -65,8 +74,9 @@ from service.serving import run_loop, stop_on_signals
 from service.settings import DeploymentSettings, Settings
 from service.settings.secret import Secret
 from service.store import migrate
+from service.store.backend import Backend
 from service.store.codec import Codec
-from service.store.engine import open_backend
+from service.store.engine import open_backend, open_reports
 from service.store.records import now
 from service.store.store import Store
 from service.store.writer import Writer
@@ -84,6 +94,8 @@ logger = logging.getLogger(__name__)
 SETTINGS: Final = web.AppKey("settings", Settings)
 TRANSPORT: Final = web.AppKey("transport", Transport)
 DEPLOYMENTS: Final = web.AppKey("deployments", Deployments)
+BACKEND: Final = web.AppKey[Backend]("backend", Backend)
+CODEC: Final = web.AppKey("codec", Codec)
 MEDIA_KEEPER: Final = web.AppKey("media_keeper", MediaKeeper)
 DESTINATIONS: Final = web.AppKey("destinations", Destinations)
 
@@ -110,7 +122,7 @@ def build(settings: Settings) -> web.Application:
     app[COMMON_HEADERS] = {"x-upstream": "emulator"} if settings.emulator else {}
     if settings.emulator:
         app.cleanup_ctx.append(_emulator)
-    app.cleanup_ctx.extend([_store, _maintenance, _transport, _routing, _media, _webhooks, _domain])
+    app.cleanup_ctx.extend([_store, _reports, _maintenance, _transport, _routing, _media, _webhooks, _domain])
     add_routes(app)
     return app
 
@@ -141,8 +153,10 @@ def _on_emulator(settings: Settings, base: str) -> Settings:
 async def _store(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     await migrate.upgrade(settings.database_url)
-    codec = Codec()
-    backend = open_backend(settings.database_url, codec, pool_limit=settings.database_connection_pool_limit)
+    codec = app[CODEC] = Codec()
+    backend = app[BACKEND] = open_backend(
+        settings.database_url, codec, pool_limit=settings.database_connection_pool_limit
+    )
     await backend.start()
     writer = Writer(backend, limit=settings.writer_queue_limit)
     app[STORE] = Store(backend, writer, codec, usage_interval=settings.usage_interval)
@@ -150,6 +164,20 @@ async def _store(app: web.Application) -> AsyncIterator[None]:
     yield
     await writer.close()
     await backend.close()
+
+
+async def _reports(app: web.Application) -> AsyncIterator[None]:
+    reports = app[REPORTS] = open_reports(app[SETTINGS].database_url)
+    await reports.start()
+    app[LISTING] = Listing(reports)
+    app[DETAILS] = Details(reports, app[STORE], app[CODEC])
+    prices = Prices(app[SETTINGS])
+    app[USAGE] = UsageReports(reports, app[CODEC], prices)
+    indexer = Indexer(app[BACKEND], reports, app[CODEC], prices, idle=app[SETTINGS].index_interval)
+    indexer.start()
+    yield
+    await indexer.close()
+    await reports.close()
 
 
 async def _maintenance(app: web.Application) -> AsyncIterator[None]:

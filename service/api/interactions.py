@@ -18,7 +18,7 @@ from service.interactions.feed import Feed
 from service.interactions.listening import Listening
 from service.settings.model import History
 from service.store.records import Record
-from service.wire import envelope, idempotency_key, ids
+from service.wire import envelope, idempotency_key, ids, labels
 from service.wire.revision import Revision, detect
 
 _EMULATOR_HEADERS = ("x-emulator-fault", "x-emulator-behavior")
@@ -42,6 +42,7 @@ async def create(request: web.Request) -> web.StreamResponse:
         _upstream_headers(request),
         _history(request),
         wishes=wishes_of(request, asked),
+        labels=labels.of_header(request.headers.get(labels.HEADER)),
     )
     opened = await _opened(request, call)
     limit = None

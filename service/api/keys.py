@@ -9,11 +9,15 @@ from aiohttp import web
 
 from service.api.auth import Authenticator
 from service.api.request_figures import Requests
+from service.audit.details import Details
+from service.audit.listing import Listing
 from service.audit.reconcile import Reconciliation
+from service.audit.usage import UsageReports
 from service.interactions.create import Creator
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.listening import Streams
 from service.interactions.repeats import Repeats
+from service.store.reports import Reports
 from service.store.store import Store
 from service.upstream.routing.router import Router
 from service.webhooks.deliveries import Deliveries
@@ -26,6 +30,10 @@ REPEATS: Final = web.AppKey("repeats", Repeats)
 REQUESTS: Final = web.AppKey("requests", Requests)
 ROUTER: Final = web.AppKey("router", Router)
 STORE: Final = web.AppKey("store", Store)
+REPORTS: Final = web.AppKey[Reports]("reports", Reports)
+DETAILS: Final = web.AppKey("details", Details)
+LISTING: Final = web.AppKey("listing", Listing)
+USAGE: Final = web.AppKey("usage", UsageReports)
 RECONCILIATION: Final = web.AppKey("reconciliation", Reconciliation)
 DELIVERIES: Final = web.AppKey("deliveries", Deliveries)
 #: What every answer carries besides its own headers.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from service.api import deployments, health, interactions, metrics, reconcile, webhooks
+from service.api import audit, deployments, health, interactions, metrics, openapi, reconcile, usage, webhooks
 from service.api.endpoint import Handler, endpoint, error_response
 from service.errors import MethodNotAllowed, NotFound
 
@@ -34,6 +34,13 @@ def add_routes(app: web.Application) -> None:
         _add(app, f"{one}/cancel", POST=interactions.cancel)
         _add(app, f"{one}:cancel", POST=interactions.cancel)
         _add(app, one, GET=interactions.get, DELETE=interactions.delete)
+    _add(app, "/api/interactions", GET=audit.list_interactions)
+    audited = "/api/interactions/{id:[^/]+}"
+    _add(app, audited, GET=audit.get_interaction)
+    _add(app, f"{audited}/chain", GET=audit.get_chain)
+    _add(app, f"{audited}/events", GET=audit.get_events)
+    _add(app, "/api/usage", GET=usage.usage)
+    _add(app, "/openapi.json", GET=openapi.openapi)
     _add(app, "/api/reconcile", GET=reconcile.report)
     _add(app, "/api/projects/{project:[^/]+}/webhook-secret", GET=webhooks.secret)
     _add(app, "/health/live", GET=health.live)

@@ -39,6 +39,8 @@ class Call:
     #: The caller's choice for this request; None leaves it to the configuration.
     history: HistorySetting | None = None
     wishes: Wishes = NO_WISHES
+    #: Labels beside those of the body, which stand above them and are not forwarded.
+    labels: dict[str, str] = field(default_factory=dict)
     #: The idempotency key that the interaction is to have, if it is to be made at all.
     claim: KeyClaim | None = None
 

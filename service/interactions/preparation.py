@@ -19,7 +19,7 @@ from service.store.store import Store
 from service.upstream.deployments import Deployment, Route
 from service.upstream.routing.course import Ask, Course
 from service.upstream.routing.router import Router
-from service.wire import codec, ids, legacy
+from service.wire import codec, ids, labels, legacy
 from service.wire.envelope import Envelope
 from service.wire.revision import Revision
 
@@ -207,7 +207,6 @@ def _upstream_body(call: Call, changes: dict[str, Any]) -> bytes:
 
 def _intent(call: Call, route: Route, parent: Record | None, kept_upstream: bool, process: bytes) -> Intent:
     envelope = call.envelope
-    labels = envelope.body.get("labels")
     return Intent(
         id=ids.mint(),
         project_id=call.principal.project_id,
@@ -222,7 +221,7 @@ def _intent(call: Call, route: Route, parent: Record | None, kept_upstream: bool
         store=envelope.store,
         model_requested=envelope.model,
         agent=envelope.agent,
-        labels=codec.dumps(labels).decode() if isinstance(labels, dict) else None,
+        labels=labels.stored(envelope.body.get("labels"), call.labels),
         deployment_id=route.deployment.id,
         upstream_stored=kept_upstream,
         owner_id=process,

@@ -104,6 +104,7 @@ def load(
         event_flush_interval=given(
             general.seconds("event_flush_interval", least=0), plain.event_flush_interval
         ),
+        index_interval=given(general.seconds("index_interval", above=0), plain.index_interval),
         **read_webhooks(general),
         idempotency_retention=given(
             general.seconds("idempotency_retention", least=1), plain.idempotency_retention

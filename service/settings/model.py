@@ -144,6 +144,8 @@ class Settings:
     usage_interval: float = 10.0
     #: Seconds that an event of a stream waits at most before it is handed to the store.
     event_flush_interval: float = 0.05
+    #: Seconds that an interaction which has ended waits at most until it is searched and summed up, if there is time.
+    index_interval: float = 0.5
     #: What signs the webhooks of every project; None: one of its own for each, made and kept by the service.
     webhook_secret: Secret | None = None
     #: Whether webhooks may go to addresses that are not public: to all of them, or to those of these networks.

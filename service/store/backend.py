@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from service.store.codec import Codec
+from service.store.script import ScriptMaker
 from service.store.statement import BatchStatement, Query
 
 #: One member for each column of the statement; a packing statement takes ``(key, body, ...)`` and
@@ -50,6 +51,12 @@ class Backend(Protocol):
         """What a statement that writes returns, after it is committed; raises :class:`StoreUnavailable`.
 
         For the few statements that are no part of a batch because their caller needs the rows.
+        """
+
+    async def run(self, script: ScriptMaker) -> int | None:
+        """Run a script as one durable transaction; its result, or None while another process runs scripts here.
+
+        Raises :class:`RowRefused`, and :class:`StoreUnavailable`, after which it may be run again.
         """
 
     async def announce(self, topic: str) -> None:

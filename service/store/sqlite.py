@@ -26,6 +26,8 @@ from service.errors import ConfigurationError
 from service.store.backend import Batch, Row, RowRefused, StoreUnavailable, packed
 from service.store.codec import Codec
 from service.store.queries import CompiledQueries, compile_statement
+from service.store.reports import prepared
+from service.store.script import Ask, ScriptMaker
 from service.store.sole import Sole
 from service.store.statement import BatchStatement, Particulars, Query
 from service.store.statements import FINISH, UNWRITTEN
@@ -106,6 +108,7 @@ class SqliteBackend:
         self._codec = codec
         self._writes = _Writes()
         self._queries = CompiledQueries(_DIALECT)
+        self._scripts = CompiledQueries(_DIALECT)
         self._inbox: queue.SimpleQueue[tuple[_Order, _Reply] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._readers: list[aiosqlite.Connection] = []
@@ -167,6 +170,15 @@ class SqliteBackend:
             raise StoreUnavailable(str(error)) from error
         return rows
 
+    async def run(self, script: ScriptMaker) -> int | None:
+        """Run a script as one transaction, between two batches of the writer."""
+
+        def run(connection: sqlite3.Connection) -> int:
+            return _in_transaction(connection, lambda: self._run_script(connection, script))
+
+        result: int = await self._ordered(run)
+        return result
+
     async def _ordered(self, order: _Order) -> Any:
         reply: _Reply = self._loop.create_future()
         self._inbox.put((order, reply))
@@ -202,6 +214,23 @@ class SqliteBackend:
     def _write(self, connection: sqlite3.Connection, batch: Batch) -> Mapping[bytes, bool]:
         ready = packed(batch, self._codec)
         return _in_transaction(connection, lambda: self._execute(connection, ready))
+
+    def _run_script(self, connection: sqlite3.Connection, script: ScriptMaker) -> int:
+        steps = script()
+        found: list[Row] | None = None
+        while True:
+            try:
+                step = next(steps) if found is None else steps.send(found)
+            except StopIteration as end:
+                result: int = end.value
+                return result
+            if isinstance(step, Ask):
+                found = connection.execute(*prepared(step.statement, _DIALECT)).fetchall()
+                continue
+            found = []
+            chosen = [self._scripts.prepare(step.query, parameters) for parameters in step.parameters]
+            if chosen:
+                connection.executemany(chosen[0][0], [arguments for _, arguments in chosen])
 
     def _execute(self, connection: sqlite3.Connection, batch: Batch) -> Mapping[bytes, bool]:
         unwritten: list[Row] = []

@@ -35,6 +35,7 @@ from service.store.tables import RESPONSE_PAYLOAD, Key, interactions, leases, pa
 _WANTED = literal_column("'usage'", Text)
 _NONE = literal_column("0", BigInteger)
 _MISSING = literal_column(str(USAGE_MISSING), SmallInteger)
+_USAGE_CAME = literal_column("3", SmallInteger)
 _RESPONSE = literal_column(str(RESPONSE_PAYLOAD), SmallInteger)
 
 _FIGURES = (
@@ -57,6 +58,8 @@ def _want(rows: FromClause, database: Particulars) -> Executable:
 def _settle(rows: FromClause, database: Particulars) -> Executable:
     values: dict[str, Any] = {name: rows.c[name] for name in ("usage_state", *_FIGURES, "updated_at")}
     values["response_bytes"] = func.coalesce(rows.c.response_bytes, interactions.c.response_bytes)
+    # Whatever was derived before, this was not (service/audit/derivation.py).
+    values["derived_state"] = _USAGE_CAME
     return (
         update(interactions)
         .values(values)

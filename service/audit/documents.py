@@ -1,0 +1,119 @@
+"""The table that is searched, which is another one on each database, and what is written to it.
+
+SQLite: ``search_documents`` beside an FTS5 index, which triggers keep up. Its numbers are in the order of time, by the
+millisecond, so that matches can be walked in that order. PostgreSQL: the words as a ``tsvector`` beside the text, made
+of words that are normalised here, because what the server takes for a letter depends on the locale it was set up with.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import unicodedata
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    MetaData,
+    Table,
+    Text,
+    bindparam,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
+
+from service.store.script import Ask, Execute, Script
+from service.store.statement import Query
+from service.store.tables import Key, search_documents
+
+#: SQLite's index; its rowid is the number of a document.
+index = Table(
+    "search_index",
+    MetaData(),
+    Column("rowid", BigInteger),
+    Column("search_index", Text),
+    Column("rank", Float),
+)
+
+_deletions = Table("search_deletions", MetaData(), Column("number", BigInteger))
+#: Pages that one step of merging writes.
+_MERGED_PAGES: Final = 100
+_MERGE: Final = Query(
+    "merge the search index",
+    text(f"INSERT INTO search_index (search_index, rank) VALUES ('merge', -{_MERGED_PAGES})"),  # noqa: S608
+)
+_FORGET_DELETIONS: Final = Query("forget deletions", update(_deletions).values(number=0))
+
+_NUMBER_BITS: Final = 20
+#: A word that keeps phrases from reaching from an input into an output.
+_BOUNDARY: Final = "boundaryofinputandoutput"
+_NO_LETTERS: Final = re.compile(r"[\W_]+")
+_key = bindparam("interaction_id", type_=Key)
+_input = bindparam("input", type_=Text)
+_output = bindparam("output", type_=Text)
+
+INSERT_INTO_SQLITE: Final = Query(
+    "insert document into sqlite",
+    insert(search_documents).values(
+        number=bindparam("number", type_=BigInteger), interaction_id=_key, input=_input, output=_output
+    ),
+)
+INSERT_INTO_POSTGRES: Final = Query(
+    "insert document into postgres",
+    insert(search_documents).values(
+        interaction_id=_key,
+        input=_input,
+        output=_output,
+        vector=func.to_tsvector("simple", bindparam("words", type_=Text)),
+    ),
+)
+
+
+def number_of(key: bytes) -> int:
+    """A number for a document: its millisecond, and chance that tells it from others of the same."""
+    return first_number(key) + secrets.randbelow(1 << _NUMBER_BITS)
+
+
+def first_number(key: bytes) -> int:
+    """The smallest number that a document of the key's millisecond can have."""
+    return (int.from_bytes(key[:6], "big") & (1 << 42) - 1) << _NUMBER_BITS
+
+
+def words_of(text: str) -> str:
+    """The words of a text as both a document and a query have them: folded, without accents, one space between."""
+    if not text.isascii():
+        decomposed = unicodedata.normalize("NFKD", text)
+        text = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+    return _NO_LETTERS.sub(" ", text.casefold()).strip()
+
+
+def parameters(key: bytes, asked: str, answered: str, dialect: str) -> tuple[Query, dict[str, Any]]:
+    """The statement that adds a document, with its parameters."""
+    told: dict[str, Any] = {"interaction_id": key, "input": asked, "output": answered}
+    if dialect == "sqlite":
+        return INSERT_INTO_SQLITE, {**told, "number": number_of(key)}
+    words = f"{words_of(asked)} {_BOUNDARY} {words_of(answered)}"
+    return INSERT_INTO_POSTGRES, {**told, "words": words}
+
+
+def tidying() -> Script:
+    """One step of what makes SQLite's index forget the words of deleted texts; 0 when there is nothing left of them.
+
+    A delete leaves them, without their text, in the segments of the index until those are merged.
+    """
+    ((deleted,),) = yield Ask(select(_deletions.c.number))
+    if not deleted:
+        return 0
+    changes = select(func.total_changes())
+    ((before,),) = yield Ask(changes)
+    yield Execute(_MERGE, [{}])
+    ((after,),) = yield Ask(changes)
+    if after - before >= 2:
+        return 1
+    yield Execute(_FORGET_DELETIONS, [{}])
+    return 0

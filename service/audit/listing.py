@@ -1,0 +1,139 @@
+"""Lists of interactions: newest or oldest first, a page at a time, by keyset.
+
+A page is what follows a key in the order of keys, which is that of time; what is written meanwhile moves nothing, since
+nobody's place depends on how many come before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, literal, select
+
+from service.audit import conditions, cursors, paging, summaries, words
+from service.audit.filters import ANY, Filters
+from service.audit.paging import Order, Wanted
+from service.audit.snippets import of_document
+from service.audit.words import Search
+from service.errors import InvalidRequest
+from service.store.records import now
+from service.store.reports import Reading, Reports
+from service.store.tables import Key, api_keys, search_documents
+from service.wire import ids
+
+DEFAULT_LIMIT: Final = 50
+LARGEST_LIMIT: Final = 1000
+#: The newest matches, of which the best are told first.
+MOST_RANKED: Final = 1000
+_SNIPPETS_AT_ONCE: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows of a list in order, and the cursor behind them if there are more."""
+
+    rows: Sequence[Sequence[Any]]
+    next_cursor: str | None
+
+
+class Listing:
+    """Lists the interactions of one project at a time (promise P6)."""
+
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
+
+    async def summaries(
+        self, project_id: bytes, filters: Filters, *, order: Order, limit: int, cursor: str | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """A page of summaries and the cursor behind it; raises :class:`~service.errors.ServiceError`."""
+        async with self._reports.reading() as reading:
+            page = await read_page(
+                reading, summaries.columns(), project_id, filters, order=order, limit=limit, cursor=cursor
+            )
+            found = [summaries.of_row(row) for row in page.rows]
+            if filters.text is not None:
+                await _add_snippets(reading, words.parse(filters.text), found)
+        return found, page.next_cursor
+
+
+async def _add_snippets(reading: Reading, search: Search, found: Sequence[dict[str, Any]]) -> None:
+    for start in range(0, len(found), _SNIPPETS_AT_ONCE):
+        some = {summary["id"]: summary for summary in found[start : start + _SNIPPETS_AT_ONCE]}
+        keys = [literal(ids.from_text(name), Key) for name in some]
+        texts = select(search_documents.c.interaction_id, search_documents.c.input, search_documents.c.output)
+        rows = await reading.fetch(texts.where(search_documents.c.interaction_id.in_(keys)))
+        snippets = await asyncio.to_thread(_snippets_of, search, rows)
+        for key, snippet in snippets:
+            some[ids.to_text(key)]["snippets"] = snippet
+
+
+def _snippets_of(search: Search, rows: Sequence[Sequence[Any]]) -> list[tuple[bytes, list[dict[str, Any]]]]:
+    return [(key, of_document(search, asked, answered)) for key, asked, answered in rows]
+
+
+async def read_page(
+    reading: Reading,
+    columns: Sequence[ColumnElement[Any]],
+    project_id: bytes,
+    filters: Filters,
+    *,
+    order: Order = "desc",
+    limit: int = DEFAULT_LIMIT,
+    cursor: str | None = None,
+) -> Page:
+    """A page of the interactions that the filters mean; the first of ``columns`` is ``interactions.id``.
+
+    Raises :class:`~service.errors.InvalidRequest` for a cursor that is not one of this list.
+    """
+    about = order.encode() + project_id + filters.digest()
+    if order == "rank":
+        return await _ranked_page(
+            reading, Wanted(columns, project_id, filters, order, MOST_RANKED, None), limit, cursor, about
+        )
+    after = None if cursor is None else cursors.read(cursor, about)
+    wanted = Wanted(columns, project_id, filters, order, limit + 1, after)
+    if filters.text is None:
+        statement = paging.page_of(wanted, reading.dialect, await _key_ids(reading, project_id, filters))
+    elif reading.dialect == "sqlite":
+        statement = paging.matching_in_sqlite(wanted, words.parse(filters.text))
+    else:
+        statement = paging.matching_in_postgres(wanted, words.parse(filters.text))
+    rows = await reading.fetch(statement)
+    more = len(rows) > limit
+    rows = rows[:limit]
+    return Page(rows, cursors.write(rows[-1][0], about) if more else None)
+
+
+async def _ranked_page(
+    reading: Reading, wanted: Wanted, limit: int, cursor: str | None, about: bytes
+) -> Page:
+    """A page of the best matches. Those that are looked at end with the newest there was at the first page."""
+    if wanted.filters.text is None:
+        raise InvalidRequest("The value is invalid for 'order'. Only what is searched for ('q') has a rank.")
+    search = words.parse(wanted.filters.text)
+    place = None if cursor is None else cursors.read(cursor, about)
+    offset, newest = (0, conditions.key_from(now())) if place is None else (_offset(place), place[2:])
+    wanted = replace(wanted, after=newest)
+    ranked = paging.ranked_in_sqlite if reading.dialect == "sqlite" else paging.ranked_in_postgres
+    rows = await reading.fetch(ranked(wanted, search, offset, limit + 1))
+    more = len(rows) > limit
+    behind = (offset + limit).to_bytes(2, "big") + newest
+    return Page(rows[:limit], cursors.write(behind, about) if more else None)
+
+
+def _offset(place: bytes) -> int:
+    return int.from_bytes(place[:2], "big")
+
+
+async def _key_ids(reading: Reading, project_id: bytes, filters: Filters) -> set[bytes]:
+    """The ids of the keys that the filters name, or say."""
+    told = {value for choice in filters.choices if choice.field.kind == "key" for value in choice.values}
+    if not told or ANY in told:
+        return set()
+    of_project = api_keys.c.project_id == literal(project_id, Key)
+    rows = await reading.fetch(select(api_keys.c.name, api_keys.c.id).where(of_project))
+    said = {conditions.key_of(str(value)) for value in told}
+    return {key for name, key in rows if name in told} | {key for key in said if key is not None}

@@ -1,0 +1,222 @@
+"""The statements of a page: by the way that finds its interactions soonest, whatever the filters ask for.
+
+What has been derived from is walked along the terms that lead to it (:mod:`service.audit.terms`), the rest along the
+index of what still waits: each interaction is in exactly one of the two, in any snapshot. A few filters have an index
+of their own, and free text has the documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Select,
+    and_,
+    column,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+    true,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.selectable import Join
+
+from service.audit import conditions, terms
+from service.audit.documents import first_number, index
+from service.audit.filters import ANY, Filters
+from service.audit.repetition import union_of_repetitions
+from service.audit.words import Search
+from service.store.tables import Key, interactions, listing_terms, search_documents
+
+Order = Literal["desc", "asc", "rank"]
+
+#: The condition of the index, word for word, and its opposite.
+_WAITING: Final = text("derived_state IN (0, 3)")
+_DERIVED: Final = text("derived_state NOT IN (0, 3)")
+_KEY: Final = interactions.c.id
+#: Stands for a term in a statement that is repeated for each.
+_TERM: Final = "/*term*/0"
+_NUMBERS_PER_MILLISECOND: Final = 1 << 20
+#: Filters that have an index of their own, and mean few.
+_DIRECT: Final = frozenset({"chain", "previous_interaction_id", "replay_of"})
+
+
+class OrderedJoin(Join):
+    """A join that SQLite executes from left to right."""
+
+    inherit_cache = True
+
+
+@compiles(OrderedJoin, "sqlite")
+def _cross_join(element: OrderedJoin, compiler: Any, **options: Any) -> str:
+    left = compiler.process(element.left, **{**options, "asfrom": True})
+    right = compiler.process(element.right, **{**options, "asfrom": True})
+    condition = compiler.process(element.onclause, **{**options, "asfrom": False})
+    return f"{left} CROSS JOIN {right} ON {condition}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows a page has: what follows ``after`` in the order, at most ``limit`` of them."""
+
+    columns: Sequence[ColumnElement[Any]]
+    project_id: bytes
+    filters: Filters
+    order: Order
+    limit: int
+    after: bytes | None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What a row must be."""
+        found = conditions.of_filters(self.filters, self.project_id)
+        if self.after is not None:
+            place = literal(self.after, Key)
+            found.append(place < _KEY if self.order == "asc" else place > _KEY)
+        return found
+
+    def ordered(self, chosen: Select[Any], by: ColumnElement[Any] = _KEY) -> Select[Any]:
+        """The first rows of a statement."""
+        return chosen.order_by(by.asc() if self.order == "asc" else by.desc()).limit(self.limit)
+
+    def lowest(self) -> bytes | None:
+        """The key before which nothing is wanted."""
+        since = self.filters.since
+        bounds = [] if since is None else [conditions.key_from(since)]
+        if self.after is not None and self.order == "asc":
+            bounds.append(self.after)
+        return max(bounds, default=None)
+
+    def highest(self) -> bytes | None:
+        """The key behind which nothing is wanted."""
+        until = self.filters.until
+        bounds = [] if until is None else [conditions.key_from(until)]
+        if self.after is not None and self.order != "asc":
+            bounds.append(self.after)
+        return min(bounds, default=None)
+
+
+def page_of(wanted: Wanted, dialect: str, key_ids: Collection[bytes]) -> Select[Any]:
+    """A page without free text; ``key_ids`` has the ids of the keys that the filters name."""
+    direct = [choice for choice in wanted.filters.choices if choice.field.name in _DIRECT]
+    if any(ANY not in choice.values for choice in direct):
+        return wanted.ordered(_plain(wanted))
+    leading = terms.leading(wanted.filters, wanted.project_id, key_ids)
+    keys = replace(wanted, columns=[_KEY])
+    waiting = keys.ordered(_plain(keys).where(_WAITING))
+    if dialect == "sqlite" and len(leading) > 1:
+        walk = _along(keys, literal_column(_TERM, BigInteger))
+        ending = f"ORDER BY 1 {wanted.order.upper()} LIMIT {wanted.limit}"
+        found = union_of_repetitions(waiting, walk, _TERM, [str(term) for term in leading], ending)
+        page: FromClause = found.columns(column("id", Key)).subquery("page")
+    else:
+        walk = _lateral(keys, leading) if len(leading) > 1 else _along(keys, _number(leading[0]))
+        both = union_all(*(select(*part.subquery().c) for part in (waiting, walk))).subquery("both")
+        page = keys.ordered(select(*both.c), both.c[0]).subquery("page")
+    # What is told of them is looked up once it is known which they are.
+    told = select(*wanted.columns).select_from(OrderedJoin(page, interactions, page.c[0] == _KEY))
+    return told.order_by(_KEY.asc() if wanted.order == "asc" else _KEY.desc())
+
+
+def _plain(wanted: Wanted) -> Select[Any]:
+    chosen = select(*wanted.columns).where(*wanted.conditions())
+    if wanted.filters.deleted == "false":
+        # It says no more than the filters do, and lets the index of children be used.
+        chosen = chosen.where(interactions.c.erased_at.is_(None))
+    return chosen
+
+
+def _along(wanted: Wanted, term: ColumnElement[Any]) -> Select[Any]:
+    walked = listing_terms.c.interaction_id
+    source = OrderedJoin(listing_terms, interactions, walked == _KEY)
+    chosen = (
+        select(*wanted.columns)
+        .select_from(source)
+        .where(listing_terms.c.term == term, _DERIVED, *wanted.conditions())
+    )
+    # The same bounds once more, on what is walked.
+    if (lowest := wanted.lowest()) is not None:
+        chosen = chosen.where(walked >= literal(lowest, Key))
+    if (highest := wanted.highest()) is not None:
+        chosen = chosen.where(walked <= literal(highest, Key))
+    return wanted.ordered(chosen, walked)
+
+
+def _lateral(wanted: Wanted, leading: Sequence[int]) -> Select[Any]:
+    """One walk, planned once, for each of any number of terms."""
+    listed = func.unnest(literal(list(leading), ARRAY(BigInteger)))
+    given = listed.table_valued(column("term", BigInteger), name="given").render_derived()
+    walk = _along(wanted, given.c.term).lateral("walk")
+    return wanted.ordered(select(*walk.c).select_from(given.join(walk, true())), walk.c[0])
+
+
+def _number(term: int) -> ColumnElement[int]:
+    return literal_column(str(term), BigInteger)
+
+
+def matching_in_sqlite(wanted: Wanted, search: Search) -> Select[Any]:
+    """A page of what a search finds, on SQLite.
+
+    Numbers are in the order of time by the millisecond: matches are walked along them until there are enough, and then
+    all of the last millisecond are taken in, so that the order of keys is exact.
+    """
+    walked = index.c.rowid
+    inner = wanted.ordered(_matches(wanted, search, search_documents.c.number), walked).subquery("walked")
+    milliseconds = literal_column(str(_NUMBERS_PER_MILLISECOND), BigInteger)
+    if wanted.order != "asc":
+        edge = select(func.min(inner.c[0]) // milliseconds * milliseconds).scalar_subquery()
+        bound = walked >= edge
+    else:
+        edge = select((func.max(inner.c[0]) // milliseconds + 1) * milliseconds).scalar_subquery()
+        bound = walked < edge
+    return wanted.ordered(_matches(wanted, search, *wanted.columns).where(bound))
+
+
+def _matches(wanted: Wanted, search: Search, *columns: ColumnElement[Any]) -> Select[Any]:
+    walked = index.c.rowid
+    source: FromClause = OrderedJoin(index, search_documents, search_documents.c.number == walked)
+    source = OrderedJoin(source, interactions, search_documents.c.interaction_id == _KEY)
+    chosen = (
+        select(*columns)
+        .select_from(source)
+        .where(index.c.search_index.op("MATCH")(literal(search.for_sqlite())), *wanted.conditions())
+    )
+    if (lowest := wanted.lowest()) is not None:
+        chosen = chosen.where(walked >= first_number(lowest))
+    if (highest := wanted.highest()) is not None:
+        chosen = chosen.where(walked < first_number(highest) + _NUMBERS_PER_MILLISECOND)
+    return chosen
+
+
+def matching_in_postgres(wanted: Wanted, search: Search) -> Select[Any]:
+    """A page of what a search finds, on PostgreSQL."""
+    joined = interactions.join(search_documents, search_documents.c.interaction_id == _KEY)
+    found = search_documents.c.vector.op("@@")(func.to_tsquery("simple", search.for_postgres()))
+    return wanted.ordered(
+        select(*wanted.columns).select_from(joined).where(and_(found, *wanted.conditions()))
+    )
+
+
+def ranked_in_sqlite(wanted: Wanted, search: Search, offset: int, limit: int) -> Select[Any]:
+    """The best of the newest matches, on SQLite; ``wanted`` says how many are looked at."""
+    found = wanted.ordered(
+        _matches(wanted, search, *wanted.columns, index.c.rank.label("ranked")), index.c.rowid
+    ).subquery("found")
+    *columns, rank = found.c
+    return select(*columns).order_by(rank, columns[0].desc()).offset(offset).limit(limit)
+
+
+def ranked_in_postgres(wanted: Wanted, search: Search, offset: int, limit: int) -> Select[Any]:
+    """The best of the newest matches, on PostgreSQL."""
+    rank = func.ts_rank_cd(search_documents.c.vector, func.to_tsquery("simple", search.for_postgres()))
+    found = matching_in_postgres(wanted, search).add_columns(rank.label("ranked")).subquery("found")
+    *columns, ranked = found.c
+    return select(*columns).order_by(ranked.desc(), columns[0].desc()).offset(offset).limit(limit)
