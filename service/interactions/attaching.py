@@ -54,6 +54,7 @@ class Attaching:
             # Upstream's own words are its record, and its usage is not ours to count.
             raise NoStream
         assembler, last = await assembled(self._store.events, record)
+        await self._store.events.trim(record.id, last, record.owner_id)
         logged, cursor = await self._store.events.end(record.id)
         if logged != last or (last and cursor is None) or not (last or record.background):
             raise NoStream

@@ -25,6 +25,7 @@ async def rest_of_log(
 ) -> list[Write]:
     """What the transaction that ends a streamed interaction with ``body`` has to write of its log."""
     told, last = await assembled(events, record)
+    await events.trim(record.id, last, record.owner_id)
     missing = remainder(told, {**body, "steps": made_of(body, request)})
     if missing is None:
         message = "The stream could not be continued: upstream tells its beginning in another way. GET has the whole."

@@ -164,7 +164,9 @@ class Supervisor:
         claim = await self._held.claim_one(self._life.id, record.id)
         if claim is not None:
             self.follow(claim)
-        return claim is not None
+            return True
+        # This process may have taken it over by itself in the same moment.
+        return await self._held.claimed_again(self._life.id, record.id) is not None
 
     async def hand_over(self) -> None:
         """The process is to stop: what runs in upstream's background is for others from now on; never raises."""

@@ -61,6 +61,22 @@ def _insert_last_events(rows: FromClause, database: Particulars) -> Executable:
     return statement
 
 
+def _trim(rows: FromClause, database: Particulars) -> Executable:
+    behind = (
+        select(literal_column("1"))
+        .select_from(rows.join(interactions, interactions.c.id == rows.c.interaction_id))
+        .where(
+            rows.c.interaction_id == events.c.interaction_id,
+            rows.c.last_seq < events.c.first_seq,
+            interactions.c.owner_id == rows.c.owner_id,
+            interactions.c.completed_at.is_(None),
+        )
+        .correlate(events)
+        .exists()
+    )
+    return delete(events).where(events.c.interaction_id.in_(select(rows.c.interaction_id)), behind)
+
+
 def _wish(rows: FromClause, database: Particulars) -> Executable:
     names = ["interaction_id", "kind", "due_at", "tries"]
     chosen = select(rows.c.interaction_id, _CANCEL, rows.c.due_at, _NONE).where(true())
@@ -84,6 +100,12 @@ _NAMES = [column.name for column in _BATCH if column.name != "owner_id"]
 INSERT_EVENTS = BatchStatement("insert events", _BATCH, _insert_events, packs=True)
 #: The same together with the outcome of the same interaction, which decides whether they are written.
 INSERT_LAST_EVENTS = BatchStatement("insert last events", _BATCH, _insert_last_events, packs=True)
+#: Drop what a process that died has left behind a gap: whoever goes on tells it again, from the gap on.
+TRIM_EVENTS = BatchStatement(
+    "trim events",
+    (*columns_of(events, "interaction_id last_seq"), *columns_of(interactions, "owner_id")),
+    _trim,
+)
 WISH_CANCEL = BatchStatement("wish cancel", columns_of(leases, "interaction_id due_at"), _wish)
 #: There is nothing to cancel any more. Written only together with the outcome of the same interaction.
 FORGET_WISHES = BatchStatement(
@@ -91,7 +113,7 @@ FORGET_WISHES = BatchStatement(
 )
 
 #: The writes of this module that stand in a batch after the intents and before the outcomes.
-LOGGING: Final = (INSERT_EVENTS, INSERT_LAST_EVENTS, WISH_CANCEL)
+LOGGING: Final = (TRIM_EVENTS, INSERT_EVENTS, INSERT_LAST_EVENTS, WISH_CANCEL)
 
 _ID = bindparam("id", type_=Key)
 _AFTER = bindparam("after", type_=BigInteger)

@@ -122,6 +122,11 @@ class KeptEvents:
         rows = await self._fetch(event_log.LAST_BATCH, {"id": key})
         return (rows[0][0], rows[0][1]) if rows else (0, None)
 
+    async def trim(self, key: bytes, last: int, owner_id: bytes) -> None:
+        """Drop what the log of an open interaction of this process has behind an event: a dead process left a gap."""
+        if (await self.end(key))[0] > last:
+            await self._writer.put((event_log.TRIM_EVENTS, (key, last, owner_id)), patience=_PATIENCE)
+
     async def wish_cancel(self, key: bytes) -> None:
         """Ask the process that holds this interaction to cancel it."""
         await self._writer.put((event_log.WISH_CANCEL, (key, now())), patience=_PATIENCE, shed=True)

@@ -113,7 +113,7 @@ async def test_what_takes_longer_is_cut_and_left_to_the_next_process(
     assert (row["status"], row["completed_at"]) == ("in_progress", None)
     slow.clock.advance(WHOLE)
     other = await start_gateway(slow)
-    read = await other.got(live.id)
+    read = await other.finished(live.id)
     assert read.body["status"] == "completed"
     assert '"Slowly"' in read.text
     assert (await other.database.row(live.id))["status"] == "completed"

@@ -200,3 +200,15 @@ async def test_one_that_is_lost_spoils_nothing_for_others(opened: OpenStore) -> 
         return_exceptions=True,
     )
     assert [type(result) for result in results] == [Superseded, type(None), StoreError]
+
+
+async def test_what_a_dead_process_left_behind_a_gap_is_dropped(opened: OpenStore) -> None:
+    store = opened.store
+    me, other = await process(store, MINUTE), await process(store, MINUTE)
+    key, foreign = await begun(store, me), await begun(store, other)
+    for first in (1, 3):
+        batch = EventBatch(first, first, b"event: e\ndata: {}\n\n", None)
+        await store.events.append(batch.write(key, me), batch.write(foreign, other))
+    for name in (key, foreign):
+        await store.events.trim(name, 1, me)
+    assert [await store.events.last(name) for name in (key, foreign)] == [1, 3]
