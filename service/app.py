@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from service import __version__
 from service.api.auth import Authenticator
@@ -29,10 +30,14 @@ from service.api.keys import (
     RECONCILIATION,
     REPEATS,
     REPORTS,
+    REQUESTS,
+    ROUTER,
     STORE,
     STREAMS,
     USAGE,
 )
+from service.api.metrics import REGISTRY, ServiceFigures
+from service.api.request_figures import Requests
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
 from service.audit.details import Details
@@ -61,6 +66,7 @@ from service.interactions.repeats import Repeats
 from service.interactions.resolve import Resolver
 from service.interactions.run import Pacing
 from service.interactions.search import Search
+from service.interactions.sharing import Sharing
 from service.interactions.supervisor import Supervision, Supervisor
 from service.interactions.taking_over import TakeOver
 from service.interactions.upstream_copy import UpstreamCopy
@@ -77,6 +83,7 @@ from service.store.writer import Writer
 from service.upstream.client import GeminiClient
 from service.upstream.deployments import Deployments
 from service.upstream.files import Files
+from service.upstream.routing.router import Router
 from service.upstream.transport import Transport
 from service.webhooks.deliveries import Deliveries, Patience
 from service.webhooks.destinations import Destinations
@@ -110,10 +117,12 @@ def build(settings: Settings) -> web.Application:
     app = web.Application(client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
     app[AUTHENTICATOR] = Authenticator(settings.master_key.reveal() if settings.master_key else None)
+    app[REQUESTS] = Requests()
+    app[REGISTRY] = CollectorRegistry()
     app[COMMON_HEADERS] = {"x-upstream": "emulator"} if settings.emulator else {}
     if settings.emulator:
         app.cleanup_ctx.append(_emulator)
-    app.cleanup_ctx.extend([_store, _reports, _maintenance, _transport, _media, _webhooks, _domain])
+    app.cleanup_ctx.extend([_store, _reports, _maintenance, _transport, _routing, _media, _webhooks, _domain])
     add_routes(app)
     return app
 
@@ -209,6 +218,15 @@ async def _transport(app: web.Application) -> AsyncIterator[None]:
     await app[TRANSPORT].close()
 
 
+async def _routing(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    router = app[ROUTER] = Router(settings, app[DEPLOYMENTS])
+    sharing = Sharing(app[STORE], router, settings.router.shared_state_interval)
+    sharing.start()
+    yield
+    await sharing.close()
+
+
 async def _media(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     if not settings.keep_media:
@@ -252,8 +270,11 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         app[TRANSPORT],
         request_timeout=settings.router.timeout or settings.request_timeout,
         stream_timeout=settings.router.stream_timeout or settings.stream_idle_timeout,
+        connect_timeout=settings.router.connect_timeout,
+        first_byte_timeout=settings.router.first_byte_timeout,
     )
     readers = Readers()
+    app[REGISTRY].register(ServiceFigures(app[REQUESTS], app[ROUTER], app[STORE], readers))
     store = app[STORE]
     life = Life(store.held, settings.lease_seconds)
     log = EventLog(store.events, life.id, settings.event_flush_interval)
@@ -291,12 +312,13 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     )
     media = Media(app[STORE], deployments, settings.max_rebuild_bytes)
     history = History(app[STORE], client, media, settings.max_rebuild_bytes)
-    preparation = Preparation(app[STORE], deployments, app[LIFECYCLE], history, settings.history, life.id)
+    preparation = Preparation(store, app[ROUTER], app[LIFECYCLE], history, settings.history, life.id)
     app[CREATOR] = Creator(
         app[STORE],
         client,
         preparation,
         readers,
+        gate=app[ROUTER].gate,
         events=log,
         life=life,
         following=supervisor,
@@ -319,6 +341,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     await supervisor.start()
     app.on_shutdown.append(lambda _: supervisor.hand_over())
     yield
+    await app[CREATOR].close(max(0.0, settings.drain_timeout - seconds_since_stop()))
     await readers.close(max(_READER_GRACE, settings.drain_timeout - seconds_since_stop()))
     await log.close()
     await repeats.close()

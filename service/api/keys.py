@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from service.api.auth import Authenticator
+from service.api.request_figures import Requests
 from service.audit.details import Details
 from service.audit.listing import Listing
 from service.audit.reconcile import Reconciliation
@@ -18,6 +19,7 @@ from service.interactions.listening import Streams
 from service.interactions.repeats import Repeats
 from service.store.reports import Reports
 from service.store.store import Store
+from service.upstream.routing.router import Router
 from service.webhooks.deliveries import Deliveries
 
 AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
@@ -25,6 +27,8 @@ CREATOR: Final = web.AppKey("creator", Creator)
 LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
 STREAMS: Final = web.AppKey("streams", Streams)
 REPEATS: Final = web.AppKey("repeats", Repeats)
+REQUESTS: Final = web.AppKey("requests", Requests)
+ROUTER: Final = web.AppKey("router", Router)
 STORE: Final = web.AppKey("store", Store)
 REPORTS: Final = web.AppKey[Reports]("reports", Reports)
 DETAILS: Final = web.AppKey("details", Details)

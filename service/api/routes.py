@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from service.api import audit, health, interactions, openapi, reconcile, usage, webhooks
+from service.api import audit, deployments, health, interactions, metrics, openapi, reconcile, usage, webhooks
 from service.api.endpoint import Handler, endpoint, error_response
 from service.errors import MethodNotAllowed, NotFound
 
@@ -45,6 +45,8 @@ def add_routes(app: web.Application) -> None:
     _add(app, "/api/projects/{project:[^/]+}/webhook-secret", GET=webhooks.secret)
     _add(app, "/health/live", GET=health.live)
     _add(app, "/health/ready", GET=health.ready)
+    _add(app, "/metrics", GET=metrics.metrics)
+    _add(app, "/api/deployments", GET=deployments.deployments)
     app.router.add_route("*", "/{path:.*}", endpoint(_not_found))
 
 
