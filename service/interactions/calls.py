@@ -36,6 +36,8 @@ class Call:
     upstream_headers: bytes = b""
     #: The caller's choice for this request; None leaves it to the configuration.
     history: HistorySetting | None = None
+    #: The interaction that this call sends again.
+    replay_of: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from service.store import kept_events
 from service.store.entries import Write
 from service.store.kept_events import Event, EventBatch, KeptEvents
 from service.store.records import now
+from service.store.timings import pack
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class StreamLog:
         "_frames",
         "_last",
         "_log",
+        "_pauses",
+        "_told_at",
         "_written",
         "key",
         "on_cancel",
@@ -62,6 +65,8 @@ class StreamLog:
         self._bytes = 0
         self._last = 0
         self._cursor: str | None = None
+        self._pauses: list[int] = []
+        self._told_at = 0
         self._written: asyncio.Task[None] | None = None
 
     def append(self, event: Event, upstream_cursor: str | None) -> None:
@@ -70,6 +75,9 @@ class StreamLog:
         self._bytes += len(event.frame)
         self._last = event.seq
         self._cursor = upstream_cursor
+        moment = int(self._log.time() * 1000)
+        self._pauses.append(moment - self._told_at if self._told_at else 0)
+        self._told_at = moment
         self._log.flush_soon(self)
 
     def begin(self, write: Callable[[list[Write]], asyncio.Task[None]]) -> None:
@@ -97,8 +105,10 @@ class StreamLog:
         if not self._frames:
             return None
         first = self._last - len(self._frames) + 1
-        batch = EventBatch(first, self._last, b"".join(self._frames), self._cursor)
+        timings = pack(self._pauses) if any(self._pauses) else None
+        batch = EventBatch(first, self._last, b"".join(self._frames), self._cursor, timings)
         self._frames.clear()
+        self._pauses.clear()
         self._bytes = 0
         return batch
 
@@ -129,6 +139,7 @@ class EventLog:
         self._events = events
         self._interval = interval
         self._loop = asyncio.get_running_loop()
+        self.time = self._loop.time
         self._streams: dict[bytes, StreamLog] = {}
         self._dirty: dict[bytes, StreamLog] = {}
         self._left: list[bytes] = []

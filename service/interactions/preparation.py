@@ -161,4 +161,5 @@ def _intent(call: Call, route: Route, parent: Record | None, kept_upstream: bool
         labels=codec.dumps(labels).decode() if isinstance(labels, dict) else None,
         deployment_id=route.deployment.id,
         upstream_stored=kept_upstream,
+        replay_of=call.replay_of,
     )

@@ -76,7 +76,7 @@ def _release(rows: FromClause, database: Particulars) -> Executable:
     )
 
 
-_BATCH = columns_of(events, "interaction_id codec size body first_seq last_seq upstream_cursor")
+_BATCH = columns_of(events, "interaction_id codec size body first_seq last_seq upstream_cursor timings")
 _LEASE = columns_of(leases, "interaction_id due_at")
 
 INSERT_EVENTS = BatchStatement("insert events", _BATCH, _insert_events, packs=True)
@@ -130,6 +130,12 @@ LAST_BATCH = Query(
     .order_by(events.c.first_seq.desc())
     .limit(1),
 )
+TIMINGS = Query(
+    "times of events",
+    select(events.c.first_seq, events.c.last_seq, events.c.timings)
+    .where(events.c.interaction_id == _ID)
+    .order_by(events.c.first_seq),
+)
 READER_LEASE = Query(
     "is an interaction being read",
     select(leases.c.due_at).where(
@@ -142,4 +148,4 @@ CANCEL_WISHES = Query(
     "interactions to be cancelled",
     select(leases.c.interaction_id).where(leases.c.kind == _CANCEL).limit(_MOST_WISHES),
 )
-EVENT_QUERIES: Final = (EVENTS_AFTER, LAST_BATCH, READER_LEASE, CANCEL_WISHES)
+EVENT_QUERIES: Final = (EVENTS_AFTER, LAST_BATCH, TIMINGS, READER_LEASE, CANCEL_WISHES)

@@ -13,6 +13,7 @@ from service.store.codec import Codec
 from service.store.entries import Write
 from service.store.records import now, storable
 from service.store.statement import Fetch
+from service.store.timings import unpack as timings_of
 from service.store.writer import Writer
 
 #: What ends an event; its data is one line of JSON.
@@ -37,17 +38,22 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """Consecutive events, joined; ``upstream_cursor`` is upstream's id of the last one, if it gave one."""
+    """Consecutive events, joined; ``upstream_cursor`` is upstream's id of the last one, if it gave one.
+
+    ``timings`` are their times (:mod:`service.store.timings`), where there are any.
+    """
 
     first_seq: int
     last_seq: int
     frames: bytes
     upstream_cursor: str | None
+    timings: bytes | None = None
 
     def write(self, key: bytes) -> Write:
         """As a row of an interaction's log."""
         cursor = storable(self.upstream_cursor)
-        return event_log.INSERT_EVENTS, (key, self.frames, self.first_seq, self.last_seq, cursor)
+        row = (key, self.frames, self.first_seq, self.last_seq, cursor, self.timings)
+        return event_log.INSERT_EVENTS, row
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,16 @@ class KeptEvents:
             if not page.full:
                 break
         return events
+
+    async def pauses(self, key: bytes) -> dict[int, int]:
+        """How many milliseconds after the event before each event came, by its seq; without those that came at once."""
+        rows = await self._fetch(event_log.TIMINGS, {"id": key})
+        return {
+            seq: pause
+            for first, last, timings in rows
+            for seq, pause in zip(range(first, last + 1), timings_of(timings or b""), strict=False)
+            if pause
+        }
 
     async def last(self, key: bytes) -> int:
         """The seq of the newest event in the log; 0 without any."""

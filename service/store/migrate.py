@@ -17,7 +17,7 @@ from service.store.partitions import create_partitions, lock_schema
 logger = logging.getLogger(__name__)
 
 #: The newest migration; a database that stands here needs none, and alembic need not be imported.
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0009"
 
 
 async def upgrade(database_url: str, revision: str = "head") -> None:

@@ -69,6 +69,7 @@ class Intent(NamedTuple):
     labels: str | None
     deployment_id: str
     upstream_stored: bool
+    replay_of: bytes | None = None
 
     def row(self, request_bytes: int) -> tuple[object, ...]:
         """The members in the order of ``INSERT_INTENT``."""
@@ -94,6 +95,7 @@ class Intent(NamedTuple):
             "in_progress",
             self.created_at,
             USAGE_NONE,
+            self.replay_of,
         )
 
 

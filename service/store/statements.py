@@ -64,7 +64,7 @@ from service.store.tables import (
 _INTENT = columns_of(
     interactions,
     "id project_id key_id previous_id root_id depth created_at revision stream background store model_requested agent "
-    "labels request_bytes deployment_id upstream_stored status updated_at usage_state",
+    "labels request_bytes deployment_id upstream_stored status updated_at usage_state replay_of",
 )
 _OUTCOME = columns_of(
     interactions,
