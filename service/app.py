@@ -18,7 +18,16 @@ from aiohttp import web
 
 from service import __version__
 from service.api.auth import Authenticator
-from service.api.keys import AUTHENTICATOR, COMMON_HEADERS, CREATOR, LIFECYCLE, STORE, STREAMS
+from service.api.keys import (
+    AUTHENTICATOR,
+    COMMON_HEADERS,
+    CREATOR,
+    LIFECYCLE,
+    RECORDED,
+    REPLAYER,
+    STORE,
+    STREAMS,
+)
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
 from service.errors import ConfigurationError, ServiceError
@@ -33,6 +42,8 @@ from service.interactions.media import MediaKeeper
 from service.interactions.media_restore import Media
 from service.interactions.preparation import Preparation
 from service.interactions.readers import Readers
+from service.interactions.recorded import Recorded
+from service.interactions.replay import Replayer
 from service.interactions.resolve import Resolver
 from service.interactions.search import Search
 from service.serving import run_loop, stop_on_signals
@@ -198,8 +209,11 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     )
     follower = Follower(app[STORE].events)
     app[STREAMS] = Streams(app[STORE].events, readers, app[LIFECYCLE], follower)
+    app[REPLAYER] = Replayer(app[STORE], app[CREATOR], app[LIFECYCLE])
+    recorded = app[RECORDED] = Recorded(app[STORE], settings.recorded_projects)
     seconds_since_stop = _stop_clock(app)
     yield
+    await recorded.close()
     await readers.close(max(_READER_GRACE, settings.drain_timeout - seconds_since_stop()))
     await log.close()
     if adoption is not None:

@@ -13,6 +13,7 @@ Each class knows its HTTP status and its wire code (contract 7.2); its docstring
   + MethodNotAllowed          405 method_not_allowed
   + Aborted                   409 aborted
   + PayloadTooLarge           413 payload_too_large
+  + NotRecorded               424 not_recorded
   + RateLimitExceeded         429 rate_limit_exceeded
   + ApiError                  500 api_error
     - StoreError              500 api_error
@@ -114,6 +115,13 @@ class PayloadTooLarge(ServiceError):
 
     status = 413
     code = "payload_too_large"
+
+
+class NotRecorded(ServiceError):
+    """No recorded interaction answers this request."""
+
+    status = 424
+    code = "not_recorded"
 
 
 class RateLimitExceeded(ServiceError):

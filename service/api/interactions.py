@@ -8,6 +8,7 @@ from aiohttp import web
 
 from service.api.endpoint import answer, read_body
 from service.api.keys import AUTHENTICATOR, CREATOR, LIFECYCLE, STREAMS
+from service.api.recorded import send_recorded, wished
 from service.api.sse import send_events
 from service.errors import InvalidRequest
 from service.interactions import render
@@ -30,7 +31,9 @@ async def create(request: web.Request) -> web.StreamResponse:
     raw = await read_body(request)
     asked = envelope.parse(raw)
     revision = detect(request.headers, asked.body)
-    call = Call(principal, raw, asked, revision, _upstream_headers(request), _history(request))
+    call = Call(principal, raw, asked, revision, upstream_headers(request), history_wish(request))
+    if (pace := await wished(request, principal.project_id)) is not None:
+        return await send_recorded(request, call, pace)
     creator = request.app[CREATOR]
     if asked.stream:
         opened = await creator.stream(call)
@@ -63,7 +66,7 @@ async def get(request: web.Request) -> web.StreamResponse:
         return await send_events(request, listening, revision)
     lifecycle = request.app[LIFECYCLE]
     include_input = _flag(request, "include_input")
-    record, told = await lifecycle.get(principal, reference, _upstream_headers(request))
+    record, told = await lifecycle.get(principal, reference, upstream_headers(request))
     if include_input:
         told = render.with_input(told, await lifecycle.request(record), revision)
     return _told(request, record, told, revision)
@@ -73,7 +76,7 @@ async def cancel(request: web.Request) -> web.StreamResponse:
     """``POST /interactions/{id}/cancel`` and ``/{id}:cancel``."""
     principal = request.app[AUTHENTICATOR].principal(request)
     record, told = await request.app[LIFECYCLE].cancel(
-        principal, request.match_info["id"], _upstream_headers(request)
+        principal, request.match_info["id"], upstream_headers(request)
     )
     return _told(request, record, told, detect(request.headers, None))
 
@@ -94,7 +97,7 @@ def _told(request: web.Request, record: Record, told: dict[str, Any], revision: 
     )
 
 
-def _history(request: web.Request) -> History | None:
+def history_wish(request: web.Request) -> History | None:
     """The caller's choice of where this request's history comes from."""
     chosen = request.headers.get(_HISTORY_HEADER)
     if chosen is None:
@@ -120,7 +123,7 @@ def _flag(request: web.Request, name: str) -> bool:
     return flag
 
 
-def _upstream_headers(request: web.Request) -> bytes:
+def upstream_headers(request: web.Request) -> bytes:
     """The emulator's own headers, as lines; deployments that are not on this machine never get them."""
     lines = b""
     for name in _EMULATOR_HEADERS:

@@ -11,11 +11,15 @@ from service.api.auth import Authenticator
 from service.interactions.create import Creator
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.listening import Streams
+from service.interactions.recorded import Recorded
+from service.interactions.replay import Replayer
 from service.store.store import Store
 
 AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
 CREATOR: Final = web.AppKey("creator", Creator)
 LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
+RECORDED: Final = web.AppKey("recorded", Recorded)
+REPLAYER: Final = web.AppKey("replayer", Replayer)
 STREAMS: Final = web.AppKey("streams", Streams)
 STORE: Final = web.AppKey("store", Store)
 #: What every answer carries besides its own headers.

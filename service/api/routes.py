@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from service.api import health, interactions
+from service.api import health, interactions, replays
 from service.api.endpoint import Handler, endpoint, error_response
 from service.errors import MethodNotAllowed, NotFound
 
@@ -34,6 +34,8 @@ def add_routes(app: web.Application) -> None:
         _add(app, f"{one}/cancel", POST=interactions.cancel)
         _add(app, f"{one}:cancel", POST=interactions.cancel)
         _add(app, one, GET=interactions.get, DELETE=interactions.delete)
+    _add(app, "/api/interactions/{id:[^/:]+}/replay", POST=replays.replay)
+    _add(app, "/api/interactions/{id:[^/:]+}/comparison", GET=replays.comparison)
     _add(app, "/health/live", GET=health.live)
     _add(app, "/health/ready", GET=health.ready)
     app.router.add_route("*", "/{path:.*}", endpoint(_not_found))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from aiohttp import web
@@ -29,7 +30,12 @@ _STALLED: Final = 300.0
 _UNSENT: Final = 32 * 1024
 
 
-async def send_events(request: web.Request, listening: Listening, revision: Revision) -> web.StreamResponse:
+async def send_events(
+    request: web.Request,
+    listening: Listening,
+    revision: Revision,
+    more_headers: Mapping[str, str] = MappingProxyType({}),
+) -> web.StreamResponse:
     """Follow an interaction to its end; a client that leaves, or stops reading, ends only this.
 
     Raises :class:`~service.errors.InvalidRequest`, before anything is sent, when a legacy client's cursor is no part
@@ -42,7 +48,7 @@ async def send_events(request: web.Request, listening: Listening, revision: Revi
     while not teller.found and first:
         first = await _first(batches)
         data += teller.tell(first)
-    response = await _open(request, listening)
+    response = await _open(request, listening, more_headers)
     try:
         await _write(response, data)
         await _follow(response, batches, teller)
@@ -75,9 +81,11 @@ async def _write(response: web.StreamResponse, data: bytes) -> None:
             await response.write(data)
 
 
-async def _open(request: web.Request, listening: Listening) -> web.StreamResponse:
+async def _open(
+    request: web.Request, listening: Listening, more_headers: Mapping[str, str]
+) -> web.StreamResponse:
     headers = response_headers(request, ids.to_text(listening.key), listening.upstream_id, listening.history)
-    response = web.StreamResponse(headers=headers | _STREAM_HEADERS)
+    response = web.StreamResponse(headers={**headers, **_STREAM_HEADERS, **more_headers})
     await response.prepare(request)
     if request.transport is not None:
         request.transport.set_write_buffer_limits(high=_UNSENT)

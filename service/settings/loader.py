@@ -91,6 +91,7 @@ def load(
         keep_media=given(general.flag("keep_media"), plain.keep_media),
         max_media_bytes=given(general.integer("max_media_bytes", least=1), plain.max_media_bytes),
         adopt_unknown=given(general.flag("adopt_unknown"), plain.adopt_unknown),
+        recorded_projects=given(general.strings("recorded_projects"), plain.recorded_projects),
         writer_queue_limit=given(general.integer("writer_queue_limit", least=1), plain.writer_queue_limit),
         upstream_settle=given(general.seconds("upstream_settle", least=0), plain.upstream_settle),
         drain_timeout=given(general.seconds("drain_timeout", least=0), plain.drain_timeout),

@@ -96,6 +96,8 @@ class Settings:
     max_media_bytes: int = 20 * 1024 * 1024
     #: Look for interactions that this store has never seen at the deployments, and import what is found.
     adopt_unknown: bool = False
+    #: Names of projects that get recorded answers only, and never reach upstream; `*` stands for all.
+    recorded_projects: tuple[str, ...] = ()
     #: Rows that may wait for the writer before new work is refused.
     writer_queue_limit: int = 10_000
     #: Seconds that a stopping process gives its open interactions.

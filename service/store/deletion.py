@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 
 from service.store.media import ERASED_WITH_INTERACTION
+from service.store.recordings import DELETE_RECORDINGS
 from service.store.statement import BatchStatement, Particulars, Query, columns_of
 from service.store.tables import Key, events, inputs, interactions, payloads
 
@@ -178,4 +179,4 @@ ERASABLE = Query("what can be erased", _erasable())
 WAITING = Query("what waits to be erased", _waiting())
 
 #: What is deleted of an interaction when it is erased.
-CONTENT = (DELETE_PAYLOADS, DELETE_INPUTS, *ERASED_WITH_INTERACTION)
+CONTENT = (DELETE_PAYLOADS, DELETE_INPUTS, DELETE_RECORDINGS, *ERASED_WITH_INTERACTION)

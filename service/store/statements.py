@@ -51,7 +51,9 @@ from service.store.inputs import (
     REQUEST,
 )
 from service.store.media import KEEPING, MEDIA_QUERIES
+from service.store.recordings import RECORDING, RECORDING_QUERIES
 from service.store.records import Record
+from service.store.replays import FIGURES
 from service.store.statement import BatchStatement, Particulars, Query, columns_of, insert_rows
 from service.store.tables import (
     REQUEST_PAYLOAD,
@@ -59,6 +61,7 @@ from service.store.tables import (
     Key,
     interactions,
     payloads,
+    projects,
 )
 
 _INTENT = columns_of(
@@ -160,6 +163,7 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     *KEEPING,
     ERASE,
     *CONTENT,
+    *RECORDING,
 )
 
 #: The columns of a :class:`Record`, which every record query returns first and in order.
@@ -182,6 +186,17 @@ FIND = Query(
     .select_from(interactions.outerjoin(payloads, _response_of))
     .where(interactions.c.id == bindparam("id", type_=Key), *_visible),
 )
+#: The same for who goes through what was recorded: whether or not it can be read by its id.
+FIND_KEPT = Query(
+    "find what is kept",
+    select(*_RECORD, *_with_body)
+    .select_from(interactions.outerjoin(payloads, _response_of))
+    .where(
+        interactions.c.id == bindparam("id", type_=Key),
+        interactions.c.project_id == bindparam("project_id", type_=Key),
+        interactions.c.deleted_at.is_(None),
+    ),
+)
 FIND_BY_UPSTREAM_ID = Query(
     "find by upstream id",
     select(*_RECORD, *_with_body)
@@ -197,11 +212,16 @@ FIND_BY_UPSTREAM_ID = Query(
 )
 
 
+PROJECT_NAME = Query(
+    "name of a project", select(projects.c.name).where(projects.c.id == bindparam("id", type_=Key))
+)
 PROBE = Query("is the store there", select(literal(1)))
 QUERIES = (
     FIND,
+    FIND_KEPT,
     FIND_BY_UPSTREAM_ID,
     CHAIN,
+    PROJECT_NAME,
     PROBE,
     STANDS,
     ERASABLE,
@@ -212,4 +232,6 @@ QUERIES = (
     CHAIN_REQUESTS,
     *MEDIA_QUERIES,
     *EVENT_QUERIES,
+    *RECORDING_QUERIES,
+    FIGURES,
 )

@@ -17,7 +17,9 @@ from service.store.entries import Write
 from service.store.eraser import Eraser
 from service.store.kept_events import KeptEvents
 from service.store.kept_media import KeptMedia
+from service.store.kept_recordings import KeptRecordings
 from service.store.records import Intent, Link, Outcome, Record, now, upstream_id_hash
+from service.store.replays import FIGURES, Figures
 from service.store.requests import INTENT_PATIENCE, Requests
 from service.store.statement import Query
 from service.store.statements import RECORD_WIDTH
@@ -48,6 +50,7 @@ class Store:
         self._eraser = Eraser(self._fetch, writer)
         self.media = KeptMedia(self._fetch, writer)
         self.events = KeptEvents(backend, self._fetch, writer, codec)
+        self.recordings = KeptRecordings(self._fetch, writer)
         self._requests = Requests(self._fetch, writer, codec)
 
     async def begin(self, intent: Intent, request: bytes, *, listed: bool = False) -> None:
@@ -140,6 +143,15 @@ class Store:
         """The interaction with this id, or None when the project has none that it may see."""
         return await self._find(statements.FIND, {"id": key, "project_id": project_id})
 
+    async def find_kept(self, project_id: bytes, key: bytes) -> Record | None:
+        """The same, also of an interaction that its client did not want stored."""
+        return await self._find(statements.FIND_KEPT, {"id": key, "project_id": project_id})
+
+    async def figures(self, project_id: bytes, key: bytes) -> Figures | None:
+        """What a replay of an interaction is compared with."""
+        rows = await self._fetch(FIGURES, {"id": key, "project_id": project_id})
+        return Figures(*rows[0]) if rows else None
+
     async def find_by_upstream_id(self, project_id: bytes, upstream_id: str) -> Record | None:
         """The interaction that upstream knows under this id."""
         if not upstream_id.isprintable():
@@ -158,6 +170,11 @@ class Store:
         """
         parameters = {"upstream_id": upstream_id, "upstream_id_hash": upstream_id_hash(upstream_id)}
         return [Holder(*row) for row in await self._fetch(adoption.HOLDERS, parameters)]
+
+    async def project_name(self, project_id: bytes) -> str | None:
+        """The name of a project."""
+        rows = await self._fetch(statements.PROJECT_NAME, {"id": project_id})
+        return rows[0][0] if rows else None
 
     async def request_of(self, key: bytes) -> bytes | None:
         """The request's bytes as the client sent them; raises :class:`StoreError` when they cannot be made whole."""

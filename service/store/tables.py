@@ -270,9 +270,7 @@ holds = Table(
     Column("released_at", BigInteger),
 )
 _standing = text("interaction_id IS NOT NULL AND released_at IS NULL")
-Index(
-    "ix_holds_interaction_id", holds.c.interaction_id, sqlite_where=_standing, postgresql_where=_standing
-)
+Index("ix_holds_interaction_id", holds.c.interaction_id, sqlite_where=_standing, postgresql_where=_standing)
 
 #: Tables that PostgreSQL keeps in ranges of time, with the length of a range.
 PARTITIONED = {"interactions": "month", "payloads": "day", "events": "day"}
