@@ -25,6 +25,7 @@ from service.api.keys import (
     LIFECYCLE,
     RECORDED,
     REPLAYER,
+    RETENTION,
     STORE,
     STREAMS,
 )
@@ -45,6 +46,7 @@ from service.interactions.readers import Readers
 from service.interactions.recorded import Recorded
 from service.interactions.replay import Replayer
 from service.interactions.resolve import Resolver
+from service.interactions.retention import Retention
 from service.interactions.search import Search
 from service.serving import run_loop, stop_on_signals
 from service.settings import DeploymentSettings, Settings
@@ -88,7 +90,7 @@ def build(settings: Settings) -> web.Application:
     app[COMMON_HEADERS] = {"x-upstream": "emulator"} if settings.emulator else {}
     if settings.emulator:
         app.cleanup_ctx.append(_emulator)
-    app.cleanup_ctx.extend([_store, _maintenance, _transport, _media, _domain])
+    app.cleanup_ctx.extend([_store, _maintenance, _retention, _transport, _media, _domain])
     add_routes(app)
     return app
 
@@ -140,6 +142,14 @@ async def _maintenance(app: web.Application) -> AsyncIterator[None]:
     for task in tasks:
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def _retention(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    retention = app[RETENTION] = Retention(app[STORE], settings.retention_policies, settings.database_url)
+    retention.start(settings.retention_interval)
+    yield
+    await retention.close()
 
 
 async def _keep_partitions(database_url: str) -> None:

@@ -13,6 +13,7 @@ from service.interactions.lifecycle import Lifecycle
 from service.interactions.listening import Streams
 from service.interactions.recorded import Recorded
 from service.interactions.replay import Replayer
+from service.interactions.retention import Retention
 from service.store.store import Store
 
 AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
@@ -20,6 +21,7 @@ CREATOR: Final = web.AppKey("creator", Creator)
 LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
 RECORDED: Final = web.AppKey("recorded", Recorded)
 REPLAYER: Final = web.AppKey("replayer", Replayer)
+RETENTION: Final = web.AppKey("retention", Retention)
 STREAMS: Final = web.AppKey("streams", Streams)
 STORE: Final = web.AppKey("store", Store)
 #: What every answer carries besides its own headers.

@@ -166,7 +166,7 @@ GENERAL_SETTINGS = Keys(
     ours=_words("""
         adopt_unknown database_connection_pool_limit database_url drain_timeout event_flush_interval history host
         keep_media master_key max_body_bytes max_media_bytes max_rebuild_bytes max_request_size_mb port
-        recorded_projects stream_idle_timeout upstream_settle writer_queue_limit
+        recorded_projects retention_interval retention_policies stream_idle_timeout upstream_settle writer_queue_limit
     """),
     theirs=_words("""
         access_group_budget_enforcement admin_only_routes alert_to_webhook_url alert_types alert_webhook_url

@@ -87,7 +87,7 @@ DELETE_EVENTS = _delete_from(events, "delete events")
 DELETE_INPUTS = _delete_from(inputs, "delete inputs")
 
 
-def _needed(key: ColumnElement[Any], besides: ColumnElement[Any]) -> ColumnElement[bool]:
+def needed(key: ColumnElement[Any], besides: ColumnElement[Any]) -> ColumnElement[bool]:
     """Whether anything that is not erased, other than ``besides``, needs the content of this interaction.
 
     Where there is nothing to leave out, ``besides`` is the interaction itself: with it PostgreSQL looks the others up
@@ -126,7 +126,7 @@ def _erasable() -> Executable:
 
     def free(table: FromClause, besides: ColumnElement[Any]) -> ColumnElement[bool]:
         return table.c.deleted_at.is_not(None) & or_(
-            table.c.erased_at.is_not(None), ~_needed(table.c.id, besides)
+            table.c.erased_at.is_not(None), ~needed(table.c.id, besides)
         )
 
     def columns(table: FromClause) -> list[ColumnElement[Any]]:
@@ -151,7 +151,7 @@ def _erasable() -> Executable:
 
 def _waiting() -> Executable:
     page = (
-        select(interactions.c.id)
+        select(interactions.c.id, interactions.c.previous_id)
         .where(
             interactions.c.deleted_at.is_not(None),
             interactions.c.erased_at.is_(None),
@@ -161,7 +161,13 @@ def _waiting() -> Executable:
         .limit(ERASED_AT_ONCE)
         .subquery("page")
     )
-    return select(page.c.id, case((_needed(page.c.id, page.c.id), 1), else_=0)).order_by(page.c.id)
+    base_of = inputs.alias("base_of")
+    waits = case((needed(page.c.id, page.c.id), 1), else_=0)
+    return (
+        select(page.c.id, waits, page.c.previous_id, base_of.c.base_id)
+        .select_from(page.outerjoin(base_of, base_of.c.interaction_id == page.c.id))
+        .order_by(page.c.id)
+    )
 
 
 #: Whoever builds on an interaction looks once more when that is committed: without a tombstone, every delete is still
@@ -175,8 +181,8 @@ STANDS = Query(
 #: What can be erased now because of one deleted interaction: itself, and what was kept for its sake alone. Each comes
 #: with its base, which cannot be found through it any more once it is erased.
 ERASABLE = Query("what can be erased", _erasable())
-#: What is deleted and not erased, a page in the order of keys, each with whether it is needed.
+#: What is deleted and not erased, a page in the order of keys, each with whether it is needed, its parent and its base.
 WAITING = Query("what waits to be erased", _waiting())
 
 #: What is deleted of an interaction when it is erased.
-CONTENT = (DELETE_PAYLOADS, DELETE_INPUTS, DELETE_RECORDINGS, *ERASED_WITH_INTERACTION)
+CONTENT = (DELETE_PAYLOADS, DELETE_EVENTS, DELETE_INPUTS, DELETE_RECORDINGS, *ERASED_WITH_INTERACTION)

@@ -45,18 +45,37 @@ class Eraser:
             else:
                 starts.pop()
 
-    async def sweep(self, at: int) -> None:
-        """Erase everything that is deleted and that nothing needs; raises as :meth:`erase` does."""
+    async def sweep(self, at: int) -> int:
+        """Erase everything that is deleted and that nothing needs; raises as :meth:`erase` does.
+
+        Returns how many interactions it found so.
+        """
+        erased = 0
         after = _FIRST_KEY
         while page := await self._fetch(deletion.WAITING, {"after": after}):
-            for key, needed in page:
-                if not needed:
+            free = [key for key, needed, *_ in page if not needed]
+            # What an interaction that expired was streamed as is kept for nobody.
+            await self._forget_events([key for key, needed, *_ in page if needed])
+            await self._write(free, at)
+            for key, needed, previous, base in page:
+                if not needed and (previous is not None or base is not None):
+                    # What was kept for its sake alone goes with it.
                     await self.erase(key, at)
+                    if base is not None:
+                        await self.erase(base, at)
+            erased += len(free)
             after = page[-1][0]
+        return erased
+
+    async def _forget_events(self, keys: Sequence[bytes]) -> None:
+        if keys:
+            writes: list[Write] = [(deletion.DELETE_EVENTS, (key,)) for key in keys]
+            await self._writer.put(*writes, patience=_PATIENCE)
 
     async def _write(self, keys: Sequence[bytes], at: int) -> None:
         writes: list[Write] = []
         for key in keys:
             writes.append((deletion.ERASE, (key, at)))
             writes += [(statement, (key,)) for statement in deletion.CONTENT]
-        await self._writer.put(*writes, patience=_PATIENCE)
+        if writes:
+            await self._writer.put(*writes, patience=_PATIENCE)

@@ -40,8 +40,9 @@ from service.store.adoption import (
     INSERT_ADOPTED_RESPONSE,
 )
 from service.store.chain import CHAIN
-from service.store.deletion import CONTENT, DELETE_EVENTS, ERASABLE, ERASE, STANDS, TOMBSTONE, WAITING
+from service.store.deletion import CONTENT, ERASABLE, ERASE, STANDS, TOMBSTONE, WAITING
 from service.store.event_log import EVENT_QUERIES, LOGGING, RELEASE_READER
+from service.store.holds import HOLD_QUERIES, HOLDING
 from service.store.inputs import (
     CHAIN_REQUESTS,
     FIND_BASE,
@@ -54,6 +55,7 @@ from service.store.media import KEEPING, MEDIA_QUERIES
 from service.store.recordings import RECORDING, RECORDING_QUERIES
 from service.store.records import Record
 from service.store.replays import FIGURES
+from service.store.retention import EXPIRE, RETENTION_QUERIES
 from service.store.statement import BatchStatement, Particulars, Query, columns_of, insert_rows
 from service.store.tables import (
     REQUEST_PAYLOAD,
@@ -159,11 +161,12 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     RELEASE_READER,
     MARK_UPSTREAM_GONE,
     TOMBSTONE,
-    DELETE_EVENTS,
+    EXPIRE,
     *KEEPING,
     ERASE,
     *CONTENT,
     *RECORDING,
+    *HOLDING,
 )
 
 #: The columns of a :class:`Record`, which every record query returns first and in order.
@@ -234,4 +237,6 @@ QUERIES = (
     *EVENT_QUERIES,
     *RECORDING_QUERIES,
     FIGURES,
+    *HOLD_QUERIES,
+    *RETENTION_QUERIES,
 )

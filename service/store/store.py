@@ -16,11 +16,13 @@ from service.store.codec import Codec
 from service.store.entries import Write
 from service.store.eraser import Eraser
 from service.store.kept_events import KeptEvents
+from service.store.kept_holds import KeptHolds
 from service.store.kept_media import KeptMedia
 from service.store.kept_recordings import KeptRecordings
 from service.store.records import Intent, Link, Outcome, Record, now, upstream_id_hash
 from service.store.replays import FIGURES, Figures
 from service.store.requests import INTENT_PATIENCE, Requests
+from service.store.retained import Retained
 from service.store.statement import Query
 from service.store.statements import RECORD_WIDTH
 from service.store.tables import RESPONSE_PAYLOAD
@@ -51,6 +53,8 @@ class Store:
         self.media = KeptMedia(self._fetch, writer)
         self.events = KeptEvents(backend, self._fetch, writer, codec)
         self.recordings = KeptRecordings(self._fetch, writer)
+        self.holds = KeptHolds(self._fetch, writer)
+        self.retained = Retained(backend, self._fetch, writer, self._eraser)
         self._requests = Requests(self._fetch, writer, codec)
 
     async def begin(self, intent: Intent, request: bytes, *, listed: bool = False) -> None:

@@ -130,7 +130,7 @@ async def test_events_come_at_the_pace_at_which_they_came(
 
 
 async def test_a_chain_is_played_again_link_by_link(gateway: Gateway, upstream: Emulated) -> None:
-    tools = {"tools": [WEATHER]}
+    tools: dict[str, Any] = {"tools": [WEATHER]}
     first = await gateway.ask("Weather in Oslo?", **tools)
     (call,) = [step for step in first.steps if step["type"] == "function_call"]
     result = {"type": "function_result", "call_id": call["id"], "name": "get_weather", "result": "rain"}
@@ -146,18 +146,17 @@ async def test_a_chain_is_played_again_link_by_link(gateway: Gateway, upstream: 
 
 async def test_a_follow_up_is_found_whichever_time_it_was_asked(gateway: Gateway) -> None:
     """The same beginning, recorded twice, and a follow-up to the first time only, under other ids of its calls."""
-    tools = {"tools": [WEATHER]}
+    tools: dict[str, Any] = {"tools": [WEATHER]}
     answers = []
-    for number in range(2):
+    for _ in range(2):
         first = await gateway.ask("Weather in Rome?", **tools)
         (call,) = [step for step in first.steps if step["type"] == "function_call"]
-        result = {"type": "function_result", "call_id": call["id"], "name": "get_weather", "result": "sun"}
+        result = {"type": "function_result", "call_id": call["id"], "name": call["name"], "result": "sun"}
         answers.append((first, result))
-        if not number:
-            follow_up = await gateway.ask([result], previous_interaction_id=first.id, **tools)
-    newest, result = answers[1]
-    assert (await played(gateway, "Weather in Rome?", **tools)).id == answers[0][0].id
-    assert (await played(gateway, [result], previous_interaction_id=newest.id, **tools)).id == follow_up.id
+    (first, result), (second, other) = answers
+    follow_up = await gateway.ask([result], previous_interaction_id=first.id, **tools)
+    assert (await played(gateway, "Weather in Rome?", **tools)).id == first.id
+    assert (await played(gateway, [other], previous_interaction_id=second.id, **tools)).id == follow_up.id
 
 
 async def test_a_legacy_request_finds_what_a_new_one_recorded(gateway: Gateway) -> None:
