@@ -23,14 +23,19 @@ from service.api.keys import (
     COMMON_HEADERS,
     CREATOR,
     LIFECYCLE,
+    LISTING,
     RECORDED,
     REPLAYER,
+    REPORTS,
     RETENTION,
     STORE,
     STREAMS,
 )
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
+from service.audit.indexer import Indexer
+from service.audit.listing import Listing
+from service.audit.prices import Prices
 from service.errors import ConfigurationError, ServiceError
 from service.interactions.adoption import Adoption
 from service.interactions.create import Creator
@@ -52,8 +57,9 @@ from service.serving import run_loop, stop_on_signals
 from service.settings import DeploymentSettings, Settings
 from service.settings.secret import Secret
 from service.store import migrate
+from service.store.backend import Backend
 from service.store.codec import Codec
-from service.store.engine import open_backend
+from service.store.engine import open_backend, open_reports
 from service.store.records import now
 from service.store.store import Store
 from service.store.writer import Writer
@@ -67,6 +73,8 @@ logger = logging.getLogger(__name__)
 SETTINGS: Final = web.AppKey("settings", Settings)
 TRANSPORT: Final = web.AppKey("transport", Transport)
 DEPLOYMENTS: Final = web.AppKey("deployments", Deployments)
+BACKEND: Final = web.AppKey[Backend]("backend", Backend)
+CODEC: Final = web.AppKey("codec", Codec)
 MEDIA_KEEPER: Final = web.AppKey("media_keeper", MediaKeeper)
 
 _USER_AGENT: Final = f"interactions-service/{__version__}"
@@ -90,7 +98,7 @@ def build(settings: Settings) -> web.Application:
     app[COMMON_HEADERS] = {"x-upstream": "emulator"} if settings.emulator else {}
     if settings.emulator:
         app.cleanup_ctx.append(_emulator)
-    app.cleanup_ctx.extend([_store, _maintenance, _retention, _transport, _media, _domain])
+    app.cleanup_ctx.extend([_store, _reports, _maintenance, _retention, _transport, _media, _domain])
     add_routes(app)
     return app
 
@@ -121,14 +129,29 @@ def _on_emulator(settings: Settings, base: str) -> Settings:
 async def _store(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     await migrate.upgrade(settings.database_url)
-    codec = Codec()
-    backend = open_backend(settings.database_url, codec, pool_limit=settings.database_connection_pool_limit)
+    codec = app[CODEC] = Codec()
+    backend = app[BACKEND] = open_backend(
+        settings.database_url, codec, pool_limit=settings.database_connection_pool_limit
+    )
     await backend.start()
     writer = Writer(backend, limit=settings.writer_queue_limit)
     app[STORE] = Store(backend, writer, codec)
     yield
     await writer.close()
     await backend.close()
+
+
+async def _reports(app: web.Application) -> AsyncIterator[None]:
+    reports = app[REPORTS] = open_reports(app[SETTINGS].database_url)
+    await reports.start()
+    app[LISTING] = Listing(reports)
+    indexer = Indexer(
+        app[BACKEND], reports, app[CODEC], Prices(app[SETTINGS]), idle=app[SETTINGS].index_interval
+    )
+    indexer.start()
+    yield
+    await indexer.close()
+    await reports.close()
 
 
 async def _maintenance(app: web.Application) -> AsyncIterator[None]:

@@ -8,12 +8,14 @@ from typing import Final
 from aiohttp import web
 
 from service.api.auth import Authenticator
+from service.audit.listing import Listing
 from service.interactions.create import Creator
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.listening import Streams
 from service.interactions.recorded import Recorded
 from service.interactions.replay import Replayer
 from service.interactions.retention import Retention
+from service.store.reports import Reports
 from service.store.store import Store
 
 AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
@@ -24,5 +26,7 @@ REPLAYER: Final = web.AppKey("replayer", Replayer)
 RETENTION: Final = web.AppKey("retention", Retention)
 STREAMS: Final = web.AppKey("streams", Streams)
 STORE: Final = web.AppKey("store", Store)
+REPORTS: Final = web.AppKey[Reports]("reports", Reports)
+LISTING: Final = web.AppKey("listing", Listing)
 #: What every answer carries besides its own headers.
 COMMON_HEADERS: Final = web.AppKey[Mapping[str, str]]("common_headers", Mapping)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from service.api import health, interactions, replays, retention
+from service.api import audit, health, interactions, replays, retention
 from service.api.endpoint import Handler, endpoint, error_response
 from service.errors import MethodNotAllowed, NotFound
 
@@ -34,6 +34,7 @@ def add_routes(app: web.Application) -> None:
         _add(app, f"{one}/cancel", POST=interactions.cancel)
         _add(app, f"{one}:cancel", POST=interactions.cancel)
         _add(app, one, GET=interactions.get, DELETE=interactions.delete)
+    _add(app, "/api/interactions", GET=audit.list_interactions)
     _add(app, "/api/interactions/{id:[^/:]+}/replay", POST=replays.replay)
     _add(app, "/api/interactions/{id:[^/:]+}/comparison", GET=replays.comparison)
     _add(app, "/api/interactions/{id:[^/:]+}/hold", PUT=retention.hold, DELETE=retention.release)

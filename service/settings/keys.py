@@ -165,7 +165,7 @@ LITELLM_SETTINGS = Keys(
 GENERAL_SETTINGS = Keys(
     ours=_words("""
         adopt_unknown database_connection_pool_limit database_url drain_timeout event_flush_interval history host
-        keep_media master_key max_body_bytes max_media_bytes max_rebuild_bytes max_request_size_mb port
+        index_interval keep_media master_key max_body_bytes max_media_bytes max_rebuild_bytes max_request_size_mb port
         recorded_projects retention_interval retention_policies stream_idle_timeout upstream_settle writer_queue_limit
     """),
     theirs=_words("""

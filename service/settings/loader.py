@@ -104,6 +104,7 @@ def load(
         event_flush_interval=given(
             general.seconds("event_flush_interval", least=0), plain.event_flush_interval
         ),
+        index_interval=given(general.seconds("index_interval", above=0), plain.index_interval),
         request_timeout=given(litellm.seconds("request_timeout", above=0), plain.request_timeout),
     )
     ignored = [*reading.ignored, *_without_effect(top, settings), *dropped]

@@ -149,6 +149,8 @@ class Settings:
     stream_idle_timeout: float = 300.0
     #: Seconds that an event of a stream waits at most before it is handed to the store.
     event_flush_interval: float = 0.05
+    #: Seconds that an interaction which has ended waits at most until it is searched and summed up, if there is time.
+    index_interval: float = 0.5
     #: Seconds that upstream has for one unary answer, where nothing narrower is said.
     request_timeout: float = 600.0
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from service.store.codec import Codec
+from service.store.script import ScriptMaker
 from service.store.statement import BatchStatement, Query
 
 #: One member for each column of the statement; a packing statement takes ``(key, body, ...)`` and
@@ -46,6 +47,12 @@ class Backend(Protocol):
         """Give free space back to the file system, with ``whole`` all of it; how many bytes that were.
 
         Raises :class:`StoreUnavailable`. Where the database does this by itself, nothing happens.
+        """
+
+    async def run(self, script: ScriptMaker) -> int | None:
+        """Run a script as one durable transaction; its result, or None while another process runs scripts here.
+
+        Raises :class:`RowRefused`, and :class:`StoreUnavailable`, after which it may be run again.
         """
 
     async def announce(self, topic: str) -> None:

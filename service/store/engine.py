@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from urllib.parse import quote
+
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -9,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from service.errors import ConfigurationError
 from service.store.backend import Backend
 from service.store.codec import Codec
+from service.store.reports import Reports
 
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -50,6 +54,18 @@ def open_backend(database_url: str, codec: Codec, *, pool_limit: int) -> Backend
     from service.store.postgres import PostgresBackend
 
     return PostgresBackend(_dsn(url), codec, pool_limit=pool_limit)
+
+
+def open_reports(database_url: str) -> Reports:
+    """Where reports read of this URL, not started."""
+    url = normalised_url(database_url)
+    if url.drivername == "sqlite+aiosqlite":
+        from service.store.sqlite_reports import SqliteReports
+
+        return SqliteReports(f"file:{quote(os.path.abspath(url.database or ''))}?mode=ro")
+    from service.store.postgres_reports import PostgresReports
+
+    return PostgresReports(_dsn(url))
 
 
 def open_engine(database_url: str) -> AsyncEngine:

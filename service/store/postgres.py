@@ -21,7 +21,9 @@ from service.errors import ConfigurationError
 from service.store.backend import Batch, RowRefused, StoreUnavailable, packed
 from service.store.codec import Codec
 from service.store.hints import CHANNEL, Listener
+from service.store.postgres_scripts import Scripts
 from service.store.queries import CompiledQueries, compile_statement
+from service.store.script import ScriptMaker
 from service.store.statement import BatchStatement, Particulars, Query
 from service.store.statements import FINISH, UNKNOWN
 from service.store.tables import Key
@@ -32,8 +34,8 @@ _COMMIT_TIMEOUT = 30.0
 _READ_TIMEOUT = 10.0
 #: Seconds that a read waits for a connection, and that one which timed out gets to be usable again.
 _ACQUIRE_TIMEOUT = 2.0
-_CONNECT_TIMEOUT = 10.0
-_CLOSE_TIMEOUT = 2.0
+CONNECT_TIMEOUT = 10.0
+CLOSE_TIMEOUT = 2.0
 #: Every read goes by keys: a few of them, or a walk. Where the planner knows little of a table, or of how far a walk
 #: goes, it prefers to read whole tables; these settings leave it the indexes. And planning a read anew each time takes
 #: longer than the read, the more so the more partitions there are: ten times for a chain after three months.
@@ -55,7 +57,8 @@ _DIALECT = make_url("postgresql+asyncpg://").get_dialect()()
 #: A batch larger than this is packed in a thread, so that compressing does not hold up the loop.
 _PACK_IN_THREAD_BYTES = 512 * 1024
 
-_FAILURES = (
+#: Everything that a database which cannot be used is known by.
+FAILURES = (
     OSError,
     TimeoutError,
     asyncpg.PostgresError,
@@ -104,7 +107,8 @@ def _with_later_parameters(text: str, by: int) -> str:
     return _PARAMETER.sub(lambda found: f"${int(found[1]) + by}", text)
 
 
-async def _prepare_connection(connection: asyncpg.Connection) -> None:
+async def prepare_connection(connection: asyncpg.Connection) -> None:
+    """Let keys travel as 16 bytes in both directions."""
     await connection.set_type_codec(
         "uuid", schema="pg_catalog", format="binary", encoder=lambda key: key, decoder=bytes
     )
@@ -126,6 +130,7 @@ class PostgresBackend:
         self._queries = CompiledQueries(_DIALECT)
         self._writer: asyncpg.Connection | None = None
         self._pool: asyncpg.Pool | None = None
+        self._scripts = Scripts(self._connect_scripts, _DIALECT)
         self._listener: Listener | None = None
         self._callbacks: list[Callable[[str], None]] = []
 
@@ -137,13 +142,13 @@ class PostgresBackend:
                 min_size=1,
                 max_size=self._pool_limit,
                 command_timeout=_READ_TIMEOUT,
-                timeout=_CONNECT_TIMEOUT,
-                init=_prepare_connection,
+                timeout=CONNECT_TIMEOUT,
+                init=prepare_connection,
                 reset=_keep_session,
                 server_settings={"application_name": "interactions reader", **_BY_KEYS},
             )
             self._writer = await self._connect_writer()
-        except _FAILURES as error:
+        except FAILURES as error:
             raise ConfigurationError(
                 f"general_settings.database_url: PostgreSQL cannot be used ({error}); check that the server runs and "
                 "that the database, user and password in the URL are right."
@@ -153,12 +158,13 @@ class PostgresBackend:
         """Close every connection, politely where the server still answers."""
         if self._listener is not None:
             await self._listener.close()
-        with suppress(*_FAILURES):
+        self._scripts.close()
+        with suppress(*FAILURES):
             if self._writer is not None:
-                await self._writer.close(timeout=_CLOSE_TIMEOUT)
-        with suppress(*_FAILURES):
+                await self._writer.close(timeout=CLOSE_TIMEOUT)
+        with suppress(*FAILURES):
             if self._pool is not None:
-                async with asyncio.timeout(_CLOSE_TIMEOUT):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
                     await self._pool.close()
 
     async def commit(self, batch: Batch) -> Collection[bytes]:
@@ -167,7 +173,7 @@ class PostgresBackend:
         connection = await self._writing_connection()
         try:
             return await self._write(connection, ready)
-        except _FAILURES as error:
+        except FAILURES as error:
             verdict = _verdict(error)
             if isinstance(verdict, StoreUnavailable) or connection.is_in_transaction():
                 self._drop_writer()
@@ -184,7 +190,7 @@ class PostgresBackend:
         try:
             async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT) as connection:
                 rows: Sequence[Sequence[Any]] = await connection.fetch(sql, *arguments)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise StoreUnavailable(_described(error)) from error
         return rows
 
@@ -192,9 +198,16 @@ class PostgresBackend:
         """Dropped partitions are given back at once, and autovacuum finds the space of deleted rows."""
         return 0
 
+    async def run(self, script: ScriptMaker) -> int | None:
+        """Run a script as one transaction, on a connection of its own."""
+        try:
+            return await self._scripts.run(script)
+        except FAILURES as error:
+            raise _verdict(error) from error
+
     async def announce(self, topic: str) -> None:
         """Hint to every process on this database that there is news; may be lost, never raises."""
-        with suppress(*_FAILURES):
+        with suppress(*FAILURES):
             if self._pool is not None:
                 async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT) as connection:
                     await connection.execute(_HINT, topic)
@@ -203,7 +216,7 @@ class PostgresBackend:
         """Call this back with the topic of each hint, until the backend is closed."""
         self._callbacks.append(callback)
         if self._listener is None:
-            self._listener = Listener(self._connect_listener, _FAILURES, self._hear)
+            self._listener = Listener(self._connect_listener, FAILURES, self._hear)
 
     def _hear(self, topic: str) -> None:
         for callback in self._callbacks:
@@ -250,7 +263,7 @@ class PostgresBackend:
         if self._writer is None or self._writer.is_closed():
             try:
                 self._writer = await self._connect_writer()
-            except _FAILURES as error:
+            except FAILURES as error:
                 raise StoreUnavailable(_described(error)) from error
         return self._writer
 
@@ -258,21 +271,35 @@ class PostgresBackend:
         connection = await asyncpg.connect(
             self._dsn,
             command_timeout=_COMMIT_TIMEOUT,
-            timeout=_CONNECT_TIMEOUT,
+            timeout=CONNECT_TIMEOUT,
             server_settings={
                 "synchronous_commit": "on",
                 "application_name": "interactions writer",
                 **_ROWS_BY_KEYS,
             },
         )
-        await _prepare_connection(connection)
+        await prepare_connection(connection)
+        return connection
+
+    async def _connect_scripts(self) -> asyncpg.Connection:
+        connection = await asyncpg.connect(
+            self._dsn,
+            command_timeout=_COMMIT_TIMEOUT,
+            timeout=CONNECT_TIMEOUT,
+            server_settings={
+                "synchronous_commit": "on",
+                "application_name": "interactions scripts",
+                **_ROWS_BY_KEYS,
+            },
+        )
+        await prepare_connection(connection)
         return connection
 
     async def _connect_listener(self) -> asyncpg.Connection:
         return await asyncpg.connect(
             self._dsn,
             command_timeout=_READ_TIMEOUT,
-            timeout=_CONNECT_TIMEOUT,
+            timeout=CONNECT_TIMEOUT,
             server_settings={"application_name": "interactions listener"},
         )
 

@@ -20,7 +20,11 @@ _FIRST: Final = bytes(16)
 
 @dataclass(frozen=True, slots=True)
 class Living:
-    """An interaction that is not deleted, as rules of retention look at it; ``size`` is of its bodies in bytes."""
+    """An interaction that is not deleted, as rules of retention look at it.
+
+    ``ended`` says that nothing more comes of it and everything has been derived from it; ``size`` is of its bodies in
+    bytes.
+    """
 
     id: bytes
     project_id: bytes
@@ -42,8 +46,8 @@ class Retained:
         """A page of what is between two keys; fewer than :data:`service.store.retention.PAGE` at the end."""
         rows = await self._fetch(retention.LIVING, {"after": after, "before": before})
         return [
-            Living(key, project_id, labels_of(labels), completed_at is not None, size)
-            for key, project_id, labels, completed_at, size in rows
+            Living(key, project_id, labels_of(labels), bool(ended), size)
+            for key, project_id, labels, ended, size in rows
         ]
 
     async def expire(self, keys: Sequence[bytes], at: int, holds: int) -> None:

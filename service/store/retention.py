@@ -2,20 +2,35 @@
 
 An interaction that has expired is hidden like a deleted one, and its content is erased like that of one
 (:mod:`service.store.deletion`): at once, or with the last that needs it. Its row stays with its figures and labels, so
-that usage and cost can be told for ever.
+that usage and cost can be told for ever; what is derived from its content has to be derived before.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Executable, FromClause, bindparam, func, null, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Executable,
+    FromClause,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    null,
+    select,
+    update,
+)
 
 from service.store.statement import BatchStatement, Particulars, Query
 from service.store.tables import Key, holds, interactions
 
 #: Interactions that are looked at at a time.
 PAGE: Final = 1_000
+#: Whether figures, cost and parts in the roll-ups have been derived from an interaction (service/audit/derivation.py).
+_DERIVED: Final = interactions.c.derived_state.in_([literal_column("1"), literal_column("2")])
 #: The name of the mark (:data:`service.store.tables.progress`) before which everything is deleted.
 MARK: Final = "retention"
 
@@ -35,12 +50,13 @@ def _expire(rows: FromClause, database: Particulars) -> Executable:
             interactions.c.id == rows.c.id,
             interactions.c.deleted_at.is_(None),
             interactions.c.completed_at.is_not(None),
+            _DERIVED,
             count == rows.c.holds,
         )
     )
 
 
-#: Does nothing when there are more holds than ``holds``, or when the interaction has not ended.
+#: Does nothing when there are more holds than ``holds``, or when the interaction has not ended and been derived from.
 EXPIRE = BatchStatement(
     "expire interaction",
     (Column("id", Key), Column("expired_at", BigInteger), Column("holds", BigInteger)),
@@ -53,7 +69,7 @@ LIVING = Query(
         interactions.c.id,
         interactions.c.project_id,
         interactions.c.labels,
-        interactions.c.completed_at,
+        case((and_(interactions.c.completed_at.is_not(None), _DERIVED), 1), else_=0),
         interactions.c.request_bytes + func.coalesce(interactions.c.response_bytes, 0),
     )
     .where(

@@ -13,8 +13,8 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -26,6 +26,8 @@ from service.errors import ConfigurationError
 from service.store.backend import Batch, Row, RowRefused, StoreUnavailable, packed
 from service.store.codec import Codec
 from service.store.queries import CompiledQueries, compile_statement
+from service.store.reports import prepared
+from service.store.script import Ask, ScriptMaker
 from service.store.sqlite_space import give_back
 from service.store.statement import BatchStatement, Particulars, Query
 from service.store.statements import FINISH, UNKNOWN
@@ -56,7 +58,7 @@ _PARTICULARS = Particulars(
 )
 
 
-_Reply = asyncio.Future[Collection[bytes]]
+_Work = Callable[[sqlite3.Connection], Any]
 
 
 class _Writes:
@@ -101,7 +103,8 @@ class SqliteBackend:
         self._codec = codec
         self._writes = _Writes()
         self._queries = CompiledQueries(_DIALECT)
-        self._inbox: queue.SimpleQueue[tuple[Batch, _Reply] | None] = queue.SimpleQueue()
+        self._scripts = CompiledQueries(_DIALECT)
+        self._inbox: queue.SimpleQueue[tuple[_Work, asyncio.Future[Any]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._readers: list[aiosqlite.Connection] = []
         self._next_reader = 0
@@ -140,8 +143,17 @@ class SqliteBackend:
 
     async def commit(self, batch: Batch) -> Collection[bytes]:
         """Write the batch as one transaction that is on disk when this returns."""
-        reply: _Reply = self._loop.create_future()
-        self._inbox.put((batch, reply))
+        written: Collection[bytes] = await self._order(lambda connection: self._write(connection, batch))
+        return written
+
+    async def run(self, script: ScriptMaker) -> int | None:
+        """Run a script as one transaction, between two batches of the writer."""
+        result: int = await self._order(lambda connection: self._run_script(connection, script))
+        return result
+
+    async def _order(self, work: _Work) -> Any:
+        reply: asyncio.Future[Any] = self._loop.create_future()
+        self._inbox.put((work, reply))
         return await reply
 
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
@@ -168,10 +180,10 @@ class SqliteBackend:
 
     def _run(self, connection: sqlite3.Connection) -> None:
         while (order := self._inbox.get()) is not None:
-            batch, reply = order
-            result: Collection[bytes] | Exception
+            work, reply = order
+            result: Any
             try:
-                result = self._write(connection, batch)
+                result = work(connection)
             except Exception as error:
                 result = error
             with suppress(RuntimeError):  # the loop may be closed while the process ends
@@ -180,20 +192,27 @@ class SqliteBackend:
 
     def _write(self, connection: sqlite3.Connection, batch: Batch) -> Collection[bytes]:
         ready = packed(batch, self._codec)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            unknown = self._execute(connection, ready)
-            connection.execute("COMMIT")
-        except Exception as error:
-            with suppress(sqlite3.Error):
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-            if isinstance(error, _REFUSED):
-                raise RowRefused(f"SQLite: {error}") from error
-            if isinstance(error, sqlite3.Error):
-                raise StoreUnavailable(f"SQLite: {error}") from error
-            raise
-        return unknown
+        with _transaction(connection):
+            return self._execute(connection, ready)
+
+    def _run_script(self, connection: sqlite3.Connection, script: ScriptMaker) -> int:
+        steps = script()
+        found: list[Row] | None = None
+        with _transaction(connection):
+            while True:
+                try:
+                    step = next(steps) if found is None else steps.send(found)
+                except StopIteration as end:
+                    result: int = end.value
+                    return result
+                if isinstance(step, Ask):
+                    found = connection.execute(*prepared(step.statement, _DIALECT)).fetchall()
+                else:
+                    found = []
+                    prepare = self._scripts.prepare
+                    chosen = [prepare(step.query, parameters) for parameters in step.parameters]
+                    if chosen:
+                        connection.executemany(chosen[0][0], [arguments for _, arguments in chosen])
 
     def _execute(self, connection: sqlite3.Connection, batch: Batch) -> Collection[bytes]:
         unknown: list[Row] = []
@@ -205,7 +224,25 @@ class SqliteBackend:
         return {key for (key,) in unknown}
 
 
-def _answer(reply: _Reply, result: Collection[bytes] | Exception) -> None:
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit what is done inside, or nothing of it."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("COMMIT")
+    except Exception as error:
+        with suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        if isinstance(error, _REFUSED):
+            raise RowRefused(f"SQLite: {error}") from error
+        if isinstance(error, sqlite3.Error):
+            raise StoreUnavailable(f"SQLite: {error}") from error
+        raise
+
+
+def _answer(reply: asyncio.Future[Any], result: Any) -> None:
     if reply.done():
         return
     if isinstance(result, Exception):

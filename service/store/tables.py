@@ -110,6 +110,9 @@ interactions = Table(
     # A deleted interaction is hidden at once; its content is erased when no follow-up needs it any more.
     Column("deleted_at", BigInteger),
     Column("erased_at", BigInteger),
+    # What was derived from it (service/store/derivation.py), and what its usage is counted under.
+    Column("derived_state", SmallInteger, nullable=False, server_default="0"),
+    Column("series_id", LargeBinary(16)),
     # Deleted by a rule of retention, and not by its owner.
     Column("expired_at", BigInteger),
     sqlite_with_rowid=False,
@@ -132,7 +135,8 @@ Index(
     sqlite_where=_needing,
     postgresql_where=_needing,
 )
-_open = text("completed_at IS NULL")
+# One index for what is open and for what is still to be derived from: to end an interaction moves nothing in it.
+_open = text("completed_at IS NULL OR derived_state IN (0, 3)")
 Index("ix_interactions_open", interactions.c.id, sqlite_where=_open, postgresql_where=_open)
 
 _kept = text("deleted_at IS NOT NULL AND erased_at IS NULL")
@@ -238,6 +242,61 @@ leases = Table(
 )
 Index("ix_leases_due", leases.c.due_at)
 
+#: What usage can be grouped by, each combination once; ``id`` is a digest of the others.
+series = Table(
+    "series",
+    metadata,
+    Column("id", LargeBinary(16), primary_key=True),
+    Column("project_id", Key, nullable=False),
+    Column("key_id", Key),
+    Column("model", Text),
+    Column("agent", Text),
+    Column("deployment_id", Text),
+    Column("status", Text, nullable=False),
+    Column("error_code", Text),
+    Column("service_tier", Text),
+    Column("stream", Boolean, nullable=False),
+    Column("background", Boolean, nullable=False),
+    Column("labels", Text),
+    sqlite_with_rowid=False,
+)
+
+#: Sums over the interactions of one series that began within ``span`` microseconds from ``start`` on.
+rollups = Table(
+    "rollups",
+    metadata,
+    Column("project_id", Key, primary_key=True),
+    Column("span", BigInteger, primary_key=True, autoincrement=False),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("series_id", LargeBinary(16), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    # How many have no usage, and how many have one whose price is not known.
+    Column("unmeasured", BigInteger, nullable=False),
+    Column("unpriced", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("thought_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("tool_use_tokens", BigInteger, nullable=False),
+    Column("total_tokens", BigInteger, nullable=False),
+    Column("cost_nanos", BigInteger, nullable=False),
+    Column("modalities", Text, nullable=False),
+    Column("durations", LargeBinary, nullable=False),
+    Column("first_events", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+#: What lists find interactions by: digests of what they are (service/audit/terms.py), each in the order of time.
+listing_terms = Table(
+    "listing_terms",
+    metadata,
+    Column("term", BigInteger, primary_key=True, autoincrement=False),
+    Column("interaction_id", Key, primary_key=True),
+    sqlite_with_rowid=False,
+    postgresql_partition_by="RANGE (interaction_id)",
+)
+
 #: What each request asks, whoever sent it and however often: equal requests have equal digests.
 recordings = Table(
     "recordings",
@@ -273,4 +332,10 @@ _standing = text("interaction_id IS NOT NULL AND released_at IS NULL")
 Index("ix_holds_interaction_id", holds.c.interaction_id, sqlite_where=_standing, postgresql_where=_standing)
 
 #: Tables that PostgreSQL keeps in ranges of time, with the length of a range.
-PARTITIONED = {"interactions": "month", "payloads": "day", "events": "day"}
+PARTITIONED = {
+    "interactions": "month",
+    "payloads": "day",
+    "events": "day",
+    "listing_terms": "month",
+    "search_documents": "month",
+}

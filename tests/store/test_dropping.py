@@ -14,7 +14,7 @@ from service.store.partitions import create_partitions, key_at
 from service.store.store import Store
 from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
-from tests.support.store import completed, open_store, query
+from tests.support.store import completed, derived, open_store, query
 
 #: Long before the partitions of this day.
 FIRST = datetime(2024, 5, 6, tzinfo=UTC)
@@ -42,6 +42,7 @@ async def days(url: str, table: str) -> set[int]:
 
 
 async def applied(store: Store, url: str) -> Report:
+    await derived(url)
     return await Retention(store, (RULE,), url).run()
 
 

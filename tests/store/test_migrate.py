@@ -29,8 +29,9 @@ def with_parameter(url: str, parameter: str) -> str:
 
 
 def is_ours(name: str | None, kind: str, parents: Any) -> bool:
-    """Partitions are no tables of the schema."""
-    return kind != "table" or not (name or "").startswith(tuple(f"{table}_" for table in PARTITIONED))
+    """Partitions are no tables of the schema, and what is searched differs from one database to the other."""
+    others = (*(f"{table}_" for table in PARTITIONED), "search_")
+    return kind != "table" or not (name or "").startswith(others)
 
 
 def differences(connection: Connection) -> list[Any]:

@@ -1,0 +1,1 @@
+"""Audit: what was asked, what was answered, by whom, at what cost; found, summed up and told."""

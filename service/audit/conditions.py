@@ -1,0 +1,131 @@
+"""What filters mean in SQL: conditions on a row of ``interactions``, the same on both databases.
+
+Free text is no condition of a row: :mod:`service.audit.search` knows which interactions hold it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import BigInteger, ColumnElement, Text, and_, false, func, literal, or_, select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import GenericFunction
+
+from service.audit.filters import ANY, Bounds, Choice, Filters, Label
+from service.store.tables import Key, api_keys, interactions, projects
+
+_HIGHEST: Final = b"\xff" * 16
+
+
+class position_of(GenericFunction[int]):  # noqa: N801  the name of an SQL function
+    """Where a text has another one in it, exactly; 0 where it has not."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(position_of, "sqlite")
+def _instr(element: position_of, compiler: Any, **options: Any) -> str:
+    return f"instr({compiler.process(element.clauses, **options)})"
+
+
+@compiles(position_of, "postgresql")
+def _strpos(element: position_of, compiler: Any, **options: Any) -> str:
+    return f"strpos({compiler.process(element.clauses, **options)})"
+
+
+def key_from(moment: int) -> bytes:
+    """The smallest key of a moment in microseconds (RFC 9562 5.7: 48 bits of milliseconds first)."""
+    milliseconds = -(-moment // 1000)
+    return min(milliseconds, 2**48 - 1).to_bytes(6, "big") + bytes(10)
+
+
+def of_filters(filters: Filters, project_id: bytes) -> list[ColumnElement[bool]]:
+    """All conditions of the filters but for free text, within one project (promise P6)."""
+    columns = interactions.c
+    found: list[ColumnElement[bool]] = [columns.project_id == literal(project_id, Key)]
+    if filters.since is not None:
+        found.append(columns.id >= literal(key_from(filters.since), Key))
+    if filters.until is not None:
+        found.append(columns.id < literal(key_from(filters.until), Key))
+    if filters.deleted != "any":
+        deleted = columns.deleted_at
+        found.append(deleted.is_(None) if filters.deleted == "false" else deleted.is_not(None))
+    found += [_chosen(choice, project_id) for choice in filters.choices]
+    found += [bound for bounds in filters.bounds for bound in _bounded(bounds)]
+    found += [_labelled(label) for label in filters.labels]
+    return found
+
+
+def _chosen(choice: Choice, project_id: bytes) -> ColumnElement[bool]:
+    field, values = choice.field, choice.values
+    column = field.column
+    if ANY in values:
+        return column.is_not(None)
+    match field.kind:
+        case "flag":
+            return or_(*(column.is_(bool(value)) for value in values))
+        case "reference" if field.name == "chain":
+            return or_(*(_in_chain(literal(value, Key), project_id) for value in values))
+        case "reference":
+            return column.in_([literal(value, Key) for value in values])
+        case "project":
+            named = select(projects.c.id).where(projects.c.name.in_(values))
+            return or_(column.in_(named), column.in_(_keys_of(values)))
+        case "key":
+            named = select(api_keys.c.id).where(
+                api_keys.c.name.in_(values), api_keys.c.project_id == literal(project_id, Key)
+            )
+            return or_(column.in_(named), column.in_(_keys_of(values)))
+        case _ if field.name == "model":
+            return func.coalesce(interactions.c.model, interactions.c.model_requested).in_(values)
+        case _:
+            return column.in_(values)
+
+
+def _in_chain(member: ColumnElement[Any], project_id: bytes) -> ColumnElement[bool]:
+    of_member = interactions.alias("of_member")
+    root = (
+        select(func.coalesce(of_member.c.root_id, of_member.c.id))
+        .where(of_member.c.id == member, of_member.c.project_id == literal(project_id, Key))
+        .scalar_subquery()
+    )
+    return or_(interactions.c.id == root, interactions.c.root_id == root)
+
+
+def _keys_of(values: tuple[Any, ...]) -> list[ColumnElement[Any]]:
+    """The ids among the values, in the form that this service shows."""
+    found: list[ColumnElement[Any]] = []
+    for value in values:
+        try:
+            found.append(literal(uuid.UUID(value).bytes, Key))
+        except ValueError:
+            continue
+    return found
+
+
+def _bounded(bounds: Bounds) -> list[ColumnElement[bool]]:
+    column = bounds.field.column
+    found: list[ColumnElement[bool]] = []
+    if bounds.least is not None:
+        found.append(column >= literal(bounds.least, BigInteger))
+    if bounds.most is not None:
+        found.append(column <= literal(bounds.most, BigInteger))
+    return found
+
+
+def _labelled(label: Label) -> ColumnElement[bool]:
+    """Labels stand in the row as one flat object of strings, compactly: a member follows its ``{`` or ``,``.
+
+    A quotation mark inside a name or a value is escaped there, so nothing else looks like a member.
+    """
+    name = orjson.dumps(label.name).decode()
+    members = [f"{name}:{orjson.dumps(value).decode()}" for value in label.values] or [f'{name}:"']
+    column = interactions.c.labels
+    starts = [start + member for member in members for start in ("{", ",")]
+    return and_(
+        column.is_not(None),
+        or_(*(func.position_of(column, literal(start, Text)) > 0 for start in starts)) if starts else false(),
+    )

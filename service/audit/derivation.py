@@ -1,0 +1,204 @@
+"""What is derived from an interaction that has ended, exactly once: document, terms, cost, its part in the roll-ups.
+
+``derived_state`` says how far that is: :data:`NOTHING`, :data:`WITHOUT_USAGE`, :data:`WHOLE`, or :data:`USAGE_CAME`
+when usage arrived that the roll-ups do not have. One transaction changes the state, from what it was when the work
+began, and writes all that is derived; a crash repeats nothing and leaves nothing out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from operator import itemgetter
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    and_,
+    bindparam,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from service.audit import documents, series
+from service.audit.measures import COUNTERS, Measures
+from service.audit.series import Series
+from service.store.script import Ask, Execute, Script
+from service.store.statement import Query
+from service.store.tables import Key, interactions, listing_terms, rollups
+
+NOTHING: Final = 0
+WITHOUT_USAGE: Final = 1
+WHOLE: Final = 2
+USAGE_CAME: Final = 3
+
+#: Microseconds that roll-ups sum over, the longest last.
+HOUR: Final = 3_600_000_000
+DAY: Final = 24 * HOUR
+SPANS: Final = (HOUR, DAY)
+
+_KEYS: Final = ("project_id", "span", "start", "series_id")
+_SUMS: Final = (*COUNTERS, "modalities", "durations", "first_events")
+#: A roll-up: project, span, start, series.
+Place = tuple[bytes, int, int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """What one interaction gives.
+
+    ``series`` is None when that is known already; ``document`` is input and output, None when there are none to add.
+    """
+
+    id: bytes
+    project_id: bytes
+    old_state: int
+    state: int
+    series: Series | None
+    series_id: bytes
+    cost_nanos: int | None
+    usage_detail: str | None
+    terms: frozenset[int]
+    document: tuple[str, str] | None
+    measures: Measures | None
+
+    def places(self) -> Iterator[Place]:
+        """The roll-ups that it is a part of, by the time in its key."""
+        moment = int.from_bytes(self.id[:6], "big") * 1000
+        for span in SPANS:
+            yield self.project_id, span, moment - moment % span, self.series_id
+
+
+@dataclass(slots=True)
+class Derivation:
+    """A batch of interactions, written by one transaction."""
+
+    dialect: str
+    items: Sequence[Derived]
+    _statements: Statements = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._statements = Statements(self.dialect)
+
+    def script(self) -> Script:
+        """Write what is derived from those that nobody has derived it from meanwhile; how many that were."""
+        found = yield Ask(_still_waiting(self.items))
+        deleted = {row[0]: row[1] is not None for row in found}
+        items = [item for item in self.items if item.id in deleted]
+        if items:
+            yield Execute(MARK, [_marked(item) for item in items])
+            yield from self._series(items)
+            yield from self._rollups(items)
+            terms = [{"term": term, "interaction_id": item.id} for item in items for term in item.terms]
+            yield Execute(self._statements.terms, terms)
+            yield from self._documents([item for item in items if not deleted[item.id]])
+        return len(items)
+
+    def _series(self, items: Sequence[Derived]) -> Script:
+        known = {item.series_id: item.series for item in items if item.series is not None}
+        rows = [{"id": digest, **asdict(one)} for digest, one in sorted(known.items(), key=itemgetter(0))]
+        yield Execute(self._statements.series, rows)
+        return 0
+
+    def _rollups(self, items: Sequence[Derived]) -> Script:
+        sums: dict[Place, Measures] = defaultdict(Measures)
+        for item in items:
+            if item.measures is None:
+                continue
+            for place in item.places():
+                sums[place].add(item.measures)
+        if not sums:
+            return 0
+        found = yield Ask(_rollups_at(list(sums)))
+        for row in found:
+            sums[row[0], row[1], row[2], row[3]].add_columns(iter(row[len(_KEYS) :]))
+        rows = [
+            {**dict(zip(_KEYS, place, strict=True)), **measures.columns()}
+            for place, measures in sorted(sums.items())
+        ]
+        yield Execute(self._statements.rollups, rows)
+        return 0
+
+    def _documents(self, items: Sequence[Derived]) -> Script:
+        chosen = [
+            documents.parameters(item.id, *item.document, self.dialect)
+            for item in items
+            if item.document is not None and any(item.document)
+        ]
+        if chosen:
+            yield Execute(chosen[0][0], [told for _, told in chosen])
+        return 0
+
+
+class Statements:
+    """The writes of a derivation in the words of one database."""
+
+    __slots__ = ("rollups", "series", "terms")
+
+    def __init__(self, dialect: str) -> None:
+        insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+        self.series = series.insert_into(dialect)
+        terms = {column.name: bindparam(column.name, type_=column.type) for column in listing_terms.c}
+        self.terms = Query("insert terms", insert(listing_terms).values(terms).on_conflict_do_nothing())
+        values = {column.name: bindparam(column.name, type_=column.type) for column in rollups.c}
+        upsert = insert(rollups).values(values)
+        self.rollups = Query(
+            "write rollup",
+            upsert.on_conflict_do_update(
+                index_elements=[rollups.c[name] for name in _KEYS],
+                set_={name: upsert.excluded[name] for name in _SUMS},
+            ),
+        )
+
+
+MARK: Final = Query(
+    "mark as derived",
+    update(interactions)
+    .values(
+        derived_state=bindparam("new_state", type_=SmallInteger),
+        cost_nanos=bindparam("new_cost", type_=BigInteger),
+        usage_detail=func.coalesce(bindparam("new_detail", type_=Text), interactions.c.usage_detail),
+        series_id=bindparam("new_series", type_=LargeBinary),
+    )
+    .where(interactions.c.id == bindparam("marked_id", type_=Key)),
+)
+
+
+def _marked(item: Derived) -> Mapping[str, Any]:
+    return {
+        "marked_id": item.id,
+        "new_state": item.state,
+        "new_cost": item.cost_nanos,
+        "new_detail": item.usage_detail,
+        "new_series": item.series_id,
+    }
+
+
+def _still_waiting(items: Sequence[Derived]) -> Any:
+    """Those whose state is what it was; their rows are held, and those that others hold wait for the next time."""
+    states = or_(
+        *(
+            and_(
+                interactions.c.derived_state == state,
+                interactions.c.id.in_([literal(item.id, Key) for item in items if item.old_state == state]),
+            )
+            for state in sorted({item.old_state for item in items})
+        )
+    )
+    return (
+        select(interactions.c.id, interactions.c.deleted_at).where(states).with_for_update(skip_locked=True)
+    )
+
+
+def _rollups_at(places: Sequence[Place]) -> Any:
+    key = tuple_(*(rollups.c[name] for name in _KEYS))
+    return select(*(rollups.c[name] for name in (*_KEYS, *_SUMS))).where(key.in_(places))

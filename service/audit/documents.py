@@ -1,0 +1,85 @@
+"""The table that is searched, which is another one on each database, and what is written to it.
+
+SQLite: ``search_documents`` beside an FTS5 index, which triggers keep up. Its numbers are in the order of time, by the
+millisecond, so that matches can be walked in that order. PostgreSQL: the words as a ``tsvector`` beside the text, made
+of words that are normalised here, because what the server takes for a letter depends on the locale it was set up with.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import unicodedata
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Column, MetaData, Table, Text, bindparam, func, insert
+from sqlalchemy.dialects.postgresql import TSVECTOR
+
+from service.store.statement import Query
+from service.store.tables import Key
+
+_metadata = MetaData()
+
+#: The columns that both have.
+documents = Table(
+    "search_documents",
+    _metadata,
+    Column("interaction_id", Key, primary_key=True),
+    Column("input", Text),
+    Column("output", Text),
+    Column("number", BigInteger),
+    Column("vector", TSVECTOR),
+)
+#: SQLite's index; its rowid is the number of a document.
+index = Table("search_index", _metadata, Column("rowid", BigInteger), Column("search_index", Text))
+
+_NUMBER_BITS: Final = 20
+#: A word that keeps phrases from reaching from an input into an output.
+_BOUNDARY: Final = "boundaryofinputandoutput"
+_NO_LETTERS: Final = re.compile(r"[\W_]+")
+_key = bindparam("interaction_id", type_=Key)
+_input = bindparam("input", type_=Text)
+_output = bindparam("output", type_=Text)
+
+INSERT_INTO_SQLITE: Final = Query(
+    "insert document into sqlite",
+    insert(documents).values(
+        number=bindparam("number", type_=BigInteger), interaction_id=_key, input=_input, output=_output
+    ),
+)
+INSERT_INTO_POSTGRES: Final = Query(
+    "insert document into postgres",
+    insert(documents).values(
+        interaction_id=_key,
+        input=_input,
+        output=_output,
+        vector=func.to_tsvector("simple", bindparam("words", type_=Text)),
+    ),
+)
+
+
+def number_of(key: bytes) -> int:
+    """A number for a document: its millisecond, and chance that tells it from others of the same."""
+    return first_number(key) + secrets.randbelow(1 << _NUMBER_BITS)
+
+
+def first_number(key: bytes) -> int:
+    """The smallest number that a document of the key's millisecond can have."""
+    return (int.from_bytes(key[:6], "big") & (1 << 42) - 1) << _NUMBER_BITS
+
+
+def words_of(text: str) -> str:
+    """The words of a text as both a document and a query have them: folded, without accents, one space between."""
+    if not text.isascii():
+        decomposed = unicodedata.normalize("NFKD", text)
+        text = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+    return _NO_LETTERS.sub(" ", text.casefold()).strip()
+
+
+def parameters(key: bytes, asked: str, answered: str, dialect: str) -> tuple[Query, dict[str, Any]]:
+    """The statement that adds a document, with its parameters."""
+    told: dict[str, Any] = {"interaction_id": key, "input": asked, "output": answered}
+    if dialect == "sqlite":
+        return INSERT_INTO_SQLITE, {**told, "number": number_of(key)}
+    words = f"{words_of(asked)} {_BOUNDARY} {words_of(answered)}"
+    return INSERT_INTO_POSTGRES, {**told, "words": words}

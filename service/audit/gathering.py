@@ -1,0 +1,192 @@
+"""Finds what waits to be derived from, and works out what each interaction gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import Select, literal, select, text
+
+from service.audit import derivation, measures, series, terms, texts
+from service.audit.derivation import Derived
+from service.audit.measures import Modalities
+from service.audit.prices import Prices
+from service.audit.summaries import TOKENS
+from service.errors import StoreError
+from service.store.codec import Codec
+from service.store.records import USAGE_MISSING
+from service.store.reports import Reading
+from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD, Key, inputs, interactions, payloads
+from service.wire import codec
+
+#: Interactions of one transaction, and bytes of their bodies that are in memory at once (but for a larger one alone).
+AT_ONCE: Final = 64
+_BYTES_AT_ONCE: Final = 8 * 1024 * 1024
+_FIRST_KEY: Final = bytes(16)
+#: The condition of the index, word for word.
+WAITING: Final = text("derived_state IN (0, 3)")
+
+#: The columns that anything is derived from.
+COLUMNS: Final = (
+    "id",
+    "project_id",
+    "key_id",
+    "replay_of",
+    "created_at",
+    "first_byte_at",
+    "completed_at",
+    "deleted_at",
+    "stream",
+    "background",
+    "store",
+    "model_requested",
+    "model",
+    "agent",
+    "labels",
+    "deployment_id",
+    "status",
+    "service_tier",
+    "http_status",
+    "error_code",
+    "attempts",
+    "usage_state",
+    "usage_detail",
+    "cost_nanos",
+    "derived_state",
+    "series_id",
+    "request_bytes",
+    "response_bytes",
+    *TOKENS,
+)
+
+Row = dict[str, Any]
+
+
+def waiting_after(key: bytes, limit: int) -> Select[Any]:
+    """Those that have ended and wait, in the order of keys."""
+    return (
+        select(*(interactions.c[name] for name in COLUMNS))
+        .where(WAITING, interactions.c.completed_at.is_not(None), interactions.c.id > literal(key, Key))
+        .order_by(interactions.c.id)
+        .limit(limit)
+    )
+
+
+def rows_of(found: Sequence[Sequence[Any]]) -> list[Row]:
+    """Rows of :data:`COLUMNS` by the names of their columns."""
+    return [dict(zip(COLUMNS, row, strict=True)) for row in found]
+
+
+class Gathering:
+    """Reads batches in the order of keys, from the oldest on again once the newest is reached."""
+
+    def __init__(self, packing: Codec, prices: Prices) -> None:
+        self._packing = packing
+        self._prices = prices
+
+    async def next(self, reading: Reading) -> tuple[list[Row], list[Sequence[Any]]]:
+        """The rows of the next batch, and the bodies of those that have any; no rows when nothing waits."""
+        found = rows_of(await reading.fetch(waiting_after(_FIRST_KEY, AT_ONCE)))
+        rows: list[Row] = []
+        size = 0
+        for row in found:
+            size += (row["request_bytes"] or 0) + (row["response_bytes"] or 0)
+            if rows and size > _BYTES_AT_ONCE:
+                break
+            rows.append(row)
+        bodies = [] if not rows else list(await reading.fetch(bodies_of([row["id"] for row in rows])))
+        return rows, bodies
+
+    def derived(self, rows: Sequence[Row], bodies: Sequence[Sequence[Any]]) -> list[Derived]:
+        """What the interactions give; may be called in a thread."""
+        by_key: dict[bytes, dict[int, Sequence[Any]]] = {}
+        for body in bodies:
+            by_key.setdefault(body[0], {})[body[1]] = body
+        return [self._one(row, by_key.get(row["id"], {})) for row in rows]
+
+    def _one(self, row: Row, bodies: Mapping[int, Sequence[Any]]) -> Derived:
+        response = self._unpacked(bodies.get(RESPONSE_PAYLOAD))
+        detail = usage_detail(row, response)
+        modalities = modalities_of(detail)
+        priced = {**row, "cost_nanos": self._prices.nanos(row, modalities)}
+        late = row["derived_state"] == derivation.USAGE_CAME
+        counted = is_counted(row)
+        found = None if late else series.of_row(row)
+        added = measures.of_late_usage if late else measures.of_outcome
+        return Derived(
+            id=row["id"],
+            project_id=row["project_id"],
+            old_state=row["derived_state"],
+            state=derivation.WITHOUT_USAGE if row["usage_state"] == USAGE_MISSING else derivation.WHOLE,
+            series=found,
+            series_id=row["series_id"] if found is None else found.digest(),
+            cost_nanos=priced["cost_nanos"] if counted else None,
+            usage_detail=detail,
+            terms=frozenset(terms.of_usage(priced) if late else terms.of_row(priced)),
+            document=None if late else self._document(row, bodies, response),
+            measures=added(priced, modalities) if counted else None,
+        )
+
+    def _document(
+        self, row: Row, bodies: Mapping[int, Sequence[Any]], response: bytes | None
+    ) -> tuple[str, str] | None:
+        if row["deleted_at"] is not None:
+            return None
+        request = bodies.get(REQUEST_PAYLOAD)
+        asked = ""
+        if request is not None and (raw := self._unpacked(request)) is not None:
+            start, base_id = request[5], request[6]
+            asked = texts.of_request(raw, start=None if base_id is None else start)
+        return asked, "" if response is None else texts.of_response(response)
+
+    def _unpacked(self, body: Sequence[Any] | None) -> bytes | None:
+        if body is None:
+            return None
+        try:
+            return self._packing.unpack(body[2], body[3], body[4])
+        except StoreError:
+            # What is damaged cannot be searched; it is told to whoever reads the interaction.
+            return None
+
+
+def bodies_of(keys: Sequence[bytes]) -> Select[Any]:
+    """The bodies of interactions as they are stored, and where a request lacks what its base has."""
+    return (
+        select(
+            payloads.c.interaction_id,
+            payloads.c.kind,
+            payloads.c.codec,
+            payloads.c.size,
+            payloads.c.body,
+            inputs.c.start,
+            inputs.c.base_id,
+        )
+        .select_from(payloads.outerjoin(inputs, inputs.c.interaction_id == payloads.c.interaction_id))
+        .where(payloads.c.interaction_id.in_([literal(key, Key) for key in keys]))
+    )
+
+
+def usage_detail(row: Mapping[str, Any], response: bytes | None) -> str | None:
+    """The JSON of upstream's ``usage``: as the row has it, or as the answer tells it."""
+    if row["usage_detail"] is not None and row["derived_state"] != derivation.USAGE_CAME:
+        kept: str = row["usage_detail"]
+        return kept
+    if response is not None and (row["http_status"] or 0) < 300:
+        usage = texts.parsed(response).get("usage")
+        if isinstance(usage, dict) and usage:
+            return codec.dumps(usage).decode()
+    detail: str | None = row["usage_detail"]
+    return detail
+
+
+def modalities_of(detail: str | None) -> Modalities:
+    """What a row's ``usage_detail`` says by modality."""
+    usage = {} if detail is None else orjson.loads(detail)
+    return measures.modalities_of(usage) if isinstance(usage, dict) else {}
+
+
+def is_counted(row: Mapping[str, Any]) -> bool:
+    """Whether usage is ours to count: that of what was made elsewhere and taken in is not."""
+    made = orjson.loads(row["attempts"]) if row["attempts"] else ()
+    return not any("adopted" in attempt for attempt in made)

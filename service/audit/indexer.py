@@ -1,0 +1,129 @@
+"""The indexer: derives, behind the hot path, what lists, searches and reports are made from.
+
+One process of those that share a database does it at a time. While the process has much else to do, the indexer rests
+for several times as long as it works; whatever it has not come to is read from the interactions themselves, so what it
+is late with costs reports time, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from service.audit.derivation import Derivation, Derived
+from service.audit.gathering import Gathering
+from service.audit.prices import Prices
+from service.errors import ServiceError
+from service.store.backend import Backend, RowRefused, StoreUnavailable
+from service.store.codec import Codec
+from service.store.reports import Reports
+from service.wire import ids
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks when nothing waits.
+IDLE_SECONDS: Final = 0.5
+#: Seconds until a process that is not the one to do it asks again.
+_ELSEWHERE_SECONDS: Final = 10.0
+_FAILED_SECONDS: Final = 2.0
+#: The share of one processor from which on the process counts as busy.
+_BUSY: Final = 0.6
+#: How many times as long as it worked the indexer rests then, and at most how many seconds.
+_RESTS: Final = 9.0
+_LONGEST_REST: Final = 2.0
+
+
+class Indexer:
+    """Derives as long as it runs."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        reports: Reports,
+        packing: Codec,
+        prices: Prices,
+        *,
+        idle: float = IDLE_SECONDS,
+    ) -> None:
+        self._backend = backend
+        self._reports = reports
+        self._gathering = Gathering(packing, prices)
+        self._idle = idle
+        self._busy = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="indexer")
+
+    async def close(self) -> None:
+        """End; what is not derived yet waits for the next start."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def step(self) -> int | None:
+        """Derive from one batch; from how many it was, or None while another process does it.
+
+        Raises :class:`ServiceError` or :class:`StoreUnavailable` when the database cannot be used.
+        """
+        async with self._reports.reading() as reading:
+            dialect = reading.dialect
+            rows, bodies = await self._gathering.next(reading)
+        if not rows:
+            return 0
+        items = await asyncio.to_thread(self._gathering.derived, rows, bodies)
+        try:
+            return await self._backend.run(Derivation(dialect, items).script)
+        except RowRefused:
+            return await self._one_by_one(dialect, items)
+
+    async def _one_by_one(self, dialect: str, items: Sequence[Derived]) -> int:
+        """The same where the database refuses something: what it still refuses alone is not searched."""
+        done = 0
+        for item in items:
+            try:
+                done += await self._backend.run(Derivation(dialect, [item]).script) or 0
+            except RowRefused as error:
+                logger.error("the text of %s cannot be searched: %s", ids.to_text(item.id), error)
+                without = replace(item, document=None)
+                done += await self._backend.run(Derivation(dialect, [without]).script) or 0
+        return done
+
+    async def catch_up(self) -> None:
+        """Derive until nothing waits, as fast as it goes; raises as :meth:`step` does."""
+        while await self.step():
+            pass
+
+    async def _run(self) -> None:
+        while True:
+            started = time.monotonic()
+            try:
+                done = await self.step()
+            except (ServiceError, StoreUnavailable, RowRefused) as error:
+                logger.warning("lists, searches and reports are not kept up now: %s", error)
+                await asyncio.sleep(_FAILED_SECONDS)
+            except Exception:
+                logger.exception("the indexer failed in a way that was not foreseen")
+                await asyncio.sleep(_FAILED_SECONDS)
+            else:
+                await self._rest(done, time.monotonic() - started)
+
+    async def _rest(self, done: int | None, worked: float) -> None:
+        if done is None:
+            await asyncio.sleep(_ELSEWHERE_SECONDS)
+        elif done == 0:
+            await asyncio.sleep(self._idle)
+            self._busy = False
+        else:
+            rest = min(_LONGEST_REST, worked * (_RESTS if self._busy else 0.2))
+            before, since = time.process_time(), time.monotonic()
+            await asyncio.sleep(rest)
+            elapsed = time.monotonic() - since
+            self._busy = elapsed > 0 and (time.process_time() - before) / elapsed > _BUSY

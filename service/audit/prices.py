@@ -1,0 +1,115 @@
+"""What an interaction costs: a deployment's own price, or Google's list price of that day and service tier.
+
+List prices are the data of the ``genai-prices`` package, as installed: nothing is fetched. A price that is not known is
+None and never 0, and so is that of a tier for which the data have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any, Final
+
+from service.audit.measures import Modalities
+from service.settings import DeploymentSettings, Settings
+from service.store.records import USAGE_FINAL
+
+_PROVIDER: Final = "google"
+_STANDARD: Final = "standard"
+_NANOS: Final = Decimal(1_000_000_000)
+_PREFIXES: Final = ("gemini/", "models/")
+#: What the data call the modalities of which they may have prices.
+_MODALITIES: Final = ("audio", "image", "video")
+_MOST_NANOS: Final = 2**62
+
+
+class Prices:
+    """Prices interactions."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._deployments = {deployment.id: deployment for deployment in settings.deployments}
+        if settings.default_deployment is not None:
+            self._deployments[settings.default_deployment.id] = settings.default_deployment
+
+    def nanos(self, it: Mapping[str, Any], modalities: Modalities) -> int | None:
+        """Billionths of a dollar for an interaction with the columns of its row; None when that is not known."""
+        if it["usage_state"] != USAGE_FINAL:
+            return None
+        deployment = self._deployments.get(it["deployment_id"])
+        price = None if deployment is None else _own_price(deployment, it)
+        if price is None:
+            price = _list_price(it, modalities)
+        if price is None:
+            return None
+        nanos = int((price * _NANOS).to_integral_value(ROUND_HALF_EVEN))
+        return nanos if 0 <= nanos < _MOST_NANOS else None
+
+
+def _own_price(deployment: DeploymentSettings, it: Mapping[str, Any]) -> Decimal | None:
+    """By the deployment's prices a token, which must be given for input and output alike."""
+    asked, made = deployment.input_cost_per_token, deployment.output_cost_per_token
+    if asked is None or made is None:
+        return None
+    return Decimal(repr(asked)) * _input(it) + Decimal(repr(made)) * _output(it)
+
+
+def _input(it: Mapping[str, Any]) -> int:
+    """Tokens that are billed as input: what tools brought is."""
+    return (it["input_tokens"] or 0) + (it["tool_use_tokens"] or 0)
+
+
+def _output(it: Mapping[str, Any]) -> int:
+    """Tokens that are billed as output: thoughts are."""
+    return (it["output_tokens"] or 0) + (it["thought_tokens"] or 0)
+
+
+def _list_price(it: Mapping[str, Any], modalities: Modalities) -> Decimal | None:
+    # Reading the data takes a third of a second, which no start should wait for.
+    from genai_prices import Usage, data_snapshot
+
+    name = it["model"] or it["model_requested"]
+    if not name:
+        return None
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    moment = datetime.fromtimestamp(it["created_at"] / 1_000_000, UTC)
+    tier = it["service_tier"] or _STANDARD
+    try:
+        _, model = data_snapshot.get_snapshot().find_provider_model(name, None, _PROVIDER, None)
+        context = None if tier == _STANDARD else {"service_tier": tier}
+        if context is not None and not _has_tier(model, tier, moment):
+            return None
+        price = model.get_prices(moment, context)
+        if not any(value is not None for value in vars(price).values()):
+            return None
+        usage = Usage(**_usage(it, modalities))
+        return price.calc_price(usage)["total_price"]
+    except (LookupError, ValueError, TypeError):
+        # A model that nobody sells, or counts that contradict each other.
+        return None
+
+
+def _has_tier(model: Any, tier: str, moment: datetime) -> bool:
+    return any(
+        variant.when.get("service_tier") == tier
+        and (variant.constraint is None or variant.constraint.active(moment))
+        for variant in model.price_variants or ()
+    )
+
+
+def _usage(it: Mapping[str, Any], modalities: Modalities) -> dict[str, int]:
+    asked, made = modalities.get("input", {}), modalities.get("output", {})
+    cached, searches = modalities.get("cached", {}), modalities.get("grounding", {})
+    counts = {
+        "input_tokens": _input(it),
+        "output_tokens": _output(it),
+        "cache_read_tokens": it["cached_tokens"] or 0,
+        "web_searches": searches.get("google_search", 0),
+    }
+    for modality in _MODALITIES:
+        counts[f"input_{modality}_tokens"] = asked.get(modality, 0)
+        counts[f"output_{modality}_tokens"] = made.get(modality, 0)
+        counts[f"cache_{modality}_read_tokens"] = cached.get(modality, 0)
+    # Zeros are said as well: where two counts overlap, the data want to know by how much.
+    return counts

@@ -1,0 +1,154 @@
+"""An interaction in a list: everything that it can be found by, and no bodies."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import ColumnElement, literal, select
+
+from service.store.tables import Key, api_keys, interactions, projects
+from service.wire import ids
+
+TOKENS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "thought_tokens",
+    "cached_tokens",
+    "tool_use_tokens",
+    "total_tokens",
+)
+_NAMES: Final = (
+    "id",
+    "project_id",
+    "key_id",
+    "previous_id",
+    "root_id",
+    "depth",
+    "replay_of",
+    "created_at",
+    "updated_at",
+    "first_byte_at",
+    "completed_at",
+    "deleted_at",
+    "stream",
+    "background",
+    "store",
+    "model_requested",
+    "model",
+    "agent",
+    "labels",
+    "deployment_id",
+    "upstream_id",
+    "status",
+    "service_tier",
+    "http_status",
+    "error_code",
+    "error_message",
+    "request_bytes",
+    "response_bytes",
+    "attempts",
+    "usage_state",
+    "cost_nanos",
+    *TOKENS,
+)
+
+
+def columns() -> list[ColumnElement[Any]]:
+    """What :func:`of_row` is made from."""
+    project = select(projects.c.name).where(projects.c.id == interactions.c.project_id).scalar_subquery()
+    key = select(api_keys.c.name).where(api_keys.c.id == interactions.c.key_id).scalar_subquery()
+    return [
+        *(interactions.c[name] for name in _NAMES),
+        project.label("project_name"),
+        key.label("key_name"),
+    ]
+
+
+_WIDTH: Final = len(_NAMES)
+
+
+def of_row(row: Sequence[Any]) -> dict[str, Any]:
+    """The summary of a row of :func:`columns`."""
+    it: Mapping[str, Any] = dict(zip((*_NAMES, "project_name", "key_name"), row, strict=True))
+    created, first, completed = it["created_at"], it["first_byte_at"], it["completed_at"]
+    return {
+        "id": ids.to_text(it["id"]),
+        "created": timestamp(created),
+        "updated": timestamp(it["updated_at"]),
+        "completed": timestamp(completed),
+        "status": it["status"],
+        "model": it["model"] if it["model"] is not None else it["model_requested"],
+        "model_requested": it["model_requested"],
+        "agent": it["agent"],
+        "deployment": it["deployment_id"],
+        "project": it["project_name"] or str(uuid.UUID(bytes=it["project_id"])),
+        "key_id": None if it["key_id"] is None else str(uuid.UUID(bytes=it["key_id"])),
+        "key_name": it["key_name"],
+        "labels": labels_of(it["labels"]),
+        "previous_interaction_id": _reference(it["previous_id"]),
+        "root": ids.to_text(it["root_id"] or it["id"]),
+        "depth": it["depth"],
+        "replay_of": _reference(it["replay_of"]),
+        "stream": bool(it["stream"]),
+        "background": bool(it["background"]),
+        "store": bool(it["store"]),
+        "service_tier": it["service_tier"],
+        "http_status": it["http_status"],
+        "error_code": it["error_code"],
+        "error_message": it["error_message"],
+        "duration": seconds(created, completed),
+        "first_event": seconds(created, first),
+        "usage": usage_of(it),
+        "cost": dollars(it["cost_nanos"]),
+        "request_bytes": it["request_bytes"],
+        "response_bytes": it["response_bytes"],
+        "attempts": 0 if it["attempts"] is None else len(orjson.loads(it["attempts"])),
+        "upstream_interaction_id": it["upstream_id"],
+        "deleted": timestamp(it["deleted_at"]),
+    }
+
+
+def usage_of(it: Mapping[str, Any]) -> dict[str, int | None] | None:
+    """The totals of an interaction; None where upstream told none."""
+    counts = {name: it[name] for name in TOKENS}
+    return counts if any(count is not None for count in counts.values()) else None
+
+
+def labels_of(stored: str | None) -> dict[str, str]:
+    """The labels of a row."""
+    labels = {} if stored is None else orjson.loads(stored)
+    return labels if isinstance(labels, dict) else {}
+
+
+def timestamp(microseconds: int | None) -> str | None:
+    """ISO 8601 with microseconds, in UTC."""
+    if microseconds is None:
+        return None
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + (
+        f"{microseconds % 1_000_000:06d}Z"
+    )
+
+
+def seconds(start: int, end: int | None) -> float | None:
+    """How long something took."""
+    return None if end is None else (end - start) / 1_000_000
+
+
+def dollars(nanos: int | None) -> float | None:
+    """Billionths of a dollar as dollars."""
+    return None if nanos is None else nanos / 1_000_000_000
+
+
+def _reference(key: bytes | None) -> str | None:
+    return None if key is None else ids.to_text(key)
+
+
+def one(project_id: bytes, key: bytes) -> Any:
+    """The statement for the summary of one interaction of a project, deleted or not."""
+    return select(*columns()).where(
+        interactions.c.id == literal(key, Key), interactions.c.project_id == literal(project_id, Key)
+    )

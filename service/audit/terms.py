@@ -1,0 +1,157 @@
+"""Terms: digests of what an interaction is, by which lists find it without looking through all the others.
+
+``listing_terms`` has, for each term, the keys of its interactions in the order of time: a page of any filter is one
+walk along one term, however rare what it asks for is. Numbers that lists are bounded by have a term for each bucket of
+about 40 % width, and a bound is the buckets that it covers. A term is 64 bits of a hash: that two may share one costs a
+look at a row, because every condition is checked against the row itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
+from typing import Any, Final
+
+from service.audit.filters import ANY, Bounds, Choice, Filters, Label
+from service.audit.summaries import labels_of
+
+#: Filters that lead to a term, those that usually mean fewest first.
+_LEADING: Final = (
+    "replay_of",
+    "error_code",
+    "key_id",
+    "agent",
+    "status",
+    "service_tier",
+    "deployment",
+    "model",
+    "model_requested",
+    "background",
+    "stream",
+    "store",
+)
+#: Columns of texts that have a term for each value; what is the same in nearly every row has none where it is usual.
+_TEXTS: Final = {
+    "error_code": "error_code",
+    "agent": "agent",
+    "status": "status",
+    "service_tier": "service_tier",
+    "deployment": "deployment_id",
+    "model_requested": "model_requested",
+}
+#: Columns that are empty in most rows: those in which one is not can be asked for.
+_RARE: Final = ("agent", "error_code", "replay_of")
+#: Flags that have a term where they are unusual.
+_UNUSUAL: Final = {"background": 1, "stream": 1, "store": 0}
+#: Numbers that have terms, as they stand in the tables.
+NUMBERS: Final = ("input_tokens", "output_tokens", "total_tokens", "cost", "duration", "http_status")
+#: Whatever is larger shares the last bucket: 10**13 tokens, 17,000 dollars, 200 days.
+_LARGEST: Final = 2**44
+_PER_OCTAVE: Final = 2
+
+
+def term(project_id: bytes, name: str, value: object = "") -> int:
+    """The term of a value within a project, as a signed 64-bit number."""
+    told = f"{name}\0{value}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(told, digest_size=8, key=project_id).digest(), "big", signed=True)
+
+
+def bucket_of(number: int) -> int:
+    """The bucket of a number; 0 is that of nothing."""
+    return 1 + math.floor(_PER_OCTAVE * math.log2(min(number, _LARGEST))) if number > 0 else 0
+
+
+def of_row(it: Mapping[str, Any]) -> set[int]:
+    """The terms of an interaction with the columns of its row."""
+    project_id: bytes = it["project_id"]
+    return {term(project_id, name, value) for name, value in _told(it)}
+
+
+def _told(it: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    yield "project", ""
+    for name, column in _TEXTS.items():
+        if it[column] is not None:
+            yield name, it[column]
+    if (model := it["model"] if it["model"] is not None else it["model_requested"]) is not None:
+        yield "model", model
+    for name in _RARE:
+        if it[name] is not None:
+            yield f"any {name}", ""
+    if it["key_id"] is not None:
+        yield "key_id", it["key_id"].hex()
+    for name, unusual in _UNUSUAL.items():
+        if int(it[name]) == unusual:
+            yield name, unusual
+    for name, value in labels_of(it["labels"]).items():
+        yield f"label:{name}", value
+        yield "label", name
+    yield from _of_numbers(it)
+
+
+def of_usage(it: Mapping[str, Any]) -> set[int]:
+    """The terms that usage adds which came later."""
+    return {term(it["project_id"], name, value) for name, value in _of_numbers(it)}
+
+
+def _of_numbers(it: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    numbers = {
+        "input_tokens": it["input_tokens"],
+        "output_tokens": it["output_tokens"],
+        "total_tokens": it["total_tokens"],
+        "cost": it["cost_nanos"],
+        "duration": None if it["completed_at"] is None else it["completed_at"] - it["created_at"],
+        "http_status": it["http_status"],
+    }
+    for name, number in numbers.items():
+        if number is not None:
+            yield name, bucket_of(number)
+
+
+def leading(filters: Filters, project_id: bytes, key_ids: Mapping[str, bytes]) -> list[int]:
+    """Terms such that every interaction the filters mean has at least one of them; those of the project, if no better.
+
+    ``key_ids`` has the ids of keys that filters may name.
+    """
+    told = _of_labels(filters.labels) or _of_choices(filters.choices, key_ids) or _of_bounds(filters.bounds)
+    return [term(project_id, name, value) for name, value in told or (("project", ""),)]
+
+
+def _of_labels(labels: Iterable[Label]) -> list[tuple[str, object]]:
+    for label in labels:
+        if label.values:
+            return [(f"label:{label.name}", value) for value in label.values]
+    for label in labels:
+        return [("label", label.name)]
+    return []
+
+
+def _of_choices(choices: Iterable[Choice], key_ids: Mapping[str, bytes]) -> list[tuple[str, object]]:
+    by_name = {choice.field.name: choice for choice in choices}
+    for name in _LEADING:
+        choice = by_name.get(name)
+        if choice is None:
+            continue
+        if ANY in choice.values:
+            if name in _RARE:
+                return [(f"any {name}", "")]
+        elif name == "replay_of":
+            continue
+        elif name == "key_id":
+            return [(name, key_ids.get(str(value), b"").hex()) for value in choice.values]
+        elif name not in _UNUSUAL or choice.values == (_UNUSUAL[name],):
+            return [(name, value) for value in choice.values]
+    return []
+
+
+def _of_bounds(bounds: Iterable[Bounds]) -> list[tuple[str, object]]:
+    """Of several bounds the one that covers fewest buckets."""
+    found: list[tuple[str, object]] = []
+    for bound in bounds:
+        if bound.field.name not in NUMBERS:
+            continue
+        first = bucket_of(max(0, bound.least or 0))
+        last = bucket_of(_LARGEST if bound.most is None else max(0, bound.most))
+        if not found or last - first < len(found) - 1:
+            found = [(bound.field.name, bucket) for bucket in range(first, last + 1)]
+    return found

@@ -1,0 +1,100 @@
+"""Reports on PostgreSQL: a small pool of its own, read-only, planned by the server's own judgement."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+import asyncpg
+from sqlalchemy import Executable, make_url
+
+from service.errors import ConfigurationError
+from service.store.postgres import CLOSE_TIMEOUT, CONNECT_TIMEOUT, FAILURES, prepare_connection
+from service.store.reports import (
+    ACQUIRE_TIMEOUT,
+    TIMEOUT,
+    Reading,
+    Rows,
+    prepared,
+    too_many,
+    too_slow,
+    unreadable,
+)
+
+_CONNECTIONS: Final = 3
+_DIALECT: Final = make_url("postgresql+asyncpg://").get_dialect()()
+
+
+class _PostgresReading:
+    """A repeatable-read transaction of one connection."""
+
+    dialect = "postgresql"
+
+    def __init__(self, connection: asyncpg.Connection, timeout: float) -> None:
+        self._connection = connection
+        self._timeout = timeout
+
+    async def fetch(self, statement: Executable) -> Rows:
+        """All rows of a statement."""
+        text, arguments = prepared(statement, _DIALECT)
+        rows: Rows = await self._connection.fetch(text, *arguments, timeout=self._timeout)
+        return rows
+
+
+class PostgresReports:
+    """Reports on one PostgreSQL database."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._pool: asyncpg.Pool | None = None
+
+    async def start(self) -> None:
+        """Connect; raises :class:`ConfigurationError` when the database cannot be reached."""
+        try:
+            self._pool = await asyncpg.create_pool(
+                self._dsn,
+                min_size=0,
+                max_size=_CONNECTIONS,
+                command_timeout=TIMEOUT,
+                timeout=CONNECT_TIMEOUT,
+                init=prepare_connection,
+                server_settings={
+                    "application_name": "interactions reports",
+                    "default_transaction_read_only": "on",
+                    # Reports differ each time, and compiling them takes longer than they do.
+                    "jit": "off",
+                },
+            )
+        except FAILURES as error:
+            raise ConfigurationError(
+                f"general_settings.database_url: PostgreSQL cannot be used ({error})."
+            ) from error
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._pool is not None:
+            with suppress(*FAILURES):
+                self._pool.terminate()
+
+    @asynccontextmanager
+    async def reading(self, *, timeout: float = TIMEOUT) -> AsyncIterator[Reading]:
+        """A snapshot."""
+        if self._pool is None:
+            raise unreadable()
+        try:
+            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT)
+        except TimeoutError:
+            raise too_many() from None
+        except FAILURES as error:
+            raise unreadable() from error
+        try:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                yield _PostgresReading(connection, timeout)
+        except (TimeoutError, asyncpg.QueryCanceledError):
+            raise too_slow(timeout) from None
+        except FAILURES as error:
+            raise unreadable() from error
+        finally:
+            with suppress(*FAILURES):
+                await self._pool.release(connection, timeout=CLOSE_TIMEOUT)

@@ -1,0 +1,75 @@
+"""Scripts on PostgreSQL: one process at a time, which holds a lock of its session for as long as it lives.
+
+The lock is for work not to be done twice. That it has no effect twice, a script sees to by what it changes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+import asyncpg
+from sqlalchemy import Dialect
+
+from service.store.queries import CompiledQueries
+from service.store.reports import prepared
+from service.store.script import Ask, Rows, Script, ScriptMaker
+
+_ADVISORY_LOCK: Final = 7_310_579_014_225
+
+
+class Scripts:
+    """Runs scripts on a connection that is made when first needed, and made again when it breaks."""
+
+    def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], dialect: Dialect) -> None:
+        self._connect = connect
+        self._dialect = dialect
+        self._queries = CompiledQueries(dialect)
+        self._connection: asyncpg.Connection | None = None
+        self._alone = False
+
+    async def run(self, script: ScriptMaker) -> int | None:
+        """A script's result, or None while another process has the lock; raises what the driver does."""
+        connection = await self._connected()
+        try:
+            if not self._alone:
+                self._alone = await connection.fetchval(f"SELECT pg_try_advisory_lock({_ADVISORY_LOCK})")
+                if not self._alone:
+                    return None
+            async with connection.transaction():
+                return await self._steps(connection, script())
+        except BaseException:
+            # What the connection was doing is not known; with it the lock ends.
+            self.close()
+            raise
+
+    async def _steps(self, connection: asyncpg.Connection, steps: Script) -> int:
+        found: Rows | None = None
+        while True:
+            try:
+                step = next(steps) if found is None else steps.send(found)
+            except StopIteration as end:
+                result: int = end.value
+                return result
+            if isinstance(step, Ask):
+                text, arguments = prepared(step.statement, self._dialect)
+                found = await connection.fetch(text, *arguments)
+                continue
+            found = []
+            chosen = [self._queries.prepare(step.query, parameters) for parameters in step.parameters]
+            if chosen:
+                await connection.executemany(chosen[0][0], [arguments for _, arguments in chosen])
+
+    async def _connected(self) -> asyncpg.Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._alone = False
+            self._connection = await self._connect()
+        return self._connection
+
+    def close(self) -> None:
+        """Let go of the connection and the lock."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.terminate()

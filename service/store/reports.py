@@ -1,0 +1,78 @@
+"""Reads of reports: any statement, in a snapshot of its own, on connections that no create waits for.
+
+Reports are planned anew each time and by the planner's own judgement, unlike the reads of the hot path, and end after
+:data:`TIMEOUT` seconds, so that one that asks for too much holds nothing for long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Protocol, cast
+
+from sqlalchemy import ClauseElement, Dialect, Executable
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from service.errors import DeadlineExceeded, ServiceUnavailable
+
+#: Seconds that one report may take.
+TIMEOUT: Final = 30.0
+#: Seconds that a report waits for a connection.
+ACQUIRE_TIMEOUT: Final = 10.0
+
+Rows = Sequence[Sequence[Any]]
+
+
+class Reading(Protocol):
+    """One snapshot of the database."""
+
+    @property
+    def dialect(self) -> str:
+        """``sqlite`` or ``postgresql``."""
+
+    async def fetch(self, statement: Executable) -> Rows:
+        """All rows of a statement, as the driver gives them; keys are 16 bytes.
+
+        Raises :class:`DeadlineExceeded` when it takes too long, :class:`ServiceUnavailable` when the database cannot
+        be read.
+        """
+
+
+class Reports(Protocol):
+    """Where reports read."""
+
+    async def start(self) -> None:
+        """Open connections; raises :class:`~service.errors.ConfigurationError`."""
+
+    async def close(self) -> None:
+        """Close them."""
+
+    def reading(self, *, timeout: float = TIMEOUT) -> AbstractAsyncContextManager[Reading]:
+        """A snapshot, for at most so many seconds; raises :class:`ServiceUnavailable` when too many are being read."""
+
+
+def too_slow(timeout: float) -> DeadlineExceeded:
+    """The answer to who asks for too much at once."""
+    return DeadlineExceeded(
+        f"The store did not answer within {timeout:g} seconds; narrow the time with 'from' and 'to', or add filters."
+    )
+
+
+def unreadable() -> ServiceUnavailable:
+    """The answer while the database cannot be read."""
+    return ServiceUnavailable("The store cannot be read now.", retry_after=1)
+
+
+def too_many() -> ServiceUnavailable:
+    """The answer to one report too many."""
+    return ServiceUnavailable("Too many reports are being made; try again.", retry_after=2)
+
+
+def prepared(statement: Executable, dialect: Dialect) -> tuple[str, list[Any]]:
+    """A statement's text and its arguments in order."""
+    element = cast(ClauseElement, statement)
+    compiled = cast(
+        SQLCompiler, element.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+    )
+    parameters = compiled.params
+    return compiled.string, [parameters[name] for name in compiled.positiontup or ()]

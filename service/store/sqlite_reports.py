@@ -1,0 +1,104 @@
+"""Reports on a SQLite file: read-only connections of their own, each with its thread."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+import aiosqlite
+from sqlalchemy import Executable
+from sqlalchemy.dialects import sqlite
+
+from service.errors import ConfigurationError
+from service.store.reports import (
+    ACQUIRE_TIMEOUT,
+    TIMEOUT,
+    Reading,
+    Rows,
+    prepared,
+    too_many,
+    too_slow,
+    unreadable,
+)
+
+_READERS: Final = 2
+_BUSY_MS: Final = 10_000
+_CACHE_KIB: Final = 32_000
+_SQLITE: Final = sqlite.dialect(paramstyle="qmark")
+
+
+class _SqliteReading:
+    """A read transaction of one connection."""
+
+    dialect = "sqlite"
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    async def fetch(self, statement: Executable) -> Rows:
+        """All rows of a statement."""
+        text, arguments = prepared(statement, _SQLITE)
+        return list(await self._connection.execute_fetchall(text, arguments))
+
+
+class SqliteReports:
+    """Reports on one SQLite file."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
+        self._all: list[aiosqlite.Connection] = []
+
+    async def start(self) -> None:
+        """Open connections; raises :class:`ConfigurationError` when the file cannot be read."""
+        try:
+            for _ in range(_READERS):
+                connection = await aiosqlite.connect(
+                    self._uri, uri=True, isolation_level=None, cached_statements=64
+                )
+                self._all.append(connection)
+                await connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+                await connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+                self._idle.put_nowait(connection)
+        except sqlite3.Error as error:
+            raise ConfigurationError(
+                f"general_settings.database_url: SQLite cannot read the file ({error})."
+            ) from error
+
+    async def close(self) -> None:
+        """Close them, whatever they are doing."""
+        for connection in self._all:
+            with suppress(ValueError, sqlite3.Error):
+                await connection.interrupt()
+            await connection.close()
+        self._all.clear()
+
+    @asynccontextmanager
+    async def reading(self, *, timeout: float = TIMEOUT) -> AsyncIterator[Reading]:
+        """A snapshot."""
+        try:
+            async with asyncio.timeout(ACQUIRE_TIMEOUT):
+                connection = await self._idle.get()
+        except TimeoutError:
+            raise too_many() from None
+        try:
+            async with asyncio.timeout(timeout):
+                await connection.execute("BEGIN")
+                yield _SqliteReading(connection)
+        except TimeoutError:
+            raise too_slow(timeout) from None
+        except sqlite3.Error as error:
+            raise unreadable() from error
+        finally:
+            await self._give_back(connection)
+
+    async def _give_back(self, connection: aiosqlite.Connection) -> None:
+        """End the snapshot; a statement that still runs is interrupted first."""
+        with suppress(sqlite3.Error, ValueError):
+            await connection.interrupt()
+            if connection.in_transaction:
+                await connection.execute("ROLLBACK")
+        self._idle.put_nowait(connection)
