@@ -11,7 +11,8 @@ from service.api.endpoint import answer
 from service.api.keys import AUTHENTICATOR, LISTING
 from service.audit import filters
 from service.audit.filters import Filters
-from service.audit.listing import DEFAULT_LIMIT, LARGEST_LIMIT, Order
+from service.audit.listing import DEFAULT_LIMIT, LARGEST_LIMIT
+from service.audit.paging import Order
 from service.errors import InvalidRequest
 from service.wire import codec
 

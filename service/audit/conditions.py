@@ -79,8 +79,6 @@ def _chosen(choice: Choice, project_id: bytes) -> ColumnElement[bool]:
                 api_keys.c.name.in_(values), api_keys.c.project_id == literal(project_id, Key)
             )
             return or_(column.in_(named), column.in_(_keys_of(values)))
-        case _ if field.name == "model":
-            return func.coalesce(interactions.c.model, interactions.c.model_requested).in_(values)
         case _:
             return column.in_(values)
 
@@ -95,15 +93,16 @@ def _in_chain(member: ColumnElement[Any], project_id: bytes) -> ColumnElement[bo
     return or_(interactions.c.id == root, interactions.c.root_id == root)
 
 
+def key_of(value: str) -> bytes | None:
+    """The key of a project or of an API key in the form that this service shows; None for anything else."""
+    try:
+        return uuid.UUID(value).bytes
+    except ValueError:
+        return None
+
+
 def _keys_of(values: tuple[Any, ...]) -> list[ColumnElement[Any]]:
-    """The ids among the values, in the form that this service shows."""
-    found: list[ColumnElement[Any]] = []
-    for value in values:
-        try:
-            found.append(literal(uuid.UUID(value).bytes, Key))
-        except ValueError:
-            continue
-    return found
+    return [literal(key, Key) for value in values if (key := key_of(value)) is not None]
 
 
 def _bounded(bounds: Bounds) -> list[ColumnElement[bool]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, func
 
 from service.store.tables import interactions
 
@@ -47,7 +47,8 @@ def _fields() -> dict[str, Field]:
     found = [
         Field(name, "text", columns[renamed.get(name, name)], 1, meaning) for name, meaning in texts.items()
     ]
-    found.append(Field("model", "text", columns.model, 1, "Model that served it, or the one requested."))
+    model = func.coalesce(columns.model, columns.model_requested)
+    found.append(Field("model", "text", model, 1, "Model that served it, or else the one requested."))
     found += [
         Field("stream", "flag", columns.stream, 1, "Whether it was streamed."),
         Field("background", "flag", columns.background, 1, "Whether it ran in the background."),

@@ -6,20 +6,26 @@ nobody's place depends on how many come before it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, literal, select
+from sqlalchemy import ColumnElement, literal, select
 
-from service.audit import conditions, cursors, summaries
-from service.audit.filters import Filters
+from service.audit import conditions, cursors, paging, summaries, words
+from service.audit.documents import documents
+from service.audit.filters import ANY, Filters
+from service.audit.paging import Order, Wanted
+from service.audit.snippets import of_document
+from service.audit.words import Search
 from service.store.reports import Reading, Reports
-from service.store.tables import Key, interactions
+from service.store.tables import Key, api_keys
+from service.wire import ids
 
-Order = Literal["desc", "asc"]
 DEFAULT_LIMIT: Final = 50
 LARGEST_LIMIT: Final = 1000
+_SNIPPETS_AT_ONCE: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,25 @@ class Listing:
             page = await read_page(
                 reading, summaries.columns(), project_id, filters, order=order, limit=limit, cursor=cursor
             )
-        return [summaries.of_row(row) for row in page.rows], page.next_cursor
+            found = [summaries.of_row(row) for row in page.rows]
+            if filters.text is not None:
+                await _add_snippets(reading, words.parse(filters.text), found)
+        return found, page.next_cursor
+
+
+async def _add_snippets(reading: Reading, search: Search, found: Sequence[dict[str, Any]]) -> None:
+    for start in range(0, len(found), _SNIPPETS_AT_ONCE):
+        some = {summary["id"]: summary for summary in found[start : start + _SNIPPETS_AT_ONCE]}
+        keys = [literal(ids.from_text(name), Key) for name in some]
+        texts = select(documents.c.interaction_id, documents.c.input, documents.c.output)
+        rows = await reading.fetch(texts.where(documents.c.interaction_id.in_(keys)))
+        snippets = await asyncio.to_thread(_snippets_of, search, rows)
+        for key, snippet in snippets:
+            some[ids.to_text(key)]["snippets"] = snippet
+
+
+def _snippets_of(search: Search, rows: Sequence[Sequence[Any]]) -> list[tuple[bytes, list[dict[str, Any]]]]:
+    return [(key, of_document(search, asked, answered)) for key, asked, answered in rows]
 
 
 async def read_page(
@@ -63,27 +87,25 @@ async def read_page(
     """
     about = order.encode() + project_id + filters.digest()
     after = None if cursor is None else cursors.read(cursor, about)
-    rows = await reading.fetch(
-        page_of(columns, project_id, filters, order=order, limit=limit + 1, after=after)
-    )
+    wanted = Wanted(columns, project_id, filters, order, limit + 1, after)
+    if filters.text is None:
+        statement = paging.page_of(wanted, reading.dialect, await _key_ids(reading, project_id, filters))
+    elif reading.dialect == "sqlite":
+        statement = paging.matching_in_sqlite(wanted, words.parse(filters.text))
+    else:
+        statement = paging.matching_in_postgres(wanted, words.parse(filters.text))
+    rows = await reading.fetch(statement)
     more = len(rows) > limit
     rows = rows[:limit]
     return Page(rows, cursors.write(rows[-1][0], about) if more else None)
 
 
-def page_of(
-    columns: Sequence[ColumnElement[Any]],
-    project_id: bytes,
-    filters: Filters,
-    *,
-    order: Order,
-    limit: int,
-    after: bytes | None,
-) -> Select[Any]:
-    """The statement for what follows a key."""
-    key = interactions.c.id
-    chosen = select(*columns).where(*conditions.of_filters(filters, project_id))
-    if after is not None:
-        place = literal(after, Key)
-        chosen = chosen.where(key < place if order == "desc" else key > place)
-    return chosen.order_by(key.desc() if order == "desc" else key.asc()).limit(limit)
+async def _key_ids(reading: Reading, project_id: bytes, filters: Filters) -> set[bytes]:
+    """The ids of the keys that the filters name, or say."""
+    told = {value for choice in filters.choices if choice.field.kind == "key" for value in choice.values}
+    if not told or ANY in told:
+        return set()
+    of_project = api_keys.c.project_id == literal(project_id, Key)
+    rows = await reading.fetch(select(api_keys.c.name, api_keys.c.id).where(of_project))
+    said = {conditions.key_of(str(value)) for value in told}
+    return {key for name, key in rows if name in told} | {key for key in said if key is not None}

@@ -9,7 +9,7 @@ look at a row, because every condition is checked against the row itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -108,7 +108,7 @@ def _of_numbers(it: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
             yield name, bucket_of(number)
 
 
-def leading(filters: Filters, project_id: bytes, key_ids: Mapping[str, bytes]) -> list[int]:
+def leading(filters: Filters, project_id: bytes, key_ids: Collection[bytes]) -> list[int]:
     """Terms such that every interaction the filters mean has at least one of them; those of the project, if no better.
 
     ``key_ids`` has the ids of keys that filters may name.
@@ -126,7 +126,7 @@ def _of_labels(labels: Iterable[Label]) -> list[tuple[str, object]]:
     return []
 
 
-def _of_choices(choices: Iterable[Choice], key_ids: Mapping[str, bytes]) -> list[tuple[str, object]]:
+def _of_choices(choices: Iterable[Choice], key_ids: Collection[bytes]) -> list[tuple[str, object]]:
     by_name = {choice.field.name: choice for choice in choices}
     for name in _LEADING:
         choice = by_name.get(name)
@@ -138,7 +138,7 @@ def _of_choices(choices: Iterable[Choice], key_ids: Mapping[str, bytes]) -> list
         elif name == "replay_of":
             continue
         elif name == "key_id":
-            return [(name, key_ids.get(str(value), b"").hex()) for value in choice.values]
+            return [(name, key.hex()) for key in sorted(key_ids)] or [(name, "")]
         elif name not in _UNUSUAL or choice.values == (_UNUSUAL[name],):
             return [(name, value) for value in choice.values]
     return []

@@ -1,0 +1,192 @@
+"""The statements of a page: by the way that finds its interactions soonest, whatever the filters ask for.
+
+What has been derived from is walked along the terms that lead to it (:mod:`service.audit.terms`), the rest along the
+index of what still waits: each interaction is in exactly one of the two, in any snapshot. A few filters have an index
+of their own, and free text has the documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Select,
+    and_,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+    true,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.selectable import Join
+
+from service.audit import conditions, terms
+from service.audit.documents import documents, first_number, index
+from service.audit.filters import ANY, Filters
+from service.audit.words import Search
+from service.store.tables import Key, interactions, listing_terms
+
+Order = Literal["desc", "asc"]
+
+#: The condition of the index, word for word, and its opposite.
+_WAITING: Final = text("derived_state IN (0, 3)")
+_DERIVED: Final = text("derived_state NOT IN (0, 3)")
+_KEY: Final = interactions.c.id
+_NUMBERS_PER_MILLISECOND: Final = 1 << 20
+#: Filters that have an index of their own, and mean few.
+_DIRECT: Final = frozenset({"chain", "previous_interaction_id", "replay_of"})
+
+
+class OrderedJoin(Join):
+    """A join that SQLite executes from left to right."""
+
+    inherit_cache = True
+
+
+@compiles(OrderedJoin, "sqlite")
+def _cross_join(element: OrderedJoin, compiler: Any, **options: Any) -> str:
+    left = compiler.process(element.left, **{**options, "asfrom": True})
+    right = compiler.process(element.right, **{**options, "asfrom": True})
+    condition = compiler.process(element.onclause, **{**options, "asfrom": False})
+    return f"{left} CROSS JOIN {right} ON {condition}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows a page has: what follows ``after`` in the order, at most ``limit`` of them."""
+
+    columns: Sequence[ColumnElement[Any]]
+    project_id: bytes
+    filters: Filters
+    order: Order
+    limit: int
+    after: bytes | None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What a row must be."""
+        found = conditions.of_filters(self.filters, self.project_id)
+        if self.after is not None:
+            place = literal(self.after, Key)
+            found.append(place > _KEY if self.order == "desc" else place < _KEY)
+        return found
+
+    def ordered(self, chosen: Select[Any], by: ColumnElement[Any] = _KEY) -> Select[Any]:
+        """The first rows of a statement."""
+        return chosen.order_by(by.desc() if self.order == "desc" else by.asc()).limit(self.limit)
+
+    def lowest(self) -> bytes | None:
+        """The key before which nothing is wanted."""
+        since = self.filters.since
+        bounds = [] if since is None else [conditions.key_from(since)]
+        if self.after is not None and self.order == "asc":
+            bounds.append(self.after)
+        return max(bounds, default=None)
+
+    def highest(self) -> bytes | None:
+        """The key behind which nothing is wanted."""
+        until = self.filters.until
+        bounds = [] if until is None else [conditions.key_from(until)]
+        if self.after is not None and self.order == "desc":
+            bounds.append(self.after)
+        return min(bounds, default=None)
+
+
+def page_of(wanted: Wanted, dialect: str, key_ids: Collection[bytes]) -> Select[Any]:
+    """A page without free text; ``key_ids`` has the ids of the keys that the filters name."""
+    direct = [choice for choice in wanted.filters.choices if choice.field.name in _DIRECT]
+    if any(ANY not in choice.values for choice in direct):
+        return wanted.ordered(_plain(wanted))
+    leading = terms.leading(wanted.filters, wanted.project_id, key_ids)
+    waiting = wanted.ordered(_plain(wanted).where(_WAITING))
+    walked = _lateral(wanted, leading) if dialect == "postgresql" else _branches(wanted, leading)
+    both = union_all(*(select(*part.subquery().c) for part in (waiting, *walked))).subquery("page")
+    return wanted.ordered(select(*both.c), both.c[0])
+
+
+def _plain(wanted: Wanted) -> Select[Any]:
+    chosen = select(*wanted.columns).where(*wanted.conditions())
+    if wanted.filters.deleted == "false":
+        # It says no more than the filters do, and lets the index of children be used.
+        chosen = chosen.where(interactions.c.erased_at.is_(None))
+    return chosen
+
+
+def _along(wanted: Wanted, term: ColumnElement[Any]) -> Select[Any]:
+    walked = listing_terms.c.interaction_id
+    source = OrderedJoin(listing_terms, interactions, walked == _KEY)
+    chosen = (
+        select(*wanted.columns)
+        .select_from(source)
+        .where(listing_terms.c.term == term, _DERIVED, *wanted.conditions())
+    )
+    # The same bounds once more, on what is walked.
+    if (lowest := wanted.lowest()) is not None:
+        chosen = chosen.where(walked >= literal(lowest, Key))
+    if (highest := wanted.highest()) is not None:
+        chosen = chosen.where(walked <= literal(highest, Key))
+    return wanted.ordered(chosen, walked)
+
+
+def _branches(wanted: Wanted, leading: Sequence[int]) -> list[Select[Any]]:
+    return [_along(wanted, literal_column(str(term), BigInteger)) for term in leading]
+
+
+def _lateral(wanted: Wanted, leading: Sequence[int]) -> list[Select[Any]]:
+    """One walk, planned once, for each of any number of terms."""
+    if len(leading) == 1:
+        return _branches(wanted, leading)
+    given = func.unnest(literal(list(leading), ARRAY(BigInteger))).table_valued("term", name="given")
+    walk = _along(wanted, given.c.term).lateral("walk")
+    return [wanted.ordered(select(*walk.c).select_from(given.join(walk, true())), walk.c[0])]
+
+
+def matching_in_sqlite(wanted: Wanted, search: Search) -> Select[Any]:
+    """A page of what a search finds, on SQLite.
+
+    Numbers are in the order of time by the millisecond: matches are walked along them until there are enough, and then
+    all of the last millisecond are taken in, so that the order of keys is exact.
+    """
+    walked = index.c.rowid
+    inner = wanted.ordered(_matches(wanted, search, documents.c.number), walked).subquery("walked")
+    milliseconds = literal_column(str(_NUMBERS_PER_MILLISECOND), BigInteger)
+    if wanted.order == "desc":
+        edge = select(func.min(inner.c[0]) / milliseconds * milliseconds).scalar_subquery()
+        bound = walked >= edge
+    else:
+        edge = select((func.max(inner.c[0]) / milliseconds + 1) * milliseconds).scalar_subquery()
+        bound = walked < edge
+    return wanted.ordered(_matches(wanted, search, *wanted.columns).where(bound))
+
+
+def _matches(wanted: Wanted, search: Search, *columns: ColumnElement[Any]) -> Select[Any]:
+    walked = index.c.rowid
+    source: FromClause = OrderedJoin(index, documents, documents.c.number == walked)
+    source = OrderedJoin(source, interactions, documents.c.interaction_id == _KEY)
+    chosen = (
+        select(*columns)
+        .select_from(source)
+        .where(index.c.search_index.op("MATCH")(literal(search.for_sqlite())), *wanted.conditions())
+    )
+    if (lowest := wanted.lowest()) is not None:
+        chosen = chosen.where(walked >= first_number(lowest))
+    if (highest := wanted.highest()) is not None:
+        chosen = chosen.where(walked < first_number(highest) + _NUMBERS_PER_MILLISECOND)
+    return chosen
+
+
+def matching_in_postgres(wanted: Wanted, search: Search) -> Select[Any]:
+    """A page of what a search finds, on PostgreSQL."""
+    joined = interactions.join(documents, documents.c.interaction_id == _KEY)
+    found = documents.c.vector.op("@@")(func.to_tsquery("simple", search.for_postgres()))
+    return wanted.ordered(
+        select(*wanted.columns).select_from(joined).where(and_(found, *wanted.conditions()))
+    )

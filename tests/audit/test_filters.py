@@ -1,0 +1,212 @@
+"""Every filter against a brute-force computation on random data, on both databases, by every way that finds it."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable
+from urllib.parse import parse_qsl
+
+import pytest
+
+from service.audit import filters
+from service.audit.listing import Listing
+from service.audit.paging import Order
+from service.errors import InvalidRequest
+from service.store.records import USAGE_FINAL
+from service.store.tables import DEFAULT_PROJECT
+from tests.audit.history import MODELS, TEAMS, Past, Told, add, past
+
+Check = Callable[[Told], bool]
+
+
+def model_of(told: Told) -> str | None:
+    return told.model if told.model is not None else told.model_requested
+
+
+def duration(told: Told) -> float | None:
+    return None if told.completed_at is None else (told.completed_at - told.created_at) / 1e6
+
+
+def within(value: float | None, least: float | None = None, most: float | None = None) -> bool:
+    return value is not None and (least is None or value >= least) and (most is None or value <= most)
+
+
+def final(told: Told) -> bool:
+    return told.usage.state == USAGE_FINAL
+
+
+CASES: dict[str, Check] = {
+    "": lambda told: True,
+    "status=completed": lambda told: told.status == "completed",
+    "status=failed,incomplete": lambda told: told.status in ("failed", "incomplete"),
+    "status=in_progress": lambda told: told.status == "in_progress",
+    "model=gemini-2.5-pro": lambda told: model_of(told) == "gemini-2.5-pro",
+    "model=gemini-2.5-pro&model=gemini-3.5-flash": lambda told: model_of(told) in MODELS[1:3],
+    "model_requested=gemini%2Fgemini-2.5-pro": lambda told: told.model_requested == "gemini/gemini-2.5-pro",
+    "model=any": lambda told: model_of(told) is not None,
+    "deployment=dep-2": lambda told: told.deployment == "dep-2",
+    "agent=deep-research": lambda told: told.agent is not None,
+    "agent=any": lambda told: told.agent is not None,
+    "agent=nobody": lambda told: False,
+    "error_code=rate_limit_exceeded": lambda told: told.error_code == "rate_limit_exceeded",
+    "error_code=any": lambda told: told.error_code is not None,
+    "http_status=429": lambda told: told.http_status == 429,
+    "min_http_status=400": lambda told: within(told.http_status, 400),
+    "service_tier=flex": lambda told: told.service_tier == "flex",
+    "project=default": lambda told: True,
+    "project=00000000-0000-7000-8000-000000000001": lambda told: True,
+    "project=other": lambda told: False,
+    "project=00000000-0000-7000-8000-0000000000aa": lambda told: False,
+    "label:team=search": lambda told: told.labels.get("team") == "search",
+    "label.team=search,": lambda told: False,
+    "label.team=qu%22ote": lambda told: told.labels.get("team") == TEAMS[2],
+    "label.team=%C3%BCn%C3%AF,code": lambda told: told.labels.get("team") == TEAMS[3],
+    "label:team=search&label:team=ads": lambda told: told.labels.get("team") in ("search", "ads"),
+    "label:team=search&label.env=prod": lambda told: told.labels == {"team": "search", "env": "prod"},
+    "label.env=": lambda told: "env" in told.labels,
+    "label:env=any": lambda told: "env" in told.labels,
+    "label.te=search": lambda told: False,
+    "stream=true": lambda told: told.stream,
+    "stream=false": lambda told: not told.stream,
+    "background=true": lambda told: told.background,
+    "store=false": lambda told: not told.store,
+    "store=true&stream=true": lambda told: told.store and told.stream,
+    "min_total_tokens=6000": lambda told: final(told) and within(told.usage.total_tokens, 6000),
+    "max_total_tokens=2500": lambda told: final(told) and within(told.usage.total_tokens, None, 2500),
+    "min_input_tokens=1000&max_input_tokens=1700": lambda told: (
+        final(told) and within(told.usage.input_tokens, 1000, 1700)
+    ),
+    "min_output_tokens=0": final,
+    "max_output_tokens=0": lambda told: final(told) and told.usage.output_tokens == 0,
+    "min_thought_tokens=50": lambda told: within(told.usage.thought_tokens, 50),
+    "max_cached_tokens=10": lambda told: within(told.usage.cached_tokens, None, 10),
+    "min_tool_use_tokens=90": lambda told: within(told.usage.tool_use_tokens, 90),
+    "min_duration=30": lambda told: within(duration(told), 30),
+    "min_duration=2.5&max_duration=20": lambda told: within(duration(told), 2.5, 20),
+    "max_first_event=0.5": lambda told: (
+        told.first_byte_at is not None and told.first_byte_at - told.created_at <= 500_000
+    ),
+    "depth=0": lambda told: told.depth == 0,
+    "min_depth=2": lambda told: told.depth >= 2,
+    "min_request_bytes=1": lambda told: True,
+    "replay_of=any": lambda told: False,
+    "previous_interaction_id=any": lambda told: told.previous is not None,
+    "status=failed&min_duration=10&stream=false": lambda told: (
+        told.status == "failed" and within(duration(told), 10) and not told.stream
+    ),
+}
+
+
+def of_chain(root: bytes) -> Check:
+    return lambda told: told.root == root
+
+
+def following(key: bytes) -> Check:
+    return lambda told: told.previous == key
+
+
+async def everything(made: Past, query: str, order: Order, limit: int) -> list[str]:
+    """The ids of all pages."""
+    chosen, _ = filters.parse(parse_qsl(query, keep_blank_values=True))
+    listing = Listing(made.reports)
+    found: list[str] = []
+    cursor = None
+    while True:
+        page, cursor = await listing.summaries(
+            DEFAULT_PROJECT, chosen, order=order, limit=limit, cursor=cursor
+        )
+        found += [summary["id"] for summary in page]
+        if cursor is None:
+            return found
+        assert len(page) == limit
+
+
+async def check(made: Past, query: str, expected: Check) -> None:
+    wanted = [told.id for told in made.of_default() if not told.deleted and expected(told)]
+    assert await everything(made, query, "asc", 1000) == wanted, query
+    assert await everything(made, query, "desc", 23) == wanted[::-1], query
+
+
+async def check_all(made: Past) -> None:
+    for query, expected in CASES.items():
+        await check(made, query, expected)
+    told = made.of_default()
+    alpha = made.keys["alpha"]
+    for query in ("key_id=alpha", f"key_id={uuid.UUID(bytes=alpha)}"):
+        await check(made, query, lambda one: one.key_id == alpha)
+    await check(made, "key_id=alpha,beta", lambda one: one.key_id is not None)
+    await check(made, "key_id=nobody", lambda one: False)
+    since, until = told[len(told) // 4].moment, told[len(told) // 2].moment
+    times = f"from={since / 1e6:.6f}&to={until / 1e6:.6f}"
+    await check(made, times, lambda one: since <= one.moment < until)
+    await check(
+        made, f"{times}&status=failed", lambda one: since <= one.moment < until and one.status == "failed"
+    )
+    await check(
+        made,
+        f"{times}&min_total_tokens=4000",
+        lambda one: since <= one.moment < until and final(one) and within(one.usage.total_tokens, 4000),
+    )
+    for one in random.Random(1).sample(told, 4):
+        await check(made, f"chain={one.id}", of_chain(one.root))
+        await check(made, f"previous_interaction_id={one.id}", following(one.key))
+    every = [one.id for one in told]
+    assert await everything(made, "deleted=any", "asc", 50) == every
+    assert await everything(made, "deleted=true", "asc", 50) == [one.id for one in told if one.deleted]
+
+
+async def test_every_filter_finds_what_a_look_at_every_row_finds(store_url: str) -> None:
+    async with past(store_url, 140) as made:
+        # Some are listed by their terms, and some before anything was derived from them.
+        await add(made, 70, random.Random(8))
+        await check_all(made)
+        await made.indexer.catch_up()
+        assert await made.indexer.step() == 0
+        await check_all(made)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("statsu=failed", "Unknown parameter 'statsu'; the nearest known one is 'status'"),
+        ("min_status=1", "Unknown parameter 'min_status'; the nearest known one is"),
+        ("total_token=1", "nearest known one is 'total_tokens'"),
+        ("status=", "invalid for 'status'. Expected a value"),
+        ("stream=perhaps", "invalid for 'stream'. Expected true or false, got 'perhaps'"),
+        ("min_cost=much", "invalid for 'min_cost'. Expected a number, got 'much'"),
+        ("min_cost=NaN", "invalid for 'min_cost'. Expected a number"),
+        ("max_cost=1e999999999", "invalid for 'max_cost'. Expected a number"),
+        (
+            "min_total_tokens=9999999999999999999999",
+            "invalid for 'min_total_tokens'. Expected a number up to",
+        ),
+        ("min_cost=1&min_cost=2", "'min_cost' is given twice"),
+        ("from=yesterday", "invalid for 'from'. Expected a time such as"),
+        ("to=1960-01-01", "invalid for 'to'. Expected a time from 1970 on"),
+        ("chain=v1_upstream", "invalid for 'chain'. Expected the id of an interaction"),
+        ("deleted=perhaps", "invalid for 'deleted'. Expected false, true or any"),
+        ("label:=search", "names no label"),
+        ("status=a%00b", "Remove the NUL character"),
+    ],
+)
+def test_a_filter_that_makes_no_sense_is_refused(query: str, message: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        filters.parse(parse_qsl(query, keep_blank_values=True))
+    assert message in refused.value.message
+
+
+def test_times_are_read_as_people_write_them() -> None:
+    def since(value: str) -> int | None:
+        return filters.parse([("from", value)])[0].since
+
+    noon = 1_795_608_000_000_000
+    assert since("2026-11-25T12:00:00Z") == noon
+    assert since("2026-11-25T14:00:00+02:00") == noon
+    assert since("2026-11-25T14:00:00 02:00") == noon
+    assert since("2026-11-25T12:00") == noon
+    assert since("2026-11-25") == since("20261125") == noon - 12 * 3_600_000_000
+    assert since("1795608000") == since("1795608000.0") == noon
+    recent = since("1h")
+    assert recent is not None
+    assert recent > noon - 10**15
