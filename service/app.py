@@ -22,6 +22,8 @@ from service.api.keys import (
     AUTHENTICATOR,
     COMMON_HEADERS,
     CREATOR,
+    EXPORT,
+    IMPORT,
     LIFECYCLE,
     LISTING,
     RECORDED,
@@ -33,6 +35,8 @@ from service.api.keys import (
 )
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
+from service.audit.export import Export
+from service.audit.importing import Importer
 from service.audit.indexer import Indexer
 from service.audit.listing import Listing
 from service.audit.prices import Prices
@@ -145,6 +149,8 @@ async def _reports(app: web.Application) -> AsyncIterator[None]:
     reports = app[REPORTS] = open_reports(app[SETTINGS].database_url)
     await reports.start()
     app[LISTING] = Listing(reports)
+    app[EXPORT] = Export(app[STORE], reports, app[CODEC])
+    app[IMPORT] = Importer(app[STORE], reports)
     indexer = Indexer(
         app[BACKEND], reports, app[CODEC], Prices(app[SETTINGS]), idle=app[SETTINGS].index_interval
     )

@@ -8,6 +8,8 @@ from typing import Final
 from aiohttp import web
 
 from service.api.auth import Authenticator
+from service.audit.export import Export
+from service.audit.importing import Importer
 from service.audit.listing import Listing
 from service.interactions.create import Creator
 from service.interactions.lifecycle import Lifecycle
@@ -21,6 +23,8 @@ from service.store.store import Store
 AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
 CREATOR: Final = web.AppKey("creator", Creator)
 LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
+EXPORT: Final = web.AppKey("export", Export)
+IMPORT: Final = web.AppKey("import", Importer)
 RECORDED: Final = web.AppKey("recorded", Recorded)
 REPLAYER: Final = web.AppKey("replayer", Replayer)
 RETENTION: Final = web.AppKey("retention", Retention)

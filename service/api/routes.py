@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from service.api import audit, health, interactions, replays, retention
+from service.api import audit, exports, health, interactions, replays, retention
 from service.api.endpoint import Handler, endpoint, error_response
 from service.errors import MethodNotAllowed, NotFound
 
@@ -38,6 +38,8 @@ def add_routes(app: web.Application) -> None:
     _add(app, "/api/interactions/{id:[^/:]+}/replay", POST=replays.replay)
     _add(app, "/api/interactions/{id:[^/:]+}/comparison", GET=replays.comparison)
     _add(app, "/api/interactions/{id:[^/:]+}/hold", PUT=retention.hold, DELETE=retention.release)
+    _add(app, "/api/export", GET=exports.export)
+    _add(app, "/api/import", POST=exports.import_lines)
     _add(app, "/api/holds", GET=retention.list_holds, POST=retention.place)
     _add(app, "/api/holds/{hold}", DELETE=retention.release_any)
     _add(app, "/api/retention", POST=retention.run)

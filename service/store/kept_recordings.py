@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from service.store import recordings
+from service.store import recordings, retention
 from service.store.entries import Write
 from service.store.statement import Fetch
 from service.store.writer import Writer
@@ -65,11 +65,12 @@ class KeptRecordings:
         await self._writer.put(*writes, moved, patience=_PATIENCE, shed=True)
 
     async def brought_in(self, keys: Collection[bytes]) -> None:
-        """Let the next pass begin before these, which were brought in with keys of their own."""
+        """Let whatever goes through all interactions come to these, which were brought in with keys of their own."""
         if keys:
-            await self._writer.put(
-                (recordings.LOWER_MARK, (min(keys), recordings.MARK)), patience=_PATIENCE, shed=True
-            )
+            before = (max(int.from_bytes(min(keys), "big") - 1, 0)).to_bytes(16, "big")
+            for name in (recordings.MARK, retention.MARK):
+                lowered: Write = (recordings.LOWER_MARK, (before, name))
+                await self._writer.put(lowered, patience=_PATIENCE, shed=True)
 
 
 def start_of_pass(mark: bytes | None) -> bytes:

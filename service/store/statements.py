@@ -39,6 +39,7 @@ from service.store.adoption import (
     INSERT_ADOPTED_REQUEST,
     INSERT_ADOPTED_RESPONSE,
 )
+from service.store.bringing_in import BRINGING
 from service.store.chain import CHAIN
 from service.store.deletion import CONTENT, ERASABLE, ERASE, STANDS, TOMBSTONE, WAITING
 from service.store.event_log import EVENT_QUERIES, LOGGING, RELEASE_READER
@@ -167,6 +168,7 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     *CONTENT,
     *RECORDING,
     *HOLDING,
+    *BRINGING,
 )
 
 #: The columns of a :class:`Record`, which every record query returns first and in order.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from service.errors import FailedPrecondition, ServiceError, ServiceUnavailable
@@ -106,6 +106,14 @@ class Store:
         if media_due is not None:
             writes.append((media.WANT_MEDIA, (adopted.id, media_due)))
         await self._writer.put(*writes, patience=INTENT_PATIENCE, shed=True)
+
+    async def bring_in(self, writes: Sequence[Write], keys: Collection[bytes]) -> None:
+        """Commit interactions that were made elsewhere with their keys (:mod:`service.store.bringing_in`).
+
+        Raises :class:`ServiceUnavailable` when overloaded, and :class:`StoreError` when a row is refused.
+        """
+        await self._writer.put(*writes, patience=OUTCOME_PATIENCE, shed=True)
+        await self.recordings.brought_in(keys)
 
     async def mark_upstream_gone(self, key: bytes, at: int) -> None:
         """Remember that upstream has no copy of this interaction any more."""
