@@ -50,6 +50,9 @@ async def export(request: web.Request) -> web.StreamResponse:
         _break_off(request)
     except (ConnectionError, TimeoutError):
         _break_off(request)
+    except Exception:
+        logger.exception("an export failed in a way that was not foreseen")
+        _break_off(request)
     return response
 
 

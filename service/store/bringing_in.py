@@ -29,7 +29,7 @@ from service.store.tables import Key, events, interactions, payloads, projects
 #: What every database derives for itself.
 _OWN: Final = ("derived_state", "series_id")
 #: All columns of a row, in the order of :data:`BRING_ROW`.
-ROW: Final = tuple(column.name for column in interactions.c if column.name not in _OWN)
+ROW: Final = tuple(str(column.name) for column in interactions.c if column.name not in _OWN)
 
 _ROW = columns_of(interactions, " ".join(ROW))
 _PROJECT = columns_of(projects, "id name created_at")

@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import orjson
-import pytest
 
 from service.interactions.retention import Report, Retention
 from service.settings.model import RetentionRule
@@ -225,9 +224,8 @@ async def test_a_hold_that_comes_while_rules_are_applied_beats_them(gateway: Gat
     assert await is_there(gateway, reply)
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body", "status"),
-    [
+async def test_what_cannot_be_held_is_refused(gateway: Gateway) -> None:
+    refusals: list[tuple[str, str, Any, int]] = [
         ("PUT", "/api/interactions/int_x/hold", {}, 404),
         ("DELETE", "/api/interactions/int_x/hold", {}, 404),
         ("POST", "/api/holds", {"label": "=x"}, 400),
@@ -236,14 +234,11 @@ async def test_a_hold_that_comes_while_rules_are_applied_beats_them(gateway: Gat
         ("DELETE", "/api/holds/none", {}, 404),
         ("POST", "/api/retention", {"dry_run": "yes"}, 400),
         ("POST", "/api/retention", [], 400),
-    ],
-)
-async def test_what_cannot_be_held_is_refused(
-    gateway: Gateway, method: str, path: str, body: Any, status: int
-) -> None:
-    reply = await gateway.request(method, path, data=orjson.dumps(body))
-    assert reply.status == status
-    assert reply.error["message"]
+    ]
+    for method, path, body, status in refusals:
+        reply = await gateway.request(method, path, data=orjson.dumps(body))
+        assert reply.status == status
+        assert reply.error["message"]
 
 
 async def test_what_a_follow_up_needs_is_kept_until_it_expires_as_well(
