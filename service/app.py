@@ -22,6 +22,7 @@ from service.api.keys import (
     AUTHENTICATOR,
     COMMON_HEADERS,
     CREATOR,
+    DETAILS,
     EXPORT,
     IMPORT,
     LIFECYCLE,
@@ -32,14 +33,17 @@ from service.api.keys import (
     RETENTION,
     STORE,
     STREAMS,
+    USAGE,
 )
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
+from service.audit.details import Details
 from service.audit.export import Export
 from service.audit.importing import Importer
 from service.audit.indexer import Indexer
 from service.audit.listing import Listing
 from service.audit.prices import Prices
+from service.audit.usage import UsageReports
 from service.errors import ConfigurationError, ServiceError
 from service.interactions.adoption import Adoption
 from service.interactions.create import Creator
@@ -151,9 +155,10 @@ async def _reports(app: web.Application) -> AsyncIterator[None]:
     app[LISTING] = Listing(reports)
     app[EXPORT] = Export(app[STORE], reports, app[CODEC])
     app[IMPORT] = Importer(app[STORE], reports)
-    indexer = Indexer(
-        app[BACKEND], reports, app[CODEC], Prices(app[SETTINGS]), idle=app[SETTINGS].index_interval
-    )
+    app[DETAILS] = Details(reports, app[STORE], app[CODEC])
+    prices = Prices(app[SETTINGS])
+    app[USAGE] = UsageReports(reports, app[CODEC], prices)
+    indexer = Indexer(app[BACKEND], reports, app[CODEC], prices, idle=app[SETTINGS].index_interval)
     indexer.start()
     yield
     await indexer.close()

@@ -8,15 +8,16 @@ from typing import Final
 from aiohttp import web
 
 from service.api.endpoint import answer
-from service.api.keys import AUTHENTICATOR, LISTING
+from service.api.keys import AUTHENTICATOR, DETAILS, LISTING
 from service.audit import filters
+from service.audit.details import DEFAULT_EVENTS, LARGEST_EVENTS
 from service.audit.filters import Filters
 from service.audit.listing import DEFAULT_LIMIT, LARGEST_LIMIT
 from service.audit.paging import Order
 from service.errors import InvalidRequest
 from service.wire import codec
 
-_ORDERS: Final[Mapping[str, Order]] = {"desc": "desc", "asc": "asc"}
+_ORDERS: Final[Mapping[str, Order]] = {"desc": "desc", "asc": "asc", "rank": "rank"}
 
 
 async def list_interactions(request: web.Request) -> web.StreamResponse:
@@ -43,7 +44,7 @@ def limit_of(value: str | None, default: int, largest: int) -> int:
     """How many a page may hold; raises :class:`InvalidRequest`."""
     if value is None:
         return default
-    if not (value.isascii() and value.isdigit()) or not 1 <= int(value[:9]) <= largest:
+    if not (value.isascii() and value.isdigit() and len(value) < 9 and 1 <= int(value) <= largest):
         raise InvalidRequest(
             f"The value is invalid for 'limit'. Expected a number from 1 to {largest}, got {value[:50]!r}."
         )
@@ -53,5 +54,55 @@ def limit_of(value: str | None, default: int, largest: int) -> int:
 def _order(value: str) -> Order:
     order = _ORDERS.get(value.lower())
     if order is None:
-        raise InvalidRequest(f"The value is invalid for 'order'. Expected desc or asc, got {value[:50]!r}.")
+        raise InvalidRequest(
+            f"The value is invalid for 'order'. Expected desc, asc or rank, got {value[:50]!r}."
+        )
     return order
+
+
+async def get_interaction(request: web.Request) -> web.StreamResponse:
+    """``GET /api/interactions/{id}``: everything that is stored of one."""
+    principal = request.app[AUTHENTICATOR].principal(request)
+    check_parameters(request)
+    told = await request.app[DETAILS].interaction(principal.project_id, request.match_info["id"])
+    return answer(request, codec.dumps(told), interaction_id=told["id"])
+
+
+async def get_chain(request: web.Request) -> web.StreamResponse:
+    """``GET /api/interactions/{id}/chain``: the conversation around one."""
+    principal = request.app[AUTHENTICATOR].principal(request)
+    check_parameters(request)
+    told = await request.app[DETAILS].chain(principal.project_id, request.match_info["id"])
+    return answer(request, codec.dumps(told), interaction_id=told["interaction"]["id"])
+
+
+async def get_events(request: web.Request) -> web.StreamResponse:
+    """``GET /api/interactions/{id}/events``: the recorded events of one that was streamed."""
+    principal = request.app[AUTHENTICATOR].principal(request)
+    check_parameters(request, "after", "limit")
+    told = await request.app[DETAILS].events(
+        principal.project_id,
+        request.match_info["id"],
+        after=_number(request, "after", 0, 2**53),
+        limit=limit_of(request.query.get("limit"), DEFAULT_EVENTS, LARGEST_EVENTS),
+    )
+    return answer(request, codec.dumps(told))
+
+
+def check_parameters(request: web.Request, *known: str) -> None:
+    """Refuse parameters that mean nothing here; the service's key may be one (contract 1.3)."""
+    for name in request.query:
+        if name not in (*known, "key"):
+            remedy = f"it can be {' or '.join(known)}" if known else "there are none here"
+            raise InvalidRequest(f"Unknown parameter {name[:100]!r}; {remedy}.")
+
+
+def _number(request: web.Request, name: str, default: int, largest: int) -> int:
+    value = request.query.get(name)
+    if value is None:
+        return default
+    if not (value.isascii() and value.isdigit() and len(value) < 17 and int(value) <= largest):
+        raise InvalidRequest(
+            f"The value is invalid for {name!r}. Expected a number from 0 on, got {value[:50]!r}."
+        )
+    return int(value)

@@ -16,7 +16,7 @@ from service.interactions.calls import Call
 from service.interactions.feed import Feed
 from service.settings.model import History
 from service.store.records import Record
-from service.wire import envelope, ids
+from service.wire import envelope, ids, labels
 from service.wire.revision import Revision, detect
 
 _EMULATOR_HEADERS = ("x-emulator-fault", "x-emulator-behavior")
@@ -31,7 +31,15 @@ async def create(request: web.Request) -> web.StreamResponse:
     raw = await read_body(request)
     asked = envelope.parse(raw)
     revision = detect(request.headers, asked.body)
-    call = Call(principal, raw, asked, revision, upstream_headers(request), history_wish(request))
+    call = Call(
+        principal,
+        raw,
+        asked,
+        revision,
+        upstream_headers(request),
+        history_wish(request),
+        labels.of_header(request.headers.get(labels.HEADER)),
+    )
     if (pace := await wished(request, principal.project_id)) is not None:
         return await send_recorded(request, call, pace)
     creator = request.app[CREATOR]

@@ -8,9 +8,11 @@ from typing import Final
 from aiohttp import web
 
 from service.api.auth import Authenticator
+from service.audit.details import Details
 from service.audit.export import Export
 from service.audit.importing import Importer
 from service.audit.listing import Listing
+from service.audit.usage import UsageReports
 from service.interactions.create import Creator
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.listening import Streams
@@ -31,6 +33,8 @@ RETENTION: Final = web.AppKey("retention", Retention)
 STREAMS: Final = web.AppKey("streams", Streams)
 STORE: Final = web.AppKey("store", Store)
 REPORTS: Final = web.AppKey[Reports]("reports", Reports)
+DETAILS: Final = web.AppKey("details", Details)
 LISTING: Final = web.AppKey("listing", Listing)
+USAGE: Final = web.AppKey("usage", UsageReports)
 #: What every answer carries besides its own headers.
 COMMON_HEADERS: Final = web.AppKey[Mapping[str, str]]("common_headers", Mapping)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from service.api import audit, exports, health, interactions, replays, retention
+from service.api import audit, exports, health, interactions, openapi, replays, retention, usage
 from service.api.endpoint import Handler, endpoint, error_response
 from service.errors import MethodNotAllowed, NotFound
 
@@ -35,6 +35,12 @@ def add_routes(app: web.Application) -> None:
         _add(app, f"{one}:cancel", POST=interactions.cancel)
         _add(app, one, GET=interactions.get, DELETE=interactions.delete)
     _add(app, "/api/interactions", GET=audit.list_interactions)
+    audited = "/api/interactions/{id:[^/]+}"
+    _add(app, audited, GET=audit.get_interaction)
+    _add(app, f"{audited}/chain", GET=audit.get_chain)
+    _add(app, f"{audited}/events", GET=audit.get_events)
+    _add(app, "/api/usage", GET=usage.usage)
+    _add(app, "/openapi.json", GET=openapi.openapi)
     _add(app, "/api/interactions/{id:[^/:]+}/replay", POST=replays.replay)
     _add(app, "/api/interactions/{id:[^/:]+}/comparison", GET=replays.comparison)
     _add(app, "/api/interactions/{id:[^/:]+}/hold", PUT=retention.hold, DELETE=retention.release)

@@ -6,6 +6,7 @@ Free text is no condition of a row: :mod:`service.audit.search` knows which inte
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
@@ -55,13 +56,25 @@ def of_filters(filters: Filters, project_id: bytes) -> list[ColumnElement[bool]]
         found.append(deleted.is_(None) if filters.deleted == "false" else deleted.is_not(None))
     found += [_chosen(choice, project_id) for choice in filters.choices]
     found += [bound for bounds in filters.bounds for bound in _bounded(bounds)]
-    found += [_labelled(label) for label in filters.labels]
+    found += [_labelled(label, interactions.c.labels) for label in filters.labels]
     return found
 
 
-def _chosen(choice: Choice, project_id: bytes) -> ColumnElement[bool]:
+def of_dimensions(
+    filters: Filters, project_id: bytes, columns: Mapping[str, ColumnElement[Any]]
+) -> list[ColumnElement[bool]]:
+    """The same for what usage is grouped by, which stands in these columns; times and bounds are not looked at."""
+    found: list[ColumnElement[bool]] = [columns["project"] == literal(project_id, Key)]
+    found += [_chosen(choice, project_id, columns[choice.field.name]) for choice in filters.choices]
+    found += [_labelled(label, columns["labels"]) for label in filters.labels]
+    return found
+
+
+def _chosen(
+    choice: Choice, project_id: bytes, column: ColumnElement[Any] | None = None
+) -> ColumnElement[bool]:
     field, values = choice.field, choice.values
-    column = field.column
+    column = field.column if column is None else column
     if ANY in values:
         return column.is_not(None)
     match field.kind:
@@ -115,14 +128,13 @@ def _bounded(bounds: Bounds) -> list[ColumnElement[bool]]:
     return found
 
 
-def _labelled(label: Label) -> ColumnElement[bool]:
+def _labelled(label: Label, column: ColumnElement[Any]) -> ColumnElement[bool]:
     """Labels stand in the row as one flat object of strings, compactly: a member follows its ``{`` or ``,``.
 
     A quotation mark inside a name or a value is escaped there, so nothing else looks like a member.
     """
     name = orjson.dumps(label.name).decode()
     members = [f"{name}:{orjson.dumps(value).decode()}" for value in label.values] or [f'{name}:"']
-    column = interactions.c.labels
     starts = [start + member for member in members for start in ("{", ",")]
     return and_(
         column.is_not(None),

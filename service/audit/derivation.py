@@ -1,8 +1,9 @@
 """What is derived from an interaction that has ended, exactly once: document, terms, cost, its part in the roll-ups.
 
 ``derived_state`` says how far that is: :data:`NOTHING`, :data:`WITHOUT_USAGE`, :data:`WHOLE`, or :data:`USAGE_CAME`
-when usage arrived that the roll-ups do not have. One transaction changes the state, from what it was when the work
-began, and writes all that is derived; a crash repeats nothing and leaves nothing out.
+when usage arrived that the roll-ups do not have. Whoever writes usage that came late sets it to :data:`USAGE_CAME`,
+whatever it was: without a ``series_id`` nothing was derived before. One transaction changes the state, from what it was
+when the work began, and writes all that is derived; a crash repeats nothing and leaves nothing out.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Derived:
     id: bytes
     project_id: bytes
     old_state: int
+    old_usage_state: int
     state: int
     series: Series | None
     series_id: bytes
@@ -92,8 +94,10 @@ class Derivation:
     def script(self) -> Script:
         """Write what is derived from those that nobody has derived it from meanwhile; how many that were."""
         found = yield Ask(_still_waiting(self.items))
-        deleted = {row[0]: row[1] is not None for row in found}
-        items = [item for item in self.items if item.id in deleted]
+        deleted = {row[0]: row[2] is not None for row in found}
+        # Where usage came since it was looked at, everything is looked at again.
+        same = {(row[0], row[1]) for row in found}
+        items = [item for item in self.items if (item.id, item.old_usage_state) in same]
         if items:
             yield Execute(MARK, [_marked(item) for item in items])
             yield from self._series(items)
@@ -195,7 +199,9 @@ def _still_waiting(items: Sequence[Derived]) -> Any:
         )
     )
     return (
-        select(interactions.c.id, interactions.c.deleted_at).where(states).with_for_update(skip_locked=True)
+        select(interactions.c.id, interactions.c.usage_state, interactions.c.deleted_at)
+        .where(states)
+        .with_for_update(skip_locked=True)
     )
 
 

@@ -12,26 +12,19 @@ import secrets
 import unicodedata
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, MetaData, Table, Text, bindparam, func, insert
-from sqlalchemy.dialects.postgresql import TSVECTOR
+from sqlalchemy import BigInteger, Column, Float, MetaData, Table, Text, bindparam, func, insert
 
 from service.store.statement import Query
-from service.store.tables import Key
+from service.store.tables import Key, search_documents
 
-_metadata = MetaData()
-
-#: The columns that both have.
-documents = Table(
-    "search_documents",
-    _metadata,
-    Column("interaction_id", Key, primary_key=True),
-    Column("input", Text),
-    Column("output", Text),
-    Column("number", BigInteger),
-    Column("vector", TSVECTOR),
-)
 #: SQLite's index; its rowid is the number of a document.
-index = Table("search_index", _metadata, Column("rowid", BigInteger), Column("search_index", Text))
+index = Table(
+    "search_index",
+    MetaData(),
+    Column("rowid", BigInteger),
+    Column("search_index", Text),
+    Column("rank", Float),
+)
 
 _NUMBER_BITS: Final = 20
 #: A word that keeps phrases from reaching from an input into an output.
@@ -43,13 +36,13 @@ _output = bindparam("output", type_=Text)
 
 INSERT_INTO_SQLITE: Final = Query(
     "insert document into sqlite",
-    insert(documents).values(
+    insert(search_documents).values(
         number=bindparam("number", type_=BigInteger), interaction_id=_key, input=_input, output=_output
     ),
 )
 INSERT_INTO_POSTGRES: Final = Query(
     "insert document into postgres",
-    insert(documents).values(
+    insert(search_documents).values(
         interaction_id=_key,
         input=_input,
         output=_output,

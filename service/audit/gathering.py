@@ -95,8 +95,10 @@ class Gathering:
             if rows and size > _BYTES_AT_ONCE:
                 break
             rows.append(row)
-        bodies = [] if not rows else list(await reading.fetch(bodies_of([row["id"] for row in rows])))
-        return rows, bodies
+        if not rows:
+            return [], []
+        keys = [row["id"] for row in rows]
+        return rows, list(await reading.fetch(bodies_of(keys, REQUEST_PAYLOAD, RESPONSE_PAYLOAD)))
 
     def derived(self, rows: Sequence[Row], bodies: Sequence[Sequence[Any]]) -> list[Derived]:
         """What the interactions give; may be called in a thread."""
@@ -106,11 +108,11 @@ class Gathering:
         return [self._one(row, by_key.get(row["id"], {})) for row in rows]
 
     def _one(self, row: Row, bodies: Mapping[int, Sequence[Any]]) -> Derived:
-        response = self._unpacked(bodies.get(RESPONSE_PAYLOAD))
+        response = self.unpacked(bodies.get(RESPONSE_PAYLOAD))
         detail = usage_detail(row, response)
         modalities = modalities_of(detail)
         priced = {**row, "cost_nanos": self._prices.nanos(row, modalities)}
-        late = row["derived_state"] == derivation.USAGE_CAME
+        late = is_late(row)
         counted = is_counted(row)
         found = None if late else series.of_row(row)
         added = measures.of_late_usage if late else measures.of_outcome
@@ -118,6 +120,7 @@ class Gathering:
             id=row["id"],
             project_id=row["project_id"],
             old_state=row["derived_state"],
+            old_usage_state=row["usage_state"],
             state=derivation.WITHOUT_USAGE if row["usage_state"] == USAGE_MISSING else derivation.WHOLE,
             series=found,
             series_id=row["series_id"] if found is None else found.digest(),
@@ -135,12 +138,13 @@ class Gathering:
             return None
         request = bodies.get(REQUEST_PAYLOAD)
         asked = ""
-        if request is not None and (raw := self._unpacked(request)) is not None:
+        if request is not None and (raw := self.unpacked(request)) is not None:
             start, base_id = request[5], request[6]
             asked = texts.of_request(raw, start=None if base_id is None else start)
         return asked, "" if response is None else texts.of_response(response)
 
-    def _unpacked(self, body: Sequence[Any] | None) -> bytes | None:
+    def unpacked(self, body: Sequence[Any] | None) -> bytes | None:
+        """A body of :func:`bodies_of`; None without one, or where it is damaged."""
         if body is None:
             return None
         try:
@@ -150,8 +154,8 @@ class Gathering:
             return None
 
 
-def bodies_of(keys: Sequence[bytes]) -> Select[Any]:
-    """The bodies of interactions as they are stored, and where a request lacks what its base has."""
+def bodies_of(keys: Sequence[bytes], *kinds: int) -> Select[Any]:
+    """The bodies of these kinds as they are stored, and where a request lacks what its base has."""
     return (
         select(
             payloads.c.interaction_id,
@@ -163,7 +167,7 @@ def bodies_of(keys: Sequence[bytes]) -> Select[Any]:
             inputs.c.base_id,
         )
         .select_from(payloads.outerjoin(inputs, inputs.c.interaction_id == payloads.c.interaction_id))
-        .where(payloads.c.interaction_id.in_([literal(key, Key) for key in keys]))
+        .where(payloads.c.interaction_id.in_([literal(key, Key) for key in keys]), payloads.c.kind.in_(kinds))
     )
 
 
@@ -184,6 +188,11 @@ def modalities_of(detail: str | None) -> Modalities:
     """What a row's ``usage_detail`` says by modality."""
     usage = {} if detail is None else orjson.loads(detail)
     return measures.modalities_of(usage) if isinstance(usage, dict) else {}
+
+
+def is_late(row: Mapping[str, Any]) -> bool:
+    """Whether all but its usage was derived from it before."""
+    return row["derived_state"] == derivation.USAGE_CAME and row["series_id"] is not None
 
 
 def is_counted(row: Mapping[str, Any]) -> bool:

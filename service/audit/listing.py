@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, literal, select
 
 from service.audit import conditions, cursors, paging, summaries, words
-from service.audit.documents import documents
 from service.audit.filters import ANY, Filters
 from service.audit.paging import Order, Wanted
 from service.audit.snippets import of_document
 from service.audit.words import Search
+from service.errors import InvalidRequest
+from service.store.records import now
 from service.store.reports import Reading, Reports
-from service.store.tables import Key, api_keys
+from service.store.tables import Key, api_keys, search_documents
 from service.wire import ids
 
 DEFAULT_LIMIT: Final = 50
 LARGEST_LIMIT: Final = 1000
+#: The newest matches, of which the best are told first.
+MOST_RANKED: Final = 1000
 _SNIPPETS_AT_ONCE: Final = 50
 
 
@@ -60,8 +63,8 @@ async def _add_snippets(reading: Reading, search: Search, found: Sequence[dict[s
     for start in range(0, len(found), _SNIPPETS_AT_ONCE):
         some = {summary["id"]: summary for summary in found[start : start + _SNIPPETS_AT_ONCE]}
         keys = [literal(ids.from_text(name), Key) for name in some]
-        texts = select(documents.c.interaction_id, documents.c.input, documents.c.output)
-        rows = await reading.fetch(texts.where(documents.c.interaction_id.in_(keys)))
+        texts = select(search_documents.c.interaction_id, search_documents.c.input, search_documents.c.output)
+        rows = await reading.fetch(texts.where(search_documents.c.interaction_id.in_(keys)))
         snippets = await asyncio.to_thread(_snippets_of, search, rows)
         for key, snippet in snippets:
             some[ids.to_text(key)]["snippets"] = snippet
@@ -86,6 +89,10 @@ async def read_page(
     Raises :class:`~service.errors.InvalidRequest` for a cursor that is not one of this list.
     """
     about = order.encode() + project_id + filters.digest()
+    if order == "rank":
+        return await _ranked_page(
+            reading, Wanted(columns, project_id, filters, order, MOST_RANKED, None), limit, cursor, about
+        )
     after = None if cursor is None else cursors.read(cursor, about)
     wanted = Wanted(columns, project_id, filters, order, limit + 1, after)
     if filters.text is None:
@@ -98,6 +105,27 @@ async def read_page(
     more = len(rows) > limit
     rows = rows[:limit]
     return Page(rows, cursors.write(rows[-1][0], about) if more else None)
+
+
+async def _ranked_page(
+    reading: Reading, wanted: Wanted, limit: int, cursor: str | None, about: bytes
+) -> Page:
+    """A page of the best matches. Those that are looked at end with the newest there was at the first page."""
+    if wanted.filters.text is None:
+        raise InvalidRequest("The value is invalid for 'order'. Only what is searched for ('q') has a rank.")
+    search = words.parse(wanted.filters.text)
+    place = None if cursor is None else cursors.read(cursor, about)
+    offset, newest = (0, conditions.key_from(now())) if place is None else (_offset(place), place[2:])
+    wanted = replace(wanted, after=newest)
+    ranked = paging.ranked_in_sqlite if reading.dialect == "sqlite" else paging.ranked_in_postgres
+    rows = await reading.fetch(ranked(wanted, search, offset, limit + 1))
+    more = len(rows) > limit
+    behind = (offset + limit).to_bytes(2, "big") + newest
+    return Page(rows[:limit], cursors.write(behind, about) if more else None)
+
+
+def _offset(place: bytes) -> int:
+    return int.from_bytes(place[:2], "big")
 
 
 async def _key_ids(reading: Reading, project_id: bytes, filters: Filters) -> set[bytes]:

@@ -14,9 +14,11 @@ from typing import Any, Final, Literal
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Executable,
     FromClause,
     Select,
     and_,
+    column,
     func,
     literal,
     literal_column,
@@ -30,17 +32,20 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.selectable import Join
 
 from service.audit import conditions, terms
-from service.audit.documents import documents, first_number, index
+from service.audit.documents import first_number, index
 from service.audit.filters import ANY, Filters
+from service.audit.repetition import union_of_repetitions
 from service.audit.words import Search
-from service.store.tables import Key, interactions, listing_terms
+from service.store.tables import Key, interactions, listing_terms, search_documents
 
-Order = Literal["desc", "asc"]
+Order = Literal["desc", "asc", "rank"]
 
 #: The condition of the index, word for word, and its opposite.
 _WAITING: Final = text("derived_state IN (0, 3)")
 _DERIVED: Final = text("derived_state NOT IN (0, 3)")
 _KEY: Final = interactions.c.id
+#: Stands for a term in a statement that is repeated for each.
+_TERM: Final = "/*term*/0"
 _NUMBERS_PER_MILLISECOND: Final = 1 << 20
 #: Filters that have an index of their own, and mean few.
 _DIRECT: Final = frozenset({"chain", "previous_interaction_id", "replay_of"})
@@ -76,12 +81,12 @@ class Wanted:
         found = conditions.of_filters(self.filters, self.project_id)
         if self.after is not None:
             place = literal(self.after, Key)
-            found.append(place > _KEY if self.order == "desc" else place < _KEY)
+            found.append(place < _KEY if self.order == "asc" else place > _KEY)
         return found
 
     def ordered(self, chosen: Select[Any], by: ColumnElement[Any] = _KEY) -> Select[Any]:
         """The first rows of a statement."""
-        return chosen.order_by(by.desc() if self.order == "desc" else by.asc()).limit(self.limit)
+        return chosen.order_by(by.asc() if self.order == "asc" else by.desc()).limit(self.limit)
 
     def lowest(self) -> bytes | None:
         """The key before which nothing is wanted."""
@@ -95,20 +100,24 @@ class Wanted:
         """The key behind which nothing is wanted."""
         until = self.filters.until
         bounds = [] if until is None else [conditions.key_from(until)]
-        if self.after is not None and self.order == "desc":
+        if self.after is not None and self.order != "asc":
             bounds.append(self.after)
         return min(bounds, default=None)
 
 
-def page_of(wanted: Wanted, dialect: str, key_ids: Collection[bytes]) -> Select[Any]:
+def page_of(wanted: Wanted, dialect: str, key_ids: Collection[bytes]) -> Executable:
     """A page without free text; ``key_ids`` has the ids of the keys that the filters name."""
     direct = [choice for choice in wanted.filters.choices if choice.field.name in _DIRECT]
     if any(ANY not in choice.values for choice in direct):
         return wanted.ordered(_plain(wanted))
     leading = terms.leading(wanted.filters, wanted.project_id, key_ids)
     waiting = wanted.ordered(_plain(wanted).where(_WAITING))
-    walked = _lateral(wanted, leading) if dialect == "postgresql" else _branches(wanted, leading)
-    both = union_all(*(select(*part.subquery().c) for part in (waiting, *walked))).subquery("page")
+    if dialect == "sqlite" and len(leading) > 1:
+        walk = _along(wanted, literal_column(_TERM, BigInteger))
+        ending = f"ORDER BY 1 {wanted.order.upper()} LIMIT {wanted.limit}"
+        return union_of_repetitions(waiting, walk, _TERM, [str(term) for term in leading], ending)
+    walk = _lateral(wanted, leading) if len(leading) > 1 else _along(wanted, _number(leading[0]))
+    both = union_all(*(select(*part.subquery().c) for part in (waiting, walk))).subquery("page")
     return wanted.ordered(select(*both.c), both.c[0])
 
 
@@ -136,17 +145,16 @@ def _along(wanted: Wanted, term: ColumnElement[Any]) -> Select[Any]:
     return wanted.ordered(chosen, walked)
 
 
-def _branches(wanted: Wanted, leading: Sequence[int]) -> list[Select[Any]]:
-    return [_along(wanted, literal_column(str(term), BigInteger)) for term in leading]
-
-
-def _lateral(wanted: Wanted, leading: Sequence[int]) -> list[Select[Any]]:
+def _lateral(wanted: Wanted, leading: Sequence[int]) -> Select[Any]:
     """One walk, planned once, for each of any number of terms."""
-    if len(leading) == 1:
-        return _branches(wanted, leading)
-    given = func.unnest(literal(list(leading), ARRAY(BigInteger))).table_valued("term", name="given")
+    listed = func.unnest(literal(list(leading), ARRAY(BigInteger)))
+    given = listed.table_valued(column("term", BigInteger), name="given").render_derived()
     walk = _along(wanted, given.c.term).lateral("walk")
-    return [wanted.ordered(select(*walk.c).select_from(given.join(walk, true())), walk.c[0])]
+    return wanted.ordered(select(*walk.c).select_from(given.join(walk, true())), walk.c[0])
+
+
+def _number(term: int) -> ColumnElement[int]:
+    return literal_column(str(term), BigInteger)
 
 
 def matching_in_sqlite(wanted: Wanted, search: Search) -> Select[Any]:
@@ -156,21 +164,21 @@ def matching_in_sqlite(wanted: Wanted, search: Search) -> Select[Any]:
     all of the last millisecond are taken in, so that the order of keys is exact.
     """
     walked = index.c.rowid
-    inner = wanted.ordered(_matches(wanted, search, documents.c.number), walked).subquery("walked")
+    inner = wanted.ordered(_matches(wanted, search, search_documents.c.number), walked).subquery("walked")
     milliseconds = literal_column(str(_NUMBERS_PER_MILLISECOND), BigInteger)
-    if wanted.order == "desc":
-        edge = select(func.min(inner.c[0]) / milliseconds * milliseconds).scalar_subquery()
+    if wanted.order != "asc":
+        edge = select(func.min(inner.c[0]) // milliseconds * milliseconds).scalar_subquery()
         bound = walked >= edge
     else:
-        edge = select((func.max(inner.c[0]) / milliseconds + 1) * milliseconds).scalar_subquery()
+        edge = select((func.max(inner.c[0]) // milliseconds + 1) * milliseconds).scalar_subquery()
         bound = walked < edge
     return wanted.ordered(_matches(wanted, search, *wanted.columns).where(bound))
 
 
 def _matches(wanted: Wanted, search: Search, *columns: ColumnElement[Any]) -> Select[Any]:
     walked = index.c.rowid
-    source: FromClause = OrderedJoin(index, documents, documents.c.number == walked)
-    source = OrderedJoin(source, interactions, documents.c.interaction_id == _KEY)
+    source: FromClause = OrderedJoin(index, search_documents, search_documents.c.number == walked)
+    source = OrderedJoin(source, interactions, search_documents.c.interaction_id == _KEY)
     chosen = (
         select(*columns)
         .select_from(source)
@@ -185,8 +193,25 @@ def _matches(wanted: Wanted, search: Search, *columns: ColumnElement[Any]) -> Se
 
 def matching_in_postgres(wanted: Wanted, search: Search) -> Select[Any]:
     """A page of what a search finds, on PostgreSQL."""
-    joined = interactions.join(documents, documents.c.interaction_id == _KEY)
-    found = documents.c.vector.op("@@")(func.to_tsquery("simple", search.for_postgres()))
+    joined = interactions.join(search_documents, search_documents.c.interaction_id == _KEY)
+    found = search_documents.c.vector.op("@@")(func.to_tsquery("simple", search.for_postgres()))
     return wanted.ordered(
         select(*wanted.columns).select_from(joined).where(and_(found, *wanted.conditions()))
     )
+
+
+def ranked_in_sqlite(wanted: Wanted, search: Search, offset: int, limit: int) -> Select[Any]:
+    """The best of the newest matches, on SQLite; ``wanted`` says how many are looked at."""
+    found = wanted.ordered(
+        _matches(wanted, search, *wanted.columns, index.c.rank.label("ranked")), index.c.rowid
+    ).subquery("found")
+    *columns, rank = found.c
+    return select(*columns).order_by(rank, columns[0].desc()).offset(offset).limit(limit)
+
+
+def ranked_in_postgres(wanted: Wanted, search: Search, offset: int, limit: int) -> Select[Any]:
+    """The best of the newest matches, on PostgreSQL."""
+    rank = func.ts_rank_cd(search_documents.c.vector, func.to_tsquery("simple", search.for_postgres()))
+    found = matching_in_postgres(wanted, search).add_columns(rank.label("ranked")).subquery("found")
+    *columns, ranked = found.c
+    return select(*columns).order_by(ranked.desc(), columns[0].desc()).offset(offset).limit(limit)

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import ColumnElement, literal, select
+from sqlalchemy import ColumnElement, select
 
-from service.store.tables import Key, api_keys, interactions, projects
+from service.store.tables import api_keys, interactions, projects
 from service.wire import ids
 
 TOKENS: Final = (
@@ -68,7 +68,8 @@ def columns() -> list[ColumnElement[Any]]:
     ]
 
 
-_WIDTH: Final = len(_NAMES)
+#: The place of the parent's key in such a row.
+PREVIOUS: Final = _NAMES.index("previous_id")
 
 
 def of_row(row: Sequence[Any]) -> dict[str, Any]:
@@ -145,10 +146,3 @@ def dollars(nanos: int | None) -> float | None:
 
 def _reference(key: bytes | None) -> str | None:
     return None if key is None else ids.to_text(key)
-
-
-def one(project_id: bytes, key: bytes) -> Any:
-    """The statement for the summary of one interaction of a project, deleted or not."""
-    return select(*columns()).where(
-        interactions.c.id == literal(key, Key), interactions.c.project_id == literal(project_id, Key)
-    )

@@ -36,6 +36,8 @@ class Call:
     upstream_headers: bytes = b""
     #: The caller's choice for this request; None leaves it to the configuration.
     history: HistorySetting | None = None
+    #: Labels beside those of the body, which stand above them and are not forwarded.
+    labels: dict[str, str] = field(default_factory=dict)
     #: The interaction that this call sends again.
     replay_of: bytes | None = None
 

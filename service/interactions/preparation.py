@@ -16,7 +16,7 @@ from service.settings.model import History as HistorySetting
 from service.store.records import Intent, Record, now
 from service.store.store import Store
 from service.upstream.deployments import Deployment, Deployments, Route
-from service.wire import codec, ids, legacy
+from service.wire import codec, ids, labels, legacy
 from service.wire.envelope import Envelope
 from service.wire.revision import Revision
 
@@ -143,7 +143,6 @@ def _upstream_body(call: Call, changes: dict[str, Any]) -> bytes:
 
 def _intent(call: Call, route: Route, parent: Record | None, kept_upstream: bool) -> Intent:
     envelope = call.envelope
-    labels = envelope.body.get("labels")
     return Intent(
         id=ids.mint(),
         project_id=call.principal.project_id,
@@ -158,7 +157,7 @@ def _intent(call: Call, route: Route, parent: Record | None, kept_upstream: bool
         store=envelope.store,
         model_requested=envelope.model,
         agent=envelope.agent,
-        labels=codec.dumps(labels).decode() if isinstance(labels, dict) else None,
+        labels=labels.stored(envelope.body.get("labels"), call.labels),
         deployment_id=route.deployment.id,
         upstream_stored=kept_upstream,
         replay_of=call.replay_of,

@@ -34,7 +34,7 @@ from sqlalchemy import (
 from service.store.media import ERASED_WITH_INTERACTION
 from service.store.recordings import DELETE_RECORDINGS
 from service.store.statement import BatchStatement, Particulars, Query, columns_of
-from service.store.tables import Key, events, inputs, interactions, payloads
+from service.store.tables import Key, events, inputs, interactions, payloads, search_documents
 
 #: Statuses on which nothing can build (contract 5.5) and which are final.
 _DEAD_ENDS = ("failed", "cancelled", "budget_exceeded")
@@ -84,6 +84,8 @@ ERASE = BatchStatement(
 )
 DELETE_PAYLOADS = _delete_from(payloads, "delete payloads")
 DELETE_EVENTS = _delete_from(events, "delete events")
+#: At once with the tombstone as well: what is hidden cannot be found.
+DELETE_DOCUMENTS = _delete_from(search_documents, "delete documents")
 DELETE_INPUTS = _delete_from(inputs, "delete inputs")
 
 
@@ -185,4 +187,11 @@ ERASABLE = Query("what can be erased", _erasable())
 WAITING = Query("what waits to be erased", _waiting())
 
 #: What is deleted of an interaction when it is erased.
-CONTENT = (DELETE_PAYLOADS, DELETE_EVENTS, DELETE_INPUTS, DELETE_RECORDINGS, *ERASED_WITH_INTERACTION)
+CONTENT = (
+    DELETE_PAYLOADS,
+    DELETE_EVENTS,
+    DELETE_INPUTS,
+    DELETE_DOCUMENTS,
+    DELETE_RECORDINGS,
+    *ERASED_WITH_INTERACTION,
+)

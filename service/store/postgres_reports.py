@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
@@ -22,7 +23,11 @@ from service.store.reports import (
     unreadable,
 )
 
+logger = logging.getLogger(__name__)
+
 _CONNECTIONS: Final = 3
+#: The classes of SQLSTATE in which the statement is at fault.
+_OUR_MISTAKES: Final = ("22", "42")
 _DIALECT: Final = make_url("postgresql+asyncpg://").get_dialect()()
 
 
@@ -94,6 +99,9 @@ class PostgresReports:
         except (TimeoutError, asyncpg.QueryCanceledError):
             raise too_slow(timeout) from None
         except FAILURES as error:
+            if isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_OUR_MISTAKES):
+                raise
+            logger.warning("a report cannot be read: %s", error)
             raise unreadable() from error
         finally:
             with suppress(*FAILURES):

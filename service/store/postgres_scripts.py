@@ -5,6 +5,7 @@ The lock is for work not to be done twice. That it has no effect twice, a script
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
@@ -28,9 +29,14 @@ class Scripts:
         self._queries = CompiledQueries(dialect)
         self._connection: asyncpg.Connection | None = None
         self._alone = False
+        self._turn = asyncio.Lock()
 
     async def run(self, script: ScriptMaker) -> int | None:
         """A script's result, or None while another process has the lock; raises what the driver does."""
+        async with self._turn:
+            return await self._run(script)
+
+    async def _run(self, script: ScriptMaker) -> int | None:
         connection = await self._connected()
         try:
             if not self._alone:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -23,6 +24,8 @@ from service.store.reports import (
     too_slow,
     unreadable,
 )
+
+logger = logging.getLogger(__name__)
 
 _READERS: Final = 2
 _BUSY_MS: Final = 10_000
@@ -90,7 +93,10 @@ class SqliteReports:
                 yield _SqliteReading(connection)
         except TimeoutError:
             raise too_slow(timeout) from None
+        except sqlite3.ProgrammingError:
+            raise
         except sqlite3.Error as error:
+            logger.warning("a report cannot be read: %s", error)
             raise unreadable() from error
         finally:
             await self._give_back(connection)

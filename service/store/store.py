@@ -128,6 +128,7 @@ class Store:
         await self._writer.put(
             (deletion.TOMBSTONE, (key, at, usage_detail)),
             (deletion.DELETE_EVENTS, (key,)),
+            (deletion.DELETE_DOCUMENTS, (key,)),
             patience=OUTCOME_PATIENCE,
         )
         await self.erase(key, at)

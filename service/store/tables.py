@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     text,
 )
+from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.dialects.postgresql import UUID as POSTGRES_UUID
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -296,6 +297,19 @@ listing_terms = Table(
     sqlite_with_rowid=False,
     postgresql_partition_by="RANGE (interaction_id)",
 )
+
+#: The texts that are searched. SQLite numbers them and PostgreSQL has their words, so this is no table of the common
+#: schema (service/audit/documents.py).
+search_documents = Table(
+    "search_documents",
+    MetaData(),
+    Column("interaction_id", Key, primary_key=True),
+    Column("input", Text, nullable=False),
+    Column("output", Text, nullable=False),
+    Column("number", BigInteger),
+    Column("vector", TSVECTOR),
+)
+
 
 #: What each request asks, whoever sent it and however often: equal requests have equal digests.
 recordings = Table(

@@ -131,10 +131,10 @@ async def past(url: str, count: int, *, seed: int = 7, derive: bool = True) -> A
             await reports.close()
 
 
-async def add(made: Past, count: int, source: random.Random) -> list[Told]:
-    """Put more interactions into the past."""
+async def add(made: Past, count: int, source: random.Random, *, within: int = 50 * HOUR) -> list[Told]:
+    """Put more interactions into the past, within so many microseconds."""
     last = now() - 60_000_000
-    first = last - 50 * HOUR
+    first = last - within
     new = []
     for _ in range(count):
         new.append(_told(made, source.randrange(first, last), source))
@@ -142,9 +142,17 @@ async def add(made: Past, count: int, source: random.Random) -> list[Told]:
     await asyncio.gather(*(_begin(made.opened, told) for told in new))
     await asyncio.gather(*(finish(made.opened, told) for told in new if told.completed_at is not None))
     for told in source.sample(new, count // 12):
-        await made.opened.store.delete(told.key, now(), None)
-        told.deleted = True
+        await delete(made, told)
+        # Nothing has counted it under its labels before they went.
+        told.labels = {}
     return new
+
+
+async def delete(made: Past, told: Told) -> None:
+    """Delete an interaction, as the service does."""
+    detail = orjson.dumps(usage_of(told)).decode() if told.usage.state == USAGE_FINAL else None
+    await made.opened.store.delete(told.key, now(), detail)
+    told.deleted = True
 
 
 def _told(made: Past, moment: int, source: random.Random) -> Told:

@@ -1,0 +1,208 @@
+"""Every operation by its path and method."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from service.api.description.parts import (
+    BOOLEAN,
+    INTEGER,
+    OBJECT,
+    STRING,
+    Json,
+    header,
+    operation,
+    path,
+    query,
+    ref,
+)
+from service.audit.details import LARGEST_EVENTS
+from service.audit.fields import FIELDS, Field
+from service.audit.filters import ANY
+from service.audit.intervals import UNITS
+from service.audit.listing import LARGEST_LIMIT
+from service.audit.usage import DIMENSIONS
+from service.audit.usage_request import FILTERS
+
+_PREFIXES: Final = ("/v1beta", "/v1", "")
+_ID: Final = path("id", "The id of an interaction: this service's, or upstream's.")
+
+_TIMES: Final = (
+    query("from", STRING, "The earliest time: ISO 8601, seconds since 1970, or how long ago (24h, 7d)."),
+    query("to", STRING, "The time before which it must be; as from."),
+)
+
+
+def _filter(field: Field) -> list[Json]:
+    several = "" if field.kind == "number" else f" Several with commas; '{ANY}' for those that have one."
+    kinds: dict[str, Json] = {"number": {"type": "number"}}
+    schema = kinds.get(field.kind, STRING)
+    found = [query(field.name, schema, f"{field.meaning}{several}")]
+    if field.kind == "number":
+        found.append(query(f"min_{field.name}", schema, f"{field.meaning} At least."))
+        found.append(query(f"max_{field.name}", schema, f"{field.meaning} At most."))
+    return found
+
+
+_LIST: Final = (
+    *(parameter for field in FIELDS.values() for parameter in _filter(field)),
+    *_TIMES,
+    query("q", STRING, 'Words to search for: "a phrase", a prefix*, -without, one OR another.'),
+    query("deleted", {"enum": ["false", "true", "any"]}, "Deleted ones: none (the default), only, or too."),
+    query("order", {"enum": ["desc", "asc", "rank"]}, "Newest first, oldest first, or the best of a search."),
+    query("limit", {"type": "integer", "minimum": 1, "maximum": LARGEST_LIMIT}, "How many; 50 by default."),
+    query("cursor", STRING, "The next_cursor of the page before."),
+)
+
+_USAGE: Final = (
+    query(
+        "group_by",
+        STRING,
+        f"With commas: {', '.join(DIMENSIONS)}, label:NAME, and one of {', '.join(UNITS)}.",
+    ),
+    query("tz", STRING, "The time zone of hours, days, weeks and months; UTC by default."),
+    *(parameter for name in FILTERS for parameter in _filter(FIELDS[name])),
+    *_TIMES,
+)
+
+_REVISION: Final = header("api-revision", "The generation of the schema that the caller speaks.")
+
+_CREATE: Final = (
+    _REVISION,
+    header("x-interactions-history", "Where history comes from.", {"enum": ["upstream", "local"]}),
+    header("x-interactions-labels", "Labels, as team=search,env=prod; not forwarded."),
+)
+
+_GET: Final = (
+    _ID,
+    _REVISION,
+    query("stream", BOOLEAN, "Tell the events instead, those that are still to come as they come."),
+    query("last_event_id", STRING, "With stream: the id of the last event that the caller has."),
+    query("include_input", BOOLEAN, "Tell what was asked as well."),
+)
+
+
+def _interactions(prefix: str) -> dict[str, dict[str, Json]]:
+    """The Interactions API below one prefix; operation ids are those of the first one, and the prefix."""
+    told = prefix.removeprefix("/") or "bare"
+    collection = f"{prefix}/interactions"
+    one = f"{collection}/{{id}}"
+
+    def cancel(spelling: str) -> Json:
+        return operation(
+            "Cancel what still runs.",
+            ref("Interaction"),
+            name=f"cancel_{spelling}_{told}",
+            tag="interactions",
+            parameters=(_ID, _REVISION),
+        )
+
+    return {
+        collection: {
+            "post": operation(
+                "Create an interaction.",
+                ref("Interaction"),
+                name=f"create_{told}",
+                tag="interactions",
+                parameters=_CREATE,
+                body=ref("CreateInteraction"),
+                streamed=True,
+            )
+        },
+        one: {
+            "get": operation(
+                "Read an interaction.",
+                ref("Interaction"),
+                name=f"get_{told}",
+                tag="interactions",
+                parameters=_GET,
+                streamed=True,
+            ),
+            "delete": operation(
+                "Delete an interaction.",
+                ref("Empty"),
+                name=f"delete_{told}",
+                tag="interactions",
+                parameters=(_ID,),
+            ),
+        },
+        f"{one}/cancel": {"post": cancel("path")},
+        f"{one}:cancel": {"post": cancel("verb")},
+    }
+
+
+_AUDIT: Final[dict[str, dict[str, Json]]] = {
+    "/api/interactions": {
+        "get": operation(
+            "List interactions by any of their members, also by labels (label:team=search), or search them.",
+            ref("Page"),
+            name="list_interactions",
+            tag="audit",
+            parameters=_LIST,
+        )
+    },
+    "/api/interactions/{id}": {
+        "get": operation(
+            "Read everything that is stored of an interaction.",
+            ref("Detail"),
+            name="get_interaction_detail",
+            tag="audit",
+            parameters=(_ID,),
+        )
+    },
+    "/api/interactions/{id}/chain": {
+        "get": operation(
+            "Read the conversation around an interaction.",
+            ref("Chain"),
+            name="get_interaction_chain",
+            tag="audit",
+            parameters=(_ID,),
+        )
+    },
+    "/api/interactions/{id}/events": {
+        "get": operation(
+            "Read the recorded events of an interaction that was streamed.",
+            ref("Events"),
+            name="get_interaction_events",
+            tag="audit",
+            parameters=(
+                _ID,
+                query("after", {**INTEGER, "minimum": 0}, "The seq of the last event that the caller has."),
+                query(
+                    "limit",
+                    {**INTEGER, "minimum": 1, "maximum": LARGEST_EVENTS},
+                    "How many; 1000 by default.",
+                ),
+            ),
+        )
+    },
+    "/api/usage": {
+        "get": operation(
+            "Sum usage up by whatever it can be grouped by; label:team=search filters by a label.",
+            ref("Usage"),
+            name="get_usage",
+            tag="audit",
+            parameters=_USAGE,
+        )
+    },
+}
+
+_OPERATIONS: Final[dict[str, dict[str, Json]]] = {
+    "/health/live": {
+        "get": operation("The process answers.", ref("Health"), name="live", tag="operations", public=True)
+    },
+    "/health/ready": {
+        "get": operation("The store answers.", ref("Health"), name="ready", tag="operations", public=True)
+    },
+    "/openapi.json": {
+        "get": operation("This description.", OBJECT, name="openapi", tag="operations", public=True)
+    },
+}
+
+
+def paths() -> dict[str, dict[str, Json]]:
+    """All operations."""
+    found: dict[str, dict[str, Json]] = {}
+    for prefix in _PREFIXES:
+        found |= _interactions(prefix)
+    return found | _AUDIT | _OPERATIONS

@@ -1,0 +1,203 @@
+"""One interaction in full, its conversation, and its events: what audit shows beyond lists.
+
+Unlike ``GET /interactions/{id}``, this never asks upstream and shows what the caller did not want to be stored. Of a
+deleted interaction it shows the figures alone, even while a follow-up still needs its content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import BigInteger, ColumnElement, Select, literal, select
+
+from service.audit import gathering, summaries
+from service.audit.summaries import seconds, timestamp
+from service.errors import NotFound
+from service.interactions import render
+from service.store.codec import Codec
+from service.store.records import upstream_id_hash
+from service.store.reports import Reading, Reports
+from service.store.store import Store
+from service.store.tables import RESPONSE_PAYLOAD, Key, interactions
+from service.wire import codec, ids
+
+#: Ancestors, and interactions below, that are told at once.
+MOST_LINKS: Final = 1000
+DEFAULT_EVENTS: Final = 1000
+LARGEST_EVENTS: Final = 10_000
+_DATA: Final = b"data: "
+_ADDED: Final = ("usage_detail", "first_byte_at", "completed_at", "created_at", "attempts", "deleted_at")
+
+
+class Details:
+    """Tells about single interactions, within one project (promise P6)."""
+
+    def __init__(self, reports: Reports, store: Store, packing: Codec) -> None:
+        self._reports = reports
+        self._store = store
+        self._packing = packing
+
+    async def interaction(self, project_id: bytes, reference: str) -> dict[str, Any]:
+        """Everything that is stored of an interaction; raises :class:`NotFound`."""
+        added = [interactions.c[name] for name in _ADDED]
+        async with self._reports.reading() as reading:
+            row = await _find(reading, project_id, reference, [*summaries.columns(), *added])
+            width = len(row) - len(added)
+            summary, more = summaries.of_row(row[:width]), dict(zip(_ADDED, row[width:], strict=True))
+            key = row[0]
+            shown = more["deleted_at"] is None
+            bodies = await reading.fetch(gathering.bodies_of([key], RESPONSE_PAYLOAD)) if shown else ()
+        request = await self._store.request_of(key) if shown else None
+        response = None if not bodies else self._packing.unpack(bodies[0][2], bodies[0][3], bodies[0][4])
+        return {
+            **summary,
+            "request": None if request is None else codec.loads(request),
+            "response": None if response is None else _told(response, row),
+            "attempts": _attempts(more["attempts"]),
+            "timings": _timings(more),
+            "usage": _usage(summary, more["usage_detail"]),
+            "links": _links(summary),
+        }
+
+    async def chain(self, project_id: bytes, reference: str) -> dict[str, Any]:
+        """The interaction, those before it, oldest first, and all that follow it, in the order of time.
+
+        Raises :class:`NotFound`. Of those before and those after, at most :data:`MOST_LINKS` are told.
+        """
+        columns = summaries.columns()
+        async with self._reports.reading() as reading:
+            row = await _find(reading, project_id, reference, columns)
+            before = await reading.fetch(_related(columns, _above(row[0])))
+            after = await reading.fetch(_related(columns, _below(row[0])))
+        return {
+            "ancestors": [summaries.of_row(one) for one in before[:MOST_LINKS]],
+            "interaction": summaries.of_row(row),
+            "descendants": [summaries.of_row(one) for one in after[:MOST_LINKS]],
+            "truncated": max(len(before), len(after)) > MOST_LINKS,
+        }
+
+    async def events(self, project_id: bytes, reference: str, *, after: int, limit: int) -> dict[str, Any]:
+        """The recorded events behind one of them; ``next_after`` says where to go on, None at the end of the log.
+
+        Raises :class:`NotFound`. What was not streamed has no events.
+        """
+        async with self._reports.reading() as reading:
+            columns = [interactions.c.id, interactions.c.deleted_at]
+            key, deleted_at = await _find(reading, project_id, reference, columns)
+        found: list[dict[str, Any]] = []
+        ended = False
+        while deleted_at is None and len(found) < limit:
+            page = await self._store.events.after(key, found[-1]["seq"] if found else after)
+            if page is None:
+                break
+            found += [{"seq": event.seq, "event": _event(event.frame)} for event in page.events]
+            ended = page.ended
+            if not page.full:
+                break
+        more = len(found) > limit
+        found = found[:limit]
+        return {
+            "events": found,
+            "next_after": found[-1]["seq"] if found and (more or not ended) else None,
+            "ended": ended and not more,
+        }
+
+
+async def _find(
+    reading: Reading, project_id: bytes, reference: str, columns: Sequence[ColumnElement[Any]]
+) -> Sequence[Any]:
+    """The row of an interaction by our id or by upstream's, deleted or not."""
+    key = ids.from_text(reference)
+    chosen = select(*columns).where(interactions.c.project_id == literal(project_id, Key))
+    if key is not None:
+        chosen = chosen.where(interactions.c.id == literal(key, Key))
+    elif reference.isprintable():
+        hashed = literal(upstream_id_hash(reference), BigInteger)
+        chosen = chosen.where(
+            interactions.c.upstream_id_hash == hashed, interactions.c.upstream_id == reference
+        ).order_by(interactions.c.created_at.desc())
+    rows = await reading.fetch(chosen.limit(1)) if reference.isprintable() else ()
+    if not rows:
+        raise NotFound(f"There is no interaction {reference[:100]!r}.")
+    return rows[0]
+
+
+def _above(key: bytes) -> Select[Any]:
+    first, above = interactions.alias("first"), interactions.alias("above")
+    walk = (
+        select(first.c.previous_id.label("id"), first.c.project_id)
+        .where(first.c.id == literal(key, Key))
+        .cte("walk", recursive=True)
+    )
+    step = select(above.c.previous_id, above.c.project_id).where(above.c.id == walk.c.id)
+    return select(walk.union(step).c.id)
+
+
+def _below(key: bytes) -> Select[Any]:
+    first, below = interactions.alias("first"), interactions.alias("below")
+    children = select(first.c.id).where(first.c.previous_id == literal(key, Key), first.c.erased_at.is_(None))
+    walk = children.cte("walk", recursive=True)
+    step = select(below.c.id).where(below.c.previous_id == walk.c.id, below.c.erased_at.is_(None))
+    return select(walk.union_all(step).c.id)
+
+
+def _related(columns: Sequence[ColumnElement[Any]], keys: Select[Any]) -> Select[Any]:
+    return (
+        select(*columns).where(interactions.c.id.in_(keys)).order_by(interactions.c.id).limit(MOST_LINKS + 1)
+    )
+
+
+def _told(response: bytes, row: Sequence[Any]) -> Any:
+    body = codec.loads(response)
+    if not isinstance(body, dict):
+        return body
+    key, previous = row[0], row[summaries.PREVIOUS]
+    return render.with_our_ids(body, key, previous)
+
+
+def _attempts(stored: str | None) -> list[dict[str, Any]]:
+    attempts = [] if stored is None else orjson.loads(stored)
+    return [
+        {
+            **attempt,
+            **{name: timestamp(attempt[name]) for name in ("started", "adopted") if name in attempt},
+            **({"duration": attempt["us"] / 1_000_000} if "us" in attempt else {}),
+        }
+        for attempt in attempts
+    ]
+
+
+def _timings(more: dict[str, Any]) -> dict[str, Any]:
+    created = more["created_at"]
+    return {
+        "created": timestamp(created),
+        "first_event": timestamp(more["first_byte_at"]),
+        "completed": timestamp(more["completed_at"]),
+        "to_first_event": seconds(created, more["first_byte_at"]),
+        "to_completion": seconds(created, more["completed_at"]),
+    }
+
+
+def _usage(summary: dict[str, Any], detail: str | None) -> dict[str, Any] | None:
+    """The totals, and what upstream told by modality once that has been derived."""
+    totals = summary["usage"]
+    if totals is None:
+        return None
+    modalities = gathering.modalities_of(detail)
+    return {**totals, "modalities": modalities}
+
+
+def _links(summary: dict[str, Any]) -> dict[str, str]:
+    path = f"/api/interactions/{summary['id']}"
+    links = {"self": path, "chain": f"{path}/chain", "events": f"{path}/events"}
+    for name in ("previous_interaction_id", "replay_of"):
+        if summary[name] is not None:
+            links[name.removesuffix("_id")] = f"/api/interactions/{summary[name]}"
+    return links
+
+
+def _event(frame: bytes) -> Any:
+    data = b"\n".join(line[len(_DATA) :] for line in frame.split(b"\n") if line.startswith(_DATA))
+    return codec.loads(data)

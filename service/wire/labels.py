@@ -1,0 +1,67 @@
+"""Labels: what callers tell their interactions apart by, in the body (contract 2.1) or in a header of ours.
+
+The header is ``x-interactions-labels: team=search,env=prod``; a comma, an equals sign or anything that is not ASCII
+in it is percent-encoded. It is never forwarded. Labels are kept as one flat object of strings.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import unquote
+
+import orjson
+
+from service.errors import InvalidRequest
+
+HEADER: Final = "x-interactions-labels"
+_MOST: Final = 64
+_LONGEST: Final = 256
+
+
+def of_header(value: str | None) -> dict[str, str]:
+    """The labels of a header; raises :class:`InvalidRequest` naming what cannot be one."""
+    labels: dict[str, str] = {}
+    for part in (value or "").split(","):
+        if not part.strip():
+            continue
+        name, equals, given = part.partition("=")
+        name, given = unquote(name.strip()), unquote(given.strip())
+        if not equals or not name:
+            raise InvalidRequest(
+                f"The header '{HEADER}' has {part.strip()[:50]!r}; write labels as team=search,env=prod."
+            )
+        if len(name) > _LONGEST or len(given) > _LONGEST:
+            raise InvalidRequest(f"The header '{HEADER}' has a label longer than {_LONGEST} characters.")
+        labels[name] = given
+    if len(labels) > _MOST:
+        raise InvalidRequest(f"The header '{HEADER}' has more than {_MOST} labels.")
+    return labels
+
+
+def stored(in_body: Any, in_header: dict[str, str]) -> str | None:
+    """Labels as they are kept: those of the body, and over them those of the header; None without any.
+
+    In a body only texts, numbers and booleans can be labels; the rest stays in the request alone.
+    """
+    labels = {name: text for name, value in _members(in_body) if (text := _text(value)) is not None}
+    labels |= in_header
+    if not labels:
+        return None
+    kept = dict(list(labels.items())[-_MOST:])
+    return orjson.dumps({_plain(name): _plain(value) for name, value in sorted(kept.items())}).decode()
+
+
+def _members(value: Any) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, dict) else []
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        return orjson.dumps(value).decode() if isinstance(value, bool | float) else str(value)
+    return None
+
+
+def _plain(text: str) -> str:
+    return text[:_LONGEST].replace("\0", "\ufffd")

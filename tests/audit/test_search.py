@@ -1,0 +1,233 @@
+"""Search in inputs and outputs: words, phrases, prefixes, other languages; against brute force, on both databases."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from service.audit import words
+from service.audit.filters import Filters, Label
+from service.audit.listing import Listing
+from service.audit.paging import Order
+from service.errors import InvalidRequest
+from service.store.tables import DEFAULT_PROJECT
+from tests.audit.history import Past, Told, add, delete, past
+from tests.support.gateway import Gateway, eventually
+from tests.support.replies import Json
+from tests.support.store import query
+
+QUERIES = (
+    "river",
+    "RIVER",
+    "strasse*",
+    "ubung",
+    "Übung",
+    "naive",
+    "naïve database",
+    '"naïve database"',
+    '"database naïve database"',
+    "river -mountain",
+    "mountain OR quantum",
+    "mountain OR quantum -orange",
+    "data*",
+    '"river dat"*',
+    "東京",
+    "京",
+    "absent",
+)
+
+
+def folded(text: str) -> list[str]:
+    plain = text.replace("ï", "i").replace("Ü", "U").replace("東京", "東 京")
+    return plain.casefold().split()
+
+
+def holds(told: Told, wanted: tuple[list[str], bool]) -> bool:
+    """Whether an interaction has these words one after the other, the last of them perhaps as a beginning."""
+    phrase, prefix = wanted
+    for text in (told.request, told.answer):
+        have = folded(text)
+        for place in range(len(have) - len(phrase) + 1):
+            *whole, last = have[place : place + len(phrase)]
+            if whole == phrase[:-1] and (last.startswith(phrase[-1]) if prefix else last == phrase[-1]):
+                return True
+    return False
+
+
+def expected(told: Told, text: str) -> bool:
+    """The meaning of one of the queries."""
+
+    def has(phrase: str) -> bool:
+        prefix = phrase.endswith("*")
+        return holds(told, (folded(phrase.rstrip("*").strip('"').replace("ubung", "Übung")), prefix))
+
+    wanted, *unwanted = text.split(" -")
+    if any(has(one) for one in unwanted):
+        return False
+    if " OR " in wanted:
+        return any(has(one) for one in wanted.split(" OR "))
+    return has(wanted) if wanted.startswith('"') else all(has(one) for one in wanted.split())
+
+
+async def found(
+    made: Past, text: str, order: Order = "desc", limit: int = 1000, **filters: Any
+) -> list[Json]:
+    listing = Listing(made.reports)
+    pages: list[Json] = []
+    cursor = None
+    while True:
+        page, cursor = await listing.summaries(
+            DEFAULT_PROJECT, Filters(text=text, **filters), order=order, limit=limit, cursor=cursor
+        )
+        pages += page
+        if cursor is None:
+            return pages
+
+
+async def test_a_search_finds_what_a_look_at_every_text_finds(store_url: str) -> None:
+    async with past(store_url, 150) as made:
+        ended = [told for told in made.of_default() if told.completed_at is not None and not told.deleted]
+        for text in QUERIES:
+            if text == "strasse*" and store_url.startswith("sqlite"):
+                # SQLite takes case away, and leaves the sharp s.
+                continue
+            wanted = [told.id for told in ended if expected(told, text)]
+            assert [one["id"] for one in await found(made, text, "asc")] == wanted, text
+            assert [one["id"] for one in await found(made, text, "desc", 17)] == wanted[::-1], text
+            ranked = [one["id"] for one in await found(made, text, "rank", 17)]
+            assert sorted(ranked) == sorted(wanted), text
+        labelled = await found(made, "river", labels=(Label("team", ("search",)),))
+        assert [one["id"] for one in labelled] == [
+            told.id for told in ended[::-1] if expected(told, "river") and told.labels.get("team") == "search"
+        ]
+        since, until = ended[20].moment, ended[-20].moment
+        bounded = await found(made, "river", "asc", since=since, until=until)
+        assert [one["id"] for one in bounded] == [
+            told.id for told in ended if expected(told, "river") and since <= told.moment < until
+        ]
+
+
+async def test_many_of_one_millisecond_keep_the_order_of_their_keys(store_url: str) -> None:
+    async with past(store_url, 0) as made:
+        source = random.Random(2)
+        await add(made, 40, source, within=3_000)
+        await made.indexer.catch_up()
+        text = "river OR mountain OR database OR orange OR quantum OR harbour OR Übung"
+        wanted = [
+            told.id
+            for told in made.of_default()
+            if told.completed_at is not None and not told.deleted and expected_any(told)
+        ]
+        assert [one["id"] for one in await found(made, text, "desc", 3)] == wanted[::-1]
+        assert [one["id"] for one in await found(made, text, "asc", 3)] == wanted
+
+
+def expected_any(told: Told) -> bool:
+    return expected(told, "river OR mountain OR database OR orange OR quantum OR harbour OR Übung")
+
+
+async def test_what_is_deleted_leaves_the_index_at_once(store_url: str) -> None:
+    async with past(store_url, 60) as made:
+        assert await found(made, "river")
+        for told in made.of_default():
+            if not told.deleted:
+                await delete(made, told)
+        assert await query(
+            store_url,
+            "SELECT count(*) FROM search_documents JOIN interactions ON id = interaction_id "
+            "WHERE deleted_at IS NOT NULL",
+        ) == [(0,)]
+        assert await found(made, "river") == []
+        assert await made.indexer.step() == 0
+        if store_url.startswith("sqlite"):
+            await query(store_url, "INSERT INTO search_index (search_index) VALUES ('integrity-check')")
+
+
+async def test_an_index_that_is_behind_never_takes_in_what_is_deleted(store_url: str) -> None:
+    async with past(store_url, 60, derive=False) as made:
+        for told in made.of_default()[::2]:
+            if not told.deleted:
+                await delete(made, told)
+        await made.indexer.catch_up()
+        hidden = {told.id for told in made.told if told.deleted}
+        assert {one["id"] for one in await found(made, "river")}.isdisjoint(hidden)
+        assert await query(
+            store_url,
+            "SELECT count(*) FROM search_documents JOIN interactions ON id = interaction_id "
+            "WHERE deleted_at IS NOT NULL",
+        ) == [(0,)]
+
+
+async def searched(gateway: Gateway, text: str) -> list[Json]:
+    reply = await gateway.request("GET", f"/api/interactions?q={text}")
+    assert reply.status == 200, reply.raw
+    found: list[Json] = reply.body["interactions"]
+    return found
+
+
+async def test_snippets_show_where_it_was_found(gateway: Gateway) -> None:
+    long = "word " * 300
+    made = await gateway.ask(f"{long}Der Übergang über die Brücke, 東京都 is far. {long}")
+
+    async def indexed() -> bool:
+        return bool(await searched(gateway, "ubergang"))
+
+    await eventually(indexed)
+    ((snippet,),) = [one["snippets"] for one in await searched(gateway, "%22die+brucke%22")]
+    assert snippet["in"] == "input"
+    assert [snippet["text"][start:end] for start, end in snippet["highlights"]] == ["die Brücke"]
+    assert snippet["text"].startswith("…")
+    assert snippet["text"].endswith("…")
+    ((snippet,),) = [one["snippets"] for one in await searched(gateway, "京都")]
+    assert [snippet["text"][start:end] for start, end in snippet["highlights"]] == ["京都"]
+    assert "\u200b" not in snippet["text"]
+    assert await searched(gateway, "都東") == []
+    follow_up = await gateway.ask(
+        [
+            {"type": "user_input", "content": "Nobody else says chrysanthemum."},
+            {"type": "model_output", "content": [{"type": "text", "text": "I see."}]},
+            {"type": "user_input", "content": [{"type": "text", "text": "Go on."}]},
+        ]
+    )
+
+    async def listed() -> bool:
+        return [one["id"] for one in await searched(gateway, "chrysanth*")] == [follow_up.id]
+
+    await eventually(listed)
+    await gateway.delete(made.id)
+    assert await searched(gateway, "ubergang") == []
+
+
+@pytest.mark.parametrize("text", ["-river", "!!!", "OR", '""', "  ", "x" * 501])
+def test_a_search_for_nothing_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="invalid for 'q'"):
+        words.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'",
+        "a'b",
+        '"',
+        '"a',
+        "a AND",
+        "NEAR(a b)",
+        "a:b",
+        "(a",
+        "a*b",
+        "^a",
+        "{a}",
+        "a & !",
+        "\\",
+        "a\0b",
+        "% _",
+    ],
+)
+async def test_no_spelling_is_an_error_of_the_database(gateway: Gateway, text: str) -> None:
+    listing = await gateway.request(
+        "GET", "/api/interactions?q=" + "".join(f"%{byte:02x}" for byte in text.encode())
+    )
+    assert listing.status in (200, 400), listing.raw

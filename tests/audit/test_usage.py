@@ -1,0 +1,284 @@
+"""Usage against sums over the rows, on random data, on both databases, at every stage of what is derived from them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qsl
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from service.audit import usage_request
+from service.audit.histogram import RELATIVE_ERROR, Histogram
+from service.audit.prices import Prices
+from service.audit.usage import UsageReports
+from service.errors import InvalidRequest
+from service.settings import Settings
+from service.store.codec import Codec
+from service.store.records import USAGE_FINAL, USAGE_MISSING, Usage, now
+from service.store.tables import DEFAULT_PROJECT
+from tests.audit.history import DEPLOYMENT, Past, Told, add, delete, finish, past
+from tests.support.store import literal, query
+
+Json = dict[str, Any]
+PRICES = Prices(Settings(default_deployment=DEPLOYMENT))
+
+
+def cost_of(told: Told) -> int | None:
+    """What an interaction costs by the prices, which have tests of their own."""
+    row = {
+        "usage_state": told.usage.state,
+        "deployment_id": told.deployment,
+        "model": told.model,
+        "model_requested": told.model_requested,
+        "service_tier": told.service_tier,
+        "created_at": told.created_at,
+        **{name: getattr(told.usage, name) for name in told.usage._fields if name.endswith("_tokens")},
+    }
+    return PRICES.nanos(row, {"input": told.modalities} if told.modalities else {})
+
+
+def sums(told: list[Told]) -> Json:
+    """The sums over interactions, by looking at each."""
+    final = [one for one in told if one.usage.state == USAGE_FINAL]
+    costs = [cost_of(one) for one in final]
+    modalities: dict[str, int] = defaultdict(int)
+    for one in final:
+        for name, count in one.modalities.items():
+            if count:
+                modalities[name] += count
+    known = sum(cost for cost in costs if cost is not None)
+    unpriced = sum(cost is None for cost in costs)
+    return {
+        "requests": len(told),
+        "errors": sum(one.status == "failed" for one in told),
+        "unmeasured": sum(one.usage.state == USAGE_MISSING for one in told),
+        "tokens": {
+            name: sum(getattr(one.usage, f"{name}_tokens") or 0 for one in final)
+            for name in ("input", "output", "thought", "cached", "tool_use", "total")
+        },
+        "modalities": {"input": dict(modalities)} if modalities else {},
+        "cost": None if unpriced and not known else known / 1e9,
+        "unpriced": unpriced,
+    }
+
+
+def quantile(values: list[int], share: float) -> float:
+    ranked = sorted(values)
+    return max(ranked[max(0, -(-int(share * 1000) * len(ranked) // 1000) - 1)], 100) / 1e6
+
+
+VALUES: dict[str, Callable[[Told], Any]] = {
+    "model": lambda told: told.model if told.model is not None else told.model_requested,
+    "project": lambda told: "default",
+    "agent": lambda told: told.agent,
+    "deployment": lambda told: told.deployment,
+    "status": lambda told: told.status,
+    "error_code": lambda told: told.error_code,
+    "service_tier": lambda told: told.service_tier,
+    "stream": lambda told: told.stream,
+    "background": lambda told: told.background,
+    "label:team": lambda told: told.labels.get("team"),
+    "label:env": lambda told: told.labels.get("env"),
+}
+
+
+def time_of(unit: str, zone: ZoneInfo) -> Callable[[Told], Any]:
+    def named(told: Told) -> str:
+        local = datetime.fromtimestamp(told.moment / 1e6, UTC).astimezone(zone)
+        if unit == "hour":
+            return local.replace(minute=0, second=0, microsecond=0).isoformat(timespec="minutes")
+        if unit == "week":
+            local -= timedelta(days=local.weekday())
+        return local.strftime("%Y-%m" if unit == "month" else "%Y-%m-%d")
+
+    return named
+
+
+async def usage(made: Past, text: str) -> Json:
+    asked = usage_request.parse(parse_qsl(text))
+    reports = UsageReports(made.reports, Codec(), PRICES)
+    report = await reports.report(DEFAULT_PROJECT, asked.filters, asked.grouping, asked.zone)
+    return usage_request.told(asked, report)
+
+
+async def check(
+    made: Past,
+    text: str,
+    chosen: Callable[[Told], bool] = lambda told: True,
+    **values: Callable[[Told], Any],
+) -> None:
+    answered = await usage(made, text)
+    ended = [told for told in made.of_default() if told.completed_at is not None and chosen(told)]
+    groups: dict[tuple[Any, ...], list[Told]] = defaultdict(list)
+    for told in ended:
+        groups[tuple(value(told) for value in values.values())].append(told)
+    names = answered["group_by"]
+    assert names == [name.replace("__", ":") for name in values]
+    found = {tuple(group[name] for name in names): group for group in answered["groups"]}
+    assert found.keys() == groups.keys(), text
+    for key, members in groups.items():
+        check_sums(found[key], members)
+    if ended:
+        check_sums(answered["total"], ended)
+
+
+def check_sums(answered: Json, told: list[Told]) -> None:
+    expected = sums(told)
+    shown = {name: answered[name] for name in expected}
+    assert shown == expected
+    durations = [one.completed_at - one.created_at for one in told if one.completed_at is not None]
+    first = [one.first_byte_at - one.created_at for one in told if one.first_byte_at is not None]
+    for name, values in (("duration", durations), ("first_event", first)):
+        for share, word in ((0.5, "p50"), (0.95, "p95")):
+            assert answered[name][word] == pytest.approx(
+                quantile(values, share), rel=RELATIVE_ERROR * 1.01, abs=1e-6
+            )
+
+
+async def check_all(made: Past) -> None:
+    for name, value in VALUES.items():
+        await check(made, f"group_by={name}", **{name.replace(":", "__"): value})
+    await check(made, "")
+    names = {key: name for name, key in made.keys.items()}
+    await check(made, "group_by=key", key=lambda told: None if told.key_id is None else names[told.key_id])
+    await check(
+        made,
+        "group_by=model,label:team&group_by=day",
+        model=VALUES["model"],
+        label__team=VALUES["label:team"],
+        day=time_of("day", ZoneInfo("UTC")),
+    )
+    for zone in ("UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu", "America/St_Johns"):
+        for unit in ("hour", "day", "week", "month"):
+            grouped = {unit: time_of(unit, ZoneInfo(zone))}
+            if unit == "hour" and zone != "UTC":
+                grouped = {unit: hour_of(ZoneInfo(zone))}
+            await check(made, f"group_by={unit}&tz={zone}", **grouped)
+    told = made.of_default()
+    since, until = told[len(told) // 5].moment, told[len(told) // 2].moment
+    times = f"from={since / 1e6:.6f}&to={until / 1e6:.6f}"
+    await check(made, times, lambda one: since <= one.moment < until)
+    await check(
+        made,
+        f"{times}&status=failed,completed&label:team=search&group_by=stream",
+        lambda one: (
+            since <= one.moment < until
+            and one.status in ("failed", "completed")
+            and one.labels.get("team") == "search"
+        ),
+        stream=VALUES["stream"],
+    )
+    await check(made, "key_id=alpha&stream=true", lambda one: one.key_id == made.keys["alpha"] and one.stream)
+    await check(made, "model=gemini-2.5-pro", lambda one: VALUES["model"](one) == "gemini-2.5-pro")
+    await check(made, "agent=any&project=default", lambda one: one.agent is not None)
+    await check(made, "project=other", lambda one: False)
+
+
+def hour_of(zone: ZoneInfo) -> Callable[[Told], Any]:
+    def named(told: Told) -> str:
+        local = datetime.fromtimestamp(told.moment / 1e6, UTC).astimezone(zone)
+        return local.replace(minute=0, second=0, microsecond=0).isoformat(timespec="minutes")
+
+    return named
+
+
+async def late_usage(made: Past, url: str, told: Told) -> None:
+    """What the supervisor writes when upstream tells usage late."""
+    told.usage, told.modalities = Usage(USAGE_FINAL, 100, 50, 0, 0, 0, 150), {}
+    await query(
+        url,
+        f"UPDATE interactions SET usage_state = {USAGE_FINAL}, input_tokens = 100, output_tokens = 50, "
+        "thought_tokens = 0, cached_tokens = 0, tool_use_tokens = 0, total_tokens = 150, "
+        f"derived_state = 3 WHERE id = {literal(url, told.key)}",
+    )
+
+
+async def test_usage_is_the_sum_over_the_rows(store_url: str) -> None:
+    async with past(store_url, 150) as made:
+        for told in random.Random(4).sample(made.told, 15):
+            if told.completed_at is not None:
+                await delete(made, told)
+        await add(made, 60, random.Random(3))
+        missing = [told for told in made.of_default() if told.usage.state == USAGE_MISSING and told.answer]
+        for told in missing[::2]:
+            await late_usage(made, store_url, told)
+        await check_all(made)
+        await made.indexer.catch_up()
+        await check_all(made)
+
+
+async def test_nothing_is_counted_twice_or_missed_while_everything_happens_at_once(store_url: str) -> None:
+    async with past(store_url, 40, derive=False) as made:
+        source = random.Random(5)
+        running = [told for told in made.of_default() if told.completed_at is None]
+        stop = asyncio.Event()
+
+        async def index() -> None:
+            while not stop.is_set():
+                await made.indexer.step()
+
+        async def work() -> None:
+            for told in running:
+                told.status, told.http_status = "completed", 200
+                told.completed_at = told.first_byte_at = max(now(), told.created_at)
+                told.usage = Usage(USAGE_MISSING)
+                await finish(made.opened, told)
+                await late_usage(made, store_url, told)
+            await add(made, 30, source)
+            stop.set()
+
+        await asyncio.gather(index(), index(), work())
+        await made.indexer.catch_up()
+        await check(made, "")
+        await check(made, "group_by=model", model=VALUES["model"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("group_by=modle", "the nearest known one is 'model'"),
+        ("group_by=day,hour", "Group by 'day' or 'hour'"),
+        ("group_by=", "invalid for 'group_by'"),
+        ("group_by=label:", "invalid for 'group_by'"),
+        ("tz=Mars/Olympus", "invalid for 'tz'. Expected a time zone such as UTC"),
+        ("tz=../etc", "invalid for 'tz'"),
+        ("min_cost=1", "Usage cannot be filtered by 'cost'. It can by model, project"),
+        ("q=word", "Usage cannot be filtered by 'q'"),
+        ("chain=int_aaaaaaaaaaaaaaaaaaaaaaaaaa", "Usage cannot be filtered by 'chain'"),
+        ("groupby=day", "Unknown parameter 'groupby'; the nearest known one is 'group_by'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        usage_request.parse(parse_qsl(text, keep_blank_values=True))
+    assert message in refused.value.message
+
+
+async def test_a_report_of_nothing_is_empty(store_url: str) -> None:
+    async with past(store_url, 0) as made:
+        answered = await usage(made, "group_by=model,day")
+    assert answered["groups"] == []
+    assert answered["total"]["requests"] == 0
+    assert answered["total"]["duration"] == {"p50": None, "p95": None}
+
+
+def test_histograms_merge_and_keep_their_error() -> None:
+    source = random.Random(1)
+    values = [int(source.lognormvariate(13, 2)) + 101 for _ in range(3_000)]
+    merged = Histogram()
+    for start in range(0, len(values), 100):
+        part = Histogram()
+        for value in values[start : start + 100]:
+            part.add(value)
+        merged.merge(Histogram.from_bytes(part.to_bytes()))
+    for share in (0.01, 0.5, 0.95, 0.99, 1.0):
+        (found,) = merged.quantiles(share)
+        exact = sorted(values)[max(0, -(-int(share * 3_000) // 1) - 1)]
+        assert found == pytest.approx(exact, rel=RELATIVE_ERROR * 1.01)
+    assert Histogram.from_bytes(Histogram().to_bytes()) == Histogram()
