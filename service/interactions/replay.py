@@ -19,6 +19,7 @@ from service.interactions.feed import Feed
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.resolve import Resolver
 from service.settings.model import History
+from service.store.kept_holds import labels_of
 from service.store.records import Record
 from service.store.replays import Figures
 from service.store.store import Store
@@ -136,6 +137,7 @@ class Replayer:
             _REVISIONS[figures.revision],
             wish.upstream_headers,
             wish.history,
+            labels_of(figures.labels),
             replay_of=original.id,
         )
 

@@ -54,8 +54,8 @@ class Eraser:
         after = _FIRST_KEY
         while page := await self._fetch(deletion.WAITING, {"after": after}):
             free = [key for key, needed, *_ in page if not needed]
-            # What an interaction that expired was streamed as is kept for nobody.
-            await self._forget_events([key for key, needed, *_ in page if needed])
+            # The events and the words of what has expired are kept for nobody.
+            await self._forget([key for key, needed, *_ in page if needed])
             await self._write(free, at)
             for key, needed, previous, base in page:
                 if not needed and (previous is not None or base is not None):
@@ -67,9 +67,10 @@ class Eraser:
             after = page[-1][0]
         return erased
 
-    async def _forget_events(self, keys: Sequence[bytes]) -> None:
+    async def _forget(self, keys: Sequence[bytes]) -> None:
         if keys:
-            writes: list[Write] = [(deletion.DELETE_EVENTS, (key,)) for key in keys]
+            unneeded = (deletion.DELETE_EVENTS, deletion.DELETE_DOCUMENTS)
+            writes: list[Write] = [(statement, (key,)) for key in keys for statement in unneeded]
             await self._writer.put(*writes, patience=_PATIENCE)
 
     async def _write(self, keys: Sequence[bytes], at: int) -> None:

@@ -15,6 +15,7 @@ class Figures(NamedTuple):
 
     revision: int
     replay_of: bytes | None
+    labels: str | None
     created_at: int
     first_byte_at: int | None
     completed_at: int | None
