@@ -83,6 +83,7 @@ TRANSPORT: Final = web.AppKey("transport", Transport)
 DEPLOYMENTS: Final = web.AppKey("deployments", Deployments)
 BACKEND: Final = web.AppKey[Backend]("backend", Backend)
 CODEC: Final = web.AppKey("codec", Codec)
+SERVING: Final = web.AppKey("serving", bool)
 MEDIA_KEEPER: Final = web.AppKey("media_keeper", MediaKeeper)
 
 _USER_AGENT: Final = f"interactions-service/{__version__}"
@@ -98,15 +99,20 @@ _SWEEP_SECONDS: Final = 3600.0
 _READER_GRACE: Final = 2.0
 
 
-def build(settings: Settings) -> web.Application:
-    """The application of these settings; the database is opened and migrated when it starts."""
+def build(settings: Settings, *, serving: bool = True) -> web.Application:
+    """The application of these settings; the database is opened and migrated when it starts.
+
+    One that is not ``serving`` answers a command and does nothing by itself.
+    """
     app = web.Application(client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
     app[AUTHENTICATOR] = Authenticator(settings.master_key.reveal() if settings.master_key else None)
     app[COMMON_HEADERS] = {"x-upstream": "emulator"} if settings.emulator else {}
     if settings.emulator:
         app.cleanup_ctx.append(_emulator)
-    app.cleanup_ctx.extend([_store, _reports, _maintenance, _retention, _transport, _media, _domain])
+    app[SERVING] = serving
+    contexts = [_store, _reports, _maintenance, _retention, _transport, _media, _domain]
+    app.cleanup_ctx.extend(context for context in contexts if serving or context not in _ONLY_WHILE_SERVING)
     add_routes(app)
     return app
 
@@ -181,7 +187,8 @@ async def _maintenance(app: web.Application) -> AsyncIterator[None]:
 async def _retention(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     retention = app[RETENTION] = Retention(app[STORE], settings.retention_policies, settings.database_url)
-    retention.start(settings.retention_interval)
+    if app[SERVING]:
+        retention.start(settings.retention_interval)
     yield
     await retention.close()
 
@@ -202,6 +209,10 @@ async def _keep_sweeping(store: Store) -> None:
         except ServiceError as error:
             logger.warning("deleted interactions are hidden, and will be erased later: %s", error)
         await asyncio.sleep(_SWEEP_SECONDS)
+
+
+#: What works on its own, and not for a caller.
+_ONLY_WHILE_SERVING: Final = (_maintenance,)
 
 
 async def _transport(app: web.Application) -> AsyncIterator[None]:

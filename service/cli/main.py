@@ -8,6 +8,10 @@ import click
 
 from service.cli.emulator import emulator
 from service.cli.migrate import migrate
+from service.cli.moving import export, import_
+from service.cli.reading import chain, logs, search, show, usage
+from service.cli.replaying import replay
+from service.cli.retaining import retention
 from service.cli.serve import serve
 from service.errors import ConfigurationError
 
@@ -27,7 +31,20 @@ def commands() -> None:
     """A durable gateway for the Gemini Interactions API."""
 
 
-for _command in (serve, emulator, migrate):
+for _command in (
+    serve,
+    emulator,
+    migrate,
+    logs,
+    show,
+    chain,
+    search,
+    usage,
+    export,
+    import_,
+    replay,
+    retention,
+):
     commands.add_command(_command)
 
 
