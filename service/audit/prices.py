@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Final
 
-from service.audit.measures import Modalities
+from service.audit.measures import Modalities, modalities_of
 from service.settings import DeploymentSettings, Settings
 from service.store.records import USAGE_FINAL
+from service.store.replays import Figures
 
 _PROVIDER: Final = "google"
 _STANDARD: Final = "standard"
@@ -31,6 +32,10 @@ class Prices:
         self._deployments = {deployment.id: deployment for deployment in settings.deployments}
         if settings.default_deployment is not None:
             self._deployments[settings.default_deployment.id] = settings.default_deployment
+
+    def of_figures(self, figures: Figures, usage: dict[str, Any]) -> int | None:
+        """The same for an interaction whose row is known in part, with its ``usage`` (contract 3.5)."""
+        return self.nanos(figures._asdict(), modalities_of(usage))
 
     def nanos(self, it: Mapping[str, Any], modalities: Modalities) -> int | None:
         """Billionths of a dollar for an interaction with the columns of its row; None when that is not known."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
@@ -22,6 +22,9 @@ STYLES: Final = {
     "queued": "cyan",
     "requires_action": "blue",
 }
+
+#: Columns that are never broken, however narrow the terminal is.
+_WHOLE: Final = frozenset({"created", "id", "status", "original", "replay"})
 
 
 def console() -> Console:
@@ -56,7 +59,10 @@ def print_table(
 
     table = Table(header_style="bold", box=None, pad_edge=False)
     for name in columns:
-        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=name == "id")
+        justify: Literal["left", "right"] = "right" if name in numbers else "left"
+        table.add_column(
+            name, justify=justify, no_wrap=name in _WHOLE or name in numbers, overflow="ellipsis"
+        )
     for row in rows:
         table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
     console().print(table)

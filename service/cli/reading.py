@@ -100,7 +100,7 @@ def _print(found: Sequence[Json], *, as_json: bool, head: bool = True) -> None:
 
 def _row(one: Json) -> list[str]:
     return [
-        one["created"][:19].replace("T", " "),
+        one["created"][5 if is_terminal() else 0 : 19].replace("T", " "),
         one["id"],
         one["status"],
         one["model"] or one["agent"] or "-",
@@ -316,12 +316,19 @@ async def _usage(target: Target, parameters: Parameters, *, as_json: bool) -> No
         return
     groups: list[str] = told["group_by"]
     figures = ("requests", "errors", "input", "output", "thought", "cached", "total", "cost", "p50", "p95")
-    rows = [[*(str(group[name]) for name in groups), *_sums(group)] for group in told["groups"]]
+    rows = [
+        [*(str(group[name] if group[name] is not None else "-") for name in groups), *_sums(group)]
+        for group in told["groups"]
+    ]
     if groups:
         rows.append([*("total" if not place else "" for place in range(len(groups))), *_sums(told["total"])])
     else:
         rows = [_sums(told["total"])]
     print_table([*groups, *figures], rows, numbers=figures)
+
+
+def _named(value: Any) -> str:
+    return "-" if value is None else str(value)
 
 
 def _sums(sums: Json) -> list[str]:

@@ -7,7 +7,7 @@ one follows, from upstream's copy or rebuilt. What comes of it is compared with 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from service.interactions.comparison import compare
 from service.interactions.create import Creator
 from service.interactions.feed import Feed
 from service.interactions.lifecycle import Lifecycle
+from service.interactions.render import of_record
 from service.interactions.resolve import Resolver
 from service.settings.model import History
 from service.store.kept_holds import labels_of
@@ -45,8 +46,8 @@ _HISTORY: Final = ("previous_interaction_id", "continuation_token")
 #: Seconds between two looks at an interaction that still runs: the first, and the most.
 _LOOK: Final = 0.1
 _MOST_LOOK: Final = 5.0
-#: Characters from which texts are compared in a thread.
-_IN_THREAD: Final = 16_384
+#: Billionths of a dollar for an interaction with these figures and this ``usage``; None where that is not known.
+Price = Callable[[Figures, dict[str, Any]], int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,9 @@ class Wish:
 class Replayer:
     """Sends stored requests again; every call is scoped by the caller's project."""
 
-    def __init__(self, store: Store, creator: Creator, lifecycle: Lifecycle) -> None:
+    def __init__(self, store: Store, creator: Creator, lifecycle: Lifecycle, price: Price) -> None:
         self._store = store
+        self._price = price
         self._creator = creator
         self._lifecycle = lifecycle
         self._resolver = Resolver(store)
@@ -176,10 +178,18 @@ class Replayer:
         found = await self._store.figures(record.project_id, record.id)
         if found is None:
             raise NotFound(f"The interaction {ids.to_text(record.id)!r} was deleted.")
-        size = len(original.response or b"") + len(record.response or b"")
-        if size < _IN_THREAD:
-            return compare(original, figures, record, found)
-        return await asyncio.to_thread(compare, original, figures, record, found)
+        return await asyncio.to_thread(self._compare, original, figures, record, found)
+
+    def _compare(self, original: Record, figures: Figures, record: Record, found: Figures) -> dict[str, Any]:
+        """In a thread: to compare long texts takes a while, and so does to read prices for the first time."""
+        return compare(original, self._priced(original, figures), record, self._priced(record, found))
+
+    def _priced(self, record: Record, figures: Figures) -> Figures:
+        """The figures with a cost; that of an interaction which has just ended stands in no row yet."""
+        if figures.cost_nanos is not None:
+            return figures
+        usage = of_record(record).get("usage")
+        return figures._replace(cost_nanos=self._price(figures, usage if isinstance(usage, dict) else {}))
 
 
 def changed_by(body: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,11 +11,17 @@ from service.store.tables import Key, interactions
 
 
 class Figures(NamedTuple):
-    """The revision a request was sent in, and what its interaction took and used; ``cost_nanos`` None: unknown."""
+    """How a request was sent, and what its interaction took and used; ``cost_nanos`` is None where it is not known, or
+    not yet.
+    """
 
     revision: int
     replay_of: bytes | None
     labels: str | None
+    model_requested: str | None
+    model: str | None
+    deployment_id: str
+    service_tier: str | None
     created_at: int
     first_byte_at: int | None
     completed_at: int | None
