@@ -170,9 +170,7 @@ def _counted(path: Path, form: str) -> int:
 
 @click.command("import")
 @targeted
-@click.argument(
-    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True)
-)
+@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, allow_dash=True))
 def import_(target: Target, files: tuple[str, ...]) -> None:
     """Take in files of JSON lines that `export` has written; `-` is standard input.
 
@@ -180,14 +178,22 @@ def import_(target: Target, files: tuple[str, ...]) -> None:
     """
     imported = known = 0
     for name in files:
-        if name != "-":
-            _check(Path(name))
-        size = None if name == "-" else Path(name).stat().st_size
-        with click.open_file(name, "rb") as file, _progress("imported", size) as advance:
-            told = asyncio.run(_import(target, file, advance))
+        try:
+            told = _taken_in(target, name)
+        except OSError as error:
+            raise Failed(f"{name} cannot be read ({error.strerror or error})") from error
         imported += told[0]
         known += told[1]
     click.echo(f"{imported} imported, {known} there already", err=True)
+
+
+def _taken_in(target: Target, name: str) -> tuple[int, int]:
+    size = None
+    if name != "-":
+        _check(Path(name))
+        size = Path(name).stat().st_size
+    with click.open_file(name, "rb") as file, _progress("imported", size) as advance:
+        return asyncio.run(_import(target, file, advance))
 
 
 def _check(path: Path) -> None:
