@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint bench bench-history soak clean
+.PHONY: serve test lint bench bench-audit bench-history soak clean
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,10 @@ bench: $(VENV)/.dev
 # A million interactions are put into each database first; KEEP=DIR keeps them for the next time.
 bench-history: $(VENV)/.dev
 	$(BIN)/python -m bench.history $(if $(KEEP),--keep $(KEEP))
+
+# A million interactions with all that is derived from them are put into each database first; COUNT=N puts fewer.
+bench-audit: $(VENV)/.dev
+	$(BIN)/python -m bench.audit $(if $(COUNT),--count $(COUNT))
 
 clean:
 	rm -rf $(VENV) .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -105,6 +105,10 @@ class PostgresFilling:
             rows = [_with_flags(row, flags) for row in rows]
         await self._connection.copy_records_to_table(table, records=rows, columns=names)
 
+    async def execute(self, statement: str) -> None:
+        """Run a statement that bulk loads need."""
+        await self._connection.execute(statement)
+
     async def finish(self) -> None:
         await self._connection.execute("VACUUM (ANALYZE)")
         await self._connection.execute("CHECKPOINT")

@@ -13,8 +13,6 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-_OPEN = "completed_at IS NULL"
-_PENDING = "completed_at IS NULL OR derived_state IN (0, 3)"
 _COUNTS = (
     "requests errors unmeasured unpriced input_tokens output_tokens thought_tokens cached_tokens tool_use_tokens "
     "total_tokens cost_nanos"
@@ -25,17 +23,11 @@ def _key() -> sa.types.TypeEngine[Any]:
     return sa.LargeBinary(16).with_variant(postgresql.UUID(as_uuid=True), "postgresql")
 
 
-def _index_open(condition: str) -> None:
-    chosen = sa.text(condition)
-    op.create_index(
-        "ix_interactions_open", "interactions", ["id"], sqlite_where=chosen, postgresql_where=chosen
-    )
-
-
 def _create_rollups() -> None:
     op.create_table(
         "series",
         sa.Column("id", sa.LargeBinary(16), primary_key=True),
+        sa.Column("grain", sa.SmallInteger(), nullable=False),
         sa.Column("project_id", _key(), nullable=False),
         sa.Column("key_id", _key()),
         sa.Column("model", sa.Text()),
@@ -52,6 +44,7 @@ def _create_rollups() -> None:
     op.create_table(
         "rollups",
         sa.Column("project_id", _key(), primary_key=True),
+        sa.Column("grain", sa.SmallInteger(), primary_key=True, autoincrement=False),
         sa.Column("span", sa.BigInteger(), primary_key=True, autoincrement=False),
         sa.Column("start", sa.BigInteger(), primary_key=True, autoincrement=False),
         sa.Column("series_id", sa.LargeBinary(16), primary_key=True),
@@ -111,8 +104,14 @@ def upgrade() -> None:
         "interactions", sa.Column("derived_state", sa.SmallInteger(), nullable=False, server_default="0")
     )
     op.add_column("interactions", sa.Column("series_id", sa.LargeBinary(16)))
-    op.drop_index("ix_interactions_open", "interactions")
-    _index_open(_PENDING)
+    waiting = sa.text("derived_state IN (0, 3)")
+    op.create_index(
+        "ix_interactions_waiting",
+        "interactions",
+        ["id"],
+        sqlite_where=waiting,
+        postgresql_where=waiting,
+    )
     _create_rollups()
     _create_terms(postgres=postgres)
     if postgres:
@@ -129,7 +128,6 @@ def downgrade() -> None:
         op.execute("DROP TABLE search_index")
     for table in ("search_documents", "listing_terms", "rollups", "series"):
         op.drop_table(table)
-    op.drop_index("ix_interactions_open", "interactions")
-    _index_open(_OPEN)
+    op.drop_index("ix_interactions_waiting", "interactions")
     op.drop_column("interactions", "series_id")
     op.drop_column("interactions", "derived_state")

@@ -47,17 +47,17 @@ HOUR: Final = 3_600_000_000
 DAY: Final = 24 * HOUR
 SPANS: Final = (HOUR, DAY)
 
-_KEYS: Final = ("project_id", "span", "start", "series_id")
+_KEYS: Final = ("project_id", "grain", "span", "start", "series_id")
 _SUMS: Final = (*COUNTERS, "modalities", "durations", "first_events")
-#: A roll-up: project, span, start, series.
-Place = tuple[bytes, int, int, bytes]
+#: A roll-up: project, grain, span, start, series.
+Place = tuple[bytes, int, int, int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """What one interaction gives.
+    """What one interaction gives; ``document`` is its input and its output, None when there are none to add.
 
-    ``series`` is None when that is known already; ``document`` is input and output, None when there are none to add.
+    ``series`` has those of all grains by their ids, the one that tells everything first.
     """
 
     id: bytes
@@ -65,8 +65,7 @@ class Derived:
     old_state: int
     old_usage_state: int
     state: int
-    series: Series | None
-    series_id: bytes
+    series: Mapping[bytes, Series]
     cost_nanos: int | None
     usage_detail: str | None
     terms: frozenset[int]
@@ -76,8 +75,9 @@ class Derived:
     def places(self) -> Iterator[Place]:
         """The roll-ups that it is a part of, by the time in its key."""
         moment = int.from_bytes(self.id[:6], "big") * 1000
-        for span in SPANS:
-            yield self.project_id, span, moment - moment % span, self.series_id
+        for series_id, one in self.series.items():
+            for span in SPANS:
+                yield self.project_id, one.grain, span, moment - moment % span, series_id
 
 
 @dataclass(slots=True)
@@ -108,7 +108,7 @@ class Derivation:
         return len(items)
 
     def _series(self, items: Sequence[Derived]) -> Script:
-        known = {item.series_id: item.series for item in items if item.series is not None}
+        known = {digest: one for item in items for digest, one in item.series.items()}
         rows = [{"id": digest, **asdict(one)} for digest, one in sorted(known.items(), key=itemgetter(0))]
         yield Execute(self._statements.series, rows)
         return 0
@@ -124,7 +124,7 @@ class Derivation:
             return 0
         found = yield Ask(_rollups_at(list(sums)))
         for row in found:
-            sums[row[0], row[1], row[2], row[3]].add_columns(iter(row[len(_KEYS) :]))
+            sums[row[0], row[1], row[2], row[3], row[4]].add_columns(iter(row[len(_KEYS) :]))
         rows = [
             {**dict(zip(_KEYS, place, strict=True)), **measures.columns()}
             for place, measures in sorted(sums.items())
@@ -183,7 +183,7 @@ def _marked(item: Derived) -> Mapping[str, Any]:
         "new_state": item.state,
         "new_cost": item.cost_nanos,
         "new_detail": item.usage_detail,
-        "new_series": item.series_id,
+        "new_series": next(iter(item.series)),
     }
 
 

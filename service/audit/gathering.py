@@ -18,6 +18,7 @@ from service.store.codec import Codec
 from service.store.records import USAGE_MISSING
 from service.store.reports import Reading
 from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD, Key, inputs, interactions, payloads
+from service.store.tables import series as series_table
 from service.wire import codec
 
 #: Interactions of one transaction, and bytes of their bodies that are in memory at once (but for a larger one alone).
@@ -97,8 +98,20 @@ class Gathering:
             rows.append(row)
         if not rows:
             return [], []
+        await self._add_series(reading, rows)
         keys = [row["id"] for row in rows]
         return rows, list(await reading.fetch(bodies_of(keys, REQUEST_PAYLOAD, RESPONSE_PAYLOAD)))
+
+    async def _add_series(self, reading: Reading, rows: Sequence[Row]) -> None:
+        """What those whose usage came late were counted under: their own labels may be gone."""
+        wanted = {row["series_id"] for row in rows if is_late(row)}
+        if not wanted:
+            return
+        found = await reading.fetch(select(series_table).where(series_table.c.id.in_(wanted)))
+        known = {row[0]: series.of_columns(row[1:]) for row in found}
+        for row in rows:
+            if is_late(row):
+                row["series"] = known[row["series_id"]]
 
     def derived(self, rows: Sequence[Row], bodies: Sequence[Sequence[Any]]) -> list[Derived]:
         """What the interactions give; may be called in a thread."""
@@ -114,7 +127,7 @@ class Gathering:
         priced = {**row, "cost_nanos": self._prices.nanos(row, modalities)}
         late = is_late(row)
         counted = is_counted(row)
-        found = None if late else series.of_row(row)
+        full = row["series"] if late else series.of_row(row)
         added = measures.of_late_usage if late else measures.of_outcome
         return Derived(
             id=row["id"],
@@ -122,8 +135,7 @@ class Gathering:
             old_state=row["derived_state"],
             old_usage_state=row["usage_state"],
             state=derivation.WITHOUT_USAGE if row["usage_state"] == USAGE_MISSING else derivation.WHOLE,
-            series=found,
-            series_id=row["series_id"] if found is None else found.digest(),
+            series=series.all_grains(full),
             cost_nanos=priced["cost_nanos"] if counted else None,
             usage_detail=detail,
             terms=frozenset(terms.of_usage(priced) if late else terms.of_row(priced)),

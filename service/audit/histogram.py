@@ -36,18 +36,30 @@ def _middle_of(bucket: int) -> float:
 class Histogram:
     """Counts of durations. Each bucket counts to a trillion."""
 
-    __slots__ = ("_lanes",)
+    __slots__ = ("_first", "_lanes")
 
-    def __init__(self, lanes: int = 0) -> None:
+    def __init__(self, first: int = 0, lanes: int = 0) -> None:
+        #: The bucket of the lowest lane; nothing is counted below it.
+        self._first = first
         self._lanes = lanes
 
     def add(self, microseconds: int) -> None:
         """Count one more duration."""
-        self._lanes += 1 << (_LANE_BITS * bucket_of(microseconds))
+        self._merge(bucket_of(microseconds), 1)
 
     def merge(self, other: Histogram) -> None:
         """Count everything that the other one has counted."""
-        self._lanes += other._lanes
+        if other._lanes:
+            self._merge(other._first, other._lanes)
+
+    def _merge(self, first: int, lanes: int) -> None:
+        if not self._lanes:
+            self._first, self._lanes = first, lanes
+        elif first >= self._first:
+            self._lanes += lanes << (_LANE_BITS * (first - self._first))
+        else:
+            self._lanes = (self._lanes << (_LANE_BITS * (self._first - first))) + lanes
+            self._first = first
 
     def quantiles(self, *shares: float) -> list[float | None]:
         """For each share, a duration in microseconds that so many are not above; None when there are none."""
@@ -59,24 +71,24 @@ class Histogram:
         """The counts between the first and the last bucket in use, after the number of the first."""
         if not self._lanes:
             return b""
-        first = ((self._lanes & -self._lanes).bit_length() - 1) // _LANE_BITS
-        used = self._lanes >> (_LANE_BITS * first)
-        return first.to_bytes(2, "little") + used.to_bytes((used.bit_length() + 7) // 8, "little")
+        return self._first.to_bytes(2, "little") + self._raw()
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Histogram:
         """What :meth:`to_bytes` wrote."""
-        first = int.from_bytes(raw[:2], "little")
-        return cls(int.from_bytes(raw[2:], "little") << (_LANE_BITS * first))
+        return cls(int.from_bytes(raw[:2], "little"), int.from_bytes(raw[2:], "little"))
+
+    def _raw(self) -> bytes:
+        return self._lanes.to_bytes((self._lanes.bit_length() + 7) // 8, "little")
 
     def _counts(self) -> Iterable[tuple[int, int]]:
-        raw = self._lanes.to_bytes((self._lanes.bit_length() + 7) // 8, "little")
+        raw = self._raw()
         for start in range(0, len(raw), _LANE_BYTES):
             if count := int.from_bytes(raw[start : start + _LANE_BYTES], "little"):
-                yield start // _LANE_BYTES, count
+                yield self._first + start // _LANE_BYTES, count
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Histogram) and self._lanes == other._lanes
+        return isinstance(other, Histogram) and self.to_bytes() == other.to_bytes()
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -8,13 +8,12 @@ of their own, and free text has the documents.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    Executable,
     FromClause,
     Select,
     and_,
@@ -105,20 +104,26 @@ class Wanted:
         return min(bounds, default=None)
 
 
-def page_of(wanted: Wanted, dialect: str, key_ids: Collection[bytes]) -> Executable:
+def page_of(wanted: Wanted, dialect: str, key_ids: Collection[bytes]) -> Select[Any]:
     """A page without free text; ``key_ids`` has the ids of the keys that the filters name."""
     direct = [choice for choice in wanted.filters.choices if choice.field.name in _DIRECT]
     if any(ANY not in choice.values for choice in direct):
         return wanted.ordered(_plain(wanted))
     leading = terms.leading(wanted.filters, wanted.project_id, key_ids)
-    waiting = wanted.ordered(_plain(wanted).where(_WAITING))
+    keys = replace(wanted, columns=[_KEY])
+    waiting = keys.ordered(_plain(keys).where(_WAITING))
     if dialect == "sqlite" and len(leading) > 1:
-        walk = _along(wanted, literal_column(_TERM, BigInteger))
+        walk = _along(keys, literal_column(_TERM, BigInteger))
         ending = f"ORDER BY 1 {wanted.order.upper()} LIMIT {wanted.limit}"
-        return union_of_repetitions(waiting, walk, _TERM, [str(term) for term in leading], ending)
-    walk = _lateral(wanted, leading) if len(leading) > 1 else _along(wanted, _number(leading[0]))
-    both = union_all(*(select(*part.subquery().c) for part in (waiting, walk))).subquery("page")
-    return wanted.ordered(select(*both.c), both.c[0])
+        found = union_of_repetitions(waiting, walk, _TERM, [str(term) for term in leading], ending)
+        page: FromClause = found.columns(column("id", Key)).subquery("page")
+    else:
+        walk = _lateral(keys, leading) if len(leading) > 1 else _along(keys, _number(leading[0]))
+        both = union_all(*(select(*part.subquery().c) for part in (waiting, walk))).subquery("both")
+        page = keys.ordered(select(*both.c), both.c[0]).subquery("page")
+    # What is told of them is looked up once it is known which they are.
+    told = select(*wanted.columns).select_from(OrderedJoin(page, interactions, page.c[0] == _KEY))
+    return told.order_by(_KEY.asc() if wanted.order == "asc" else _KEY.desc())
 
 
 def _plain(wanted: Wanted) -> Select[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 from service.audit.measures import Modalities, modalities_of
@@ -18,6 +19,7 @@ from service.store.replays import Figures
 
 _PROVIDER: Final = "google"
 _STANDARD: Final = "standard"
+_HOUR: Final = 3_600_000_000
 _NANOS: Final = Decimal(1_000_000_000)
 _PREFIXES: Final = ("gemini/", "models/")
 #: What the data call the modalities of which they may have prices.
@@ -70,29 +72,40 @@ def _output(it: Mapping[str, Any]) -> int:
 
 
 def _list_price(it: Mapping[str, Any], modalities: Modalities) -> Decimal | None:
-    # Reading the data takes a third of a second, which no start should wait for.
-    from genai_prices import Usage, data_snapshot
-
     name = it["model"] or it["model_requested"]
     if not name:
         return None
+    price = _price_of(name, it["created_at"] // _HOUR, it["service_tier"] or _STANDARD)
+    if price is None:
+        return None
+    from genai_prices import Usage
+
+    try:
+        total: Decimal = price.calc_price(Usage(**_usage(it, modalities)))["total_price"]
+    except (ValueError, TypeError):
+        # Counts that contradict each other.
+        return None
+    return total
+
+
+@lru_cache(maxsize=1_024)
+def _price_of(name: str, hour: int, tier: str) -> Any:
+    """The prices of a model in an hour since the epoch and a tier; None when they are not known."""
+    # Reading the data takes a third of a second, which no start should wait for.
+    from genai_prices import data_snapshot
+
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
-    moment = datetime.fromtimestamp(it["created_at"] / 1_000_000, UTC)
-    tier = it["service_tier"] or _STANDARD
+    moment = datetime.fromtimestamp(hour * 3_600, UTC)
     try:
         _, model = data_snapshot.get_snapshot().find_provider_model(name, None, _PROVIDER, None)
-        context = None if tier == _STANDARD else {"service_tier": tier}
-        if context is not None and not _has_tier(model, tier, moment):
-            return None
-        price = model.get_prices(moment, context)
-        if not any(value is not None for value in vars(price).values()):
-            return None
-        usage = Usage(**_usage(it, modalities))
-        return price.calc_price(usage)["total_price"]
-    except (LookupError, ValueError, TypeError):
-        # A model that nobody sells, or counts that contradict each other.
+    except (LookupError, ValueError):
         return None
+    context = None if tier == _STANDARD else {"service_tier": tier}
+    if context is not None and not _has_tier(model, tier, moment):
+        return None
+    price = model.get_prices(moment, context)
+    return price if any(value is not None for value in vars(price).values()) else None
 
 
 def _has_tier(model: Any, tier: str, moment: datetime) -> bool:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-from sqlalchemy import ClauseElement, Executable, Select, text
+from sqlalchemy import ClauseElement, Select, TextClause, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -19,7 +19,7 @@ _PARAMETER: Final = re.compile(r":(\w+)")
 
 def union_of_repetitions(
     first: Select[Any], part: Select[Any], marker: str, values: Sequence[str], ending: str
-) -> Executable:
+) -> TextClause:
     """The rows of ``first``, and of ``part`` once for each value in the place of its marker; then the ending."""
     texts, parameters = _compiled(first, "first")
     repeated, others = _compiled(part, "part")

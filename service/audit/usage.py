@@ -23,6 +23,7 @@ from service.audit.gathering import WAITING
 from service.audit.intervals import Interval, Pieces, Places, Unit, divided, pieces_of
 from service.audit.measures import COUNTERS, Measures
 from service.audit.prices import Prices
+from service.audit.series import grain_for
 from service.audit.summaries import labels_of
 from service.store.codec import Codec
 from service.store.reports import Reading, Reports
@@ -69,6 +70,8 @@ _SERIES: Final = _of_series()
 _INTERACTIONS: Final = _of_interactions()
 _FLAGS: Final = frozenset({"stream", "background"})
 _PAGE: Final = 500
+#: A grain of few series, for what every grain tells.
+_FEWEST: Final = 1
 _SUMS: Final = (*COUNTERS, "modalities", "durations", "first_events")
 
 Group = tuple[Any, ...]
@@ -120,7 +123,7 @@ async def _bounds(reading: Reading, project_id: bytes, filters: Filters) -> tupl
     """The time of the report: what the filters say, and no more than there is something of."""
     project = literal(project_id, Key)
     of_days = select(func.min(rollups.c.start), func.max(rollups.c.start)).where(
-        rollups.c.project_id == project, rollups.c.span == DAY
+        rollups.c.project_id == project, rollups.c.grain == _FEWEST, rollups.c.span == DAY
     )
     of_waiting = [
         select(interactions.c.id)
@@ -185,9 +188,16 @@ class _Adding:
             told.append(interval.name)
         return self.groups.setdefault(tuple(told), Measures())
 
+    def _needed(self) -> set[str]:
+        """The columns of a series that are looked at."""
+        named = {*self._grouping.dimensions, *(choice.field.name for choice in self._filters.choices)}
+        labels = {"labels"} if self._grouping.labels or self._filters.labels else set()
+        return {_RENAMED.get(name, name) for name in named - {"project"}} | labels
+
     async def rollups(self, pieces: Pieces) -> None:
         """Add the roll-ups."""
         columns = self.columns(_SERIES)
+        grain = grain_for(self._needed())
         for span, ranges in pieces.rollups.items():
             if not ranges:
                 continue
@@ -197,6 +207,7 @@ class _Adding:
                 .select_from(rollups.join(series, series.c.id == rollups.c.series_id))
                 .where(
                     rollups.c.project_id == literal(self._project_id, Key),
+                    rollups.c.grain == grain,
                     rollups.c.span == span,
                     within,
                     *self.conditions(_SERIES),

@@ -136,9 +136,11 @@ Index(
     sqlite_where=_needing,
     postgresql_where=_needing,
 )
-# One index for what is open and for what is still to be derived from: to end an interaction moves nothing in it.
-_open = text("completed_at IS NULL OR derived_state IN (0, 3)")
+_open = text("completed_at IS NULL")
 Index("ix_interactions_open", interactions.c.id, sqlite_where=_open, postgresql_where=_open)
+# What is open, and what is still to be derived from: to end an interaction moves nothing here.
+_waiting = text("derived_state IN (0, 3)")
+Index("ix_interactions_waiting", interactions.c.id, sqlite_where=_waiting, postgresql_where=_waiting)
 
 _kept = text("deleted_at IS NOT NULL AND erased_at IS NULL")
 Index("ix_interactions_kept", interactions.c.id, sqlite_where=_kept, postgresql_where=_kept)
@@ -248,6 +250,8 @@ series = Table(
     "series",
     metadata,
     Column("id", LargeBinary(16), primary_key=True),
+    # How much it tells of its interactions (service/audit/series.py).
+    Column("grain", SmallInteger, nullable=False),
     Column("project_id", Key, nullable=False),
     Column("key_id", Key),
     Column("model", Text),
@@ -267,6 +271,7 @@ rollups = Table(
     "rollups",
     metadata,
     Column("project_id", Key, primary_key=True),
+    Column("grain", SmallInteger, primary_key=True, autoincrement=False),
     Column("span", BigInteger, primary_key=True, autoincrement=False),
     Column("start", BigInteger, primary_key=True, autoincrement=False),
     Column("series_id", LargeBinary(16), primary_key=True),

@@ -191,7 +191,8 @@ def _told(output: str) -> Json | None:
     elif "data: {" in output:
         assert output.rstrip().endswith("data: [DONE]"), output
         found = [orjson.loads(event).get("interaction", {}) for event in _EVENT.findall(output)]
-    told = [body for body in found if str(body.get("id", "")).startswith("int_")]
+    # What audit tells of an interaction has its request as well.
+    told = [body for body in found if str(body.get("id", "")).startswith("int_") and "request" not in body]
     return told[-1] if told else None
 
 

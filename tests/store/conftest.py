@@ -15,21 +15,19 @@ from service.store.tables import PARTITIONED
 from tests.support.postgres import PostgresServer
 from tests.support.store import OpenStore, open_store, query
 
-_TEMPLATE = "store_template"
-_SHARED = "store_shared"
-
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres_server: PostgresServer) -> str:
     """A migrated PostgreSQL database to copy: quicker than migrating one for each test."""
-    asyncio.run(migrate.upgrade(postgres_server.create_database(_TEMPLATE)))
-    return _TEMPLATE
+    name = f"template_{uuid.uuid4().hex}"
+    asyncio.run(migrate.upgrade(postgres_server.create_database(name)))
+    return name
 
 
 @pytest.fixture(scope="session")
 def shared_postgres_url(postgres_server: PostgresServer, postgres_template: str) -> str:
     """One copy for all tests that only put rows into it."""
-    return postgres_server.create_database(_SHARED, postgres_template)
+    return postgres_server.create_database(f"shared_{uuid.uuid4().hex}", postgres_template)
 
 
 @pytest.fixture

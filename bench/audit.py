@@ -1,0 +1,225 @@
+"""``python -m bench.audit``: what lists, searches and reports take in a full database.
+
+Both databases are filled alike with a million interactions of many kinds over the last sixty days, and everything that
+is derived from them is put beside them as the indexer would: terms, documents, roll-ups. Then, again and again, in one
+event loop: a page of 50 by each single filter, newest first and from the middle on; searches, by time and by rank; a
+month's usage by model and day. Nothing else runs, and the databases' caches are warm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+import uvloop
+
+from bench.audit_filling import AuditFilling
+from bench.databases import postgres
+from bench.filling import DAYS, Filling, PostgresFilling, SqliteFilling
+from service.audit import filters, usage_request
+from service.audit.listing import Listing
+from service.audit.paging import Order
+from service.audit.prices import Prices
+from service.audit.usage import UsageReports
+from service.settings import Settings
+from service.store import migrate
+from service.store.codec import Codec
+from service.store.engine import open_engine, open_reports
+from service.store.partitions import create_partitions
+from service.store.reports import Reports
+from service.store.tables import DEFAULT_PROJECT
+
+FILTERS = (
+    "",
+    "status=failed",
+    "status=completed",
+    "model=gemini-2.5-pro",
+    "model=gemini-rare",
+    "model_requested=gemini-2.5-flash",
+    "deployment=dep-3",
+    "agent=deep-research",
+    "error_code=rate_limit_exceeded",
+    "error_code=any",
+    "http_status=429",
+    "service_tier=flex",
+    "label:team=search",
+    "label:user=user-777",
+    "stream=true",
+    "stream=false",
+    "background=true",
+    "store=false",
+    "min_total_tokens=20000",
+    "max_total_tokens=40",
+    "min_input_tokens=1000&max_input_tokens=1100",
+    "min_output_tokens=9000",
+    "min_cost=0.05",
+    "max_cost=0.0001",
+    "min_duration=100",
+    "max_duration=0.1",
+    "min_first_event=1",
+    "project=default",
+    "key_id=any",
+    "previous_interaction_id=any",
+    "replay_of=any",
+    "from=40d&to=39d",
+)
+SEARCHES = ("zebra", "committee", '"{phrase}"', "commit*", "zebra -committee", "zebra OR xylophone")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A filled database with what is measured on it."""
+
+    name: str
+    listing: Listing
+    usage: UsageReports
+
+    async def page(self, query: str, order: Order, cursor: str | None = None) -> str | None:
+        chosen, _ = filters.parse(parse_qsl(query))
+        _, behind = await self.listing.summaries(
+            DEFAULT_PROJECT, chosen, order=order, limit=50, cursor=cursor
+        )
+        return behind
+
+    async def month(self, query: str) -> None:
+        asked = usage_request.parse(parse_qsl(query))
+        report = await self.usage.report(DEFAULT_PROJECT, asked.filters, asked.grouping, asked.zone)
+        orjson.dumps(usage_request.told(asked, report))
+
+
+async def timed(rounds: int, work: Callable[..., Awaitable[Any]], *given: Any) -> float:
+    """The median of some executions, in milliseconds."""
+    await work(*given)
+    taken = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        await work(*given)
+        taken.append((time.perf_counter() - started) * 1000)
+    return statistics.median(taken)
+
+
+async def measure(subject: Subject, phrase: str, rounds: int) -> dict[str, float]:
+    """Every measurement of one database, by its name."""
+    found: dict[str, float] = {}
+    for query in FILTERS:
+        found[f"list {query or 'all'}"] = await timed(rounds, subject.page, query, "desc")
+        found[f"list {query or 'all'} oldest first"] = await timed(rounds, subject.page, query, "asc")
+        middle = "&".join(part for part in (query, f"to={DAYS // 2}d") if part)
+        if "to=" not in query:
+            found[f"list {query or 'all'} from the middle on"] = await timed(
+                rounds, subject.page, middle, "desc"
+            )
+    for text in SEARCHES:
+        said = text.replace("{phrase}", phrase)
+        query = f"q={said.replace('+', '%2B')}"
+        orders: tuple[Order, ...] = ("desc", "rank")
+        for order in orders:
+            found[f"search {said} by {'time' if order == 'desc' else 'rank'}"] = await timed(
+                rounds, subject.page, query, order
+            )
+    since, until = f"{DAYS // 2 + 1}d", "1d"
+    day = 86_400
+    start = int(time.time()) // day * day - 31 * day
+    times = f"from={start}&to={start + 30 * day}"
+    found["usage of a month by model and day"] = await timed(
+        rounds, subject.month, f"group_by=model,day&{times}"
+    )
+    found["usage of a month by model and day, tz Europe/Berlin"] = await timed(
+        rounds, subject.month, f"group_by=model,day&tz=Europe/Berlin&from={since}&to={until}"
+    )
+    found["usage of everything by label:team"] = await timed(rounds, subject.month, "group_by=label:team")
+    return found
+
+
+def shown(results: dict[str, dict[str, float]]) -> str:
+    """All figures as a table, the largest of each kind last."""
+    names = list(next(iter(results.values())))
+    lines = [f"{'milliseconds, median':58}" + "".join(f"{name:>12}" for name in results)]
+    lines += [
+        f"{name:58}" + "".join(f"{figures[name]:12.2f}" for figures in results.values()) for name in names
+    ]
+    for kind in ("list", "search", "usage"):
+        some = [name for name in names if name.startswith(kind)]
+        lines.append(
+            f"{kind + ', slowest':58}"
+            + "".join(f"{max(figures[name] for name in some):12.2f}" for figures in results.values())
+        )
+        lines.append(
+            f"{kind + ', median of all':58}"
+            + "".join(
+                f"{statistics.median([figures[name] for name in some]):12.2f}" for figures in results.values()
+            )
+        )
+    return "\n".join(lines)
+
+
+@asynccontextmanager
+async def subject(name: str, url: str) -> AsyncIterator[Subject]:
+    """What is measured of one filled database."""
+    reports: Reports = open_reports(url)
+    await reports.start()
+    try:
+        yield Subject(name, Listing(reports), UsageReports(reports, Codec(), Prices(Settings())))
+    finally:
+        await reports.close()
+
+
+async def prepare(urls: dict[str, str]) -> None:
+    """Migrate, and make the partitions of the past."""
+    for url in urls.values():
+        await migrate.upgrade(url)
+    engine = open_engine(urls["postgres"])
+    async with engine.connect() as connection:
+        for days in range(DAYS + 2, 0, -14):
+            moment = datetime.now(UTC) - timedelta(days=days)
+            await connection.run_sync(create_partitions, moment)
+    await engine.dispose()
+
+
+async def run(folder: Path, count: int, rounds: int) -> str:
+    """Fill both databases and measure."""
+    results: dict[str, dict[str, float]] = {}
+    async with AsyncExitStack() as stack:
+        urls = {
+            "sqlite": f"sqlite:///{folder / 'audit.db'}",
+            "postgres": stack.enter_context(postgres(folder)),
+        }
+        await prepare(urls)
+        started = time.perf_counter()
+        fillings: list[Filling] = [
+            SqliteFilling(str(folder / "audit.db")),
+            await PostgresFilling.open(urls["postgres"]),
+        ]
+        filling = AuditFilling(random.Random(20_261_125))
+        await filling.fill(fillings, count)
+        print(f"filled with {count:,} in {time.perf_counter() - started:.0f} s", file=sys.stderr)
+        for name, url in urls.items():
+            async with subject(name, url) as measured:
+                results[name] = await measure(measured, filling.phrase, rounds)
+    return shown(results)
+
+
+def main() -> None:
+    """Run the benchmark that the arguments describe."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=9)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        print(uvloop.run(run(Path(folder), arguments.count, arguments.rounds)))
+
+
+if __name__ == "__main__":
+    main()
