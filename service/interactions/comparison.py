@@ -31,7 +31,7 @@ def compare(
     first, second = of_record(original), of_record(replay)
     return {
         "status": _pair(original.status, replay.status),
-        "error": _pair(_error(original), _error(replay)),
+        "errors": _pair(_error(original), _error(replay)),
         "text": _texts(original, first, replay, second),
         "tool_calls": _pair(_calls(first), _calls(second)),
         "usage": _figures(_usage(original_figures), _usage(replay_figures)),

@@ -44,7 +44,7 @@ async def test_a_request_is_sent_again_as_it_was(gateway: Gateway, upstream: Emu
     assert made.text == original.text
     assert comparison["status"] == {"original": "completed", "replay": "completed", "same": True}
     assert comparison["text"] == {"same": True, "diff": ""}
-    assert comparison["error"]["same"]
+    assert comparison["errors"]["same"]
     assert comparison["usage"]["original"]["total_tokens"] == original.body["usage"]["total_tokens"]
     assert set(comparison["usage"]["difference"].values()) <= {0, None}
     assert comparison["cost"]["original"] == comparison["cost"]["replay"] > 0
@@ -166,7 +166,7 @@ async def test_a_replay_that_fails_is_a_comparison_as_well(gateway: Gateway, ups
     told = (await replay(gateway, original.id)).body
     assert told["interaction"]["status"] == "failed"
     assert told["comparison"]["status"] == {"original": "completed", "replay": "failed", "same": False}
-    assert told["comparison"]["error"]["replay"]["code"] == "rate_limit_exceeded"
+    assert told["comparison"]["errors"]["replay"]["code"] == "rate_limit_exceeded"
     failed = told["interaction"]["id"]
     recovered = (await replay(gateway, failed)).body
     assert recovered["comparison"]["status"]["replay"] == "completed"

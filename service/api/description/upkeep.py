@@ -63,7 +63,7 @@ SCHEMAS: Final[dict[str, Json]] = {
     "Comparison": shape(
         {
             "status": _pair(STRING),
-            "error": _pair(nullable(shape({"code": STRING, "message": STRING}))),
+            "errors": _pair(nullable(shape({"code": STRING, "message": STRING}))),
             "text": shape({"same": BOOLEAN, "diff": STRING}),
             "tool_calls": _pair(array(OBJECT)),
             "usage": _figures(nullable(INTEGER)),
