@@ -27,7 +27,14 @@ from bench.mock_upstream import answer_body
 from service.store.codec import Codec
 from service.store.records import USAGE_FINAL, Intent, Outcome, Usage, now
 from service.store.statements import FINISH, INSERT_INTENT
-from service.store.tables import DEFAULT_PROJECT, REQUEST_PAYLOAD, RESPONSE_PAYLOAD, interactions, payloads
+from service.store.tables import (
+    DEFAULT_PROJECT,
+    NOBODY,
+    REQUEST_PAYLOAD,
+    RESPONSE_PAYLOAD,
+    interactions,
+    payloads,
+)
 
 DAYS = 60
 REQUEST_SIZE = 1024
@@ -243,6 +250,7 @@ class Rows:
             labels=None,
             deployment_id="flash",
             upstream_stored=True,
+            owner_id=NOBODY,
         )
         outcome = Outcome(
             id=place.key,
@@ -260,6 +268,7 @@ class Rows:
             first_byte_at=place.created_at + 2_000_000,
             completed_at=place.created_at + 2_000_000,
             usage=Usage(USAGE_FINAL, 7, 20, 22, 0, 0, 49),
+            owner_id=NOBODY,
         )
         row: Row = self._choose(intent.row(REQUEST_SIZE) + outcome.row(ANSWER_SIZE))
         return row

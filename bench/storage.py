@@ -25,7 +25,7 @@ from service.store.codec import Codec
 from service.store.engine import open_backend
 from service.store.records import USAGE_FINAL, Intent, Outcome, Usage, now
 from service.store.store import Store
-from service.store.tables import DEFAULT_PROJECT
+from service.store.tables import DEFAULT_PROJECT, NOBODY
 from service.store.writer import Writer
 from service.wire import ids
 
@@ -100,6 +100,7 @@ def _intent() -> Intent:
         labels=None,
         deployment_id="deployment",
         upstream_stored=False,
+        owner_id=NOBODY,
     )
 
 
@@ -121,6 +122,7 @@ def _outcome(key: bytes) -> Outcome:
         first_byte_at=moment,
         completed_at=moment,
         usage=Usage(USAGE_FINAL, 11, 22, 3, 4, 5, 45),
+        owner_id=NOBODY,
     )
 
 

@@ -46,21 +46,28 @@ from service.audit.prices import Prices
 from service.audit.usage import UsageReports
 from service.errors import ConfigurationError, ServiceError
 from service.interactions.adoption import Adoption
+from service.interactions.attaching import Attaching
 from service.interactions.create import Creator
 from service.interactions.follow import Follower
 from service.interactions.history import History
+from service.interactions.late_usage import LateUsage
+from service.interactions.life import Life
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.listening import Streams
 from service.interactions.log import EventLog
 from service.interactions.media import MediaKeeper
 from service.interactions.media_restore import Media
+from service.interactions.polling import Polling
 from service.interactions.preparation import Preparation
 from service.interactions.readers import Readers
 from service.interactions.recorded import Recorded
 from service.interactions.replay import Replayer
 from service.interactions.resolve import Resolver
 from service.interactions.retention import Retention
+from service.interactions.run import Pacing
 from service.interactions.search import Search
+from service.interactions.supervisor import Supervision, Supervisor
+from service.interactions.taking_over import TakeOver
 from service.serving import run_loop, stop_on_signals
 from service.settings import DeploymentSettings, Settings
 from service.settings.secret import Secret
@@ -150,7 +157,7 @@ async def _store(app: web.Application) -> AsyncIterator[None]:
     )
     await backend.start()
     writer = Writer(backend, limit=settings.writer_queue_limit)
-    app[STORE] = Store(backend, writer, codec)
+    app[STORE] = Store(backend, writer, codec, usage_interval=settings.usage_interval)
     yield
     await writer.close()
     await backend.close()
@@ -245,21 +252,50 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         stream_timeout=settings.router.stream_timeout or settings.stream_idle_timeout,
     )
     readers = Readers()
-    log = EventLog(app[STORE].events, settings.event_flush_interval)
+    store = app[STORE]
+    life = Life(store.held, settings.lease_seconds)
+    log = EventLog(store.events, life.id, settings.event_flush_interval)
+    take_over = TakeOver(store, keeper)
+    late_usage = LateUsage(store, client, deployments, settings.usage_interval)
+    pacing = Pacing(settings.poll_interval, max(settings.poll_interval, settings.poll_interval_max))
+    polling = Polling(
+        life.id,
+        store,
+        client,
+        deployments,
+        Attaching(store, client, log, settings.upstream_settle, keeper),
+        take_over,
+        pacing=pacing,
+        upstream_settle=settings.upstream_settle,
+        background_timeout=settings.background_timeout,
+    )
+    supervision = Supervision(
+        claim_interval=settings.claim_interval,
+        claim_batch=settings.claim_batch,
+        concurrency=settings.supervisor_concurrency,
+        poll_rate=settings.poll_rate,
+        streams=settings.background_streams,
+        pacing=pacing,
+    )
+    supervisor = Supervisor(life, store, readers, log, polling, late_usage, supervision)
     adoption = None
     if settings.adopt_unknown:
         adoption = Adoption(app[STORE], Search(client, deployments), readers, keeper)
     resolver = Resolver(app[STORE], adoption)
-    app[LIFECYCLE] = Lifecycle(app[STORE], deployments, client, readers, resolver, keeper)
+    app[LIFECYCLE] = Lifecycle(
+        store, deployments, client, readers, resolver, supervisor, take_over, late_usage
+    )
     media = Media(app[STORE], deployments, settings.max_rebuild_bytes)
     history = History(app[STORE], client, media, settings.max_rebuild_bytes)
-    preparation = Preparation(app[STORE], deployments, app[LIFECYCLE], history, settings.history)
+    preparation = Preparation(app[STORE], deployments, app[LIFECYCLE], history, settings.history, life.id)
     app[CREATOR] = Creator(
         app[STORE],
         client,
         preparation,
         readers,
         events=log,
+        life=life,
+        following=supervisor,
         upstream_settle=settings.upstream_settle,
         media=keeper,
     )
@@ -268,10 +304,15 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     app[REPLAYER] = Replayer(app[STORE], app[CREATOR], app[LIFECYCLE], app[PRICES].of_figures)
     recorded = app[RECORDED] = Recorded(app[STORE], settings.recorded_projects)
     seconds_since_stop = _stop_clock(app)
+    if app[SERVING]:
+        await supervisor.start()
+        app.on_shutdown.append(lambda _: supervisor.hand_over())
     yield
     await recorded.close()
     await readers.close(max(_READER_GRACE, settings.drain_timeout - seconds_since_stop()))
     await log.close()
+    if app[SERVING]:
+        await supervisor.close()
     if adoption is not None:
         await adoption.close()
 

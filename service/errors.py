@@ -12,6 +12,7 @@ Each class knows its HTTP status and its wire code (contract 7.2); its docstring
     - ModelNotFound           404 model_not_found
   + MethodNotAllowed          405 method_not_allowed
   + Aborted                   409 aborted
+    - Superseded              409 aborted
   + PayloadTooLarge           413 payload_too_large
   + NotRecorded               424 not_recorded
   + RateLimitExceeded         429 rate_limit_exceeded
@@ -108,6 +109,10 @@ class Aborted(ServiceError):
 
     status = 409
     code = "aborted"
+
+
+class Superseded(Aborted):
+    """Another process has taken this interaction over, because this one was silent for too long; read it by its id."""
 
 
 class PayloadTooLarge(ServiceError):

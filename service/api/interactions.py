@@ -74,7 +74,7 @@ async def get(request: web.Request) -> web.StreamResponse:
         return await send_events(request, listening, revision)
     lifecycle = request.app[LIFECYCLE]
     include_input = _flag(request, "include_input")
-    record, told = await lifecycle.get(principal, reference, upstream_headers(request))
+    record, told = await lifecycle.get(principal, reference)
     if include_input:
         told = render.with_input(told, await lifecycle.request(record), revision)
     return _told(request, record, told, revision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from service.errors import InvalidRequest
@@ -24,7 +25,7 @@ class Teller(Protocol):
     #: Whether it has come to its place.
     found: bool
 
-    def tell(self, events: list[Event]) -> bytes:
+    def tell(self, events: Sequence[Event]) -> bytes:
         """What the listener gets for these events; raises :class:`InvalidRequest` when its place does not exist."""
 
 
@@ -43,8 +44,8 @@ class _Steps:
     needs_all = False
     found = True
 
-    def tell(self, events: list[Event]) -> bytes:
-        return b"".join([event.frame for event in events])
+    def tell(self, events: Sequence[Event]) -> bytes:
+        return events[0].frame if len(events) == 1 else b"".join([event.frame for event in events])
 
 
 class _Both:
@@ -56,7 +57,7 @@ class _Both:
     def __init__(self, listening: Listening) -> None:
         self._listening = listening
 
-    def tell(self, events: list[Event]) -> bytes:
+    def tell(self, events: Sequence[Event]) -> bytes:
         return b"".join(
             [self._with_both(event) if event.frame.startswith(_ENDINGS) else event.frame for event in events]
         )
@@ -75,7 +76,7 @@ class _Legacy:
         self._stream = LegacyStream()
         self.found = not place.seq
 
-    def tell(self, events: list[Event]) -> bytes:
+    def tell(self, events: Sequence[Event]) -> bytes:
         return b"".join([sse.frame(told) for event in events for told in self._behind(event)])
 
     def _behind(self, event: Event) -> list[dict[str, Any]]:

@@ -23,7 +23,9 @@ from service.wire import codec, ids
 
 VERSION: Final = 1
 #: What every database makes for itself.
-_OWN: Final = frozenset({"upstream_id_hash", "derived_state", "series_id", "erased_at", "project_id"})
+_OWN: Final = frozenset(
+    {"upstream_id_hash", "derived_state", "series_id", "erased_at", "project_id", "owner_id"}
+)
 #: The columns of a row that a line has, but for its project.
 COLUMNS: Final = tuple(str(column.name) for column in interactions.c if column.name not in _OWN)
 REFERENCES: Final = frozenset({"id", "previous_id", "root_id", "replay_of"})

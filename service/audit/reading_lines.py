@@ -15,7 +15,7 @@ from service.audit.lines import BODIES, JSON_TEXTS, REFERENCES, VERSION, EventRo
 from service.errors import InvalidRequest
 from service.store.bringing_in import ROW
 from service.store.records import upstream_id_hash
-from service.store.tables import interactions
+from service.store.tables import NOBODY, interactions
 from service.wire import codec, ids
 
 _NUMBERS: Final = (BigInteger, SmallInteger)
@@ -58,6 +58,8 @@ def rows_of_line(line: bytes) -> Brought | None:
     row["project_id"] = project_id
     upstream_id = row.get("upstream_id")
     row["upstream_id_hash"] = None if upstream_id is None else upstream_id_hash(upstream_id)
+    # What is still open is for the first process that comes.
+    row["owner_id"] = NOBODY
     # What is deleted came without content.
     row["erased_at"] = row.get("deleted_at")
     _check(row)

@@ -129,7 +129,7 @@ async def _replay(
     concurrency: int,
     rate: float | None,
 ) -> list[Outcome]:
-    async with connected(target) as api:
+    async with connected(target, asking=True) as api:
         if not ids:
             found = await listed(api, [*filters, ("order", "asc")], limit)
             ids = [one["id"] for one in found]

@@ -22,7 +22,7 @@ _COMMENT = b": keep-alive\n\n"
 _CUT = "Deadline expired before operation could complete."
 _ERROR_ARRAY = [{"error": {"code": 504, "message": _CUT, "status": "DEADLINE_EXCEEDED"}}]
 #: Directives that end a stream early; the first that was asked for counts.
-_ENDINGS = ("cut", "end", "malformed_tail", "error_event")
+_ENDINGS = ("cut", "stall", "end", "malformed_tail", "error_event")
 _HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
 
 
@@ -129,9 +129,16 @@ class Delivery:
                 return self._events[self._position]
             due = self._events[self._position].due if waiting else self._deadline
             await self._clock.wait(min(due, self._deadline, self._clock.now() + _LOOK_AGAIN))
-            if self._emulator.closing or request.transport is None or request.transport.is_closing():
+            if self._is_over(request):
                 raise _hang_up(request)
         return None
+
+    async def _wait_for_leaving(self, request: web.Request) -> None:
+        while not self._is_over(request):
+            await self._clock.wait(self._clock.now() + _LOOK_AGAIN)
+
+    def _is_over(self, request: web.Request) -> bool:
+        return self._emulator.closing or request.transport is None or request.transport.is_closing()
 
     def _finished_at(self, now: float) -> bool:
         last = self._events[-1]
@@ -173,6 +180,9 @@ class Delivery:
         if ending.name == "cut":
             if ending.flag("partial"):
                 await response.write(block[: len(block) // 2])
+            raise reset(request) if ending.flag("reset") else _hang_up(request)
+        if ending.name == "stall":
+            await self._wait_for_leaving(request)
             raise _hang_up(request)
         if ending.name == "malformed_tail":
             await response.write(orjson.dumps(_ERROR_ARRAY))

@@ -43,9 +43,10 @@ FAULTS: dict[str, dict[str, Value]] = {
     "reset_headers": {},
     # Send the body in small pieces.
     "trickle": {"bytes": 16, "seconds": 0.01},
-    # After so many events: abort the body (`partial`: inside the next event), end it politely, append a JSON
-    # error array, or send an `error` event and then end.
-    "cut": {"after": 3, "partial": False},
+    # After so many events: abort the body (`partial`: inside the next event; `reset`: reset the connection), say
+    # nothing more, end the body politely, append a JSON error array, or send an `error` event and then end.
+    "cut": {"after": 3, "partial": False, "reset": False},
+    "stall": {"after": 3},
     "end": {"after": 3},
     "malformed_tail": {"after": 3},
     "error_event": {

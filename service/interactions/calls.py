@@ -127,6 +127,7 @@ class Job:
             first_byte_at=self.first_byte_at,
             completed_at=moment if terminal else None,
             usage=usage or Usage(),
+            owner_id=self.intent.owner_id,
         )
 
 

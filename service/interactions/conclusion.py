@@ -6,6 +6,7 @@ The terminal event is published when that transaction is committed and not befor
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,10 +18,12 @@ from service.interactions.log import StreamLog
 from service.interactions.media import MediaKeeper
 from service.interactions.publisher import Arrived, Publisher
 from service.store.entries import Write
-from service.store.records import USAGE_MISSING, Outcome, Usage
+from service.store.records import Outcome
 from service.store.store import Store
 from service.upstream.client import GeminiClient
-from service.wire import codec
+from service.wire import codec, ids
+
+logger = logging.getLogger(__name__)
 
 #: Seconds that upstream has to tell the usage that its terminal event lacked.
 _USAGE: Final = 5.0
@@ -33,6 +36,8 @@ class Last:
     event: Arrived
     whole: dict[str, Any]
     broken: bool = False
+    #: Whether upstream had not ended it, so that what it had used is not all there was.
+    cut: bool = False
 
 
 class Conclusion:
@@ -56,19 +61,17 @@ class Conclusion:
         self._feed = feed
         self._log = log
         self._publisher = publisher
-        self._assembler = publisher.assembler
         self._status = http_status
+        self._noting: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
         """Commit upstream's id as soon as it is known: whoever takes over after a crash asks by it."""
+        if self._feed.upstream_id is None:
+            return
 
         def write(log: list[Write]) -> asyncio.Task[None]:
-            if self._feed.upstream_id is None:
-                writing = self._store.events.append(*log)
-            else:
-                outcome = self._outcome("in_progress", terminal=False)
-                writing = self._store.finish(outcome, None, log=log)
-            return asyncio.get_running_loop().create_task(writing)
+            outcome = self._outcome("in_progress", terminal=False)
+            return asyncio.get_running_loop().create_task(self._store.finish(outcome, None, log=log))
 
         self._log.begin(write)
 
@@ -79,23 +82,35 @@ class Conclusion:
         event = self._publisher.number(arrived)
         await self._log.settled()
         error = outcomes.error_of(whole)
-        outcome = self._outcome(status, terminal=True, error=error, body=whole)
+        outcome = self._outcome(status, terminal=True, error=error, body=whole, cut=last.cut)
         self._log.append(event, arrived.cursor)
-        await self._commit(outcome, whole)
+        # A listener that is behind may find the event in the log before it is published here.
         self._feed.steps = outcomes.steps_of(whole)
+        await self._commit(outcome, whole)
         self._feed.publish(event)
         self._feed.end(broken=last.broken)
 
     async def leave_open(self) -> None:
-        """Commit what came so far, and let somebody else go on with the stream."""
-        received = {**self._assembler.result(), "status": "in_progress"}
+        """Commit what came so far: somebody else goes on from there."""
+        received = {**self._publisher.assembler.result(), "status": "in_progress"}
         await self._log.settled()
-        await self._store.finish(self._outcome("in_progress", terminal=False), codec.dumps(received))
-        self._log.leave()
+        outcome = self._outcome("in_progress", terminal=False)
+        await self._store.finish(outcome, codec.dumps(received), log=self._log.rest())
+
+    def note_status(self, status: str) -> None:
+        """Commit that the run goes on, so that whoever asks is told so."""
+        self._noting = asyncio.get_running_loop().create_task(self._note(status))
+
+    async def _note(self, status: str) -> None:
+        intent = self._job.intent
+        try:
+            await self._store.note_status(intent.id, status, intent.owner_id)
+        except ServiceError as error:
+            logger.warning("the status of %s could not be noted: %s", ids.to_text(intent.id), error)
 
     async def _with_usage(self, event: Arrived, whole: dict[str, Any]) -> tuple[Arrived, dict[str, Any]]:
         """Usage that the terminal event lacks is asked for once (contract 8)."""
-        upstream_id, interaction = self._assembler.upstream_id, event.body.get("interaction")
+        upstream_id, interaction = self._feed.upstream_id, event.body.get("interaction")
         if (
             whole.get("usage")
             or upstream_id is None
@@ -120,17 +135,16 @@ class Conclusion:
         terminal: bool,
         error: tuple[str, str] | None = None,
         body: dict[str, Any] | None = None,
+        cut: bool = False,
     ) -> Outcome:
-        usage = None
-        if terminal:
-            usage = outcomes.usage_of(body or {}) if (body or {}).get("usage") else Usage(USAGE_MISSING)
+        usage = outcomes.usage_of(body or {}, cut=cut) if terminal else None
         return self._job.outcome(
             status=status,
             http_status=self._status,
             terminal=terminal,
-            interaction=body or self._assembler.interaction,
+            interaction=body or self._publisher.assembler.interaction,
             usage=usage,
-            upstream_id=self._assembler.upstream_id,
+            upstream_id=self._feed.upstream_id,
             error=error,
         )
 

@@ -1,31 +1,34 @@
 """One create: resolve, choose, commit the intent, call upstream, commit the outcome, answer.
 
 What happens when the process dies: before the intent is committed, nothing was sent; after it, the row stays
-``in_progress`` without an outcome and is found by that; after the outcome is committed, the answer can be read back.
-A client that leaves changes nothing: the handler runs on. When the outcome cannot be committed, the client gets an
-error and never the answer (promise P1).
+``in_progress`` without an outcome, and another process takes it over, which finds it by that; after the outcome is
+committed, the answer can be read back. A client that leaves changes nothing: the handler runs on. When the outcome
+cannot be committed, the client gets an error and never the answer (promise P1).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from service.errors import BadGateway, DeadlineExceeded, NotFound, ServiceError, UpstreamError
 from service.interactions import outcomes
 from service.interactions.calls import Answer, Call, Job
 from service.interactions.feed import Feed
+from service.interactions.life import Life
 from service.interactions.log import EventLog
 from service.interactions.media import MediaKeeper
 from service.interactions.preparation import Preparation
 from service.interactions.reader import Reader
 from service.interactions.readers import Readers
 from service.interactions.render import with_our_ids
-from service.store.records import USAGE_MISSING, Record, Usage, now
+from service.store.held import Claim
+from service.store.records import USAGE_MISSING, Outcome, Record, Usage, now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
 from service.upstream.deployments import Deployment
+from service.upstream.transport import Response
 from service.wire import ids
 
 logger = logging.getLogger(__name__)
@@ -39,6 +42,16 @@ _MAY_HAVE_RUN: Final = (BadGateway, DeadlineExceeded)
 _MESSAGE_KEPT: Final = 2_000
 
 
+class Following(Protocol):
+    """Whoever follows what is still open when its create is answered."""
+
+    def follow(self, claim: Claim) -> None:
+        """See an interaction through to its end."""
+
+    def remaining(self, created_at: int, deployment_id: str) -> float:
+        """The seconds that an interaction has until it is given up."""
+
+
 class Creator:
     """Creates interactions."""
 
@@ -50,6 +63,8 @@ class Creator:
         readers: Readers,
         *,
         events: EventLog,
+        life: Life,
+        following: Following,
         upstream_settle: float,
         media: MediaKeeper | None = None,
     ) -> None:
@@ -58,43 +73,61 @@ class Creator:
         self._preparation = preparation
         self._readers = readers
         self._events = events
+        self._life = life
+        self._following = following
         self._upstream_settle = upstream_settle
         self._media = media
 
     async def create(self, call: Call) -> Answer:
         """Run a unary create; raises a :class:`ServiceError` that carries the interaction's id once it has one."""
-        job = await self._begin(call)
-        try:
-            reply = await self._send(job, self._client.create)
-        except ServiceError as error:
-            await self._fail(job, error)
-            raise
-        return await self._finish(job, reply)
+        job = await self._preparation.job(call)
+        with self._life.work(job.intent.id):
+            await self._begin(job)
+            try:
+                reply = await self._send(job, self._client.create)
+            except ServiceError as error:
+                await self._fail(job, error)
+                raise
+            return await self._finish(job, reply)
 
     async def stream(self, call: Call) -> Feed | Answer:
         """Open a streaming create; the feed's reader belongs to the interaction, not to the caller.
 
         An :class:`Answer` comes instead when upstream ignored the wish to stream.
         """
-        job = await self._begin(call)
-        try:
-            opened = await self._send(job, self._client.create_stream)
-        except ServiceError as error:
-            await self._fail(job, error)
-            raise
-        if isinstance(opened, Reply):
-            return await self._finish(job, opened)
-        return self._readers.start(
-            Reader(job, opened, self._store, self._client, self._events, self._upstream_settle, self._media)
+        job = await self._preparation.job(call)
+        with self._life.work(job.intent.id):
+            await self._begin(job)
+            try:
+                opened = await self._send(job, self._client.create_stream)
+            except ServiceError as error:
+                await self._fail(job, error)
+                raise
+            if isinstance(opened, Reply):
+                return await self._finish(job, opened)
+            return self._readers.start(self._reader(job, opened))
+
+    def _reader(self, job: Job, opened: Response) -> Reader:
+        patience = None
+        if job.intent.background:
+            patience = self._following.remaining(job.intent.created_at, job.route.deployment.id)
+        return Reader(
+            job,
+            opened,
+            self._store,
+            self._client,
+            self._events,
+            self._upstream_settle,
+            self._media,
+            patience=patience,
         )
 
-    async def _begin(self, call: Call) -> Job:
-        job = await self._preparation.job(call)
-        listed = isinstance(call.envelope.body.get("input"), list)
-        await self._store.begin(job.intent, call.raw, listed=listed)
+    async def _begin(self, job: Job) -> None:
+        await self._life.sure()
+        listed = isinstance(job.call.envelope.body.get("input"), list)
+        await self._store.begin(job.intent, job.call.raw, listed=listed)
         if job.parent is not None:
             await self._hold(job, job.parent)
-        return job
 
     async def _hold(self, job: Job, parent: Record) -> None:
         """See that the parent is kept for this job; raises :class:`NotFound` when it was deleted before the intent."""
@@ -145,6 +178,8 @@ class Creator:
             raise
         if self._media is not None and media_due is not None:
             self._media.keep(job.intent.id, job.intent.project_id)
+        if not terminal:
+            self._following.follow(_claim(outcome, job))
         return Answer(with_our_ids(body, job.intent.id, job.intent.previous_id), upstream_id, job.history)
 
     async def _fail(self, job: Job, error: ServiceError) -> None:
@@ -161,6 +196,20 @@ class Creator:
         except ServiceError:
             # The row stays open and is found by that; the caller is told what went wrong first.
             logger.exception("the failure of %s could not be recorded", error.interaction_id)
+
+
+def _claim(outcome: Outcome, job: Job) -> Claim:
+    intent = job.intent
+    return Claim(
+        intent.id,
+        intent.project_id,
+        intent.created_at,
+        intent.stream,
+        intent.background,
+        outcome.deployment_id,
+        outcome.upstream_id,
+        outcome.upstream_stored,
+    )
 
 
 async def _attempt(job: Job, send: _Send[_Result]) -> _Result:

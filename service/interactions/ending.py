@@ -1,4 +1,8 @@
-"""The end of a log whose reader is gone: what upstream says of the whole, told as the events that were missing."""
+"""The end of a log whose reader is gone: what upstream says of the whole, told as the events that were missing.
+
+A reader that is killed has told its listeners some events that are not in the log. The missing part is told in other
+events, so these begin at a distance: an id that is lost is never another event's, and is refused as unknown.
+"""
 
 from __future__ import annotations
 
@@ -20,28 +24,37 @@ async def rest_of_log(
     events: KeptEvents, record: Record, body: dict[str, Any], request: dict[str, Any]
 ) -> list[Write]:
     """What the transaction that ends a streamed interaction with ``body`` has to write of its log."""
-    told, last = await _assembled(events, record)
+    told, last = await assembled(events, record)
     missing = remainder(told, {**body, "steps": made_of(body, request)})
     if missing is None:
         message = "The stream could not be continued: upstream tells its beginning in another way. GET has the whole."
         missing = [{"event_type": "error", "error": {"code": BadGateway.code, "message": message}}]
-    first = last + 1
-    frames = b"".join([_frame(seq, event, record) for seq, event in enumerate(missing, first)])
-    batch = EventBatch(first, first + len(missing) - 1, frames, None)
-    return [batch.write(record.id), kept_events.release(record.id)]
+    return _written(record, missing, last)
 
 
-async def assembled(events: KeptEvents, record: Record) -> Assembler:
-    """What the log of an interaction has told so far."""
-    return (await _assembled(events, record))[0]
+def _written(record: Record, told: list[dict[str, Any]], last: int) -> list[Write]:
+    first = last + kept_events.DISTANCE
+    frames = b"".join([_frame(seq, event, record) for seq, event in enumerate(told, first)])
+    batch = EventBatch(first, first + len(told) - 1, frames, None)
+    batches = [batch.write_last(record.id, record.owner_id)] if told else []
+    return [*batches, kept_events.forget_wishes(record.id, record.owner_id)]
 
 
-async def _assembled(events: KeptEvents, record: Record) -> tuple[Assembler, int]:
+async def assembled(events: KeptEvents, record: Record) -> tuple[Assembler, int]:
+    """What the log of an interaction has told so far, and the seq of its last event."""
     told = Assembler()
     logged = await events.all(record.id)
     for event in logged:
-        told.feed(codec.loads(sse.data_of(event.frame) or b"{}"))
+        told.feed(_as_upstream_told(codec.loads(sse.data_of(event.frame) or b"{}"), record))
     return told, logged[-1].seq if logged else 0
+
+
+def _as_upstream_told(event: dict[str, Any], record: Record) -> dict[str, Any]:
+    """An event of the log under upstream's id."""
+    interaction = event.get("interaction")
+    if isinstance(interaction, dict):
+        return {**event, "interaction": {**interaction, "id": record.upstream_id}}
+    return {**event, "interaction_id": record.upstream_id} if "interaction_id" in event else event
 
 
 def _frame(seq: int, event: dict[str, Any], record: Record) -> bytes:

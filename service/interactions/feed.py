@@ -1,51 +1,116 @@
 """The live events of one interaction: published by its reader, followed by any number of listeners.
 
-A listener holds a position, not a queue, so one that is slow costs nobody anything. What is in the log and not among
-the newest events is dropped from memory: a listener that is further behind reads the log.
+A listener holds a position, not a queue, so one that is slow costs nobody anything. One that is level with the feed is
+handed each event when it is published, without a turn of the event loop. What is in the log and not among the newest
+events is dropped from memory: a listener that is further behind reads the log.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+import logging
+from typing import Any, Final, Protocol
 
 from service.interactions.calls import HistoryUsed
 from service.store.kept_events import Event
 
+logger = logging.getLogger(__name__)
+
 #: Bytes of logged events that stay in memory for listeners that are a little behind.
 _WINDOW: Final = 16 * 1024
 #: Bytes that a listener is given at a time.
-_PIECE: Final = 32 * 1024
+PIECE: Final = 32 * 1024
+
+
+class Sink(Protocol):
+    """Where a listener that is level with the feed gets its events at once; nothing here may wait."""
+
+    def take(self, event: Event) -> bool:
+        """Take an event; False when it cannot be taken now, and the listener will come for it."""
+
+    def idle(self) -> bool:
+        """Nothing has been published for a while; False when there is no listener any more."""
+
+
+class _Attachment:
+    """One sink that is level with the feed."""
+
+    __slots__ = ("_heard", "_idle", "_loop", "_sink", "_timer", "over", "seq")
+
+    def __init__(self, seq: int, sink: Sink, idle: float) -> None:
+        self.seq = seq
+        self._sink = sink
+        self._idle = idle
+        self._loop = asyncio.get_running_loop()
+        self.over: asyncio.Future[None] = self._loop.create_future()
+        self._heard = self._loop.time()
+        self._timer = self._loop.call_later(idle, self._look)
+
+    def take(self, event: Event) -> None:
+        if self.over.done():
+            return
+        if self._takes(event):
+            self.seq = event.seq
+            self._heard = self._loop.time()
+        else:
+            self.end()
+
+    def _takes(self, event: Event) -> bool:
+        try:
+            return self._sink.take(event)
+        except Exception:
+            # The listener will meet with it again; whoever publishes must not.
+            logger.exception("a listener could not take an event")
+            return False
+
+    def end(self) -> None:
+        self._timer.cancel()
+        if not self.over.done():
+            self.over.set_result(None)
+
+    def _look(self) -> None:
+        silent = self._loop.time() - self._heard
+        if silent >= self._idle:
+            if not self._sink.idle():
+                self.end()
+                return
+            self._heard, silent = self._loop.time(), 0.0
+        self._timer = self._loop.call_later(self._idle - silent, self._look)
 
 
 class Feed:
     """The events of one interaction while it runs."""
 
-    def __init__(self, key: bytes, history: HistoryUsed) -> None:
+    def __init__(
+        self, key: bytes, history: HistoryUsed, *, seq: int = 0, upstream_id: str | None = None
+    ) -> None:
         self.key = key
         self.history = history
-        #: Upstream's id, once an event has told it.
-        self.upstream_id: str | None = None
+        #: Upstream's id, once it is known.
+        self.upstream_id = upstream_id
         #: Whether there will be no more events, and whether that is because the stream was lost: then listeners must
         #: abort, not end politely.
         self.ended = False
         self.broken = False
         #: What whoever listens is told when the stream ends here though the interaction goes on: no event of it.
         self.farewell = b""
-        #: The seq of the newest event.
-        self.seq = 0
+        #: The seq of the newest event; those before the first of this feed are in the log.
+        self.seq = seq
         #: The whole interaction's steps, once it has ended.
         self.steps: list[dict[str, Any]] = []
-        self._first = 1
+        self._first = seq + 1
         self._frames: list[bytes] = []
-        self._logged = 0
+        self._logged = seq
         self._logged_bytes = 0
         self._news: asyncio.Future[None] | None = None
+        self._attached: list[_Attachment] = []
 
     def publish(self, event: Event) -> None:
         """Hand the next event to all listeners."""
         self.seq = event.seq
         self._frames.append(event.frame)
+        for attached in self._attached:
+            attached.take(event)
         self._wake()
 
     def logged(self, seq: int) -> None:
@@ -65,6 +130,8 @@ class Feed:
         """No more events."""
         self.broken = self.broken or broken
         self.ended = True
+        for attached in self._attached:
+            attached.end()
         self._wake()
 
     def after(self, seq: int) -> list[Event] | None:
@@ -78,7 +145,7 @@ class Feed:
             seq += 1
             events.append(Event(seq, frame))
             size += len(frame)
-            if size >= _PIECE:
+            if size >= PIECE:
                 break
         return events
 
@@ -88,6 +155,22 @@ class Feed:
             self._news = asyncio.get_running_loop().create_future()
         done, _ = await asyncio.wait((self._news,), timeout=idle)
         return bool(done)
+
+    async def hand_over(self, seq: int, sink: Sink, idle: float) -> int:
+        """Hand a listener that has all events up to ``seq`` each one as it comes; after ``idle`` seconds, its silence.
+
+        Returns the seq of the last event that was taken: when the next one could not be, or when there is none.
+        """
+        if self.ended or seq < self.seq:
+            return seq
+        attached = _Attachment(seq, sink, idle)
+        self._attached.append(attached)
+        try:
+            await attached.over
+        finally:
+            attached.end()
+            self._attached.remove(attached)
+        return attached.seq
 
     def _wake(self) -> None:
         if self._news is not None:

@@ -7,11 +7,11 @@ other it polls the log; hints from the database only make it poll at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Final
 
 from service.errors import NotFound
-from service.interactions.feed import Feed
+from service.interactions.feed import PIECE, Feed, Sink
 from service.store.kept_events import APPENDED, Event, KeptEvents
 
 #: Seconds between two looks at the log of what another process reads, without a hint.
@@ -28,24 +28,40 @@ class Follower:
         self._news = asyncio.Event()
         events.on_news(APPENDED, self._hear)
 
-    async def live(self, feed: Feed, seq: int, idle: float) -> AsyncIterator[list[Event]]:
-        """All events behind one, as they come; an empty list after ``idle`` seconds of silence.
+    async def live(
+        self, feed: Feed, seq: int, idle: float, sink: Callable[[], Sink | None]
+    ) -> AsyncIterator[list[Event]]:
+        """All events behind one, as they come; an empty list when there is none yet, or for ``idle`` seconds.
+
+        Where ``sink`` gives one, a listener that is level with the feed is handed the events there instead.
 
         Raises :class:`NotFound` when what a slow listener has missed was deleted meanwhile.
         """
+        begun = False
         while True:
             events = feed.after(seq)
             if events is None:
                 page = await self._events.after(feed.key, seq)
-                if page is None or not page.events:
+                if page is None:
                     raise NotFound("The interaction was deleted.")
+                if not page.events:
+                    # A batch that was held up, before one that was not.
+                    await asyncio.sleep(_POLL)
+                    continue
                 events = page.events
             if events:
-                seq = events[-1].seq
-                yield events
+                begun, seq = True, events[-1].seq
+                for piece in _pieces(events):
+                    yield piece
             elif feed.ended:
                 return
-            elif not await feed.changed(idle):
+            elif (direct := sink()) is not None:
+                begun, seq = True, await feed.hand_over(seq, direct, idle)
+                if seq == feed.seq and not feed.ended:
+                    # Nobody was there to hear of the silence; writing to a client that has left ends this.
+                    yield []
+            elif not begun or not await feed.changed(idle):
+                begun = True
                 yield []
 
     async def logged(
@@ -57,25 +73,27 @@ class Follower:
         """
         loop = asyncio.get_running_loop()
         heard = asked = loop.time()
+        begun = False
         while True:
             news = self._news
             page = await self._events.after(key, seq)
             if page is None:
                 raise NotFound("The interaction was deleted.")
             if page.events:
-                seq = page.events[-1].seq
+                begun, seq = True, page.events[-1].seq
+                for piece in _pieces(page.events):
+                    yield piece
                 heard = asked = loop.time()
-                yield page.events
                 continue
             if page.ended:
                 return
+            if not begun or loop.time() - heard >= idle:
+                begun, heard = True, loop.time()
+                yield []
             if loop.time() - asked >= _ASK:
                 await look()
                 asked = loop.time()
                 continue
-            if loop.time() - heard >= idle:
-                heard = loop.time()
-                yield []
             try:
                 async with asyncio.timeout(_POLL):
                     await news.wait()
@@ -85,3 +103,13 @@ class Follower:
     def _hear(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
+
+
+def _pieces(events: list[Event]) -> Iterator[list[Event]]:
+    """The events in portions that a listener is given at a time."""
+    begin = size = 0
+    for end, event in enumerate(events, 1):
+        size += len(event.frame)
+        if size >= PIECE or end == len(events):
+            yield events[begin:end]
+            begin, size = end, 0

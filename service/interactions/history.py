@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.errors import FailedPrecondition, ServiceError, UpstreamError
+from service.interactions.checkpoints import up_to_checkpoints
 from service.interactions.media_restore import Media
 from service.interactions.rebuild import steps_asked, steps_of_links
 from service.store.records import ANCHORS, Record, now
@@ -72,7 +73,8 @@ class History:
 
         Raises :class:`FailedPrecondition` or :class:`~service.errors.Aborted` naming the link that cannot be rebuilt.
         """
-        links = await self._store.chain(parent.project_id, parent.id)
+        chain = await self._store.chain(parent.project_id, parent.id)
+        links = await up_to_checkpoints(chain, self._store.events)
         for_agent = envelope.agent is not None
         said = steps_asked(links) if envelope.continues else steps_of_links(links, for_agent=for_agent)
         conversation = await self._media.restored(parent.project_id, deployment, said)

@@ -1,7 +1,8 @@
 """What can be done with an interaction after its create: get, cancel, delete.
 
-Anything terminal is answered from the store alone. What is not terminal is upstream's to tell: it is asked, and what
-it says is committed before it is passed on. When upstream cannot be asked, the store's last word is the answer.
+Anything terminal is answered from the store alone. What is not terminal is upstream's to tell: the process that holds
+the interaction asks, and what upstream says is committed before it is passed on. When it cannot be asked, the store's
+last word is the answer.
 """
 
 from __future__ import annotations
@@ -13,19 +14,20 @@ from typing import Any, Final
 
 import orjson
 
-from service.errors import FailedPrecondition, NotFound, ServiceError, UpstreamError
+from service.errors import FailedPrecondition, NotFound, ServiceError, ServiceUnavailable, UpstreamError
 from service.interactions.calls import Principal
 from service.interactions.ending import assembled
 from service.interactions.imported import is_adopted
-from service.interactions.inquiry import Gone, ask, is_word
-from service.interactions.media import MediaKeeper
+from service.interactions.inquiry import is_word
+from service.interactions.late_usage import LateUsage
 from service.interactions.readers import Readers
 from service.interactions.render import of_record, timestamp
 from service.interactions.resolve import Resolver
+from service.interactions.supervisor import Supervisor
 from service.interactions.taking_over import TakeOver
-from service.store.records import Record, now
+from service.store.records import USAGE_MISSING, Record, now
 from service.store.store import Store
-from service.upstream.client import GeminiClient, Reply
+from service.upstream.client import GeminiClient
 from service.upstream.deployments import Deployment, Deployments
 from service.wire import codec, ids
 
@@ -48,14 +50,18 @@ class Lifecycle:
         client: GeminiClient,
         readers: Readers,
         resolver: Resolver,
-        media: MediaKeeper | None = None,
+        supervisor: Supervisor,
+        take_over: TakeOver,
+        late_usage: LateUsage,
     ) -> None:
         self._store = store
         self._deployments = deployments
         self._client = client
         self._readers = readers
         self._resolver = resolver
-        self._take_over = TakeOver(store, media)
+        self._supervisor = supervisor
+        self._take_over = take_over
+        self._late_usage = late_usage
 
     async def find(self, principal: Principal, reference: str, member: str = "id") -> Record:
         """The record, with the upstream id that its reader has seen but may not have committed yet.
@@ -66,16 +72,14 @@ class Lifecycle:
         feed = self._readers.feed(record.id) if record.upstream_id is None else None
         return record if feed is None else replace(record, upstream_id=feed.upstream_id)
 
-    async def get(
-        self, principal: Principal, reference: str, headers: bytes = b""
-    ) -> tuple[Record, dict[str, Any]]:
+    async def get(self, principal: Principal, reference: str) -> tuple[Record, dict[str, Any]]:
         """The interaction in steps form."""
-        return await self.told(await self._resolver.resolve(principal, reference), headers)
+        return await self.told(await self._resolver.resolve(principal, reference))
 
-    async def told(self, record: Record, headers: bytes = b"") -> tuple[Record, dict[str, Any]]:
+    async def told(self, record: Record) -> tuple[Record, dict[str, Any]]:
         """An interaction that was found before, as it is now, in steps form."""
         if not record.terminal:
-            record = await self.refreshed(record, headers)
+            record = await self.refreshed(record)
         return record, of_record(record)
 
     async def current(self, record: Record) -> Record:
@@ -90,10 +94,10 @@ class Lifecycle:
         raw = await self._store.request_of(record.id)
         return {} if raw is None else codec.loads(raw)
 
-    async def refreshed(self, record: Record, headers: bytes = b"") -> Record:
+    async def refreshed(self, record: Record) -> Record:
         """The record with upstream's latest word in it; raises :class:`NotFound` when it was deleted meanwhile."""
-        reply = await self._ask(record, headers)
-        return await self.current(record) if reply is None else await self._take_over.word(record, reply)
+        await self._supervisor.look(record)
+        return await self.current(record)
 
     async def cancel(
         self, principal: Principal, reference: str, headers: bytes = b""
@@ -103,54 +107,55 @@ class Lifecycle:
         Raises :class:`FailedPrecondition` for what cannot be cancelled or has ended.
         """
         record = await self.find(principal, reference)
-        if not record.terminal and record.stream:
-            if await self._reader_cancels(record):
-                return await self.told(await self.current(record))
-            if not record.background:
-                # Nobody reads it any more, and upstream cannot end it.
-                record = await self._take_over.end(record, await self._as_cancelled(record))
-                return record, of_record(record)
+        if record.terminal or not (record.stream or record.background):
+            raise _not_to_be_cancelled(reference, record)
+        if await self._readers.cancel(record.id):
+            return await self.told(await self.current(record))
+        if not await self._supervisor.secure(record):
+            return await self.told(await self._cancelled_elsewhere(record))
+        record = replace(await self.current(record), upstream_id=record.upstream_id)
+        if not record.background:
+            # Nobody reads it any more, and upstream cannot end it.
+            await self._take_over.end(record, await self._as_cancelled(record))
+        else:
+            await self._cancel_upstream(record, reference, headers)
+        record = await self.current(record)
+        return record, of_record(record)
+
+    async def _cancel_upstream(self, record: Record, reference: str, headers: bytes) -> None:
         deployment = self._deployments.by_id(record.deployment_id)
-        if record.terminal or not record.background or record.upstream_id is None or deployment is None:
-            raise FailedPrecondition(
-                f"The interaction {reference!r} cannot be cancelled: only streams and background interactions that "
-                f"are still running can, and this one has the status {record.status!r}."
-            )
+        if record.terminal or record.upstream_id is None or deployment is None:
+            raise _not_to_be_cancelled(reference, record)
         try:
             reply = await self._client.cancel(deployment, record.upstream_id, headers=headers)
         except ServiceError as error:
             error.message = error.message.replace(record.upstream_id, reference)
             raise
         if is_word(reply, record.upstream_id):
-            record = await self._take_over.word(record, reply)
+            await self._take_over.word(record, reply)
         else:
-            record = await self.refreshed(record, headers)
-        return record, of_record(record)
+            await self._supervisor.look(record)
 
-    async def _reader_cancels(self, record: Record) -> bool:
-        """Have whoever reads the stream end it, here or in another process; whether that has happened."""
-        if await self._readers.cancel(record.id):
-            return True
-        if not await self._store.events.is_read(record.id):
-            return False
+    async def _cancelled_elsewhere(self, record: Record) -> Record:
+        """Have the process that holds the interaction end it; raises :class:`ServiceUnavailable` when it does not."""
         await self._store.events.wish_cancel(record.id)
         for _ in range(_CANCEL_LOOKS):
             await asyncio.sleep(_CANCEL_LOOK)
-            if (await self.current(record)).terminal:
-                return True
-        return False
+            if (found := await self.current(record)).terminal:
+                return found
+        raise ServiceUnavailable("The interaction is not cancelled yet.", retry_after=1)
 
     async def _as_cancelled(self, record: Record) -> dict[str, Any]:
-        told = await assembled(self._store.events, record)
+        logged, _ = await assembled(self._store.events, record)
         so_far = of_record(record) if record.response is not None else {}
-        return {**so_far, **told.result(), "updated": timestamp(now()), "status": "cancelled"}
+        return {**so_far, **logged.result(), "updated": timestamp(now()), "status": "cancelled"}
 
     async def delete(self, principal: Principal, reference: str) -> Record:
         """Delete here for certain and upstream if it can: hidden at once, with its content kept only for follow-ups.
 
         Raises :class:`FailedPrecondition` for what is under a legal hold.
         """
-        record = await self.find(principal, reference)
+        record = await self._settled(await self.find(principal, reference))
         if holds := await self._store.holds.on(record.id):
             reason = f" ({holds[0].reason})" if holds[0].reason else ""
             raise FailedPrecondition(
@@ -162,6 +167,18 @@ class Lifecycle:
         if deployment is not None and record.upstream_id is not None and record.upstream_stored:
             await self._delete_upstream(deployment, record, record.upstream_id)
         return record
+
+    async def _settled(self, record: Record) -> Record:
+        """The record with the usage that only upstream's copy may still tell."""
+        if record.usage_state != USAGE_MISSING:
+            return record
+        try:
+            async with asyncio.timeout(_UPSTREAM_DELETE):
+                await self._late_usage.settle(record)
+                return await self.current(record)
+        except (ServiceUnavailable, TimeoutError) as error:
+            logger.info("the usage of a deleted interaction could not be settled: %s", error)
+            return record
 
     async def _delete_upstream(self, deployment: Deployment, record: Record, upstream_id: str) -> None:
         try:
@@ -177,21 +194,12 @@ class Lifecycle:
             # The delete itself is done and will be answered so.
             logger.warning("a deleted interaction could not be marked as gone upstream: %s", error)
 
-    async def _ask(self, record: Record, headers: bytes) -> Reply | None:
-        """Upstream's word on an unfinished interaction; None when it has none or this process is reading it."""
-        deployment = self._deployments.by_id(record.deployment_id)
-        if record.upstream_id is None or deployment is None or await self._is_read(record):
-            return None
-        try:
-            return await ask(self._client, deployment, record.upstream_id, headers)
-        except Gone:
-            # 404 right after create is normal for upstream (contract 6): it never means that our record is gone.
-            return None
 
-    async def _is_read(self, record: Record) -> bool:
-        if self._readers.feed(record.id) is not None:
-            return True
-        return record.stream and await self._store.events.is_read(record.id)
+def _not_to_be_cancelled(reference: str, record: Record) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"The interaction {reference!r} cannot be cancelled: only streams and background interactions that are still "
+        f"running can, and this one has the status {record.status!r}."
+    )
 
 
 def _usage_detail(record: Record) -> str | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from service.errors import InvalidRequest, ServiceError
 from service.interactions.calls import HistoryUsed, Principal
-from service.interactions.feed import Feed
+from service.interactions.feed import Feed, Sink
 from service.interactions.follow import Follower
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.outcomes import steps_of
@@ -72,14 +72,18 @@ class Listening:
         """The steps of the whole interaction, once :meth:`events` has given the last event."""
         return self._steps if self._feed is None else self._feed.steps
 
-    async def events(self, *, whole: bool, idle: float) -> AsyncIterator[list[Event]]:
-        """All events behind the place, or with ``whole`` from the first one on; an empty list after ``idle`` seconds.
+    async def events(
+        self, *, whole: bool, idle: float, sink: Callable[[], Sink | None]
+    ) -> AsyncIterator[list[Event]]:
+        """All events behind the place, or with ``whole`` from the first one on.
 
+        An empty list says that there is none yet, or that there was none for ``idle`` seconds. What is published while
+        the listener is level goes to the ``sink``, once that gives one, and not through here.
         Raises :class:`~service.errors.NotFound` when the interaction is deleted meanwhile.
         """
         seq = 0 if whole else self.place.seq - (self.place.part > 0)
         if self._feed is not None:
-            async for events in self._follower.live(self._feed, seq, idle):
+            async for events in self._follower.live(self._feed, seq, idle, sink):
                 if self.upstream_id is None:
                     self.upstream_id = self._feed.upstream_id
                 yield events
@@ -97,9 +101,11 @@ class Paced(Listening):
         super().__init__(record.id, record.upstream_id, Place(), follower, streams=streams, record=record)
         self._pauses = pauses
 
-    async def events(self, *, whole: bool, idle: float) -> AsyncIterator[list[Event]]:
+    async def events(
+        self, *, whole: bool, idle: float, sink: Callable[[], Sink | None]
+    ) -> AsyncIterator[list[Event]]:
         """As :meth:`Listening.events`, in time."""
-        async for events in super().events(whole=whole, idle=idle):
+        async for events in super().events(whole=whole, idle=idle, sink=sink):
             due: list[Event] = []
             for event in events:
                 pause = self._pauses.get(event.seq, 0) / 1000
@@ -155,7 +161,8 @@ class Streams:
         """The events in the log, or made of the record where it ends without one; fills ``steps`` before the last."""
 
         async def look() -> None:
-            await self._lifecycle.told(record)
+            # As it stands now: the record may have been found before upstream's id was known.
+            await self._told(record)
 
         told = seq
         if not record.terminal or await self._events.last(record.id):
@@ -169,37 +176,38 @@ class Streams:
             steps[:] = await self._steps(record)
             yield (await self._regenerated(record))[seq:]
 
+    async def _told(self, record: Record) -> dict[str, Any]:
+        _, told = await self._lifecycle.told(await self._lifecycle.current(record))
+        return told
+
     async def _steps(self, record: Record) -> list[dict[str, Any]]:
-        _, told = await self._lifecycle.told(record)
-        return steps_of(told)
+        return steps_of(await self._told(record))
 
     async def _regenerated(self, record: Record) -> list[Event]:
-        _, told = await self._lifecycle.told(record)
-        events = regenerate.events_of(with_steps(told))
+        events = regenerate.events_of(with_steps(await self._told(record)))
         return [Event(seq, sse.frame(event)) for seq, event in enumerate(events, 1)]
 
     async def _check(self, record: Record, place: Place, cursor: str | None) -> None:
         if not place.seq:
             return
         if place.regenerated:
-            known = 0
-            if record.terminal and not await self._events.last(record.id):
-                known = len(await self._regenerated(record))
+            known = record.terminal and not await self._events.last(record.id)
+            known = known and place.seq <= len(await self._regenerated(record))
         else:
-            known = await self._last(record, place.seq)
-        if place.seq > known:
+            known = await self._has(record, place.seq)
+        if not known:
             raise _unknown(cursor)
 
-    async def _last(self, record: Record, wanted: int) -> int:
-        """The newest event in the log; waits a little for one that another process has just sent out."""
+    async def _has(self, record: Record, seq: int) -> bool:
+        """Whether the log has an event; waits a little for one that another process has just sent out."""
         tries = 1 if record.terminal else int(_ON_ITS_WAY / _LOOK_AGAIN)
-        known = 0
         for number in range(tries):
-            known = await self._events.last(record.id)
-            if known >= wanted or number + 1 == tries:
-                break
-            await asyncio.sleep(_LOOK_AGAIN)
-        return known
+            if number:
+                await asyncio.sleep(_LOOK_AGAIN)
+            page = await self._events.after(record.id, seq - 1)
+            if page is not None and page.events:
+                return page.events[0].seq == seq
+        return False
 
 
 def _is_terminal(event: Event) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from service.store.records import TERMINAL, USAGE_FINAL, USAGE_MISSING, Usage
+from service.store.records import TERMINAL, USAGE_FINAL, USAGE_MISSING, USAGE_PARTIAL, Usage
 from service.wire.legacy import outputs_to_steps
 
 #: Figures that no count of tokens reaches; what is larger is an upstream's mistake and not kept.
@@ -23,14 +23,17 @@ def is_terminal(status: str) -> bool:
     return status in TERMINAL
 
 
-def usage_of(body: Mapping[str, Any]) -> Usage:
-    """The totals of ``usage`` (contract 3.5), under either generation's names."""
+def usage_of(body: Mapping[str, Any], *, cut: bool = False) -> Usage:
+    """The totals of ``usage`` (contract 3.5), under either generation's names.
+
+    They are marked as partial for a run that was cancelled, or ``cut`` off before upstream had ended it.
+    """
     usage = body.get("usage")
     if not isinstance(usage, dict) or not usage:
         return Usage(USAGE_MISSING)
     thought = _count(usage, "total_thought_tokens")
     return Usage(
-        USAGE_FINAL,
+        USAGE_PARTIAL if cut or body.get("status") == "cancelled" else USAGE_FINAL,
         _count(usage, "total_input_tokens"),
         _count(usage, "total_output_tokens"),
         thought if thought is not None else _count(usage, "total_reasoning_tokens"),

@@ -31,12 +31,14 @@ class Preparation:
         lifecycle: Lifecycle,
         history: History,
         default_history: HistorySetting,
+        process: bytes,
     ) -> None:
         self._store = store
         self._deployments = deployments
         self._lifecycle = lifecycle
         self._history = history
         self._default_history = default_history
+        self._process = process
 
     async def job(self, call: Call) -> Job:
         """The job of a call, nothing of it written or sent yet; raises a :class:`~service.errors.ServiceError`."""
@@ -58,7 +60,7 @@ class Preparation:
             changes["model"] = route.model
         if kept_upstream != envelope.store:
             changes["store"] = kept_upstream
-        intent = _intent(call, route, parent, kept_upstream)
+        intent = _intent(call, route, parent, kept_upstream, self._process)
         job = Job(call, intent, route, parent, changes, refers_upstream=False, body=b"")
         if parent is not None and self._refers_upstream(envelope, parent, route.deployment, local=local):
             job.refers_upstream = True
@@ -141,7 +143,7 @@ def _upstream_body(call: Call, changes: dict[str, Any]) -> bytes:
     )
 
 
-def _intent(call: Call, route: Route, parent: Record | None, kept_upstream: bool) -> Intent:
+def _intent(call: Call, route: Route, parent: Record | None, kept_upstream: bool, process: bytes) -> Intent:
     envelope = call.envelope
     return Intent(
         id=ids.mint(),
@@ -160,5 +162,6 @@ def _intent(call: Call, route: Route, parent: Record | None, kept_upstream: bool
         labels=labels.stored(envelope.body.get("labels"), call.labels),
         deployment_id=route.deployment.id,
         upstream_stored=kept_upstream,
+        owner_id=process,
         replay_of=call.replay_of,
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from service.interactions.calls import Job
 from service.interactions.feed import Feed
@@ -12,6 +12,9 @@ from service.interactions.render import event_with_our_ids
 from service.store.kept_events import Event
 from service.wire import codec, event_ids
 from service.wire.assembler import Assembler
+
+#: Deltas that are assembled at a time: one after another that costs a fraction of one now and then.
+_AT_A_TIME: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +27,52 @@ class Arrived:
     cursor: str | None = None
 
 
+@dataclass(slots=True)
+class Told:
+    """What of an interaction was told before: all that is known of it, and where it ends."""
+
+    assembler: Assembler = field(default_factory=Assembler)
+    seq: int = 0
+    #: Upstream's cursor behind the last event, and its id.
+    cursor: str | None = None
+    upstream_id: str | None = None
+
+
 class Publisher:
     """Publishes the events of one interaction in order, and knows what has been told so far."""
 
-    def __init__(self, job: Job, feed: Feed, log: StreamLog) -> None:
-        self.assembler = Assembler()
+    def __init__(self, job: Job, feed: Feed, log: StreamLog, told: Told) -> None:
+        self._assembler = told.assembler
+        self._deltas: list[dict[str, Any]] = []
         #: Upstream's cursor behind what was published; None while it gives none.
-        self.cursor: str | None = None
+        self.cursor = told.cursor
         self._job = job
         self._feed = feed
         self._log = log
         log.on_written = feed.logged
+
+    @property
+    def assembler(self) -> Assembler:
+        """The interaction as it has been told."""
+        if self._deltas:
+            self._assemble()
+        return self._assembler
+
+    def publish_delta(self, block: bytes, body: dict[str, Any]) -> None:
+        """Tell a ``step.delta`` without an id of upstream, as the block it came in, whose last byte ends its object."""
+        seq = self._feed.seq + 1
+        event = Event(seq, b'%b,"event_id":"evt_%d"}\n\n' % (block[:-1], seq))
+        self._feed.publish(event)
+        self._log.append(event, None)
+        self.cursor = None
+        self._deltas.append(body)
+        if len(self._deltas) >= _AT_A_TIME:
+            self._assemble()
+
+    def _assemble(self) -> None:
+        for body in self._deltas:
+            self._assembler.feed(body)
+        self._deltas.clear()
 
     def publish(self, arrived: Arrived) -> None:
         """Tell listeners an event, and log it soon."""

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from service.errors import BadGateway, InvalidRequest, ServiceError
+from service.errors import ApiError, BadGateway, InvalidRequest, ServiceError, Superseded
 from service.interactions import outcomes
 from service.interactions.calls import Job
 from service.interactions.cancelling import cancelled_upstream
@@ -26,14 +25,15 @@ from service.interactions.feed import Feed
 from service.interactions.inquiry import Gone
 from service.interactions.log import EventLog, StreamLog
 from service.interactions.media import MediaKeeper
-from service.interactions.publisher import Arrived, Publisher
+from service.interactions.publisher import Arrived, Publisher, Told
 from service.interactions.recovery import Recovery
 from service.interactions.render import timestamp
 from service.interactions.timeline import made_of
+from service.interactions.verdicts import GIVEN_UP, failed
 from service.store.records import now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply, as_service_error
-from service.upstream.transport import Response, TransportError
+from service.upstream.transport import Flow, Response, TransportError
 from service.wire import codec, ids, sse
 from service.wire.assembler import TERMINAL_EVENTS
 from service.wire.remainder import remainder
@@ -41,6 +41,9 @@ from service.wire.remainder import remainder
 logger = logging.getLogger(__name__)
 
 _DONE: Final = b"[DONE]"
+_DELTA: Final = b"event: step.delta\ndata: {"
+_EVENT_ID: Final = b'"event_id"'
+_BRACE: Final = ord("}")
 #: Seconds that upstream has to end its body after the terminal event, so that the connection can be used again.
 _DRAIN: Final = 1.0
 #: A stream that is larger is nobody's answer.
@@ -61,23 +64,37 @@ class Reader:
         events: EventLog,
         upstream_settle: float,
         media: MediaKeeper | None = None,
+        *,
+        told: Told | None = None,
+        patience: float | None = None,
     ) -> None:
-        self._job = job
+        """Go on behind what was ``told`` before; after ``patience`` seconds the interaction is given up."""
+        told = told or Told()
+        self.job = self._job = job
+        #: Whether the interaction goes on though this reader has stopped.
+        self.left_open = True
+        #: Whether it goes on where another reader has stopped.
+        self._continues = told.upstream_id is not None
+        self._patience = patience
+        self._status: str | None = None
         self._response = response
         self._client = client
         self._upstream_settle = upstream_settle
         self._text_id = ids.to_text(job.intent.id)
         self._seen: dict[str, None] = {}
-        self._chunks: AsyncGenerator[bytes, None] | None = None
         self._held: Arrived | None = None
+        #: Whether the stream was taken up again and has brought nothing yet.
+        self._resumed = False
         self._task: asyncio.Task[None] | None = None
         self._ending = False
-        self._cancel_wished = False
-        self.feed = Feed(job.intent.id, job.history)
+        self._wish: Literal["cancel", "give up"] | None = None
+        self._splitter = sse.Splitter()
+        self._received = 0
+        self._again = False
+        self._last: Last | None = None
+        self.feed = Feed(job.intent.id, job.history, seq=told.seq, upstream_id=told.upstream_id)
         self._log: StreamLog = events.open(job.intent.id)
-        self._log.on_cancel = self.cancel
-        self._publisher = Publisher(job, self.feed, self._log)
-        self._assembler = self._publisher.assembler
+        self._publisher = Publisher(job, self.feed, self._log, told)
         self._conclusion = Conclusion(
             job, store, client, media, self.feed, self._log, self._publisher, response.status
         )
@@ -85,72 +102,118 @@ class Reader:
     async def run(self) -> None:
         """Read, publish, commit; never raises for what upstream or a listener does."""
         self._task = asyncio.current_task()
+        timer = None
+        if self._patience is not None:
+            timer = asyncio.get_running_loop().call_later(self._patience, self._end_as, "give up")
         try:
             await self._until_cancelled()
         except asyncio.CancelledError:
             self._log.leave()
             raise
+        except Superseded as error:
+            logger.warning("the stream of %s was taken over by another process", self._text_id)
+            self._say_farewell(error.code, error.message)
         except ServiceError as error:
             # What happened is with the writer, or the row stays open; listeners must not take this for an end.
             logger.exception("the stream of %s could not be recorded", self._text_id)
             self._log.leave()
             self._say_farewell(error.code, error.message)
+        except Exception:
+            logger.exception("the reader of %s failed in a way that was not foreseen", self._text_id)
+            self._log.leave()
+            self._say_farewell(ApiError.code, ApiError().message)
         finally:
+            if timer is not None:
+                timer.cancel()
             self._response.close()
             if not self.feed.ended:
                 self.feed.end(broken=True)
 
     def cancel(self) -> None:
         """End the interaction as cancelled, unless it is ending anyway."""
-        if self._task is not None and not self._ending and not self._cancel_wished:
-            self._cancel_wished = True
+        self._end_as("cancel")
+
+    def _end_as(self, wish: Literal["cancel", "give up"]) -> None:
+        if self._task is not None and not self._ending and self._wish is None:
+            self._wish = wish
             self._task.cancel()
 
     async def _until_cancelled(self) -> None:
         try:
             last = await self._through()
         except asyncio.CancelledError:
-            if not self._cancel_wished or self._task is None or self._task.uncancel():
+            if self._wish is None or self._task is None or self._task.uncancel():
                 raise
             self._ending = True
-            last = await self._cancelled()
+            last = await (self._cancelled() if self._wish == "cancel" else self._given_up())
         self._ending = True
         if last is not None:
             await self._conclusion.complete(last)
+            self.left_open = False
             await self._drain()
 
     async def _through(self) -> Last | None:
         """Read to the end of the interaction; None when that stays open."""
         try:
-            return await self._read(self._response)
+            return await self._read(self._response, again=self.feed.seq > 0)
         except _TROUBLE as error:
             return await self._recover(error)
 
     async def _read(self, response: Response, *, again: bool = False) -> Last:
         """Publish the events of one stream up to the terminal one, which is returned unpublished.
 
-        An ``error`` event is held back until it is known whether the interaction goes on after it.
+        An ``error`` event is held back until it is known whether the stream goes on after it. One that has ended a
+        stream is not told when the interaction could be gone on with.
         """
-        splitter = sse.Splitter()
-        received = 0
-        # One iterator for reading and draining: one that is left half-way closes the connection.
-        self._chunks = response.chunks()
-        async for chunk in self._chunks:
-            received += len(chunk)
-            if received > _LARGEST_STREAM:
-                raise _MalformedStream(f"Upstream sent more than {_LARGEST_STREAM} bytes.")
-            for block in splitter.feed(chunk):
-                arrived = self._arrived(block, again=again)
-                if arrived is not None and self._take(arrived):
-                    return self._end_with(arrived)
+        self._splitter = sse.Splitter()
+        self._received = 0
+        self._again = again
+        while (flow := await response.pump(self._consume)) is Flow.HOLD:
             await self._log.room()
-        raise _MalformedStream("Upstream ended the stream before the interaction was complete.")
+        if flow is not Flow.ENOUGH or self._last is None:
+            raise _MalformedStream("Upstream ended the stream before the interaction was complete.")
+        return self._last
 
-    def _arrived(self, block: bytes, *, again: bool) -> Arrived | None:
+    def _consume(self, chunk: bytes) -> Flow:
+        self._received += len(chunk)
+        if self._received > _LARGEST_STREAM:
+            raise _MalformedStream(f"Upstream sent more than {_LARGEST_STREAM} bytes.")
+        for block in self._splitter.feed(chunk):
+            if self._told_as_it_came(block):
+                continue
+            arrived = self._arrived(block)
+            if arrived is not None and self._take(arrived):
+                self._last = self._end_with(arrived)
+                return Flow.ENOUGH
+        return Flow.MORE if self._log.has_room else Flow.HOLD
+
+    def _told_as_it_came(self, block: bytes) -> bool:
+        """Tell a plain delta, which nearly every event is; False for whatever needs a closer look."""
+        if (
+            not block.startswith(_DELTA)
+            or block[-1] != _BRACE
+            or _EVENT_ID in block
+            or b"\r" in block
+            or block.find(b"\n", len(_DELTA)) >= 0
+            or self._held is not None
+            or self._resumed
+            or self._job.first_byte_at is None
+        ):
+            return False
+        body = _parsed(block[len(_DELTA) - 1 :])
+        plain = bool(body.get("event_type") == "step.delta")
+        if plain:
+            self._publisher.publish_delta(block, body)
+        return plain
+
+    def _arrived(self, block: bytes) -> Arrived | None:
         data = sse.data_of(block)
         if data is None or data == _DONE:
             return None
-        body = _parsed(block, data)
+        body = _parsed(data)
+        typed = "event_type" in body
+        if not typed:
+            body["event_type"] = (sse.event_name(block) or b"error").decode("utf-8", "replace")
         cursor = body.get("event_id")
         if not isinstance(cursor, str) or not cursor:
             cursor = None
@@ -161,44 +224,46 @@ class Reader:
             if len(self._seen) > _REMEMBERED:
                 del self._seen[next(iter(self._seen))]
         if (
-            again
+            self._again
             and body.get("event_type") == "interaction.created"
-            and self._assembler.upstream_id is not None
+            and self._publisher.assembler.begun
         ):
             self._publisher.cursor = None
             raise _MalformedStream("Upstream began the stream anew instead of going on with it.")
-        return Arrived(body, data if b"event_type" in data else None, cursor)
+        return Arrived(body, data if typed else None, cursor)
 
     def _take(self, arrived: Arrived) -> bool:
         """Tell an event, unless it is to be held back; whether the interaction ends with it."""
         if self._job.first_byte_at is None:
             self._job.first_byte_at = now()
-        if self._held is not None:
+        if self._held is not None and not self._resumed:
             self._publisher.publish(self._held)
-            self._held = None
-        self._assembler.feed(arrived.body)
-        if self._assembler.terminal:
+        self._held, self._resumed = None, False
+        self._publisher.assembler.feed(arrived.body)
+        if self._publisher.assembler.terminal:
             return True
         if arrived.body.get("event_type") == "error":
             self._held = arrived
             return False
-        first = self.feed.seq == 0
         known = self.feed.upstream_id
         self._publisher.publish(arrived)
-        self.feed.upstream_id = self._assembler.upstream_id
-        if first or self.feed.upstream_id != known:
+        self.feed.upstream_id = self._publisher.assembler.upstream_id or known
+        if self.feed.upstream_id != known:
             self._conclusion.begin()
+        status, self._status = self._status, self._publisher.assembler.status
+        if self._continues and self._status is not None and self._status != status:
+            self._conclusion.note_status(self._status)
         return False
 
     def _end_with(self, arrived: Arrived) -> Last:
-        status = self._assembler.status or "completed"
+        status = self._publisher.assembler.status or "completed"
         if not outcomes.is_terminal(status):
             status = TERMINAL_EVENTS.get(str(arrived.body.get("event_type")), "completed")
-        return Last(arrived, {**self._assembler.result(), "status": status})
+        return Last(arrived, {**self._publisher.assembler.result(), "status": status})
 
     async def _recover(self, error: Exception) -> Last | None:
         """Find what came after a break, and tell it; None when upstream cannot be asked."""
-        upstream_id = self._assembler.upstream_id
+        upstream_id = self.feed.upstream_id
         if upstream_id is None or not self._job.intent.upstream_stored:
             return self._lost(error)
         logger.info("the stream of %s broke, and is taken up again: %s", self._text_id, error)
@@ -219,7 +284,7 @@ class Reader:
                 return None
             if isinstance(found, Reply):
                 return self._rest(found.body)
-            self._response = found
+            self._response, self._resumed = found, True
             try:
                 return await self._read(found, again=True)
             except _TROUBLE as cut:
@@ -228,17 +293,17 @@ class Reader:
     def _rest(self, body: dict[str, Any]) -> Last:
         """Tell what was not told yet of an interaction that has ended."""
         whole = {**body, "steps": made_of(body, self._job.call.envelope.body)}
-        missing = remainder(self._assembler, whole)
+        missing = remainder(self._publisher.assembler, whole)
         if missing is None:
             message = "The stream cannot be continued: upstream tells its beginning in another way. GET has the whole."
             event = {"event_type": "error", "error": {"code": BadGateway.code, "message": message}}
             return Last(Arrived(event), whole, broken=True)
         self._held = None
         for event in missing[:-1]:
-            self._assembler.feed(event)
+            self._publisher.assembler.feed(event)
             self._publisher.publish(Arrived(event))
-        self._assembler.feed(missing[-1])
-        if self._assembler.terminal:
+        self._publisher.assembler.feed(missing[-1])
+        if self._publisher.assembler.terminal:
             return self._end_with(Arrived(missing[-1]))
         return Last(Arrived(missing[-1]), whole)
 
@@ -249,17 +314,17 @@ class Reader:
         failed = {
             "created": timestamp(self._job.intent.created_at),
             "updated": timestamp(now()),
-            **self._assembler.result(),
+            **self._publisher.assembler.result(),
             "status": "failed",
             "errors": [{"code": code, "message": message}],
         }
         # What upstream itself declared is an end like any other; a loss must not look like one.
-        return Last(event, failed, broken=self._held is None)
+        return Last(event, failed, broken=self._held is None, cut=True)
 
     def _told(self, error: Exception) -> tuple[str, str]:
         failure = as_service_error(error) if isinstance(error, TransportError) else error
         code, message = getattr(failure, "code", BadGateway.code), str(failure)
-        if self._held is not None and (told := self._assembler.error) is not None:
+        if self._held is not None and (told := self._publisher.assembler.error) is not None:
             code, message = str(told.get("code", "api_error")), str(told.get("message", message))
         return code, self._job.told(message)
 
@@ -279,35 +344,42 @@ class Reader:
 
     async def _cancelled(self) -> Last:
         """End upstream's work, and the interaction with what came of it and its usage so far."""
-        told = await cancelled_upstream(self._client, self._job, self._assembler.upstream_id)
+        told = await cancelled_upstream(self._client, self._job, self.feed.upstream_id)
         self._response.close()
         if told is not None:
             made = made_of(told, self._job.call.envelope.body)
-            if remainder(self._assembler, {**told, "steps": made}) is not None:
+            if remainder(self._publisher.assembler, {**told, "steps": made}) is not None:
                 return self._rest(told)
-        so_far = {**self._assembler.result(), "updated": timestamp(now()), "status": "cancelled"}
+        so_far = {**self._publisher.assembler.result(), "updated": timestamp(now()), "status": "cancelled"}
         return self._rest(so_far)
 
+    async def _given_up(self) -> Last:
+        """End an interaction that has run for too long, with what came of it (contract 3.4)."""
+        told = await cancelled_upstream(self._client, self._job, self.feed.upstream_id)
+        self._response.close()
+        so_far = self._publisher.assembler.result()
+        if told is not None and (usage := told.get("usage")):
+            so_far["usage"] = usage
+        whole = failed(so_far, GIVEN_UP)
+        event = {"event_type": "error", "error": whole["errors"][0]}
+        return Last(Arrived(event), whole, broken=True, cut=True)
+
     async def _drain(self) -> None:
-        if self._chunks is None:
-            return
         try:
             async with asyncio.timeout(_DRAIN):
-                async for _ in self._chunks:
+                while await self._response.chunk():
                     pass
         except (TransportError, TimeoutError):
             pass
 
 
-def _parsed(block: bytes, data: bytes) -> dict[str, Any]:
+def _parsed(data: bytes) -> dict[str, Any]:
     try:
         body = codec.loads(data)
     except InvalidRequest as error:
         raise _MalformedStream("Upstream sent an event that is not JSON.") from error
     if not isinstance(body, dict):
         raise _MalformedStream("Upstream broke off the stream with something that is not an event.")
-    if "event_type" not in body:
-        body["event_type"] = (sse.event_name(block) or b"error").decode("utf-8", "replace")
     return body
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Set
+from typing import Protocol
 
 from service.interactions.feed import Feed
 from service.interactions.reader import Reader
@@ -11,11 +13,20 @@ from service.interactions.reader import Reader
 logger = logging.getLogger(__name__)
 
 
+class OnEnd(Protocol):
+    """Hears of a reader's end."""
+
+    def __call__(self, reader: Reader, *, stopped: bool) -> None:
+        """It is through, or was stopped."""
+
+
 class Readers:
     """Owns the task of every reader."""
 
     def __init__(self) -> None:
         self._running: dict[bytes, tuple[Reader, asyncio.Task[None]]] = {}
+        #: Called when a reader is through, or was stopped before that.
+        self.on_end: OnEnd = _ignore
 
     def start(self, reader: Reader) -> Feed:
         """Let a reader run; it is forgotten when it is through."""
@@ -40,6 +51,34 @@ class Readers:
         await asyncio.wait((task,))
         return True
 
+    def ask_to_cancel(self, key: bytes) -> bool:
+        """Cancel an interaction without waiting for its end; False when it is not being read here."""
+        running = self._running.get(key)
+        if running is not None:
+            running[0].cancel()
+        return running is not None
+
+    def keys(self) -> Set[bytes]:
+        """The interactions that are being read here."""
+        return self._running.keys()
+
+    def drop_all_but(self, held: Set[bytes]) -> None:
+        """Stop reading what is not among these: it is another process's."""
+        for key in self._running.keys() - held:
+            self._running[key][1].cancel()
+
+    async def stop_background(self) -> list[bytes]:
+        """Stop reading what upstream goes on with by itself; gives what is left open."""
+        running = {
+            key: (reader, task)
+            for key, (reader, task) in self._running.items()
+            if reader.job.intent.background
+        }
+        for _, task in running.values():
+            task.cancel()
+        await asyncio.gather(*(task for _, task in running.values()), return_exceptions=True)
+        return [key for key, (reader, _) in running.items() if reader.left_open]
+
     def key_of(self, upstream_id: str) -> bytes | None:
         """The interaction that upstream calls so, if it is being read here."""
         for key, (reader, _) in self._running.items():
@@ -57,6 +96,11 @@ class Readers:
             await asyncio.gather(*pending, return_exceptions=True)
 
     def _ended(self, key: bytes, task: asyncio.Task[None]) -> None:
-        self._running.pop(key, None)
+        reader, _ = self._running.pop(key)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a reader failed", exc_info=error)
+        self.on_end(reader, stopped=task.cancelled())
+
+
+def _ignore(reader: Reader, *, stopped: bool) -> None:
+    """Nobody asks."""

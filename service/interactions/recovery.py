@@ -55,6 +55,8 @@ class Recovery:
         self._pause = 0.0
         self._cursor: str | None = None
         self._refused = False
+        #: Whether a stream was taken up and upstream has not been asked since.
+        self._attached = False
         #: Since when upstream says that there is no such interaction, and since when it says nothing.
         self._missing: float | None = None
         self._silent: float | None = None
@@ -67,16 +69,19 @@ class Recovery:
         """
         if cursor != self._cursor:
             # The last stream has brought something.
-            self._pause, self._cursor = 0.0, cursor
+            self._pause, self._cursor, self._attached = 0.0, cursor, False
         while True:
             await asyncio.sleep(self._pause)
             self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
             if (
                 cursor is not None
                 and not self._refused
+                and not self._attached
                 and (stream := await self._attach(cursor)) is not None
             ):
+                self._attached = True
                 return stream
+            self._attached = False
             reply = await self._ask()
             if reply is not None and outcomes.is_terminal(outcomes.status_of(reply.body)):
                 return reply

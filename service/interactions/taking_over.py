@@ -5,62 +5,59 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from service.errors import NotFound
 from service.interactions import outcomes
 from service.interactions.ending import rest_of_log
 from service.interactions.imported import is_adopted
 from service.interactions.media import MediaKeeper
 from service.interactions.timeline import was_rebuilt, without_history
+from service.store import kept_events
+from service.store.entries import Write
 from service.store.records import Outcome, Record, Usage, now
 from service.store.store import Store
 from service.upstream.client import Reply
-from service.wire import codec, ids
+from service.wire import codec
 
 
 class TakeOver:
-    """Commits how an interaction stands that nobody reads."""
+    """Commits how an interaction stands that this process holds and does not read."""
 
     def __init__(self, store: Store, media: MediaKeeper | None) -> None:
         self._store = store
         self._media = media
 
-    async def word(self, record: Record, reply: Reply) -> Record:
-        """Commit upstream's word; raises :class:`NotFound` when the interaction was deleted meanwhile."""
+    async def word(self, record: Record, reply: Reply) -> None:
+        """Commit upstream's word; raises :class:`~service.errors.Superseded` when another process holds it by now."""
         raw, body = reply.raw, reply.body
         if was_rebuilt(record.attempts):
             body = without_history(body, await self._request(record))
             raw = codec.dumps(body)
-        if raw == record.response:
-            return record
-        return await self._commit(replace(record, http_status=reply.status), raw, body)
+        if raw != record.response:
+            await self._commit(replace(record, http_status=reply.status), raw, body)
 
-    async def end(self, record: Record, body: dict[str, Any]) -> Record:
+    async def end(self, record: Record, body: dict[str, Any]) -> None:
         """Commit an end that upstream has no part in; raises as :meth:`word` does."""
-        return await self._commit(
-            replace(record, http_status=record.http_status or 200), codec.dumps(body), body
-        )
+        record = replace(record, http_status=record.http_status or 200)
+        await self._commit(record, codec.dumps(body), body, cut=True)
 
-    async def _commit(self, record: Record, raw: bytes, body: dict[str, Any]) -> Record:
-        outcome = _outcome(record, body)
+    async def _commit(self, record: Record, raw: bytes, body: dict[str, Any], *, cut: bool = False) -> None:
+        outcome = _outcome(record, body, cut=cut)
         terminal = outcome.completed_at is not None
-        log = []
-        if terminal and record.stream:
+        log: list[Write] = []
+        if terminal and (record.stream or await self._store.events.last(record.id)):
             log = await rest_of_log(self._store.events, record, body, await self._request(record))
+        elif terminal:
+            log = [kept_events.forget_wishes(record.id, record.owner_id)]
         media_due = self._media.due(raw) if self._media is not None and terminal else None
         await self._store.finish(outcome, raw, media_due=media_due, log=log)
         if self._media is not None and media_due is not None:
             self._media.keep(record.id, record.project_id)
-        found = await self._store.find(record.project_id, record.id)
-        if found is None:
-            raise NotFound(f"The interaction {ids.to_text(record.id)!r} was deleted.")
-        return found
 
     async def _request(self, record: Record) -> dict[str, Any]:
         raw = await self._store.request_of(record.id)
         return {} if raw is None else codec.loads(raw)
 
 
-def _outcome(record: Record, body: dict[str, Any]) -> Outcome:
+def _outcome(record: Record, body: dict[str, Any], *, cut: bool) -> Outcome:
     status = outcomes.status_of(body)
     terminal = outcomes.is_terminal(status)
     moment = now()
@@ -82,5 +79,6 @@ def _outcome(record: Record, body: dict[str, Any]) -> Outcome:
         updated_at=moment,
         first_byte_at=record.first_byte_at,
         completed_at=moment if terminal else None,
-        usage=outcomes.usage_of(body) if terminal and not is_adopted(record.attempts) else Usage(),
+        usage=outcomes.usage_of(body, cut=cut) if terminal and not is_adopted(record.attempts) else Usage(),
+        owner_id=record.owner_id,
     )

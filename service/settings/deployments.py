@@ -124,6 +124,7 @@ def _read(entry: Section, defaults: _Defaults, seen: Counter[tuple[str, ...]]) -
         max_parallel_requests=params.integer("max_parallel_requests") or None,
         retention=given(params.seconds("retention", least=0), 55 * DAY),
         file_retention=given(params.seconds("file_retention", least=0), 2 * DAY),
+        background_timeout=params.seconds("background_timeout", above=0),
         input_cost_per_token=_cost("input_cost_per_token", params, info),
         output_cost_per_token=_cost("output_cost_per_token", params, info),
     )

@@ -43,7 +43,7 @@ MODEL = Keys(
 
 LITELLM_PARAMS = Keys(
     ours=_words("""
-        api_base api_key api_version custom_llm_provider file_retention input_cost_per_token
+        api_base api_key api_version background_timeout custom_llm_provider file_retention input_cost_per_token
         max_parallel_requests model order output_cost_per_token retention rpm stream_timeout timeout tpm weight
     """),
     theirs=_words("""
@@ -164,9 +164,11 @@ LITELLM_SETTINGS = Keys(
 
 GENERAL_SETTINGS = Keys(
     ours=_words("""
-        adopt_unknown database_connection_pool_limit database_url drain_timeout event_flush_interval history host
-        index_interval keep_media master_key max_body_bytes max_media_bytes max_rebuild_bytes max_request_size_mb port
-        recorded_projects retention_interval retention_policies stream_idle_timeout upstream_settle writer_queue_limit
+        adopt_unknown background_streams background_timeout claim_batch claim_interval
+        database_connection_pool_limit database_url drain_timeout event_flush_interval history host index_interval
+        keep_media lease_seconds master_key max_body_bytes max_media_bytes max_rebuild_bytes max_request_size_mb
+        poll_interval poll_interval_max poll_rate port recorded_projects retention_interval retention_policies
+        stream_idle_timeout supervisor_concurrency upstream_settle usage_interval writer_queue_limit
     """),
     theirs=_words("""
         access_group_budget_enforcement admin_only_routes alert_to_webhook_url alert_types alert_webhook_url

@@ -100,6 +100,18 @@ def load(
         writer_queue_limit=given(general.integer("writer_queue_limit", least=1), plain.writer_queue_limit),
         upstream_settle=given(general.seconds("upstream_settle", least=0), plain.upstream_settle),
         drain_timeout=given(general.seconds("drain_timeout", least=0), plain.drain_timeout),
+        lease_seconds=given(general.seconds("lease_seconds", above=0), plain.lease_seconds),
+        claim_interval=given(general.seconds("claim_interval", above=0), plain.claim_interval),
+        claim_batch=given(general.integer("claim_batch", least=1), plain.claim_batch),
+        supervisor_concurrency=given(
+            general.integer("supervisor_concurrency", least=1), plain.supervisor_concurrency
+        ),
+        poll_rate=given(general.number("poll_rate", above=0), plain.poll_rate),
+        poll_interval=given(general.seconds("poll_interval", above=0), plain.poll_interval),
+        poll_interval_max=given(general.seconds("poll_interval_max", above=0), plain.poll_interval_max),
+        background_streams=given(general.integer("background_streams", least=0), plain.background_streams),
+        background_timeout=given(general.seconds("background_timeout", above=0), plain.background_timeout),
+        usage_interval=given(general.seconds("usage_interval", above=0), plain.usage_interval),
         stream_idle_timeout=given(general.seconds("stream_idle_timeout", above=0), plain.stream_idle_timeout),
         event_flush_interval=given(
             general.seconds("event_flush_interval", least=0), plain.event_flush_interval

@@ -49,6 +49,8 @@ class DeploymentSettings:
     retention: float = 55 * DAY
     #: Seconds that upstream keeps a file that a URI of its own names (contract 5.2).
     file_retention: float = 2 * DAY
+    #: Seconds after which an interaction that upstream still calls running is given up.
+    background_timeout: float | None = None
     input_cost_per_token: float | None = None
     output_cost_per_token: float | None = None
 
@@ -147,6 +149,23 @@ class Settings:
     upstream_settle: float = 4.0
     #: Seconds of silence after which a stream of upstream counts as lost, where nothing narrower is said.
     stream_idle_timeout: float = 300.0
+    #: Seconds that a process may be silent before others take over what it holds, and between two looks for such.
+    lease_seconds: float = 30.0
+    claim_interval: float = 1.0
+    #: Interactions that are taken over in one transaction.
+    claim_batch: int = 100
+    #: Open interactions that upstream is asked about at a time, and how many a second at most.
+    supervisor_concurrency: int = 32
+    poll_rate: float = 100.0
+    #: Seconds between two questions about one background run: at first, and at most.
+    poll_interval: float = 2.0
+    poll_interval_max: float = 30.0
+    #: Background runs that are followed by upstream's stream; the others are asked about.
+    background_streams: int = 256
+    #: Seconds after which an interaction that upstream still calls running is given up, unless a deployment says.
+    background_timeout: float = 7_200.0
+    #: Seconds until usage is asked for that upstream did not tell with the end; the pauses after that grow.
+    usage_interval: float = 10.0
     #: Seconds that an event of a stream waits at most before it is handed to the store.
     event_flush_interval: float = 0.05
     #: Seconds that an interaction which has ended waits at most until it is searched and summed up, if there is time.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from service.store.codec import Codec
@@ -34,10 +34,14 @@ class Backend(Protocol):
     async def close(self) -> None:
         """Finish what was handed in and close every connection."""
 
-    async def commit(self, batch: Batch) -> Collection[bytes]:
+    #: Whether this process is the only one on the database: what another had begun can only have been left behind.
+    alone: bool
+
+    async def commit(self, batch: Batch) -> Mapping[bytes, bool]:
         """Write the batch as one durable transaction; raises :class:`StoreUnavailable` or :class:`RowRefused`.
 
-        Returns the ids of outcomes that could not be written because there is no such interaction.
+        Returns the ids of outcomes that could not be written, because another process holds the interaction (True) or
+        because there is none (False).
         """
 
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
@@ -47,6 +51,12 @@ class Backend(Protocol):
         """Give free space back to the file system, with ``whole`` all of it; how many bytes that were.
 
         Raises :class:`StoreUnavailable`. Where the database does this by itself, nothing happens.
+        """
+
+    async def take(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """What a statement that writes returns, after it is committed; raises :class:`StoreUnavailable`.
+
+        For the few statements that are no part of a batch because their caller needs the rows.
         """
 
     async def run(self, script: ScriptMaker) -> int | None:

@@ -4,13 +4,13 @@ A batch is written while its interaction is open, and its key is the seq it begi
 the same interaction's rest one is heard: what the other begins at the same place is left out. The last batch is
 committed together with the outcome, so an interaction that was streamed and has ended has its whole log.
 
-Who reads a stream holds a lease of the kind ``reader`` while it does, and a wish to cancel what another process reads
-is a note of the kind ``cancel``, both in ``leases``.
+Only the process that holds an interaction adds to its log. A wish to cancel what another process holds is a note of the
+kind ``cancel`` in ``leases``.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -25,7 +25,6 @@ from sqlalchemy import (
     literal_column,
     select,
     true,
-    update,
 )
 from sqlalchemy.sql.dml import Insert
 
@@ -36,59 +35,63 @@ from service.store.tables import Key, events, interactions, leases
 PAGE: Final = 64
 _MOST_WISHES: Final = 500
 # Constants of the text, so that a batch statement's only parameters are its rows.
-_READER = literal_column("'reader'", Text)
 _CANCEL = literal_column("'cancel'", Text)
 _NONE = literal_column("0", BigInteger)
 
 
 def _insert_events(rows: FromClause, database: Particulars) -> Executable:
-    names = [column.name for column in _BATCH]
     chosen = (
-        select(*(rows.c[name] for name in names))
+        select(*(rows.c[name] for name in _NAMES))
         .select_from(rows.join(interactions, interactions.c.id == rows.c.interaction_id))
-        .where(interactions.c.completed_at.is_(None), interactions.c.deleted_at.is_(None))
+        .where(
+            interactions.c.owner_id == rows.c.owner_id,
+            interactions.c.completed_at.is_(None),
+            interactions.c.deleted_at.is_(None),
+        )
+        # Nobody takes the interaction over meanwhile, or this sees that somebody has.
+        .with_for_update(of=interactions, read=True, key_share=True)
     )
-    statement: Insert = database.insert(events).from_select(names, chosen).on_conflict_do_nothing()
+    statement: Insert = database.insert(events).from_select(_NAMES, chosen).on_conflict_do_nothing()
     return statement
 
 
-def _note(kind: Any) -> Any:
-    def build(rows: FromClause, database: Particulars) -> Executable:
-        names = ["interaction_id", "kind", "due_at", "tries"]
-        chosen = select(rows.c.interaction_id, kind, rows.c.due_at, _NONE).where(true())
-        statement: Insert = database.insert(leases).from_select(names, chosen).on_conflict_do_nothing()
-        return statement
-
-    return build
+def _insert_last_events(rows: FromClause, database: Particulars) -> Executable:
+    chosen = select(*(rows.c[name] for name in _NAMES)).where(database.takes_outcome(rows).exists())
+    statement: Insert = database.insert(events).from_select(_NAMES, chosen).on_conflict_do_nothing()
+    return statement
 
 
-def _renew(rows: FromClause, database: Particulars) -> Executable:
-    return (
-        update(leases)
-        .values(due_at=rows.c.due_at)
-        .where(leases.c.interaction_id == rows.c.interaction_id, leases.c.kind == _READER)
-    )
+def _wish(rows: FromClause, database: Particulars) -> Executable:
+    names = ["interaction_id", "kind", "due_at", "tries"]
+    chosen = select(rows.c.interaction_id, _CANCEL, rows.c.due_at, _NONE).where(true())
+    statement: Insert = database.insert(leases).from_select(names, chosen).on_conflict_do_nothing()
+    return statement
 
 
-def _release(rows: FromClause, database: Particulars) -> Executable:
-    return delete(leases).where(
-        leases.c.interaction_id.in_(select(rows.c.interaction_id)), leases.c.kind.in_((_READER, _CANCEL))
-    )
+def _forget_wishes(rows: FromClause, database: Particulars) -> Executable:
+    takes = database.takes_outcome(rows).exists()
+    ended = select(rows.c.interaction_id).where(takes)
+    return delete(leases).where(leases.c.interaction_id.in_(ended), leases.c.kind == _CANCEL)
 
 
-_BATCH = columns_of(events, "interaction_id codec size body first_seq last_seq upstream_cursor timings")
-_LEASE = columns_of(leases, "interaction_id due_at")
+_BATCH = (
+    *columns_of(events, "interaction_id codec size body first_seq last_seq upstream_cursor timings"),
+    *columns_of(interactions, "owner_id"),
+)
+
+_NAMES = [column.name for column in _BATCH if column.name != "owner_id"]
 
 INSERT_EVENTS = BatchStatement("insert events", _BATCH, _insert_events, packs=True)
-#: Whoever finds the note after ``due_at`` may go on with the stream: its reader is gone.
-HOLD_READER = BatchStatement("hold reader", _LEASE, _note(_READER))
-RENEW_READER = BatchStatement("renew reader", _LEASE, _renew)
-WISH_CANCEL = BatchStatement("wish cancel", _LEASE, _note(_CANCEL))
-#: The stream has ended: nobody reads it, and there is nothing to cancel.
-RELEASE_READER = BatchStatement("release reader", (Column("interaction_id", Key),), _release)
+#: The same together with the outcome of the same interaction, which decides whether they are written.
+INSERT_LAST_EVENTS = BatchStatement("insert last events", _BATCH, _insert_last_events, packs=True)
+WISH_CANCEL = BatchStatement("wish cancel", columns_of(leases, "interaction_id due_at"), _wish)
+#: There is nothing to cancel any more. Written only together with the outcome of the same interaction.
+FORGET_WISHES = BatchStatement(
+    "forget wishes", (Column("interaction_id", Key), *columns_of(interactions, "owner_id")), _forget_wishes
+)
 
 #: The writes of this module that stand in a batch after the intents and before the outcomes.
-LOGGING: Final = (INSERT_EVENTS, HOLD_READER, RENEW_READER, WISH_CANCEL)
+LOGGING: Final = (INSERT_EVENTS, INSERT_LAST_EVENTS, WISH_CANCEL)
 
 _ID = bindparam("id", type_=Key)
 _AFTER = bindparam("after", type_=BigInteger)
@@ -111,6 +114,7 @@ def _events_after() -> Executable:
         select(
             interactions.c.completed_at,
             events.c.first_seq,
+            events.c.last_seq,
             events.c.codec,
             events.c.size,
             events.c.body,
@@ -136,16 +140,8 @@ TIMINGS = Query(
     .where(events.c.interaction_id == _ID)
     .order_by(events.c.first_seq),
 )
-READER_LEASE = Query(
-    "is an interaction being read",
-    select(leases.c.due_at).where(
-        leases.c.interaction_id == _ID,
-        leases.c.kind == _READER,
-        leases.c.due_at > bindparam("now", type_=BigInteger),
-    ),
-)
 CANCEL_WISHES = Query(
     "interactions to be cancelled",
     select(leases.c.interaction_id).where(leases.c.kind == _CANCEL).limit(_MOST_WISHES),
 )
-EVENT_QUERIES: Final = (EVENTS_AFTER, LAST_BATCH, TIMINGS, READER_LEASE, CANCEL_WISHES)
+EVENT_QUERIES: Final = (EVENTS_AFTER, LAST_BATCH, CANCEL_WISHES)

@@ -34,7 +34,7 @@ def _release(rows: FromClause, database: Particulars) -> Executable:
 
 PLACE_HOLD = BatchStatement("place hold", _HOLD, _place)
 RELEASE_HOLD = BatchStatement("release hold", columns_of(holds, "id released_at"), _release)
-HOLDING: Final = (PLACE_HOLD, RELEASE_HOLD)
+PLACING: Final = (PLACE_HOLD, RELEASE_HOLD)
 
 _stands = holds.c.released_at.is_(None)
 STANDING = Query("standing holds", select(*_TOLD).where(_stands).order_by(holds.c.id))

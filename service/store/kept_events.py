@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from service.store import event_log
 from service.store.backend import Backend
@@ -13,6 +13,7 @@ from service.store.codec import Codec
 from service.store.entries import Write
 from service.store.records import now, storable
 from service.store.statement import Fetch
+from service.store.timings import pack
 from service.store.timings import unpack as timings_of
 from service.store.writer import Writer
 
@@ -21,15 +22,20 @@ _END: Final = b"\n\n"
 #: What hints are about.
 APPENDED: Final = "appended"
 CANCEL: Final = "cancel"
+#: More events than a reader can have told that were not yet in the log: as far behind its last batch begins what is
+#: told, in other events, after it was killed. So an id that was lost is never another event's.
+DISTANCE: Final = 1_000_000
 #: Events have happened: they wait for the database as long as the process lives.
 _FOR_EVER: Final = float("inf")
 _PATIENCE: Final = 10.0
+#: Bytes of a batch, unless a single event has more, and bytes from which on a page takes no further batch.
+_BATCH_BYTES: Final = 64 * 1024
+_PAGE_BYTES: Final = 128 * 1024
 #: A page of more bytes is unpacked in a thread, so that the loop is not held up.
 _IN_THREAD_BYTES: Final = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event of an interaction as it is sent: a block in steps form, with our event id in it."""
 
     seq: int
@@ -49,11 +55,17 @@ class EventBatch:
     upstream_cursor: str | None
     timings: bytes | None = None
 
-    def write(self, key: bytes) -> Write:
-        """As a row of an interaction's log."""
+    def write(self, key: bytes, owner_id: bytes) -> Write:
+        """As a row of an interaction's log, which counts while this process holds the interaction."""
+        return event_log.INSERT_EVENTS, self._row(key, owner_id)
+
+    def write_last(self, key: bytes, owner_id: bytes) -> Write:
+        """The same for the transaction of an outcome."""
+        return event_log.INSERT_LAST_EVENTS, self._row(key, owner_id)
+
+    def _row(self, key: bytes, owner_id: bytes) -> tuple[object, ...]:
         cursor = storable(self.upstream_cursor)
-        row = (key, self.frames, self.first_seq, self.last_seq, cursor, self.timings)
-        return event_log.INSERT_EVENTS, row
+        return key, self.frames, self.first_seq, self.last_seq, cursor, self.timings, owner_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +95,8 @@ class KeptEvents:
         rows = await self._fetch(event_log.EVENTS_AFTER, {"id": key, "after": seq})
         if not rows:
             return None
-        batches = [row for row in rows if row[1] is not None]
-        packed = [(codec, size, body) for _, _, codec, size, body in batches]
+        batches = _connected(rows, seq)
+        packed = [(codec, size, body) for _, _, _, codec, size, body in batches]
         if sum([size for _, size, _ in packed]) > _IN_THREAD_BYTES:
             bodies = await asyncio.to_thread(self._codec.unpack_all, packed)
         else:
@@ -95,7 +107,8 @@ class KeptEvents:
             for event in _events_of(first, body)
             if event.seq > seq
         ]
-        return Page(events, rows[0][0] is not None, len(batches) == event_log.PAGE)
+        full = len(rows) == event_log.PAGE or len(batches) < len(rows)
+        return Page(events, rows[0][0] is not None, bool(events) and full)
 
     async def all(self, key: bytes) -> list[Event]:
         """The whole log as it stands."""
@@ -118,15 +131,15 @@ class KeptEvents:
 
     async def last(self, key: bytes) -> int:
         """The seq of the newest event in the log; 0 without any."""
-        rows = await self._fetch(event_log.LAST_BATCH, {"id": key})
-        return rows[0][0] if rows else 0
+        return (await self.end(key))[0]
 
-    async def is_read(self, key: bytes) -> bool:
-        """Whether some process reads this interaction's stream now."""
-        return bool(await self._fetch(event_log.READER_LEASE, {"id": key, "now": now()}))
+    async def end(self, key: bytes) -> tuple[int, str | None]:
+        """The seq of the newest event in the log, 0 without any, and upstream's cursor behind it."""
+        rows = await self._fetch(event_log.LAST_BATCH, {"id": key})
+        return (rows[0][0], rows[0][1]) if rows else (0, None)
 
     async def wish_cancel(self, key: bytes) -> None:
-        """Ask the process that reads this stream to cancel it."""
+        """Ask the process that holds this interaction to cancel it."""
         await self._writer.put((event_log.WISH_CANCEL, (key, now())), patience=_PATIENCE, shed=True)
         await self.announce(CANCEL)
 
@@ -143,19 +156,43 @@ class KeptEvents:
         self._backend.on_news(lambda heard: callback() if heard == topic else None)
 
 
-def hold(key: bytes, until: int) -> Write:
-    """Note that this process reads an interaction's stream, and may be replaced after ``until``."""
-    return event_log.HOLD_READER, (key, until)
+def batches_of(
+    first: int, frames: Sequence[bytes], upstream_cursor: str | None, pauses: Sequence[int] = ()
+) -> list[EventBatch]:
+    """Consecutive events from the seq ``first`` on, in batches that can be read one at a time.
+
+    ``upstream_cursor`` is upstream's id of the last event, ``pauses`` are the milliseconds before each, where known.
+    """
+    batches: list[EventBatch] = []
+    begin = size = 0
+    for end, frame in enumerate(frames, 1):
+        size += len(frame)
+        if size >= _BATCH_BYTES or end == len(frames):
+            cursor = upstream_cursor if end == len(frames) else None
+            joined = b"".join(frames[begin:end])
+            timings = pack(pauses[begin:end]) if any(pauses[begin:end]) else None
+            batches.append(EventBatch(first + begin, first + end - 1, joined, cursor, timings))
+            begin, size = end, 0
+    return batches
 
 
-def renew(keys: Collection[bytes], until: int) -> Sequence[Write]:
-    """Note that it still does."""
-    return [(event_log.RENEW_READER, (key, until)) for key in keys]
+def forget_wishes(key: bytes, owner_id: bytes) -> Write:
+    """Forget what was asked of the process that holds this interaction: it has ended."""
+    return event_log.FORGET_WISHES, (key, owner_id)
 
 
-def release(key: bytes) -> Write:
-    """Forget that it did: the interaction has ended."""
-    return event_log.RELEASE_READER, (key,)
+def _connected(rows: Sequence[Sequence[Any]], seq: int) -> list[Sequence[Any]]:
+    """The batches of one page: as many as fit, and none behind a gap that may yet be filled."""
+    batches: list[Sequence[Any]] = []
+    size = 0
+    for row in rows:
+        ended, first, last = row[0], row[1], row[2]
+        if first is None or size >= _PAGE_BYTES or (ended is None and seq + 1 < first < seq + DISTANCE):
+            break
+        batches.append(row)
+        seq = max(seq, last)
+        size += row[4]
+    return batches
 
 
 def _events_of(first: int, body: bytes) -> list[Event]:

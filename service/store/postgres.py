@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -25,7 +25,7 @@ from service.store.postgres_scripts import Scripts
 from service.store.queries import CompiledQueries, compile_statement
 from service.store.script import ScriptMaker
 from service.store.statement import BatchStatement, Particulars, Query
-from service.store.statements import FINISH, UNKNOWN
+from service.store.statements import FINISH, UNWRITTEN
 from service.store.tables import Key
 
 #: Seconds after which a batch is given up; a healthy commit takes milliseconds.
@@ -70,7 +70,12 @@ FAILURES = (
 _REFUSALS = ("22", "23", "54")
 
 _finished = table("finished", column("id", Key), column("deleted_at"))
-_PARTICULARS = Particulars(postgresql.insert, select(_finished.c.id).where(_finished.c.deleted_at.is_(None)))
+_PARTICULARS = Particulars(
+    postgresql.insert,
+    lambda rows: select(_finished.c.id).where(
+        _finished.c.id == rows.c.interaction_id, _finished.c.deleted_at.is_(None)
+    ),
+)
 
 
 def _rows_of(statement: BatchStatement) -> FromClause:
@@ -121,12 +126,15 @@ async def _keep_session(connection: asyncpg.Connection) -> None:
 class PostgresBackend:
     """One PostgreSQL database, shared by any number of processes."""
 
+    #: There may always be another.
+    alone = False
+
     def __init__(self, dsn: str, codec: Codec, *, pool_limit: int) -> None:
         self._dsn = dsn
         self._codec = codec
         self._pool_limit = pool_limit
         self._texts: dict[tuple[str, ...], str] = {}
-        self._unknown = _text_of(UNKNOWN)
+        self._unwritten = _text_of(UNWRITTEN)
         self._queries = CompiledQueries(_DIALECT)
         self._writer: asyncpg.Connection | None = None
         self._pool: asyncpg.Pool | None = None
@@ -167,7 +175,7 @@ class PostgresBackend:
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await self._pool.close()
 
-    async def commit(self, batch: Batch) -> Collection[bytes]:
+    async def commit(self, batch: Batch) -> Mapping[bytes, bool]:
         """Write the batch as one transaction that is durable when this returns."""
         ready = await self._pack(batch)
         connection = await self._writing_connection()
@@ -205,6 +213,10 @@ class PostgresBackend:
         except FAILURES as error:
             raise _verdict(error) from error
 
+    async def take(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """What a statement that writes returns, after it is committed."""
+        return await self.fetch(query, parameters)
+
     async def announce(self, topic: str) -> None:
         """Hint to every process on this database that there is news; may be lost, never raises."""
         with suppress(*FAILURES):
@@ -222,7 +234,7 @@ class PostgresBackend:
         for callback in self._callbacks:
             callback(topic)
 
-    async def _write(self, connection: asyncpg.Connection, batch: Batch) -> Collection[bytes]:
+    async def _write(self, connection: asyncpg.Connection, batch: Batch) -> Mapping[bytes, bool]:
         first = [part for part in batch if not part[0].looks_again]
         later = [part for part in batch if part[0].looks_again]
         if first and later:
@@ -232,10 +244,11 @@ class PostgresBackend:
             await connection.execute("COMMIT")
         else:
             finished = await self._execute(connection, batch)
-        given = [row[0] for statement, rows in batch if statement is FINISH for row in rows]
+        given = [(row[0], row[-1]) for statement, rows in batch if statement is FINISH for row in rows]
         if finished == len(given):
-            return ()
-        return {key for (key,) in await connection.fetch(self._unknown, given)}
+            return {}
+        found = await connection.fetch(self._unwritten, *map(list, zip(*given, strict=True)))
+        return {key: bool(there) for key, there in found}
 
     async def _execute(self, connection: asyncpg.Connection, batch: Batch) -> int:
         arguments = [

@@ -28,6 +28,8 @@ ANCHORS = frozenset({"completed", "requires_action", "incomplete"})
 USAGE_NONE = 0
 USAGE_FINAL = 1
 USAGE_MISSING = 2
+#: What a run that was cancelled or cut had used so far.
+USAGE_PARTIAL = 3
 
 #: A longer upstream id is nobody's: it is kept with the body, not as an alias.
 _LONGEST_ALIAS = 512
@@ -69,6 +71,8 @@ class Intent(NamedTuple):
     labels: str | None
     deployment_id: str
     upstream_stored: bool
+    #: The process that carries it out.
+    owner_id: bytes
     replay_of: bytes | None = None
 
     def row(self, request_bytes: int) -> tuple[object, ...]:
@@ -92,6 +96,7 @@ class Intent(NamedTuple):
             request_bytes,
             self.deployment_id,
             +self.upstream_stored,
+            self.owner_id,
             "in_progress",
             self.created_at,
             USAGE_NONE,
@@ -100,7 +105,10 @@ class Intent(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of an intent; ``completed_at`` is None while upstream still works on it."""
+    """What came of an intent; ``completed_at`` is None while upstream still works on it.
+
+    It counts only while ``owner_id`` holds the interaction.
+    """
 
     id: bytes
     deployment_id: str
@@ -117,6 +125,17 @@ class Outcome(NamedTuple):
     first_byte_at: int | None
     completed_at: int | None
     usage: Usage
+    owner_id: bytes
+
+    @property
+    def owes_usage(self) -> bool:
+        """Whether upstream can still be asked for usage that it has not told."""
+        return (
+            self.usage.state == USAGE_MISSING
+            and self.completed_at is not None
+            and self.upstream_stored
+            and self.upstream_id is not None
+        )
 
     def row(self, response_bytes: int | None) -> tuple[object, ...]:
         """The members in the order of ``FINISH``."""
@@ -148,6 +167,7 @@ class Outcome(NamedTuple):
             usage.cached_tokens,
             usage.tool_use_tokens,
             usage.total_tokens,
+            self.owner_id,
         )
 
 
@@ -179,6 +199,8 @@ class Record:
     updated_at: int
     first_byte_at: int | None
     completed_at: int | None
+    usage_state: int
+    owner_id: bytes
     response: bytes | None
 
     @property

@@ -13,9 +13,9 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import aiosqlite
@@ -28,9 +28,10 @@ from service.store.codec import Codec
 from service.store.queries import CompiledQueries, compile_statement
 from service.store.reports import prepared
 from service.store.script import Ask, ScriptMaker
+from service.store.sole import Sole
 from service.store.sqlite_space import give_back
 from service.store.statement import BatchStatement, Particulars, Query
-from service.store.statements import FINISH, UNKNOWN
+from service.store.statements import FINISH, UNWRITTEN
 from service.store.tables import interactions
 
 _READERS = 2
@@ -51,14 +52,19 @@ _DIALECT = sqlite.dialect(paramstyle="qmark")
 # There is one writer, so what a statement sees is how things stand: the response is written before the outcome is.
 _PARTICULARS = Particulars(
     sqlite.insert,
-    select(interactions.c.id).where(
-        interactions.c.completed_at.is_(None), interactions.c.deleted_at.is_(None)
+    lambda rows: select(interactions.c.id).where(
+        interactions.c.id == rows.c.interaction_id,
+        interactions.c.owner_id == rows.c.owner_id,
+        interactions.c.completed_at.is_(None),
+        interactions.c.deleted_at.is_(None),
     ),
     locks_rows=False,
 )
 
 
-_Work = Callable[[sqlite3.Connection], Any]
+_Result = TypeVar("_Result")
+_Order = Callable[[sqlite3.Connection], Any]
+_Reply = asyncio.Future[Any]
 
 
 class _Writes:
@@ -104,15 +110,18 @@ class SqliteBackend:
         self._writes = _Writes()
         self._queries = CompiledQueries(_DIALECT)
         self._scripts = CompiledQueries(_DIALECT)
-        self._inbox: queue.SimpleQueue[tuple[_Work, asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[_Order, _Reply] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._readers: list[aiosqlite.Connection] = []
         self._next_reader = 0
+        self._sole = Sole(os.path.abspath(path))
+        self.alone = False
         self._loop: asyncio.AbstractEventLoop
 
     async def start(self) -> None:
         """Open the writer and the readers; raises :class:`ConfigurationError` when the file cannot be used."""
         self._loop = asyncio.get_running_loop()
+        self.alone = self._sole.take()
         try:
             connection = await asyncio.to_thread(connect_writer, self._path)
             self._thread = threading.Thread(
@@ -140,20 +149,40 @@ class SqliteBackend:
         for reader in self._readers:
             await reader.close()
         self._readers.clear()
+        self._sole.release()
 
-    async def commit(self, batch: Batch) -> Collection[bytes]:
+    async def commit(self, batch: Batch) -> Mapping[bytes, bool]:
         """Write the batch as one transaction that is on disk when this returns."""
-        written: Collection[bytes] = await self._order(lambda connection: self._write(connection, batch))
-        return written
+        unwritten: Mapping[bytes, bool] = await self._ordered(
+            lambda connection: self._write(connection, batch)
+        )
+        return unwritten
+
+    async def take(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """What a statement that writes returns, after it is committed."""
+        sql, arguments = self._queries.prepare(query, parameters)
+        try:
+            rows: Sequence[Sequence[Any]] = await self._ordered(
+                lambda connection: _in_transaction(
+                    connection, lambda: list(connection.execute(sql, arguments))
+                )
+            )
+        except RowRefused as error:
+            raise StoreUnavailable(str(error)) from error
+        return rows
 
     async def run(self, script: ScriptMaker) -> int | None:
         """Run a script as one transaction, between two batches of the writer."""
-        result: int = await self._order(lambda connection: self._run_script(connection, script))
+
+        def run(connection: sqlite3.Connection) -> int:
+            return _in_transaction(connection, lambda: self._run_script(connection, script))
+
+        result: int = await self._ordered(run)
         return result
 
-    async def _order(self, work: _Work) -> Any:
-        reply: asyncio.Future[Any] = self._loop.create_future()
-        self._inbox.put((work, reply))
+    async def _ordered(self, order: _Order) -> Any:
+        reply: _Reply = self._loop.create_future()
+        self._inbox.put((order, reply))
         return await reply
 
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
@@ -179,57 +208,52 @@ class SqliteBackend:
         """There is no other process on this file."""
 
     def _run(self, connection: sqlite3.Connection) -> None:
-        while (order := self._inbox.get()) is not None:
-            work, reply = order
+        while (entry := self._inbox.get()) is not None:
+            order, reply = entry
             result: Any
             try:
-                result = work(connection)
+                result = order(connection)
             except Exception as error:
                 result = error
             with suppress(RuntimeError):  # the loop may be closed while the process ends
                 self._loop.call_soon_threadsafe(_answer, reply, result)
         connection.close()
 
-    def _write(self, connection: sqlite3.Connection, batch: Batch) -> Collection[bytes]:
+    def _write(self, connection: sqlite3.Connection, batch: Batch) -> Mapping[bytes, bool]:
         ready = packed(batch, self._codec)
-        with _transaction(connection):
-            return self._execute(connection, ready)
+        return _in_transaction(connection, lambda: self._execute(connection, ready))
 
     def _run_script(self, connection: sqlite3.Connection, script: ScriptMaker) -> int:
         steps = script()
         found: list[Row] | None = None
-        with _transaction(connection):
-            while True:
-                try:
-                    step = next(steps) if found is None else steps.send(found)
-                except StopIteration as end:
-                    result: int = end.value
-                    return result
-                if isinstance(step, Ask):
-                    found = connection.execute(*prepared(step.statement, _DIALECT)).fetchall()
-                else:
-                    found = []
-                    prepare = self._scripts.prepare
-                    chosen = [prepare(step.query, parameters) for parameters in step.parameters]
-                    if chosen:
-                        connection.executemany(chosen[0][0], [arguments for _, arguments in chosen])
+        while True:
+            try:
+                step = next(steps) if found is None else steps.send(found)
+            except StopIteration as end:
+                result: int = end.value
+                return result
+            if isinstance(step, Ask):
+                found = connection.execute(*prepared(step.statement, _DIALECT)).fetchall()
+                continue
+            found = []
+            chosen = [self._scripts.prepare(step.query, parameters) for parameters in step.parameters]
+            if chosen:
+                connection.executemany(chosen[0][0], [arguments for _, arguments in chosen])
 
-    def _execute(self, connection: sqlite3.Connection, batch: Batch) -> Collection[bytes]:
-        unknown: list[Row] = []
+    def _execute(self, connection: sqlite3.Connection, batch: Batch) -> Mapping[bytes, bool]:
+        unwritten: list[Row] = []
         for statement, rows in batch:
             before = connection.total_changes
             self._writes.execute(connection, statement, rows)
             if statement is FINISH and connection.total_changes - before < len(rows):
-                unknown = self._writes.execute(connection, UNKNOWN, [row[:1] for row in rows])
-        return {key for (key,) in unknown}
+                unwritten = self._writes.execute(connection, UNWRITTEN, [(row[0], row[-1]) for row in rows])
+        return {key: bool(there) for key, there in unwritten}
 
 
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit what is done inside, or nothing of it."""
+def _in_transaction(connection: sqlite3.Connection, work: Callable[[], _Result]) -> _Result:
     try:
         connection.execute("BEGIN IMMEDIATE")
-        yield
+        result = work()
         connection.execute("COMMIT")
     except Exception as error:
         with suppress(sqlite3.Error):
@@ -240,9 +264,10 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if isinstance(error, sqlite3.Error):
             raise StoreUnavailable(f"SQLite: {error}") from error
         raise
+    return result
 
 
-def _answer(reply: asyncio.Future[Any], result: Any) -> None:
+def _answer(reply: _Reply, result: Any) -> None:
     if reply.done():
         return
     if isinstance(result, Exception):

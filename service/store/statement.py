@@ -16,8 +16,8 @@ class Particulars:
 
     #: The dialect's ``insert``: SQLite's and PostgreSQL's share ``on_conflict_*``.
     insert: Callable[[Table], Any]
-    #: The ids of the interactions whose response this batch may write.
-    taking_response: Select[Any]
+    #: Of the interactions of these rows (``interaction_id``, ``owner_id``): those that take an outcome in this batch.
+    takes_outcome: Callable[[FromClause], Select[Any]]
     #: Whether a row that is written stays locked until the transaction ends, because there are other writers.
     locks_rows: bool = True
 

@@ -24,9 +24,9 @@ from sqlalchemy import (
     Text,
     bindparam,
     case,
-    exists,
     literal,
     literal_column,
+    or_,
     select,
     true,
     update,
@@ -42,8 +42,9 @@ from service.store.adoption import (
 from service.store.bringing_in import BRINGING
 from service.store.chain import CHAIN
 from service.store.deletion import CONTENT, ERASABLE, ERASE, STANDS, TOMBSTONE, WAITING
-from service.store.event_log import EVENT_QUERIES, LOGGING, RELEASE_READER
-from service.store.holds import HOLD_QUERIES, HOLDING
+from service.store.event_log import EVENT_QUERIES, FORGET_WISHES, LOGGING
+from service.store.holding import ENTER, HAND_BACK, HOLDING
+from service.store.holds import HOLD_QUERIES, PLACING
 from service.store.inputs import (
     CHAIN_REQUESTS,
     FIND_BASE,
@@ -66,22 +67,25 @@ from service.store.tables import (
     payloads,
     projects,
 )
+from service.store.usage import FORGET_USAGE, SETTLE_RESPONSE, SETTLE_USAGE, WANT_USAGE
 
 _INTENT = columns_of(
     interactions,
     "id project_id key_id previous_id root_id depth created_at revision stream background store model_requested agent "
-    "labels request_bytes deployment_id upstream_stored status updated_at usage_state replay_of",
+    "labels request_bytes deployment_id upstream_stored owner_id status updated_at usage_state replay_of",
 )
 _OUTCOME = columns_of(
     interactions,
     "id deployment_id upstream_id upstream_id_hash upstream_stored status model service_tier http_status error_code "
     "error_message response_bytes attempts updated_at first_byte_at completed_at usage_state input_tokens "
-    "output_tokens thought_tokens cached_tokens tool_use_tokens total_tokens",
+    "output_tokens thought_tokens cached_tokens tool_use_tokens total_tokens owner_id",
 )
 # Constants stand in the text, so that a batch statement's only parameters are its rows.
 _REQUEST = literal_column(str(REQUEST_PAYLOAD), SmallInteger)
 _RESPONSE = literal_column(str(RESPONSE_PAYLOAD), SmallInteger)
 _PAYLOAD = columns_of(payloads, "interaction_id codec size body")
+_OWNER = columns_of(interactions, "owner_id")
+_RESPONSE_PAYLOAD = (*_PAYLOAD, *_OWNER)
 
 
 def _insert_intent(rows: FromClause, database: Particulars) -> Executable:
@@ -99,8 +103,7 @@ def _insert_request(rows: FromClause, database: Particulars) -> Executable:
 
 
 def _upsert_response(rows: FromClause, database: Particulars) -> Executable:
-    taking = database.taking_response
-    takes = taking.where(taking.selected_columns["id"] == rows.c.interaction_id).exists()
+    takes = database.takes_outcome(rows).exists()
     chosen = select(rows.c.interaction_id, _RESPONSE, rows.c.codec, rows.c.size, rows.c.body).where(takes)
     statement = database.insert(payloads).from_select(
         ["interaction_id", "kind", "codec", "size", "body"], chosen
@@ -114,18 +117,40 @@ def _upsert_response(rows: FromClause, database: Particulars) -> Executable:
 
 
 def _finish(rows: FromClause, database: Particulars) -> Executable:
-    values: dict[str, Any] = {column.name: rows.c[column.name] for column in _OUTCOME if column.name != "id"}
+    names = [column.name for column in _OUTCOME if column.name not in ("id", "owner_id")]
+    values: dict[str, Any] = {name: rows.c[name] for name in names}
     # A message may quote the content, and what was deleted must not come back with a late outcome.
     values["error_message"] = case((interactions.c.deleted_at.is_(None), rows.c.error_message))
     return (
         update(interactions)
         .values(values)
-        .where(interactions.c.id == rows.c.id, interactions.c.completed_at.is_(None))
+        .where(
+            interactions.c.id == rows.c.id,
+            interactions.c.owner_id == rows.c.owner_id,
+            interactions.c.completed_at.is_(None),
+        )
     )
 
 
-def _unknown(rows: FromClause, database: Particulars) -> Executable:
-    return select(rows.c.id).where(~exists(select(interactions.c.id).where(interactions.c.id == rows.c.id)))
+def _unwritten(rows: FromClause, database: Particulars) -> Executable:
+    gone, there = (literal_column(text, SmallInteger) for text in ("0", "1"))
+    return (
+        select(rows.c.id, case((interactions.c.id.is_(None), gone), else_=there))
+        .select_from(rows.outerjoin(interactions, interactions.c.id == rows.c.id))
+        .where(or_(interactions.c.id.is_(None), interactions.c.owner_id != rows.c.owner_id))
+    )
+
+
+def _note_status(rows: FromClause, database: Particulars) -> Executable:
+    return (
+        update(interactions)
+        .values(status=rows.c.status, updated_at=rows.c.updated_at)
+        .where(
+            interactions.c.id == rows.c.id,
+            interactions.c.owner_id == rows.c.owner_id,
+            interactions.c.completed_at.is_(None),
+        )
+    )
 
 
 def _mark_upstream_gone(rows: FromClause, database: Particulars) -> Executable:
@@ -139,13 +164,19 @@ def _mark_upstream_gone(rows: FromClause, database: Particulars) -> Executable:
 INSERT_INTENT = BatchStatement("insert intent", _INTENT, _insert_intent)
 INSERT_REQUEST = BatchStatement("insert request", _PAYLOAD, _insert_request, packs=True)
 #: Written only together with the :data:`FINISH` of the same interaction, which decides whether it is.
-UPSERT_RESPONSE = BatchStatement("upsert response", _PAYLOAD, _upsert_response, packs=True)
+UPSERT_RESPONSE = BatchStatement("upsert response", _RESPONSE_PAYLOAD, _upsert_response, packs=True)
+#: Changes nothing that has ended or that another process holds.
 FINISH = BatchStatement("finish interaction", _OUTCOME, _finish)
+#: A run goes on: how it stands now, and nothing else of it.
+NOTE_STATUS = BatchStatement(
+    "note status", columns_of(interactions, "id status updated_at owner_id"), _note_status
+)
 MARK_UPSTREAM_GONE = BatchStatement(
     "mark upstream gone", columns_of(interactions, "id upstream_gone_at"), _mark_upstream_gone
 )
-#: Which of these interactions have no row. A read, asked only when :data:`FINISH` changed fewer rows than it was given.
-UNKNOWN = BatchStatement("unknown interactions", columns_of(interactions, "id"), _unknown)
+#: Which of these outcomes were not their owner's to write: id, and whether there is such an interaction at all. A read,
+#: asked only when :data:`FINISH` changed fewer rows than it was given. What its owner had ended before is none of them.
+UNWRITTEN = BatchStatement("unwritten outcomes", (*columns_of(interactions, "id"), *_OWNER), _unwritten)
 
 BATCH_ORDER: Sequence[BatchStatement] = (
     INSERT_INTENT,
@@ -157,17 +188,24 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     INSERT_ADOPTED_REQUEST,
     INSERT_ADOPTED_RESPONSE,
     *LOGGING,
+    NOTE_STATUS,
     UPSERT_RESPONSE,
+    FORGET_WISHES,
     FINISH,
-    RELEASE_READER,
+    SETTLE_RESPONSE,
+    SETTLE_USAGE,
     MARK_UPSTREAM_GONE,
     TOMBSTONE,
     EXPIRE,
     *KEEPING,
+    WANT_USAGE,
+    FORGET_USAGE,
+    ENTER,
+    HAND_BACK,
     ERASE,
     *CONTENT,
     *RECORDING,
-    *HOLDING,
+    *PLACING,
     *BRINGING,
 )
 
@@ -215,7 +253,14 @@ FIND_BY_UPSTREAM_ID = Query(
     .order_by(interactions.c.created_at.desc(), interactions.c.id.desc())
     .limit(1),
 )
-
+#: The one read of a record by its id alone, for the process that holds it and never to be told: what is deleted, or was
+#: not wanted to be stored, is finished as well.
+FIND_HELD = Query(
+    "find what is held",
+    select(*_RECORD, *_with_body, interactions.c.deleted_at)
+    .select_from(interactions.outerjoin(payloads, _response_of))
+    .where(interactions.c.id == bindparam("id", type_=Key)),
+)
 
 PROJECT_NAME = Query(
     "name of a project", select(projects.c.name).where(projects.c.id == bindparam("id", type_=Key))
@@ -225,6 +270,7 @@ QUERIES = (
     FIND,
     FIND_KEPT,
     FIND_BY_UPSTREAM_ID,
+    FIND_HELD,
     CHAIN,
     PROJECT_NAME,
     PROBE,
@@ -237,6 +283,7 @@ QUERIES = (
     CHAIN_REQUESTS,
     *MEDIA_QUERIES,
     *EVENT_QUERIES,
+    *HOLDING,
     *RECORDING_QUERIES,
     FIGURES,
     *HOLD_QUERIES,

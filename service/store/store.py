@@ -8,18 +8,19 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from service.errors import FailedPrecondition, ServiceError, ServiceUnavailable
-from service.store import adoption, deletion, media, statements
+from service.store import adoption, deletion, media, statements, usage
 from service.store.adoption import Adopted, Holder
 from service.store.backend import Backend, StoreUnavailable
 from service.store.chain import CHAIN, bytes_of, links_of, shared_requests
 from service.store.codec import Codec
 from service.store.entries import Write
 from service.store.eraser import Eraser
+from service.store.held import Held
 from service.store.kept_events import KeptEvents
 from service.store.kept_holds import KeptHolds
 from service.store.kept_media import KeptMedia
 from service.store.kept_recordings import KeptRecordings
-from service.store.records import Intent, Link, Outcome, Record, now, upstream_id_hash
+from service.store.records import Intent, Link, Outcome, Record, now, storable, upstream_id_hash
 from service.store.replays import FIGURES, Figures
 from service.store.requests import INTENT_PATIENCE, Requests
 from service.store.retained import Retained
@@ -38,6 +39,8 @@ _PROBE_TIMEOUT: Final = 2.0
 _STALL: Final = 3.0
 #: Bytes of a chain's requests and answers that are held at once, several times what upstream takes.
 _MOST_CHAIN_BYTES: Final = 256 * 1024 * 1024
+#: Seconds until usage is asked for that upstream did not tell with the end.
+_USAGE_INTERVAL: Final = 10.0
 #: The bodies of a longer chain are unpacked in a thread, so that the loop is not held up.
 _LONG_CHAIN_ROWS: Final = 128
 
@@ -45,17 +48,21 @@ _LONG_CHAIN_ROWS: Final = 128
 class Store:
     """Reads and writes of interactions; every read is scoped by a project (promise P6)."""
 
-    def __init__(self, backend: Backend, writer: Writer, codec: Codec) -> None:
+    def __init__(
+        self, backend: Backend, writer: Writer, codec: Codec, *, usage_interval: float = _USAGE_INTERVAL
+    ) -> None:
         self._backend = backend
         self._writer = writer
         self._codec = codec
         self._eraser = Eraser(self._fetch, writer)
         self.media = KeptMedia(self._fetch, writer)
         self.events = KeptEvents(backend, self._fetch, writer, codec)
+        self.held = Held(backend, self._fetch, writer)
         self.recordings = KeptRecordings(self._fetch, writer)
         self.holds = KeptHolds(self._fetch, writer)
         self.retained = Retained(backend, self._fetch, writer, self._eraser)
         self._requests = Requests(self._fetch, writer, codec)
+        self._usage_pause = int(usage_interval * 1_000_000)
 
     async def begin(self, intent: Intent, request: bytes, *, listed: bool = False) -> None:
         """Commit the intent and the request's bytes; raises :class:`ServiceUnavailable` when overloaded.
@@ -77,19 +84,29 @@ class Store:
     ) -> None:
         """Commit the outcome, upstream's body and the rest of the event log; changes nothing that is already terminal.
 
+        Usage that upstream owes is noted with it, to be asked for later.
+
         With ``media_due`` it is noted as well that the interaction's media are to be fetched: whoever finds the note
         after that time does it.
 
         Raises :class:`ServiceUnavailable` when that takes too long, though the outcome is still kept to be written, and
-        :class:`StoreError` when it can never be: its row is refused, or the database has lost the intent.
+        :class:`StoreError` when it can never be: its row is refused, or the database has lost the intent. Raises
+        :class:`Superseded` when another process holds the interaction: then nothing was changed.
         """
         size = None if response is None else len(response)
         writes: list[Write] = [(statements.FINISH, outcome.row(size)), *log]
         if response is not None:
-            writes.append((statements.UPSERT_RESPONSE, (outcome.id, response)))
+            writes.append((statements.UPSERT_RESPONSE, (outcome.id, response, outcome.owner_id)))
+        if outcome.owes_usage:
+            writes.append((usage.WANT_USAGE, (outcome.id, outcome.updated_at + self._usage_pause)))
         if media_due is not None:
             writes.append((media.WANT_MEDIA, (outcome.id, media_due)))
         await self._writer.put(*writes, patience=OUTCOME_PATIENCE)
+
+    async def note_status(self, key: bytes, status: str, owner_id: bytes) -> None:
+        """Commit how an open interaction of this process stands now; changes nothing that another holds."""
+        write = (statements.NOTE_STATUS, (key, storable(status), now(), owner_id))
+        await self._writer.put(write, patience=OUTCOME_PATIENCE)
 
     async def adopt(self, adopted: Adopted, *, media_due: int | None = None) -> None:
         """Take in an interaction that was made elsewhere, after its parent; see :mod:`service.store.adoption`.
@@ -223,11 +240,17 @@ class Store:
         except TimeoutError as error:
             raise ServiceUnavailable("The store cannot be read now.", retry_after=1) from error
 
+    async def find_held(self, key: bytes) -> tuple[Record, bool] | None:
+        """An interaction by its id alone, and whether it is deleted: for the process that holds it, to finish it."""
+        parameters = {"id": key, "kind": RESPONSE_PAYLOAD}
+        rows = await self._fetch(statements.FIND_HELD, parameters)
+        return (self._record(rows[0]), rows[0][-1] is not None) if rows else None
+
     async def _find(self, query: Query, parameters: dict[str, Any]) -> Record | None:
         rows = await self._fetch(query, {**parameters, "kind": RESPONSE_PAYLOAD})
-        if not rows:
-            return None
-        row = rows[0]
+        return self._record(rows[0]) if rows else None
+
+    def _record(self, row: Sequence[Any]) -> Record:
         codec, size, body = row[RECORD_WIDTH], row[RECORD_WIDTH + 1], row[RECORD_WIDTH + 2]
         members: list[Any] = [
             *row[:RECORD_WIDTH],

@@ -31,6 +31,9 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 #: The project that owns every row until others are made.
 DEFAULT_PROJECT = UUID("00000000-0000-7000-8000-000000000001").bytes
 
+#: Who holds an open interaction that no process has: it is for the first that comes.
+NOBODY = bytes(16)
+
 REQUEST_PAYLOAD = 1
 RESPONSE_PAYLOAD = 2
 
@@ -86,6 +89,8 @@ interactions = Table(
     Column("upstream_id_hash", BigInteger),
     Column("upstream_stored", Boolean, nullable=False),
     Column("upstream_gone_at", BigInteger),
+    # The process whose word counts while the interaction is open, and which ended it afterwards.
+    Column("owner_id", Key, nullable=False),
     # What came of it.
     Column("status", Text, nullable=False),
     Column("model", Text),
@@ -137,7 +142,13 @@ Index(
     postgresql_where=_needing,
 )
 _open = text("completed_at IS NULL")
-Index("ix_interactions_open", interactions.c.id, sqlite_where=_open, postgresql_where=_open)
+Index(
+    "ix_interactions_open",
+    interactions.c.owner_id,
+    interactions.c.id,
+    sqlite_where=_open,
+    postgresql_where=_open,
+)
 # What is open, and what is still to be derived from: to end an interaction moves nothing here.
 _waiting = text("derived_state IN (0, 3)")
 Index("ix_interactions_waiting", interactions.c.id, sqlite_where=_waiting, postgresql_where=_waiting)
@@ -232,6 +243,8 @@ api_keys = Table(
     Column("revoked_at", BigInteger),
 )
 
+#: By ``kind``: ``process`` is a running process, alive until ``due_at``; the others are of an interaction: ``cancel`` a
+#: wish, ``media`` and ``usage`` what is still to be fetched, after ``due_at``.
 leases = Table(
     "leases",
     metadata,

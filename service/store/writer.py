@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from service.errors import ServiceUnavailable, StoreError
+from service.errors import ServiceUnavailable, StoreError, Superseded
 from service.store.backend import Backend, Batch, Row, RowRefused, StoreUnavailable
 from service.store.entries import Entries, Entry, Write, size_of
 from service.store.statements import BATCH_ORDER
@@ -83,7 +83,8 @@ class Writer:
         ``patience`` is how many seconds the caller waits; the writes go on without it. With ``shed`` they are new work:
         refused at once when the queue is full, and forgotten when patience ends, so trying again is safe and
         ``retry_after`` says so. Raises :class:`ServiceUnavailable` when shed, stopping or out of patience,
-        :class:`StoreError` when the database refuses what a row holds, or has no such interaction.
+        :class:`StoreError` when the database refuses what a row holds, or has no such interaction, and
+        :class:`Superseded` when another process holds it.
         """
         if self._closed:
             raise ServiceUnavailable("The service is stopping.", retry_after=1 if shed else None)
@@ -148,7 +149,7 @@ class Writer:
         if not entries:
             return
         try:
-            unknown = await self._backend.commit(_batch(entries))
+            unwritten = await self._backend.commit(_batch(entries))
         except RowRefused as error:
             self._answered_at = monotonic()
             await self._isolate(entries, error)
@@ -160,13 +161,7 @@ class Writer:
         else:
             self._succeed(entries)
             for entry in entries:
-                if unknown and entry.key in unknown:
-                    logger.error("an outcome has no interaction: was the database restored?")
-                    entry.fail(
-                        StoreError("The store has lost this interaction and cannot record its outcome.")
-                    )
-                else:
-                    entry.succeed()
+                _tell(entry, unwritten.get(entry.key) if unwritten else None)
 
     def _succeed(self, entries: list[Entry]) -> None:
         self._answered_at = monotonic()
@@ -211,6 +206,18 @@ class Writer:
         if impatient:
             logger.error("%d callers were told that the store cannot be written", len(impatient))
             self._entries.forget()
+
+
+def _tell(entry: Entry, unwritten: bool | None) -> None:
+    """Tell the caller what became of its writes; ``unwritten`` is None, or whether the interaction is another's."""
+    match unwritten:
+        case None:
+            entry.succeed()
+        case True:
+            entry.fail(Superseded())
+        case False:
+            logger.error("an outcome has no interaction: was the database restored?")
+            entry.fail(StoreError("The store has lost this interaction and cannot record its outcome."))
 
 
 def _batch(entries: list[Entry]) -> Batch:

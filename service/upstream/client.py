@@ -73,10 +73,10 @@ class GeminiClient:
         return await self._stream(deployment, head, body)
 
     async def attach(
-        self, deployment: Deployment, upstream_id: str, cursor: str, headers: bytes = b""
+        self, deployment: Deployment, upstream_id: str, cursor: str | None, headers: bytes = b""
     ) -> Response | Reply:
-        """Go on with a stream behind the event that upstream calls ``cursor`` (contract 4.6)."""
-        query = f"?stream=true&last_event_id={quote(cursor, safe='')}"
+        """Go on with a stream behind the event that upstream calls ``cursor``, or from its beginning (contract 4.6)."""
+        query = "?stream=true" if cursor is None else f"?stream=true&last_event_id={quote(cursor, safe='')}"
         head = deployment.line("GET", upstream_id, query) + _own(deployment, headers) + _BLANK_LINE
         return await self._stream(deployment, head, b"")
 

@@ -9,7 +9,6 @@ uploaded ("Only generated files can be downloaded", google-genai 3.4.0, ``files.
 from __future__ import annotations
 
 import re
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urljoin, urlsplit
@@ -155,12 +154,11 @@ async def _read(response: Response, most: int) -> bytes:
     size = int(declared) if declared.isdecimal() else 0
     if size <= most:
         size = 0
-        async with aclosing(response.chunks()) as chunks:
-            async for chunk in chunks:
-                size += len(chunk)
-                if size > most:
-                    break
-                pieces.append(chunk)
+        while chunk := await response.chunk():
+            size += len(chunk)
+            if size > most:
+                break
+            pieces.append(chunk)
     if size > most:
         raise FileRefused(f"it has more than {most} bytes")
     return b"".join(pieces)

@@ -1,9 +1,10 @@
-"""HTTP/1.1 to upstream: pooled connections, aiohttp's response parser, our own deadlines.
+"""HTTP/1.1 to upstream: pooled connections, llhttp's parser, our own deadlines.
 
 This is the seam behind which the HTTP client can be changed. A request is one write of a prepared head and a body, and
-a response is read by aiohttp's own protocol (its C parser, flow control and read time-out). What aiohttp's session adds
-above that (cookies, redirects, tracing, per-request URL handling) is of no use to a gateway with a handful of fixed
-origins and was two thirds of the time of a forwarded request; ``bench/README.md`` has the measurement.
+what comes back is parsed in the call that it arrives in (:mod:`service.upstream.connection`). What a client library
+adds above that (cookies, redirects, tracing, per-request URL handling, a reader that is woken for every piece) is of no
+use to a gateway with a handful of fixed origins, and was the largest part of the time of a forwarded request;
+``bench/README.md`` has the measurement.
 
 Errors say what may have happened upstream, because a create must never be repeated blindly: after
 :class:`ConnectFailed` nothing was sent; after :class:`ConnectionBroken` and :class:`ReadTimeout` the request may have
@@ -15,46 +16,58 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from time import monotonic
 from types import TracebackType
-from typing import Final, cast
+from typing import Final
 
-from aiohttp import ClientError, ServerDisconnectedError, ServerTimeoutError, StreamReader
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import RawResponseMessage
 from multidict import CIMultiDictProxy
 
 from service.errors import ConfigurationError
+from service.upstream.connection import (
+    ConnectFailed,
+    Connection,
+    ConnectionBroken,
+    Exchange,
+    ReadTimeout,
+    TransportError,
+)
+
+__all__ = (
+    "ConnectFailed",
+    "ConnectionBroken",
+    "Flow",
+    "Origin",
+    "ReadTimeout",
+    "Response",
+    "Transport",
+    "TransportError",
+    "request_head",
+)
 
 _CONNECT_TIMEOUT: Final = 10.0
 #: Seconds after which an idle connection is not used again: less than Google's front end keeps one.
 _KEEPALIVE: Final = 60.0
 #: Seconds between two looks at the time limits.
 _DEADLINE_STEP: Final = 0.1
-_READ_BUFFER: Final = 256 * 1024
+#: A body that is larger is written by itself, not copied behind its head.
+_LARGE_BODY: Final = 256 * 1024
 #: A unary answer that is larger is given up.
 _LARGEST_ANSWER: Final = 256 * 1024 * 1024
-_BROKEN: Final = (ClientError, HttpProcessingError, OSError)
+_SILENT: Final = "upstream was silent for too long"
 _FORBIDDEN_IN_HEAD: Final = frozenset("\r\n\0")
 
 
-class TransportError(Exception):
-    """Upstream could not be spoken to."""
+class Flow(Enum):
+    """What whoever is given a piece of a stream wants next."""
 
-
-class ConnectFailed(TransportError):
-    """No connection could be made; nothing was sent."""
-
-
-class ConnectionBroken(TransportError):
-    """The connection ended before the answer did; upstream may have run the request."""
-
-
-class ReadTimeout(TransportError):
-    """Upstream was silent for too long; it may still be running the request."""
+    MORE = 1
+    #: Nothing until it says so.
+    HOLD = 2
+    #: Nothing at all.
+    ENOUGH = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,71 +80,94 @@ class Origin:
 
 
 class Response:
-    """One answer; it owns its connection until :meth:`read` or :meth:`chunks` is through, or :meth:`close`."""
+    """One answer; it owns its connection until all of it is read, or :meth:`close`."""
 
-    __slots__ = ("_handler", "_origin", "_payload", "_transport", "headers", "status")
+    __slots__ = ("_connection", "_exchange", "_origin", "_read_timeout", "_transport", "status")
 
     def __init__(
         self,
         transport: Transport,
         origin: Origin,
-        handler: ResponseHandler,
-        message: RawResponseMessage,
-        payload: StreamReader,
+        connection: Connection,
+        exchange: Exchange,
+        read_timeout: float | None,
     ) -> None:
-        self.status: int = message.code
-        self.headers: CIMultiDictProxy[str] = message.headers
+        self.status = exchange.status
         self._transport = transport
         self._origin = origin
-        self._handler: ResponseHandler | None = handler
-        self._payload = payload
-        if message.should_close:
-            handler.force_close()
+        self._connection: Connection | None = connection
+        self._exchange = exchange
+        self._read_timeout = read_timeout
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        """The headers; their names in any case."""
+        return self._exchange.headers
 
     async def read(self) -> bytes:
         """The whole body; raises :class:`ConnectionBroken` or :class:`ReadTimeout`."""
-        try:
-            body = await self._whole()
-        except _BROKEN as error:
-            self.close()
-            raise _translated(error) from error
-        except BaseException:
-            self.close()
-            raise
+        exchange = self._exchange
+        exchange.whole = True
+        if not exchange.ended:
+            self._limit_silence()
+            await self._until_ended()
         self._release()
-        return body
+        return exchange.pieces[0] if len(exchange.pieces) == 1 else b"".join(exchange.pieces)
 
-    async def _whole(self) -> bytes:
-        payload = self._payload
-        if payload.is_eof():
-            return payload.read_nowait()
-        pieces: list[bytes] = []
-        size = 0
-        async for chunk in payload.iter_any():
-            size += len(chunk)
-            if size > _LARGEST_ANSWER:
-                raise ClientError("too large")
-            pieces.append(chunk)
+    async def chunk(self) -> bytes:
+        """What has arrived of the body since the last call, empty at its end; waits for some.
+
+        Raises :class:`ConnectionBroken` or :class:`ReadTimeout`.
+        """
+        exchange = self._exchange
+        if not exchange.pieces and not exchange.ended:
+            self._limit_silence()
+            await self._changed()
+            self._forget_silence()
+        if not (pieces := self._taken()):
+            self._release()
         return b"".join(pieces)
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it arrives; raises :class:`ConnectionBroken` or :class:`ReadTimeout`."""
-        try:
-            async for chunk in self._payload.iter_any():
-                yield chunk
-        except _BROKEN as error:
-            self.close()
-            raise _translated(error) from error
-        except BaseException:
-            self.close()
-            raise
-        self._release()
+    async def pump(self, take: Callable[[bytes], Flow]) -> Flow:
+        """Hand each piece of the body to ``take``, in the call that it arrives in, until that wants something else.
+
+        Returns what it wanted, :data:`Flow.HOLD` or :data:`Flow.ENOUGH`, and :data:`Flow.MORE` when the body has ended.
+        Upstream has to wait when whoever holds does not pump on. Raises what ``take`` raises, and
+        :class:`ConnectionBroken` or :class:`ReadTimeout`.
+        """
+        exchange = self._exchange
+        wanted = Flow.MORE
+        failure: Exception | None = None
+
+        def feed(piece: bytes) -> None:
+            nonlocal wanted, failure
+            try:
+                wanted = take(piece)
+            except Exception as error:
+                failure = error
+            if wanted is not Flow.MORE or failure is not None:
+                exchange.take = None
+
+        exchange.take = feed
+        exchange.give_waiting()
+        if wanted is Flow.MORE and failure is None and not exchange.ended:
+            self._limit_silence()
+            await self._changed()
+        exchange.take = None
+        self._forget_silence()
+        if failure is not None:
+            raise failure
+        if wanted is Flow.HOLD and self._connection is not None:
+            self._connection.pause()
+        if wanted is Flow.MORE:
+            self._release()
+        return wanted
 
     def close(self) -> None:
         """Give up the rest of the answer and its connection."""
-        if self._handler is not None:
-            self._transport.give_up(self._handler)
-            self._handler = None
+        if self._connection is not None:
+            self._transport.give_up(self._connection)
+            self._connection = None
 
     async def __aenter__(self) -> Response:
         return self
@@ -141,44 +177,96 @@ class Response:
     ) -> None:
         self.close()
 
+    async def _until_ended(self) -> None:
+        exchange = self._exchange
+        while not exchange.ended:
+            if self._connection is not None:
+                self._connection.resume()
+            if exchange.size > _LARGEST_ANSWER:
+                self.close()
+                raise ConnectionBroken("the answer is too large")
+            await self._changed()
+
+    async def _changed(self) -> None:
+        if self._connection is not None:
+            self._connection.resume()
+        try:
+            await self._exchange.changed()
+        except BaseException:
+            self.close()
+            raise
+
+    def _taken(self) -> list[bytes]:
+        exchange = self._exchange
+        pieces, exchange.pieces, exchange.size = exchange.pieces, [], 0
+        return pieces
+
+    def _limit_silence(self) -> None:
+        if self._connection is not None and self._read_timeout is not None:
+            self._transport.deadlines.add_silence(self._connection, self._read_timeout)
+
+    def _forget_silence(self) -> None:
+        """Whoever takes long over what it got has not been kept waiting by upstream."""
+        if self._connection is not None and self._read_timeout is not None:
+            self._transport.deadlines.remove(self._connection)
+
     def _release(self) -> None:
-        if self._handler is not None:
-            self._transport.release(self._origin, self._handler)
-            self._handler = None
+        if self._connection is not None:
+            self._transport.release(self._origin, self._connection)
+            self._connection = None
 
 
 class _Deadlines:
     """Ends answers that take too long, with one timer for all of them.
 
-    A timer for each request costs more than the rest of its bookkeeping; nobody needs an upstream time limit that is
-    exact to a fraction of a second.
+    A timer for each request, or for each piece of a stream, costs more than the rest of its bookkeeping; nobody needs
+    an upstream time limit that is exact to a fraction of a second.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._due: dict[ResponseHandler, float] = {}
+        self._due: dict[Connection, float] = {}
+        self._silences: dict[Connection, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, handler: ResponseHandler, seconds: float) -> None:
-        self._due[handler] = self._loop.time() + seconds
-        if self._timer is None:
-            self._timer = self._loop.call_later(_DEADLINE_STEP, self._look)
+    def add(self, connection: Connection, seconds: float) -> None:
+        """Bound the whole answer."""
+        self._due[connection] = self._loop.time() + seconds
+        self._start()
 
-    def remove(self, handler: ResponseHandler) -> None:
-        self._due.pop(handler, None)
+    def add_silence(self, connection: Connection, seconds: float) -> None:
+        """Bound the time from now, or from what comes, to what comes next."""
+        connection.heard = self._loop.time()
+        self._silences[connection] = seconds
+        self._start()
+
+    def remove(self, connection: Connection) -> None:
+        """Bound nothing of this answer any more."""
+        self._due.pop(connection, None)
+        self._silences.pop(connection, None)
 
     def close(self) -> None:
+        """Look no more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
+    def _start(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(_DEADLINE_STEP, self._look)
+
     def _look(self) -> None:
         now = self._loop.time()
-        for handler in [handler for handler, due in self._due.items() if due <= now]:
-            del self._due[handler]
-            # aiohttp's own way to end a read that took too long: the reader gets a ServerTimeoutError.
-            handler._on_read_timeout()
-        self._timer = self._loop.call_later(_DEADLINE_STEP, self._look) if self._due else None
+        late = [connection for connection, due in self._due.items() if due <= now]
+        late += [
+            connection for connection, limit in self._silences.items() if now - connection.heard >= limit
+        ]
+        for connection in late:
+            self.remove(connection)
+            connection.abort(ReadTimeout(_SILENT))
+        self._timer = None
+        if self._due or self._silences:
+            self._start()
 
 
 class Transport:
@@ -186,8 +274,8 @@ class Transport:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._idle: defaultdict[Origin, deque[tuple[float, ResponseHandler]]] = defaultdict(deque)
-        self._deadlines = _Deadlines(self._loop)
+        self._idle: defaultdict[Origin, deque[tuple[float, Connection]]] = defaultdict(deque)
+        self.deadlines = _Deadlines(self._loop)
         self._tls: ssl.SSLContext | None = None
         self._closed = False
 
@@ -206,85 +294,80 @@ class Transport:
         the answer has been read, ``read_timeout`` each silence of upstream, both in seconds. Raises
         :class:`TransportError`.
         """
-        handler = self._pooled(origin)
-        if handler is None:
-            handler = await self._connect(origin)
+        connection = self._pooled(origin) or await self._connect(origin)
         if total_timeout is not None:
-            self._deadlines.add(handler, total_timeout)
+            self.deadlines.add(connection, total_timeout)
+        elif read_timeout is not None:
+            self.deadlines.add_silence(connection, read_timeout)
+        exchange = connection.begin()
         try:
-            handler.set_response_params(
-                read_timeout=read_timeout, read_until_eof=True, read_bufsize=_READ_BUFFER
-            )
-            transport = cast(asyncio.Transport, handler.transport)
-            transport.write(head + body if len(body) < _READ_BUFFER else head)
-            if len(body) >= _READ_BUFFER:
+            transport = connection.transport
+            transport.write(head + body if len(body) < _LARGE_BODY else head)
+            if len(body) >= _LARGE_BODY:
                 transport.write(body)
-            handler.start_timeout()
-            message, payload = await handler.read()
-            while message.code < 200:
-                message, payload = await handler.read()
-        except _BROKEN as error:
-            self.give_up(handler)
-            raise _translated(error) from error
+            while not exchange.has_head:
+                await exchange.changed()
         except BaseException:
-            self.give_up(handler)
+            self.give_up(connection)
             raise
-        return Response(self, origin, handler, message, payload)
+        if total_timeout is None:
+            self.deadlines.remove(connection)
+        return Response(self, origin, connection, exchange, None if total_timeout else read_timeout)
 
-    def release(self, origin: Origin, handler: ResponseHandler) -> None:
+    def release(self, origin: Origin, connection: Connection) -> None:
         """Take back a connection whose answer has been read."""
-        self._deadlines.remove(handler)
-        transport = handler.transport
+        self.deadlines.remove(connection)
+        transport = connection.transport
         if (
             self._closed
-            or handler.should_close
-            or transport is None
+            or not connection.reusable
             or transport.is_closing()
             # An answer that came before the request was sent whole: the rest would stand before the next request.
             or transport.get_write_buffer_size()
         ):
-            handler.abort()
+            connection.abort()
             return
+        connection.resume()
         idle = self._idle[origin]
         moment = monotonic()
-        while idle and (moment - idle[0][0] > _KEEPALIVE or not idle[0][1].is_connected()):
-            idle.popleft()[1].close()
-        idle.append((moment, handler))
+        while idle and (moment - idle[0][0] > _KEEPALIVE or not idle[0][1].is_open):
+            idle.popleft()[1].abort()
+        idle.append((moment, connection))
 
-    def give_up(self, handler: ResponseHandler) -> None:
+    def give_up(self, connection: Connection) -> None:
         """Drop a connection in the middle of an answer."""
-        self._deadlines.remove(handler)
-        handler.abort()
+        self.deadlines.remove(connection)
+        connection.abort()
 
     async def close(self) -> None:
         """Close every idle connection; those in use close when they are released."""
         self._closed = True
-        self._deadlines.close()
-        for handlers in self._idle.values():
-            for _, handler in handlers:
-                handler.close()
+        self.deadlines.close()
+        for connections in self._idle.values():
+            for _, connection in connections:
+                connection.transport.close()
         self._idle.clear()
         await asyncio.sleep(0)
 
-    def _pooled(self, origin: Origin) -> ResponseHandler | None:
-        handlers = self._idle.get(origin)
-        while handlers:
-            released_at, handler = handlers.pop()
+    def _pooled(self, origin: Origin) -> Connection | None:
+        connections = self._idle.get(origin)
+        while connections:
+            released_at, connection = connections.pop()
             if monotonic() - released_at > _KEEPALIVE:
-                handler.close()
-                while handlers:
-                    handlers.pop()[1].close()
+                connection.transport.close()
+                while connections:
+                    connections.pop()[1].transport.close()
                 return None
-            if handler.is_connected() and not handler.should_close:
-                return handler
-            handler.close()
+            if connection.reusable and connection.is_open:
+                return connection
+            connection.transport.close()
         return None
 
-    async def _connect(self, origin: Origin) -> ResponseHandler:
+    async def _connect(self, origin: Origin) -> Connection:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT):
-                _, handler = await self._loop.create_connection(
-                    lambda: ResponseHandler(loop=self._loop),
+                _, connection = await self._loop.create_connection(
+                    Connection,
                     origin.host,
                     origin.port,
                     ssl=self._tls_context() if origin.tls else None,
@@ -294,7 +377,7 @@ class Transport:
             raise ConnectFailed(f"no connection to {origin.host} within {_CONNECT_TIMEOUT:g} s") from error
         except (OSError, ssl.SSLError) as error:
             raise ConnectFailed(f"no connection to {origin.host}: {error}") from error
-        return handler
+        return connection
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -310,17 +393,3 @@ def request_head(method: str, target: str, headers: dict[str, str]) -> bytes:
             raise ConfigurationError("A key, URL or header value for upstream holds a line break; remove it.")
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n"
-
-
-def _translated(error: Exception) -> TransportError:
-    match error:
-        case ServerTimeoutError():
-            return ReadTimeout("upstream was silent for too long")
-        case ServerDisconnectedError():
-            return ConnectionBroken("the connection was closed")
-        case OSError():
-            return ConnectionBroken(error.strerror or "the connection was lost")
-        case HttpProcessingError():
-            return ConnectionBroken("what came is not HTTP")
-        case _:
-            return ConnectionBroken("the answer was cut off")

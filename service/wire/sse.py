@@ -16,6 +16,7 @@ from service.wire import codec
 DONE: Final = b"event: done\ndata: [DONE]\n\n"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 
+_LF: Final = 0x0A
 _BOUNDARY = re.compile(rb"\n\r?\n")
 
 
@@ -39,8 +40,15 @@ class Splitter:
 
         Raises BadGateway when a block outgrows the bound; the splitter is of no use afterwards.
         """
-        if not self._buffer and _is_one_block(chunk) and len(chunk) <= self._max_block:
-            return [chunk[:-2]]
+        end = len(chunk) - 2
+        if (
+            chunk.find(b"\n\n") == end
+            and 0 < end < self._max_block
+            and not self._buffer
+            and chunk[0] != _LF
+            and b"\r" not in chunk
+        ):
+            return [chunk[:end]]
         buffer = self._buffer
         buffer += chunk
         blocks: list[bytes] = []
@@ -60,11 +68,6 @@ class Splitter:
     def _check(self, size: int) -> None:
         if size > self._max_block:
             raise BadGateway(f"Upstream sent a server-sent event larger than {self._max_block} bytes.")
-
-
-def _is_one_block(chunk: bytes) -> bool:
-    end = len(chunk) - 2
-    return end > 0 and chunk.find(b"\n\n") == end and chunk[0] != 0x0A and b"\r" not in chunk
 
 
 def _trim(block: bytes) -> bytes:

@@ -106,9 +106,9 @@ async def test_flat_outputs_are_replayed_as_steps(gateway: Gateway) -> None:
     assert "step.start" in replayed.types
 
 
-async def test_a_cursor_of_the_live_stream_is_not_taken_for_one_of_the_replay(gateway: Gateway) -> None:
+@pytest.mark.parametrize("cursor", ["replay_3", "evt_3x", "evt_0", "evt_999", "v1_e3"])
+async def test_a_cursor_that_is_no_event_of_the_stream_is_refused(gateway: Gateway, cursor: str) -> None:
     streamed = await gateway.stream(wish="event_ids")
-    cursor = next(event["event_id"] for event in streamed.events if "event_id" in event)
     reply = await gateway.get(streamed.id, stream="true", last_event_id=cursor)
     assert reply.status == 400
     assert cursor in reply.error["message"]

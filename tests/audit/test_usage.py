@@ -22,8 +22,7 @@ from service.settings import Settings
 from service.store.codec import Codec
 from service.store.records import USAGE_FINAL, USAGE_MISSING, Usage, now
 from service.store.tables import DEFAULT_PROJECT
-from tests.audit.history import DEPLOYMENT, Past, Told, add, delete, finish, past
-from tests.support.store import literal, query
+from tests.audit.history import DEPLOYMENT, Past, Told, add, answer_of, delete, finish, past
 
 Json = dict[str, Any]
 PRICES = Prices(Settings(default_deployment=DEPLOYMENT))
@@ -188,15 +187,11 @@ def hour_of(zone: ZoneInfo) -> Callable[[Told], Any]:
     return named
 
 
-async def late_usage(made: Past, url: str, told: Told) -> None:
-    """What the supervisor writes when upstream tells usage late."""
+async def late_usage(made: Past, told: Told) -> None:
+    """Upstream tells the usage of an interaction after its end, as the supervisor writes it."""
     told.usage, told.modalities = Usage(USAGE_FINAL, 100, 50, 0, 0, 0, 150), {}
-    await query(
-        url,
-        f"UPDATE interactions SET usage_state = {USAGE_FINAL}, input_tokens = 100, output_tokens = 50, "
-        "thought_tokens = 0, cached_tokens = 0, tool_use_tokens = 0, total_tokens = 150, "
-        f"derived_state = 3 WHERE id = {literal(url, told.key)}",
-    )
+    response = answer_of(told) if told.answer and not told.deleted else None
+    await made.opened.store.held.settle_usage(told.key, told.usage, response)
 
 
 async def test_usage_is_the_sum_over_the_rows(store_url: str) -> None:
@@ -207,7 +202,7 @@ async def test_usage_is_the_sum_over_the_rows(store_url: str) -> None:
         await add(made, 60, random.Random(3))
         missing = [told for told in made.of_default() if told.usage.state == USAGE_MISSING and told.answer]
         for told in missing[::2]:
-            await late_usage(made, store_url, told)
+            await late_usage(made, told)
         await check_all(made)
         await made.indexer.catch_up()
         await check_all(made)
@@ -229,7 +224,7 @@ async def test_nothing_is_counted_twice_or_missed_while_everything_happens_at_on
                 told.completed_at = told.first_byte_at = max(now(), told.created_at)
                 told.usage = Usage(USAGE_MISSING)
                 await finish(made.opened, told)
-                await late_usage(made, store_url, told)
+                await late_usage(made, told)
             await add(made, 30, source)
             stop.set()
 

@@ -146,6 +146,25 @@ async def test_a_stream_without_done(upstream: Upstream) -> None:
     assert b"[DONE]" not in raw
 
 
+async def test_a_stream_reset_after_some_events(upstream: Upstream) -> None:
+    response = await post(upstream, "cut;after=4;reset=true", stream=True)
+    with pytest.raises(ClientError):
+        await response.read()
+    assert await made(upstream) == 1
+
+
+async def test_a_stream_that_falls_silent(upstream: Upstream) -> None:
+    response = await post(upstream, "stall;after=4", stream=True)
+    received = b""
+    async with response:
+        while len(events_in(received)) < 4:
+            received += await response.content.readany()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await response.content.readany()
+    assert len(events_in(received)) == 4
+
+
 async def test_a_malformed_tail(upstream: Upstream) -> None:
     raw = await stream(upstream, "malformed_tail;after=4")
     assert raw.rpartition(b"\n\n")[2].startswith(b'[{"error":{')

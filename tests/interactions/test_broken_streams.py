@@ -31,13 +31,16 @@ def assert_lost(streamed: Streamed) -> str:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-async def test_what_upstream_still_knows_is_fetched(gateway: Gateway, upstream: Emulated, loss: str) -> None:
+async def test_what_upstream_still_knows_is_told_to_the_end(
+    gateway: Gateway, upstream: Emulated, loss: str
+) -> None:
     whole = await gateway.ask("Tell me")
     streamed = await gateway.stream("Tell me", fault=loss)
-    assert_lost(streamed)
-    assert len(streamed.events) == 9
-    read = await gateway.finished(streamed.id)
-    assert read.body["status"] == "completed"
+    assert streamed.done
+    assert not streamed.broken
+    assert streamed.text == whole.text
+    assert streamed.final["status"] == "completed"
+    read = await gateway.got(streamed.id)
     assert read.steps == whole.steps
     row = await gateway.database.row(streamed.id)
     assert row["total_tokens"] == whole.body["usage"]["total_tokens"]
@@ -103,15 +106,16 @@ async def test_what_came_is_kept_before_the_client_is_told_of_the_loss(gateway: 
     async with gateway.live("Tell me", store=False, fault="cut;after=8") as unstored:
         await unstored.until("error")
         assert (await gateway.database.row(unstored.id))["status"] == "failed"
-    async with gateway.live("Tell me", fault="cut;after=8") as live:
+    async with gateway.live("Tell me", fault="cut;after=8,forget") as live:
         await live.until("error")
         assert await gateway.database.response(live.id) is not None
 
 
 async def test_an_error_event_does_not_hide_what_upstream_completed(gateway: Gateway) -> None:
     streamed = await gateway.stream("Tell me", fault="error_event;after=8")
-    assert streamed.types[-1] == "error"
-    assert (await gateway.finished(streamed.id)).body["status"] == "completed"
+    assert "error" not in streamed.types
+    assert streamed.final["status"] == "completed"
+    assert (await gateway.got(streamed.id)).body["status"] == "completed"
 
 
 async def test_a_stream_may_go_on_after_an_error_event(
@@ -135,7 +139,7 @@ async def test_a_stream_may_go_on_after_an_error_event(
 
 
 async def test_legacy_clients_are_told_too(gateway: Gateway) -> None:
-    streamed = await gateway.stream(headers={"api-revision": "2026-05-07"}, fault="cut;after=8")
+    streamed = await gateway.stream(headers={"api-revision": "2026-05-07"}, store=False, fault="cut;after=8")
     assert streamed.types[0] == "interaction.start"
     assert_lost(streamed)
 
@@ -152,21 +156,33 @@ async def test_oddities_of_framing_lose_nothing(gateway: Gateway, fault: str) ->
     assert (await gateway.got(odd.id)).steps == (await gateway.got(plain.id)).steps
 
 
-async def test_silence_beyond_the_limit_is_a_loss(
+async def test_silence_beyond_the_limit_does_not_end_a_stream_that_upstream_works_on(
     start_emulator: StartEmulator, start_gateway: StartGateway
 ) -> None:
     upstream = await start_emulator(token_delay=3600.0, stream_limit_seconds=1e9)
     entry: DeploymentSettings = deployment(upstream, MODEL, stream_timeout=0.2)
     gateway = await start_gateway(deployments=(entry,))
-    streamed = await gateway.stream("Slowly")
+    async with gateway.live("Slowly") as live:
+        await live.until("interaction.created")
+        await asyncio.sleep(0.5)
+        assert (await gateway.got(live.id)).body["status"] == "in_progress"
+        upstream.clock.advance(1e6)
+        await live.until("interaction.completed")
+    read = await gateway.got(live.id)
+    assert read.body["status"] == "completed"
+    assert (await gateway.database.row(live.id))["total_tokens"] == read.body["usage"]["total_tokens"]
+
+
+async def test_silence_beyond_the_limit_is_a_loss_where_upstream_keeps_nothing(
+    start_emulator: StartEmulator, start_gateway: StartGateway
+) -> None:
+    upstream = await start_emulator(token_delay=3600.0, stream_limit_seconds=1e9)
+    entry: DeploymentSettings = deployment(upstream, MODEL, stream_timeout=0.2)
+    gateway = await start_gateway(deployments=(entry,))
+    streamed = await gateway.stream("Slowly", store=False)
     assert "in time" in assert_lost(streamed)
     assert streamed.events[-1]["error"]["code"] == "deadline_exceeded"
-    # Upstream says that it is still at work, so the record stays open until it ends.
-    assert (await gateway.got(streamed.id)).body["status"] == "in_progress"
-    upstream.clock.advance(1e6)
-    read = await gateway.got(streamed.id)
-    assert read.body["status"] == "completed"
-    assert (await gateway.database.row(streamed.id))["total_tokens"] == read.body["usage"]["total_tokens"]
+    assert (await gateway.database.row(streamed.id))["status"] == "failed"
 
 
 async def test_an_event_that_is_not_json_is_a_loss(

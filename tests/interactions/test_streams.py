@@ -219,9 +219,16 @@ async def test_upstreams_id_is_recorded_at_the_first_event(patient: Gateway, slo
         await live.rest()
 
 
-@pytest.mark.parametrize("stream", [False, True])
-async def test_usage_that_upstream_leaves_out_is_marked_missing(gateway: Gateway, stream: bool) -> None:
-    reply = await gateway.create(stream=stream, fault="missing_usage")
+async def test_usage_that_the_end_of_a_stream_leaves_out_is_fetched(gateway: Gateway) -> None:
+    streamed = await gateway.stream(fault="missing_usage")
+    usage = (await gateway.got(streamed.id)).body["usage"]
+    assert streamed.final["usage"] == usage
+    row = await gateway.database.row(streamed.id)
+    assert (row["usage_state"], row["total_tokens"]) == (USAGE_FINAL, usage["total_tokens"])
+
+
+async def test_usage_that_upstream_leaves_out_is_marked_missing(gateway: Gateway) -> None:
+    reply = await gateway.create(fault="missing_usage")
     row = await gateway.database.row(reply.headers["x-interaction-id"])
     assert row["status"] == "completed"
     assert (row["usage_state"], row["total_tokens"], row["input_tokens"]) == (USAGE_MISSING, None, None)

@@ -209,6 +209,18 @@ async def test_a_stream_is_continued_from_a_checkpoint_while_it_still_runs(
         upstream.clock.advance(1e6)
     whole = await gateway.finished(live.id)
     assert said_before + again.text == whole.text
+    # The conversation has what follows the checkpoint once, though both interactions have it.
+    upstream.forget()
+    await gateway.ask("And then?", previous_interaction_id=again.id)
+    sent = upstream.creates[-1]["input"]
+    told = [
+        item["text"] for step in sent if step["type"] == "model_output" for item in step.get("content") or []
+    ]
+    assert "".join(told) == whole.text
+    assert [step["content"][0]["text"] for step in sent if step["type"] == "user_input"] == [
+        "A long story",
+        "And then?",
+    ]
 
 
 async def test_a_continuation_streams(gateway: Gateway) -> None:

@@ -12,7 +12,7 @@ from service.store.kept_media import Known
 from service.store.records import now
 from service.store.statements import FINISH, UPSERT_RESPONSE
 from service.store.store import Store
-from service.store.tables import DEFAULT_PROJECT
+from service.store.tables import DEFAULT_PROJECT, NOBODY
 from service.wire import ids
 from tests.support.store import (
     OpenStore,
@@ -229,7 +229,7 @@ async def test_an_outcome_in_the_batch_that_erases_is_recorded(opened: OpenStore
     key = (begun.id,)
     await opened.backend.commit(
         [
-            (UPSERT_RESPONSE, [(begun.id, b"late")]),
+            (UPSERT_RESPONSE, [(begun.id, b"late", NOBODY)]),
             (FINISH, [outcome(begun.id).row(4)]),
             (ERASE, [(begun.id, 9)]),
             *((statement, [key]) for statement in CONTENT),

@@ -10,9 +10,8 @@ from service.store import kept_events
 from service.store.kept_events import APPENDED, EventBatch, Page
 from service.store.records import now
 from service.store.store import Store
+from service.store.tables import NOBODY
 from tests.support.store import OpenStore, intent, is_sqlite, open_store, outcome, query
-
-MINUTE = 60_000_000
 
 
 def frame(seq: int, text: str = "a word") -> bytes:
@@ -40,7 +39,9 @@ async def test_the_log_is_read_from_any_event_on(opened: OpenStore) -> None:
     store = opened.store
     key, other = await begun(store), await begun(store)
     for first, last in ((1, 3), (4, 4), (5, 9)):
-        await store.events.append(batch(first, last).write(key), batch(first, last, "else").write(other))
+        await store.events.append(
+            batch(first, last).write(key, NOBODY), batch(first, last, "else").write(other, NOBODY)
+        )
     for seq in range(10):
         page = await page_after(store, key, seq)
         assert [event.seq for event in page.events] == list(range(seq + 1, 10))
@@ -60,7 +61,7 @@ async def test_an_interaction_without_events_has_an_empty_log(opened: OpenStore)
 async def test_a_long_log_comes_in_pages(opened: OpenStore) -> None:
     key = await begun(opened.store)
     for first in range(1, 401, 2):
-        await opened.store.events.append(batch(first, first + 1).write(key))
+        await opened.store.events.append(batch(first, first + 1).write(key, NOBODY))
     page = await page_after(opened.store, key, 0)
     assert page.full
     assert len(page.events) < 400
@@ -70,30 +71,30 @@ async def test_a_long_log_comes_in_pages(opened: OpenStore) -> None:
 async def test_the_last_events_are_committed_with_the_outcome(opened: OpenStore, store_url: str) -> None:
     store = opened.store
     key = await begun(store)
-    await store.events.append(kept_events.hold(key, now() + MINUTE), batch(1, 2).write(key))
-    assert await store.events.is_read(key)
-    await store.finish(outcome(key), b"{}", log=[batch(3, 5).write(key), kept_events.release(key)])
+    await store.events.append(batch(1, 2).write(key, NOBODY))
+    await store.events.wish_cancel(key)
+    last = [batch(3, 5).write_last(key, NOBODY), kept_events.forget_wishes(key, NOBODY)]
+    await store.finish(outcome(key), b"{}", log=last)
     page = await page_after(store, key, 0)
     assert [event.seq for event in page.events] == [1, 2, 3, 4, 5]
     assert page.ended
-    assert not await store.events.is_read(key)
     assert await query(store_url, "SELECT kind FROM leases") == []
 
 
 async def test_nothing_is_added_to_what_has_ended(opened: OpenStore) -> None:
     store = opened.store
     key = await begun(store)
-    await store.finish(outcome(key), b"{}", log=[batch(1, 2).write(key)])
-    await store.events.append(batch(3, 4, "too late").write(key))
+    await store.finish(outcome(key), b"{}", log=[batch(1, 2).write_last(key, NOBODY)])
+    await store.events.append(batch(3, 4, "too late").write(key, NOBODY))
     assert await store.events.last(key) == 2
 
 
 async def test_of_two_who_go_on_at_one_place_the_first_is_heard(opened: OpenStore) -> None:
     store = opened.store
     key = await begun(store)
-    await store.events.append(batch(1, 2).write(key))
-    await store.events.append(batch(3, 4, "first").write(key))
-    await store.events.append(batch(3, 5, "second").write(key))
+    await store.events.append(batch(1, 2).write(key, NOBODY))
+    await store.events.append(batch(3, 4, "first").write(key, NOBODY))
+    await store.events.append(batch(3, 5, "second").write(key, NOBODY))
     assert [event.frame for event in await store.events.all(key)][2:] == [
         frame(3, "first"),
         frame(4, "first"),
@@ -103,33 +104,19 @@ async def test_of_two_who_go_on_at_one_place_the_first_is_heard(opened: OpenStor
 async def test_a_deleted_interaction_has_no_log_and_gets_none(opened: OpenStore, store_url: str) -> None:
     store = opened.store
     key = await begun(store)
-    await store.events.append(batch(1, 2, "a secret").write(key))
+    await store.events.append(batch(1, 2, "a secret").write(key, NOBODY))
     await store.delete(key, now(), None)
-    await store.events.append(batch(3, 4, "a secret").write(key))
+    await store.events.append(batch(3, 4, "a secret").write(key, NOBODY))
     assert await store.events.after(key, 0) is None
     assert await query(store_url, "SELECT first_seq FROM events") == []
 
 
 async def test_upstreams_cursor_stands_beside_the_events(opened: OpenStore, store_url: str) -> None:
     key = await begun(opened.store)
-    await opened.store.events.append(batch(1, 2, cursor="evt_up_2").write(key))
-    await opened.store.events.append(batch(3, 3, cursor="nul \0").write(key))
+    await opened.store.events.append(batch(1, 2, cursor="evt_up_2").write(key, NOBODY))
+    await opened.store.events.append(batch(3, 3, cursor="nul \0").write(key, NOBODY))
     rows = await query(store_url, "SELECT upstream_cursor FROM events ORDER BY first_seq")
     assert rows == [("evt_up_2",), ("nul \ufffd",)]
-
-
-async def test_a_lease_is_held_until_its_time_and_renewed(opened: OpenStore) -> None:
-    events = opened.store.events
-    key = await begun(opened.store)
-    assert not await events.is_read(key)
-    await events.append(kept_events.hold(key, now() - 1))
-    assert not await events.is_read(key)
-    await events.append(*kept_events.renew([key], now() + MINUTE))
-    assert await events.is_read(key)
-    # What nobody holds is not renewed.
-    other = await begun(opened.store)
-    await events.append(*kept_events.renew([other], now() + MINUTE))
-    assert not await events.is_read(other)
 
 
 async def test_a_wish_to_cancel_stands_until_the_end(opened: OpenStore) -> None:
@@ -138,7 +125,7 @@ async def test_a_wish_to_cancel_stands_until_the_end(opened: OpenStore) -> None:
     await store.events.wish_cancel(key)
     await store.events.wish_cancel(key)
     assert await store.events.to_cancel() == {key}
-    await store.finish(outcome(key, status="cancelled"), b"{}", log=[kept_events.release(key)])
+    await store.finish(outcome(key, status="cancelled"), b"{}", log=[kept_events.forget_wishes(key, NOBODY)])
     assert await store.events.to_cancel() == set()
 
 
@@ -158,7 +145,52 @@ async def test_another_process_hears_of_news(store_url: str) -> None:
 async def test_many_streams_share_one_transaction(opened: OpenStore) -> None:
     keys = [await begun(opened.store) for _ in range(50)]
     before = opened.writer.statistics.batches
-    await opened.store.events.append(*(batch(1, 3).write(key) for key in keys))
+    await opened.store.events.append(*(batch(1, 3).write(key, NOBODY) for key in keys))
     assert opened.writer.statistics.batches == before + 1
     for key in keys:
         assert await opened.store.events.last(key) == 3
+
+
+async def test_what_a_batch_that_is_held_up_leaves_out_is_waited_for(opened: OpenStore) -> None:
+    store = opened.store
+    key = await begun(store)
+    await store.events.append(batch(1, 2).write(key, NOBODY))
+    await store.events.append(batch(5, 6).write(key, NOBODY))
+    assert [event.seq for event in (await page_after(store, key, 0)).events] == [1, 2]
+    assert (await page_after(store, key, 2)).events == []
+    await store.events.append(batch(3, 4).write(key, NOBODY))
+    assert [event.seq for event in await store.events.all(key)] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_what_was_lost_for_good_is_not_waited_for(opened: OpenStore) -> None:
+    store = opened.store
+    key, ended = await begun(store), await begun(store)
+    far = 2 + kept_events.DISTANCE
+    await store.events.append(batch(1, 2).write(key, NOBODY), batch(far, far + 1).write(key, NOBODY))
+    assert [event.seq for event in await store.events.all(key)] == [1, 2, far, far + 1]
+    await store.events.append(batch(1, 2).write(ended, NOBODY), batch(5, 6).write(ended, NOBODY))
+    await store.finish(outcome(ended), b"{}")
+    assert [event.seq for event in await store.events.all(ended)] == [1, 2, 5, 6]
+
+
+async def test_a_page_of_large_batches_is_bounded_in_bytes(opened: OpenStore) -> None:
+    store = opened.store
+    key = await begun(store)
+    frames = [frame(seq, "x" * 10_000) for seq in range(1, 201)]
+    batches = kept_events.batches_of(1, frames, "u200")
+    assert [(entry.first_seq, entry.last_seq) for entry in batches][:2] == [(1, 7), (8, 14)]
+    assert batches[-1].last_seq == 200
+    assert [entry.upstream_cursor for entry in batches if entry.upstream_cursor] == ["u200"]
+    assert b"".join(entry.frames for entry in batches) == b"".join(frames)
+    await store.events.append(*(entry.write(key, NOBODY) for entry in batches))
+    page = await page_after(store, key, 0)
+    assert page.full
+    assert sum(len(event.frame) for event in page.events) < 256 * 1024
+    assert [event.frame for event in await store.events.all(key)] == frames
+
+
+def test_an_event_that_is_larger_than_a_batch_has_its_own() -> None:
+    frames = [frame(1), frame(2, "x" * 100_000), frame(3)]
+    batches = kept_events.batches_of(1, frames, None)
+    assert [(entry.first_seq, entry.last_seq) for entry in batches] == [(1, 2), (3, 3)]
+    assert kept_events.batches_of(1, [], None) == []

@@ -14,7 +14,7 @@ from service.store.engine import open_engine
 from service.store.entries import Write
 from service.store.records import Intent
 from service.store.statements import FINISH, INSERT_INTENT, INSERT_REQUEST, UPSERT_RESPONSE
-from service.store.tables import DEFAULT_PROJECT
+from service.store.tables import DEFAULT_PROJECT, NOBODY
 from tests.support.proxy import proxied
 from tests.support.store import OpenStore, completed, intent, is_sqlite, open_store, outcome, query
 
@@ -34,7 +34,7 @@ async def held(url: str) -> AsyncIterator[None]:
 
 
 def ending(begun: Intent) -> tuple[Write, Write]:
-    return (FINISH, outcome(begun.id).row(6)), (UPSERT_RESPONSE, (begun.id, b"answer"))
+    return (FINISH, outcome(begun.id).row(6)), (UPSERT_RESPONSE, (begun.id, b"answer", NOBODY))
 
 
 async def begin(opened: OpenStore) -> Intent:

@@ -10,7 +10,7 @@ from service.errors import StoreError
 from service.store import deletion, statements
 from service.store.records import USAGE_NONE, Record, Usage
 from service.store.statement import BatchStatement
-from service.store.tables import DEFAULT_PROJECT
+from service.store.tables import DEFAULT_PROJECT, NOBODY
 from service.wire import ids
 from tests.support.store import USAGE, OpenStore, completed, intent, is_sqlite, outcome, query, running
 
@@ -183,7 +183,7 @@ async def test_a_batch_may_be_repeated_without_harm(opened: OpenStore, store_url
             (statements.INSERT_REQUEST, [(kept.id, REQUEST), (deleted.id, REQUEST)]),
         ],
         [
-            (statements.UPSERT_RESPONSE, [(kept.id, RESPONSE), (deleted.id, RESPONSE)]),
+            (statements.UPSERT_RESPONSE, [(kept.id, RESPONSE, NOBODY), (deleted.id, RESPONSE, NOBODY)]),
             (statements.FINISH, [outcome(kept.id).row(9), outcome(deleted.id).row(9)]),
         ],
         [

@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 from sqlalchemy import NullPool, delete, func, select, text, update
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.store.codec import Codec
 from service.store.engine import normalised_url
 from service.store.records import now
-from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD, interactions, payloads
+from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD, events, interactions, payloads
 from service.wire import ids
 
 Row = dict[str, Any]
@@ -43,6 +44,12 @@ class Database:
             found = await connection.execute(select(interactions).order_by(interactions.c.id))
             return [dict(row) for row in found.mappings()]
 
+    @asynccontextmanager
+    async def looking(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for a look of the test's own."""
+        async with self._engine.connect() as connection:
+            yield connection
+
     async def count(self) -> int:
         """How many interactions there are."""
         async with self._engine.connect() as connection:
@@ -51,6 +58,12 @@ class Database:
     async def request(self, interaction_id: str) -> bytes | None:
         """The request as it is stored."""
         return (await self.bodies(interaction_id)).get(REQUEST_PAYLOAD)
+
+    async def request_of_row(self, row: Row) -> dict[str, Any]:
+        """The request of an interaction by its row."""
+        raw = await self.request(ids.to_text(row["id"]))
+        request: dict[str, Any] = orjson.loads(raw or b"{}")
+        return request
 
     async def response(self, interaction_id: str) -> bytes | None:
         """The response as it is stored."""
@@ -63,6 +76,17 @@ class Database:
             key = ids.from_text(interaction_id)
             found = await connection.execute(select(*columns).where(payloads.c.interaction_id == key))
             return {kind: self._codec.unpack(codec, size, body) for kind, codec, size, body in found}
+
+    async def log(self, interaction_id: str) -> list[tuple[int, int, bytes]]:
+        """The batches of an interaction's event log: first and last seq, and the bytes."""
+        key = ids.from_text(interaction_id)
+        chosen = select(events).where(events.c.interaction_id == key).order_by(events.c.first_seq)
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(chosen)).mappings().all()
+        return [
+            (row["first_seq"], row["last_seq"], self._codec.unpack(row["codec"], row["size"], row["body"]))
+            for row in rows
+        ]
 
     async def tombstone(self, interaction_id: str) -> None:
         """Leave what a process leaves that dies in the middle of a delete."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from service.upstream.transport import Origin
+from service.upstream.transport import Origin, Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,3 +129,11 @@ def always(*parts: bytes) -> Behaviour:
             await connection.send(*parts)
 
     return behave
+
+
+async def whole(response: Response) -> bytes:
+    """The body of an answer, read as it arrives."""
+    parts = []
+    while part := await response.chunk():
+        parts.append(part)
+    return b"".join(parts)

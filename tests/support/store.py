@@ -17,7 +17,7 @@ from service.store.records import USAGE_FINAL, Intent, Outcome, Usage, now
 from service.store.sqlite import SqliteBackend
 from service.store.statement import Query
 from service.store.store import Store
-from service.store.tables import DEFAULT_PROJECT
+from service.store.tables import DEFAULT_PROJECT, NOBODY
 from service.store.writer import Writer
 from service.wire import ids
 
@@ -138,6 +138,7 @@ def intent(key: bytes | None = None, **changes: Any) -> Intent:
         labels=None,
         deployment_id="dep-1",
         upstream_stored=True,
+        owner_id=NOBODY,
     )
     return plain._replace(**changes)
 
@@ -161,6 +162,7 @@ def outcome(key: bytes, **changes: Any) -> Outcome:
         first_byte_at=moment,
         completed_at=moment,
         usage=USAGE,
+        owner_id=NOBODY,
     )
     return plain._replace(**changes)
 

@@ -10,7 +10,7 @@ from service.settings import DeploymentSettings, Secret
 from service.upstream.client import GeminiClient, Reply, as_service_error
 from service.upstream.deployments import Deployment, build
 from service.upstream.transport import Response, Transport, TransportError
-from tests.support.raw_server import Behaviour, Connection, Request, always, answer, raw_server
+from tests.support.raw_server import Behaviour, Connection, Request, always, answer, raw_server, whole
 
 BODY = b'{"model":"m","input":"hello"}'
 EMULATOR_HEADER = b"x-emulator-fault: 429\r\n"
@@ -183,7 +183,7 @@ async def test_a_stream_is_open_once_upstream_accepts_it(client: GeminiClient) -
         for _ in range(2):
             response = await client.create_stream(at(server.url), BODY)
             assert isinstance(response, Response)
-            assert b"".join([part async for part in response.chunks()]) == b"data: x\n\n"
+            assert await whole(response) == b"data: x\n\n"
         assert server.connections == 1
 
 

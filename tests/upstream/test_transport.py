@@ -9,7 +9,7 @@ from service.upstream.transport import (
     Transport,
     request_head,
 )
-from tests.support.raw_server import Connection, RawServer, always, answer, raw_server
+from tests.support.raw_server import Connection, RawServer, always, answer, raw_server, whole
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 
@@ -149,7 +149,7 @@ async def test_chunks_are_read_as_they_come(transport: Transport) -> None:
         for _ in range(2):
             response = await transport.request(server.origin, GET, b"", read_timeout=30)
             parts = []
-            async for part in response.chunks():
+            while part := await response.chunk():
                 parts.append(part)
                 read.set()
             assert parts == [b"one", b"two", b"three"]
@@ -187,7 +187,7 @@ async def test_large_bodies_travel_both_ways(transport: Transport) -> None:
             response = await transport.request(server.origin, post(body), body, total_timeout=60)
             assert await response.read() == body
         response = await transport.request(server.origin, post(body), body, read_timeout=60)
-        assert b"".join([part async for part in response.chunks()]) == body
+        assert await whole(response) == body
         assert server.connections == 1
 
 

@@ -28,8 +28,8 @@ async def fetch(transport: Transport, server: RawServer) -> bytes:
 
 async def collect(response: Response, into: list[bytes]) -> None:
     """Keep what comes, also of an answer that breaks."""
-    async for part in response.chunks():
-        into.append(part)  # noqa: PERF401
+    while part := await response.chunk():
+        into.append(part)
 
 
 async def settled() -> None:
@@ -228,9 +228,7 @@ async def test_a_cancelled_request_drops_its_connection(transport: Transport) ->
 
 async def leave_early(response: Response) -> None:
     async with response:
-        async for part in response.chunks():
-            assert part == b"x"
-            return
+        assert await response.chunk() == b"x"
 
 
 async def cancelled_read(response: Response) -> None:
@@ -259,3 +257,18 @@ async def test_an_answer_given_up_drops_its_connection(transport: Transport, lea
         assert callable(leave)
         await leave(response)
         await asyncio.wait_for(left.wait(), 30)
+
+
+async def test_nothing_is_read_of_an_answer_that_was_given_up(transport: Transport) -> None:
+    async with raw_server(always(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello")) as server:
+        response = await transport.request(server.origin, GET, b"", read_timeout=30)
+        assert await response.chunk() == b"hello"
+        response.close()
+        with pytest.raises(ConnectionBroken):
+            await response.chunk()
+
+
+async def test_behind_the_end_of_an_answer_there_is_nothing(transport: Transport) -> None:
+    async with raw_server(always(answer(b"hello"))) as server:
+        response = await transport.request(server.origin, GET, b"", read_timeout=30)
+        assert [await response.chunk() for _ in range(3)] == [b"hello", b"", b""]

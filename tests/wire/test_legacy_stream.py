@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from itertools import takewhile
 from typing import Any
 
 from hypothesis import given
@@ -9,6 +8,7 @@ from hypothesis import given
 from service.wire.legacy import steps_to_outputs
 from service.wire.legacy_stream import LegacyStream
 from service.wire.regenerate import after, events_of
+from service.wire.steps import made_steps
 from tests.wire.events import delta, start, stop
 from tests.wire.strategies import interactions
 
@@ -238,7 +238,7 @@ def test_the_users_part_of_a_timeline_is_not_told() -> None:
     assert assembled(events) == [{"type": "text", "text": "Hello"}]
 
 
-def test_the_event_id_is_on_the_last_event_it_became() -> None:
+def test_each_event_that_one_becomes_has_an_id_of_its_own() -> None:
     events = translated(
         {**created(), "event_id": "e1"},
         {**start({"type": "model_output"}), "event_id": "e2"},
@@ -249,10 +249,10 @@ def test_the_event_id_is_on_the_last_event_it_became() -> None:
     )
     assert [(event["event_type"], event.get("event_id")) for event in events] == [
         ("interaction.start", "e1"),
-        ("content.start", None),
+        ("content.start", "e3.1"),
         ("content.delta", "e3"),
-        ("content.stop", None),
-        ("content.start", None),
+        ("content.stop", "e4.1"),
+        ("content.start", "e4.2"),
         ("content.delta", "e4"),
         ("content.stop", "e5"),
         ("interaction.complete", "e6"),
@@ -329,8 +329,7 @@ def test_a_stream_joined_in_the_middle_is_told_from_there() -> None:
 @given(interactions)
 def test_a_regenerated_stream_tells_the_outputs(interaction: dict[str, Any]) -> None:
     before = deepcopy(interaction)
-    leading = len(list(takewhile(lambda step: step["type"] == "user_input", interaction["steps"])))
-    outputs = steps_to_outputs(interaction["steps"][leading:])
+    outputs = steps_to_outputs(made_steps(interaction))
     events = translated(*events_of(interaction))
     assert assembled(events) == outputs
     assert events[-1]["event_type"] == "interaction.complete"

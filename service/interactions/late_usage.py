@@ -1,0 +1,74 @@
+"""Usage that upstream did not tell with the end (contract 8): asked for later, a bounded number of times."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from service.errors import ServiceError
+from service.interactions import outcomes
+from service.interactions.inquiry import Gone, ask
+from service.store.records import USAGE_MISSING, Record
+from service.store.store import Store
+from service.upstream.client import GeminiClient
+from service.upstream.deployments import Deployments
+from service.wire import codec, ids
+
+logger = logging.getLogger(__name__)
+
+#: How often it is asked for; the pauses between grow.
+TRIES: Final = 8
+_AT_ONCE: Final = 8
+_MOST: Final = 64
+
+
+class LateUsage:
+    """One per process. ``interval`` is the number of seconds before the second try."""
+
+    def __init__(self, store: Store, client: GeminiClient, deployments: Deployments, interval: float) -> None:
+        self._store = store
+        self._client = client
+        self._deployments = deployments
+        self._pause = int(interval * 1_000_000)
+        self._free = asyncio.Semaphore(_AT_ONCE)
+
+    async def fetch_due(self) -> None:
+        """Ask for what is due; raises :class:`~service.errors.ServiceUnavailable`."""
+        due = await self._store.held.usage_due(self._pause, _MOST)
+        await asyncio.gather(*(self._fetch(key, tries) for key, tries in due))
+
+    async def settle(self, record: Record) -> bool:
+        """Ask once for the usage of an ended interaction, and make it final; whether there is nothing left to ask.
+
+        Raises :class:`~service.errors.ServiceUnavailable` when the store cannot take it.
+        """
+        deployment = self._deployments.by_id(record.deployment_id)
+        if (
+            record.usage_state != USAGE_MISSING
+            or record.upstream_id is None
+            or deployment is None
+            or not record.upstream_stored
+        ):
+            return True
+        try:
+            reply = await ask(self._client, deployment, record.upstream_id)
+        except Gone:
+            return True
+        if reply is None or not reply.body.get("usage"):
+            return False
+        response = None
+        if record.response is not None and (record.http_status or 0) < 300:
+            body = codec.loads(record.response)
+            response = codec.dumps({**body, "usage": reply.body["usage"]})
+        await self._store.held.settle_usage(record.id, outcomes.usage_of(reply.body), response)
+        return True
+
+    async def _fetch(self, key: bytes, tries: int) -> None:
+        async with self._free:
+            try:
+                found = await self._store.find_held(key)
+                if found is None or await self.settle(found[0]) or tries >= TRIES:
+                    await self._store.held.forget_usage(key)
+            except ServiceError as error:
+                logger.info("the usage of %s is asked for later: %s", ids.to_text(key), error)

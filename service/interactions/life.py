@@ -1,0 +1,121 @@
+"""The life of this process on its database: it is alive as long as it says so again and again.
+
+Everything that it holds hangs on that one word. When it comes too late, because the process was paused or the database
+could not be reached, others may have taken over what was held here: that is looked after before anything else is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from service.errors import ServiceError
+from service.store.held import Held
+from service.store.records import now
+from service.wire import ids
+
+logger = logging.getLogger(__name__)
+
+#: The share of a lease after which it is renewed, and of it that may pass before new work waits for that.
+_RENEW: Final = 1 / 3
+_SURE: Final = 2 / 3
+#: Seconds until a renewal that failed is tried again.
+_AGAIN: Final = 0.5
+
+
+class Life:
+    """One per process. ``lease`` is how many seconds it may be silent before others take over."""
+
+    def __init__(self, held: Held, lease: float) -> None:
+        self.id = ids.mint()
+        #: Called after this process was silent for too long.
+        self.on_late: Callable[[], Awaitable[None]] | None = None
+        #: The interactions that are being created here: known to no reader, and not yet to be followed.
+        self.working: set[bytes] = set()
+        self._held = held
+        self._lease = lease
+        self._loop = asyncio.get_running_loop()
+        self._renewed = self._loop.time()
+        self._steady_since = self._renewed
+        self._renewing: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
+
+    @property
+    def steady(self) -> bool:
+        """Whether others can be judged by their silence: after an outage of the database all are silent for a while."""
+        return self._loop.time() - self._steady_since >= self._lease * _SURE
+
+    async def begin(self) -> None:
+        """Be alive; raises :class:`~service.errors.ServiceUnavailable`."""
+        await self._held.enter(self.id, self._until())
+        if self._held.alone:
+            await self._held.expire_others(self.id)
+            self._steady_since -= self._lease
+        self._renewed = self._loop.time()
+        self._beating = self._loop.create_task(self._beat(), name="heartbeat")
+
+    async def sure(self) -> None:
+        """Return when this process is certainly alive; raises :class:`~service.errors.ServiceUnavailable`."""
+        if self._loop.time() - self._renewed > self._lease * _SURE:
+            await self._renew()
+
+    @contextmanager
+    def work(self, key: bytes) -> Iterator[None]:
+        """Note that an interaction is being created here."""
+        self.working.add(key)
+        try:
+            yield
+        finally:
+            self.working.discard(key)
+
+    async def end(self) -> None:
+        """Give up what is still held, so that others may have it at once; never raises."""
+        if self._beating is not None:
+            self._beating.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._beating
+        try:
+            if count := await self._held.leave(self.id):
+                logger.info("%d open interactions are handed back", count)
+        except ServiceError as error:
+            logger.warning("open interactions could not be handed back; others wait for the lease: %s", error)
+
+    def _until(self) -> int:
+        return now() + int(self._lease * 1_000_000)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease * _RENEW)
+            try:
+                await self._renew()
+            except ServiceError as error:
+                logger.warning("the lease of this process could not be renewed: %s", error)
+                await asyncio.sleep(min(_AGAIN, self._lease * _RENEW))
+
+    async def _renew(self) -> None:
+        """Renew once for all who wait for it."""
+        if self._renewing is None:
+            self._renewing = self._loop.create_task(self._renew_now(), name="renewal")
+            self._renewing.add_done_callback(self._renewal_ended)
+        await asyncio.shield(self._renewing)
+
+    def _renewal_ended(self, task: asyncio.Task[None]) -> None:
+        self._renewing = None
+        if not task.cancelled():
+            # Whoever waits gets it as well.
+            task.exception()
+
+    async def _renew_now(self) -> None:
+        began = self._loop.time()
+        if not await self._held.beat(self.id, self._until()):
+            await self._held.enter(self.id, self._until())
+        silence = self._loop.time() - self._renewed
+        if silence > self._lease:
+            logger.warning("this process was silent for %.1f s, longer than its lease", silence)
+            self._steady_since = began
+            if self.on_late is not None:
+                await self.on_late()
+        self._renewed = began

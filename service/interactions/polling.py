@@ -1,0 +1,173 @@
+"""Asking upstream about an open interaction that this process holds, and committing what it says.
+
+Upstream's stream is taken up where there is one; what cannot be streamed is asked for. What upstream does not end ends
+in a verdict: there was no answer before a crash, it has lost it, or it takes longer than it may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from zlib import crc32
+
+from service.errors import ServiceError, Superseded
+from service.interactions import outcomes
+from service.interactions.attaching import Attaching, NoStream
+from service.interactions.inquiry import Gone, ask, is_word
+from service.interactions.reader import Reader
+from service.interactions.run import Pacing, Run
+from service.interactions.taking_over import TakeOver
+from service.interactions.verdicts import GIVEN_UP, INTERRUPTED, LOST, Verdicts
+from service.store.records import Record, now
+from service.store.store import Store
+from service.upstream.client import GeminiClient, Reply
+from service.upstream.deployments import Deployment, Deployments
+from service.wire import ids
+
+logger = logging.getLogger(__name__)
+
+
+class Polling:
+    """One per process. ``room`` says whether another stream may be read, and ``start`` lets a reader run."""
+
+    def __init__(
+        self,
+        process: bytes,
+        store: Store,
+        client: GeminiClient,
+        deployments: Deployments,
+        attaching: Attaching,
+        take_over: TakeOver,
+        *,
+        pacing: Pacing,
+        upstream_settle: float,
+        background_timeout: float,
+    ) -> None:
+        self._process = process
+        self._store = store
+        self._client = client
+        self._deployments = deployments
+        self._attaching = attaching
+        self._take_over = take_over
+        self._verdicts = Verdicts(store, take_over)
+        self._pacing = pacing
+        self._upstream_settle = upstream_settle
+        self._background_timeout = background_timeout
+        self.room: Callable[[], bool] = lambda: False
+        self.start: Callable[[Reader], None] = lambda reader: None
+
+    async def poll(self, run: Run) -> bool:
+        """Ask once; whether the run is over, or another's, as far as the schedule is concerned."""
+        try:
+            over = await self._ended(run)
+        except Superseded:
+            return True
+        except ServiceError as error:
+            logger.warning("%s is asked about again later: %s", ids.to_text(run.key), error)
+            over = False
+        run.pause = self._pacing.after(run.pause)
+        if run.missing_since is not None:
+            run.pause = min(run.pause, self._upstream_settle / 4)
+        return over
+
+    def remaining(self, created_at: int, deployment_id: str) -> float:
+        """The seconds that an interaction still has."""
+        deployment = self._deployments.by_id(deployment_id)
+        limit = None if deployment is None else deployment.settings.background_timeout
+        return (self._background_timeout if limit is None else limit) - (now() - created_at) / 1e6
+
+    async def _ended(self, run: Run) -> bool:
+        claim = run.claim
+        if claim.upstream_id is None or not claim.upstream_stored:
+            return await self._fail(run, INTERRUPTED)
+        remaining = self.remaining(claim.created_at, claim.deployment_id)
+        deployment = self._deployments.by_id(claim.deployment_id)
+        if deployment is None:
+            return remaining <= 0 and await self._fail(run, GIVEN_UP)
+        if run.cancel_wished or remaining <= 0:
+            reply = await self._cancelled(deployment, claim.upstream_id)
+            if run.cancel_wished and reply is not None:
+                return await self._heard(run, reply)
+            if remaining <= 0:
+                return await self._given_up(run, deployment, claim.upstream_id)
+        reply = None
+        if run.may_stream and self.room():
+            attached = await self._attach(run, deployment, remaining)
+            if isinstance(attached, bool):
+                return attached
+            reply = attached
+        return await self._asked(run, deployment, claim.upstream_id, reply)
+
+    async def _attach(self, run: Run, deployment: Deployment, remaining: float) -> bool | Reply | None:
+        """Take up the stream; whether that is done, or what there is instead."""
+        record = await self._open(run)
+        if record is None:
+            return True
+        try:
+            found = await self._attaching.reader(record, deployment, remaining)
+        except NoStream:
+            run.may_stream = False
+            return None
+        if isinstance(found, Reader):
+            self.start(found)
+            return True
+        return found
+
+    async def _asked(self, run: Run, deployment: Deployment, upstream_id: str, reply: Reply | None) -> bool:
+        try:
+            reply = reply or await ask(self._client, deployment, upstream_id)
+        except Gone:
+            moment = asyncio.get_running_loop().time()
+            run.missing_since = moment if run.missing_since is None else run.missing_since
+            if moment - run.missing_since < self._upstream_settle:
+                return False
+            return await self._fail(run, LOST)
+        run.missing_since = None
+        return reply is not None and is_word(reply, upstream_id) and await self._heard(run, reply)
+
+    async def _heard(self, run: Run, reply: Reply) -> bool:
+        """Commit upstream's word, if it is a new one; whether that was the last."""
+        ended = outcomes.is_terminal(outcomes.status_of(reply.body))
+        said = crc32(reply.raw)
+        if said == run.said and not ended:
+            return False
+        record = await self._open(run)
+        if record is None:
+            return True
+        await self._take_over.word(record, reply)
+        run.said = said
+        return ended
+
+    async def _given_up(self, run: Run, deployment: Deployment, upstream_id: str) -> bool:
+        """End what takes too long, unless upstream has ended it meanwhile."""
+        reply = None
+        with suppress(Gone):
+            reply = await ask(self._client, deployment, upstream_id)
+        status = "" if reply is None else outcomes.status_of(reply.body)
+        if reply is not None and status != "cancelled" and outcomes.is_terminal(status):
+            return await self._heard(run, reply)
+        return await self._fail(run, GIVEN_UP, reply)
+
+    async def _cancelled(self, deployment: Deployment, upstream_id: str) -> Reply | None:
+        try:
+            reply = await self._client.cancel(deployment, upstream_id)
+        except ServiceError as error:
+            logger.info("upstream did not cancel %s: %s", upstream_id, error)
+            return None
+        return reply if is_word(reply, upstream_id) else None
+
+    async def _fail(self, run: Run, verdict: tuple[str, str], reply: Reply | None = None) -> bool:
+        record = await self._open(run)
+        if record is not None:
+            logger.warning("%s is given the verdict %r", ids.to_text(run.key), verdict[0])
+            await self._verdicts.fail(record, verdict, None if reply is None else reply.body)
+        return True
+
+    async def _open(self, run: Run) -> Record | None:
+        """The record, if it is open and still held here."""
+        found = await self._store.find_held(run.key)
+        if found is None or found[0].terminal or found[0].owner_id != self._process:
+            return None
+        return found[0]

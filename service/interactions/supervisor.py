@@ -1,0 +1,258 @@
+"""Whatever is not finished is somebody's: one supervisor per process takes what is left behind, and lets go of its own.
+
+It claims what dead processes hold, follows what is open here to its end, hears what others ask of this process, and
+hands everything back when the process stops. What comes of an interaction is committed by the process that holds it and
+by no other; a client may ask any process, which lets the holder look at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from service.errors import ServiceError
+from service.interactions.late_usage import LateUsage
+from service.interactions.life import Life
+from service.interactions.log import EventLog
+from service.interactions.polling import Polling
+from service.interactions.reader import Reader
+from service.interactions.readers import Readers
+from service.interactions.run import Pacing, Run, jittered, spread
+from service.interactions.schedule import Schedule
+from service.store.held import Claim, Held
+from service.store.kept_events import CANCEL
+from service.store.records import Record, now
+from service.store.store import Store
+from service.wire import ids
+
+logger = logging.getLogger(__name__)
+
+#: What hints are about: something was handed back, or a client asks for an interaction (its id follows).
+DUE: Final = "due"
+LOOK: Final = "look "
+#: Seconds between two looks for what this process holds and has forgotten about, and how old that must be.
+_STRAYS: Final = 60.0
+#: Microseconds after which a process that is silent and holds nothing is forgotten, and a wish that nobody heard.
+_FORGOTTEN: Final = 24 * 3600 * 1_000_000
+#: Seconds, and how many times, that a client's question waits for the answer of the process that holds the interaction.
+_LOOKED: Final = 0.05
+_LOOKS: Final = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supervision:
+    """How much one process does at a time; intervals in seconds."""
+
+    claim_interval: float
+    claim_batch: int
+    concurrency: int
+    poll_rate: float
+    streams: int
+    pacing: Pacing
+
+
+class Supervisor:
+    """One per process; owns the tasks that claim and follow."""
+
+    def __init__(
+        self,
+        life: Life,
+        store: Store,
+        readers: Readers,
+        events: EventLog,
+        polling: Polling,
+        late_usage: LateUsage,
+        supervision: Supervision,
+    ) -> None:
+        self._life = life
+        self._store = store
+        self._held: Held = store.held
+        self._readers = readers
+        self._events = events
+        self._polling = polling
+        self._late_usage = late_usage
+        self._how = supervision
+        self._loop = asyncio.get_running_loop()
+        self._streams: set[bytes] = set()
+        self._news = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._swept_at = self._loop.time()
+        self.schedule = Schedule(
+            polling.poll, concurrency=supervision.concurrency, rate=supervision.poll_rate
+        )
+        polling.room = lambda: len(self._streams) < supervision.streams and not self._stopping
+        polling.start = self._read
+        readers.on_end = self._reader_ended
+        life.on_late = self._verify
+
+    async def start(self) -> None:
+        """Live, and take up what was left behind; raises :class:`~service.errors.ServiceUnavailable`."""
+        self._held.on_hint(self._hear)
+        await self._life.begin()
+        self._watching = self._loop.create_task(self._watch(), name="supervisor")
+
+    def follow(self, claim: Claim, delay: float | None = None) -> None:
+        """Follow an open interaction that this process holds to its end."""
+        if self._stopping:
+            return
+        may_stream = claim.background or claim.stream
+        if delay is None:
+            streams_now = may_stream and self._polling.room()
+            delay = 0.0 if streams_now else jittered(self._how.pacing.first)
+        self.schedule.add(Run(claim, self._how.pacing.first, may_stream), delay)
+
+    def remaining(self, created_at: int, deployment_id: str) -> float:
+        """The seconds that an interaction has until it is given up."""
+        return self._polling.remaining(created_at, deployment_id)
+
+    async def look(self, record: Record) -> None:
+        """See that upstream's latest word on an open interaction is in the store, as far as that is possible now."""
+        if self._readers.feed(record.id) is not None:
+            return
+        if await self.secure(record):
+            run = self.schedule.get(record.id)
+            if run is not None:
+                await self.schedule.at_once(run)
+            return
+        await self._held.hint(LOOK + record.id.hex())
+        for _ in range(_LOOKS):
+            await asyncio.sleep(_LOOKED)
+            found = await self._store.find(record.project_id, record.id)
+            if found is None or found.terminal or found.updated_at != record.updated_at:
+                return
+
+    async def secure(self, record: Record) -> bool:
+        """Whether this process holds an open interaction, if need be from now on, because its holder is dead."""
+        if record.owner_id == self._life.id:
+            return True
+        if self._stopping or await self._held.is_alive(record.owner_id):
+            return False
+        claim = await self._held.claim_one(self._life.id, record.id)
+        if claim is not None:
+            self.follow(claim)
+        return claim is not None
+
+    async def hand_over(self) -> None:
+        """The process is to stop: what runs in upstream's background is for others from now on; never raises."""
+        self._stopping = True
+        if self._watching is not None:
+            self._watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watching
+        left = await self.schedule.close()
+        left += await self._readers.stop_background()
+        try:
+            await self._events.emptied()
+            await self._held.hand_back(self._life.id, left)
+            await self._held.hint(DUE)
+        except ServiceError as error:
+            logger.warning("open interactions are handed back later: %s", error)
+
+    async def close(self) -> None:
+        """Give up everything that is still open; the readers have stopped."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._life.end()
+        await self._held.hint(DUE)
+
+    def _read(self, reader: Reader) -> None:
+        self._streams.add(reader.feed.key)
+        self._readers.start(reader)
+
+    def _reader_ended(self, reader: Reader, *, stopped: bool) -> None:
+        self._streams.discard(reader.feed.key)
+        if reader.left_open and not stopped:
+            intent = reader.job.intent
+            claim = Claim(
+                intent.id,
+                intent.project_id,
+                intent.created_at,
+                intent.stream,
+                intent.background,
+                reader.job.route.deployment.id,
+                reader.feed.upstream_id,
+                intent.upstream_stored,
+            )
+            self.follow(claim, jittered(self._how.pacing.first))
+
+    def _hear(self, topic: str) -> None:
+        if topic.startswith(LOOK):
+            with suppress(ValueError):
+                run = self.schedule.get(bytes.fromhex(topic.removeprefix(LOOK)))
+                if run is not None and not self._stopping:
+                    self._spawn(run)
+        elif topic in (DUE, CANCEL):
+            self._news.set()
+
+    def _spawn(self, run: Run) -> None:
+        task = self._loop.create_task(self.schedule.at_once(run), name="look")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self._round()
+            except ServiceError as error:
+                logger.warning("what was left behind cannot be looked for: %s", error)
+            except Exception:
+                logger.exception("the supervisor failed in a way that was not foreseen, and goes on")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(jittered(self._how.claim_interval)):
+                    await self._news.wait()
+            self._news.clear()
+
+    async def _round(self) -> None:
+        await self._claim()
+        for key in await self._store.events.to_cancel():
+            self._cancel(key)
+        await self._late_usage.fetch_due()
+        if self._loop.time() - self._swept_at > _STRAYS:
+            self._swept_at = self._loop.time()
+            await self._find_strays()
+            await self._held.forget_dead(now() - _FORGOTTEN)
+
+    async def _claim(self) -> None:
+        # What was handed back is anybody's at once; the dead are judged only by those who were not silent themselves.
+        silent_since = now() if self._life.steady else 0
+        most = self._how.claim_batch
+        while True:
+            claims = await self._held.claim(self._life.id, silent_since, most)
+            for claim in claims:
+                self.follow(claim, spread(self._how.pacing.first))
+            if claims:
+                logger.info("%d open interactions of other processes are taken over", len(claims))
+            if len(claims) < most:
+                return
+
+    def _cancel(self, key: bytes) -> None:
+        if self._readers.ask_to_cancel(key):
+            return
+        run = self.schedule.get(key)
+        if run is not None:
+            run.cancel_wished = True
+            self._spawn(run)
+
+    async def _verify(self) -> None:
+        """Let go of what others have taken over while this process was silent."""
+        held = await self._held.held(self._life.id)
+        self._readers.drop_all_but(held)
+        for key in self.schedule.keys() - held:
+            self.schedule.drop(key)
+
+    async def _find_strays(self) -> None:
+        """Take up what this process holds though nothing here works on it: an outcome that could not be written."""
+        known = self.schedule.keys() | self._readers.keys() | self._life.working
+        before = now() // 1000 - int(_STRAYS * 1000)
+        for key in await self._held.held(self._life.id):
+            if key not in known and ids.created_at(key) < before:
+                claim = await self._held.claimed_again(self._life.id, key)
+                if claim is not None:
+                    logger.warning("%s was left open here, and is taken up again", ids.to_text(key))
+                    self.follow(claim, spread(self._how.pacing.first))

@@ -1,0 +1,151 @@
+"""Who holds what, as the domain sees it: be alive, take over, hand back; and the usage that upstream still owes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from service.errors import ServiceUnavailable
+from service.store import holding, usage
+from service.store.backend import Backend, StoreUnavailable
+from service.store.entries import Write
+from service.store.records import Usage, now
+from service.store.statement import Fetch, Query
+from service.store.tables import NOBODY
+from service.store.writer import Writer
+
+_PATIENCE = 10.0
+_FIRST_KEY = bytes(16)
+
+
+class Claim(NamedTuple):
+    """An open interaction that this process has taken over."""
+
+    id: bytes
+    project_id: bytes
+    created_at: int
+    stream: bool
+    background: bool
+    deployment_id: str
+    upstream_id: str | None
+    upstream_stored: bool
+
+
+class Held:
+    """Reads and writes of who holds what; every method raises :class:`~service.errors.ServiceUnavailable`.
+
+    ``me`` is a process; times are microseconds since the epoch.
+    """
+
+    def __init__(self, backend: Backend, fetch: Fetch, writer: Writer) -> None:
+        self._backend = backend
+        self._fetch = fetch
+        self._writer = writer
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other process can be on this database."""
+        return self._backend.alone
+
+    async def enter(self, me: bytes, until: int) -> None:
+        """Begin to live until then."""
+        await self._writer.put((holding.ENTER, (me, until)), (holding.ENTER, (NOBODY, 0)), patience=_PATIENCE)
+
+    async def beat(self, me: bytes, until: int) -> bool:
+        """Go on living until then; False when nothing is known of this process any more."""
+        return bool(await self._take(holding.BEAT, me=me, until=until))
+
+    async def expire_others(self, me: bytes) -> None:
+        """Declare every other process dead."""
+        await self._take(holding.EXPIRE_OTHERS, me=me)
+
+    async def forget_dead(self, silent_since: int) -> None:
+        """Forget processes that have been silent since then and hold nothing."""
+        await self._take(holding.FORGET_DEAD, now=silent_since)
+
+    async def is_alive(self, process: bytes) -> bool:
+        """Whether a process is alive."""
+        return bool(await self._fetch(holding.ALIVE, {"id": process, "now": now()}))
+
+    async def claim(self, me: bytes, silent_since: int, most: int) -> list[Claim]:
+        """Take over what is held by processes that have been silent since then."""
+        if not await self._fetch(holding.LEFT_BEHIND, {"me": me, "now": silent_since}):
+            return []
+        return _claims(await self._take(holding.CLAIM, me=me, now=silent_since, most=most))
+
+    async def claim_one(self, me: bytes, key: bytes) -> Claim | None:
+        """Take one interaction over, if whoever holds it is dead."""
+        found = _claims(await self._take(holding.CLAIM_ONE, me=me, now=now(), id=key))
+        return found[0] if found else None
+
+    async def held(self, me: bytes) -> set[bytes]:
+        """The open interactions of this process."""
+        keys: set[bytes] = set()
+        after = _FIRST_KEY
+        while page := await self._fetch(holding.HELD, {"me": me, "after": after}):
+            keys.update(key for (key,) in page)
+            after = page[-1][0]
+            if len(page) < holding.PAGE:
+                break
+        return keys
+
+    async def claimed_again(self, me: bytes, key: bytes) -> Claim | None:
+        """An open interaction of this process; None when it is not any more."""
+        found = _claims(await self._fetch(holding.CLAIMED_AGAIN, {"me": me, "id": key}))
+        return found[0] if found else None
+
+    async def hand_back(self, me: bytes, keys: Sequence[bytes]) -> None:
+        """Give these up, for any process to take at once."""
+        if keys:
+            writes: list[Write] = [(holding.HAND_BACK, (key, me, NOBODY)) for key in keys]
+            await self._writer.put(*writes, patience=_PATIENCE)
+
+    async def leave(self, me: bytes) -> int:
+        """End: give up everything that is open, and be forgotten. Returns how much was open."""
+        released = await self._take(holding.RELEASE, me=me)
+        await self._take(holding.LEAVE, me=me)
+        return len(released)
+
+    async def usage_due(self, pause: int, most: int) -> list[tuple[bytes, int]]:
+        """Take interactions whose usage is to be asked for now, each with how often it was taken.
+
+        Each is due again after ``pause`` microseconds, times the square of its tries.
+        """
+        rows = await self._take(usage.TAKE_USAGE, now=now(), pause=pause, most=most)
+        return [(key, tries) for key, tries in rows]
+
+    async def settle_usage(self, key: bytes, told: Usage, response: bytes | None) -> None:
+        """Make usage final that was missing, with the response that shows it; changes nothing that is final."""
+        size = None if response is None else len(response)
+        writes: list[Write] = [
+            (usage.SETTLE_USAGE, (key, now(), size, *told)),
+            (usage.FORGET_USAGE, (key,)),
+        ]
+        if response is not None:
+            writes.append((usage.SETTLE_RESPONSE, (key, response)))
+        await self._writer.put(*writes, patience=_PATIENCE)
+
+    async def forget_usage(self, key: bytes) -> None:
+        """Ask no more: upstream does not tell."""
+        await self._writer.put((usage.FORGET_USAGE, (key,)), patience=_PATIENCE)
+
+    async def hint(self, topic: str) -> None:
+        """Tell every process on the database; may be lost, never raises."""
+        await self._backend.announce(topic)
+
+    def on_hint(self, callback: Callable[[str], None]) -> None:
+        """Call this back with every hint, from whichever process."""
+        self._backend.on_news(callback)
+
+    async def _take(self, query: Query, **parameters: Any) -> Sequence[Sequence[Any]]:
+        try:
+            return await self._backend.take(query, parameters)
+        except StoreUnavailable as error:
+            raise ServiceUnavailable("The store cannot be written now.", retry_after=1) from error
+
+
+def _claims(rows: Sequence[Sequence[Any]]) -> list[Claim]:
+    return [
+        Claim(key, project, created, bool(stream), bool(background), deployment, upstream_id, bool(stored))
+        for key, project, created, stream, background, deployment, upstream_id, stored in rows
+    ]

@@ -1,0 +1,216 @@
+"""Who holds an open interaction: the process whose word about it counts, as long as that process is alive.
+
+A process is a row of the kind ``process`` in ``leases``, alive until its ``due_at``, which it puts off again and again:
+one write for all that it holds. Whatever is open names the process that holds it (``owner_id``), from the intent on.
+Everything that is written of an open interaction is written only where it still does, so a process that was silent for
+too long, and has lost what it held, changes nothing any more. What a dead process holds is :data:`CLAIM`-ed by others,
+and what is handed back belongs to :data:`~service.store.tables.NOBODY`, who was never alive.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Executable,
+    FromClause,
+    Select,
+    Text,
+    bindparam,
+    delete,
+    exists,
+    literal_column,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.sql.dml import Insert
+
+from service.store.statement import BatchStatement, Particulars, Query, columns_of
+from service.store.tables import NOBODY, Key, interactions, leases
+
+#: Interactions that one read names at most.
+PAGE: Final = 10_000
+_PROCESS = literal_column("'process'", Text)
+_NONE = literal_column("0", BigInteger)
+_ONE = literal_column("1", BigInteger)
+_ME = bindparam("me", type_=Key)
+_NOW = bindparam("now", type_=BigInteger)
+_NOBODY = bindparam("nobody", NOBODY, type_=Key)
+
+#: What is told of an interaction that is taken over.
+CLAIMED: Final = (
+    "id",
+    "project_id",
+    "created_at",
+    "stream",
+    "background",
+    "deployment_id",
+    "upstream_id",
+    "upstream_stored",
+)
+
+
+def _enter(rows: FromClause, database: Particulars) -> Executable:
+    names = ["interaction_id", "kind", "due_at", "tries"]
+    chosen = select(rows.c.interaction_id, _PROCESS, rows.c.due_at, _NONE).where(true())
+    statement: Insert = database.insert(leases).from_select(names, chosen).on_conflict_do_nothing()
+    return statement
+
+
+def _hand_back(rows: FromClause, database: Particulars) -> Executable:
+    return (
+        update(interactions)
+        .values(owner_id=rows.c.nobody_id)
+        .where(
+            interactions.c.id == rows.c.id,
+            interactions.c.owner_id == rows.c.owner_id,
+            interactions.c.completed_at.is_(None),
+        )
+    )
+
+
+#: A process begins; NOBODY's row, which is due since ever, comes with the first.
+ENTER = BatchStatement("enter process", columns_of(leases, "interaction_id due_at"), _enter)
+#: Give up open interactions, so that any process may have them at once.
+HAND_BACK = BatchStatement(
+    "hand back",
+    (*columns_of(interactions, "id owner_id"), Column("nobody_id", Key)),
+    _hand_back,
+)
+
+
+def _beat() -> Executable:
+    return (
+        update(leases)
+        .values(due_at=bindparam("until", type_=BigInteger))
+        .where(leases.c.interaction_id == _ME, leases.c.kind == _PROCESS)
+        .returning(leases.c.interaction_id)
+    )
+
+
+def _expire() -> Executable:
+    return (
+        update(leases)
+        .values(due_at=_NONE)
+        .where(leases.c.interaction_id != _ME, leases.c.kind == _PROCESS)
+        .returning(leases.c.interaction_id)
+    )
+
+
+def _leave() -> Executable:
+    return (
+        delete(leases)
+        .where(leases.c.interaction_id == _ME, leases.c.kind == _PROCESS)
+        .returning(leases.c.interaction_id)
+    )
+
+
+def _forget_dead() -> Executable:
+    holds = exists(
+        select(_ONE).where(
+            interactions.c.owner_id == leases.c.interaction_id, interactions.c.completed_at.is_(None)
+        )
+    )
+    return (
+        delete(leases)
+        .where(
+            leases.c.kind == _PROCESS,
+            leases.c.due_at <= _NOW,
+            leases.c.interaction_id != _NOBODY,
+            ~holds,
+        )
+        .returning(leases.c.interaction_id)
+    )
+
+
+def _left_behind(*columns: Any) -> Select[Any]:
+    """Open interactions of processes that have been silent since before ``now``."""
+    return (
+        select(*columns)
+        .select_from(leases.join(interactions, interactions.c.owner_id == leases.c.interaction_id))
+        .where(
+            leases.c.kind == _PROCESS,
+            leases.c.due_at <= _NOW,
+            leases.c.interaction_id != _ME,
+            interactions.c.completed_at.is_(None),
+        )
+    )
+
+
+def _claim(chosen: Select[Any]) -> Executable:
+    taken = chosen.with_for_update(of=interactions, skip_locked=True).cte("taken")
+    return (
+        update(interactions)
+        .values(owner_id=_ME)
+        .where(interactions.c.id.in_(select(taken.c.id)), interactions.c.completed_at.is_(None))
+        .returning(*(interactions.c[name] for name in CLAIMED))
+    )
+
+
+def _release() -> Executable:
+    return (
+        update(interactions)
+        .values(owner_id=_NOBODY)
+        .where(interactions.c.owner_id == _ME, interactions.c.completed_at.is_(None))
+        .returning(interactions.c.id)
+    )
+
+
+def _held() -> Select[Any]:
+    return (
+        select(interactions.c.id)
+        .where(
+            interactions.c.owner_id == _ME,
+            interactions.c.completed_at.is_(None),
+            interactions.c.id > bindparam("after", type_=Key),
+        )
+        .order_by(interactions.c.id)
+        .limit(PAGE)
+    )
+
+
+#: Put off the end of this process's life; gives nothing when it has no row.
+BEAT = Query("beat", _beat())
+#: Declare all other processes dead: this one is alone.
+EXPIRE_OTHERS = Query("expire other processes", _expire())
+#: This process has ended in peace, and holds nothing.
+LEAVE = Query("leave", _leave())
+#: Forget processes that have been silent since before ``now`` and hold nothing.
+FORGET_DEAD = Query("forget dead processes", _forget_dead())
+#: Take over what processes hold that have been silent since before ``now``, no more than ``most``.
+CLAIM = Query(
+    "claim",
+    _claim(_left_behind(interactions.c.id).limit(bindparam("most", type_=BigInteger))),
+)
+#: The same for one interaction.
+CLAIM_ONE = Query(
+    "claim one",
+    _claim(_left_behind(interactions.c.id).where(interactions.c.id == bindparam("id", type_=Key))),
+)
+#: Give up everything that is open.
+RELEASE = Query("release", _release())
+#: What this process holds, a page in the order of keys.
+HELD = Query("held", _held())
+#: The same, taken anew as it stands: ids that this process has forgotten about are found among them.
+CLAIMED_AGAIN = Query(
+    "held interactions",
+    select(*(interactions.c[name] for name in CLAIMED)).where(
+        interactions.c.id == bindparam("id", type_=Key),
+        interactions.c.owner_id == _ME,
+        interactions.c.completed_at.is_(None),
+    ),
+)
+#: Whether there is anything to claim.
+LEFT_BEHIND = Query("anything left behind", _left_behind(interactions.c.id).limit(1))
+ALIVE = Query(
+    "is a process alive",
+    select(leases.c.due_at).where(
+        leases.c.interaction_id == bindparam("id", type_=Key),
+        leases.c.kind == _PROCESS,
+        leases.c.due_at > _NOW,
+    ),
+)
+HOLDING: Final = (LEFT_BEHIND, ALIVE, HELD, CLAIMED_AGAIN)

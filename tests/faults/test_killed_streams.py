@@ -1,0 +1,148 @@
+"""kill -9 between two events: what a client was told longer ago than the flush interval is in the log.
+
+``STREAM_KILLS`` sets how often the service is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from random import Random
+from time import monotonic
+
+import pytest
+from aiohttp import ClientError
+
+from service.interactions.log import FLUSH_INTERVAL
+from service.wire import event_ids, ids
+from tests.support.database import Database
+from tests.support.replies import Json
+from tests.support.store import open_store, query
+from tests.support.stream_processes import Replica, replicas
+from tests.support.upstreams import Emulated
+
+KILLS = int(os.environ.get("STREAM_KILLS", "2"))
+STREAMS = 6
+BODY: Json = {"model": "gemini-2.5-flash", "input": "Tell me"}
+#: Seconds that a commit may take on a machine that does other things as well.
+_COMMIT = 2.0
+
+
+@dataclass(slots=True)
+class Told:
+    """What one client was told, and when each event came."""
+
+    name: str = ""
+    events: list[Json] = field(default_factory=list)
+    moments: list[float] = field(default_factory=list)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Emulated]:
+    """An emulator that outlives the service, with an event every few milliseconds."""
+    emulated = Emulated(token_delay=0.01, foreground_event_ids=True)
+    await emulated.server.start_server()
+    yield emulated
+    await emulated.close()
+
+
+@pytest.mark.timeout(60 + 20 * KILLS)
+async def test_what_a_client_was_told_is_in_the_log_after_a_kill(
+    database_url: str, upstream: Emulated, record_property: Callable[[str, object], None]
+) -> None:
+    random = Random(4)
+    ages: list[float] = []
+    told_in_all = lost_in_all = 0
+    for _ in range(KILLS):
+        clients: list[Told] = []
+        async with replicas(1, database_url, upstream.url) as (service,):
+            following = [asyncio.create_task(_follow(service, clients)) for _ in range(STREAMS)]
+            while sum(len(client.events) for client in clients) < 3 * STREAMS:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(random.uniform(0, 0.3))
+            killed = monotonic()
+            await service.kill()
+            await asyncio.gather(*following)
+        lost = [await _lost(database_url, client) for client in clients]
+        told_in_all += sum(len(client.events) for client in clients)
+        lost_in_all += sum(lost)
+        for client, count in zip(clients, lost, strict=True):
+            ages += [killed - moment for moment in client.moments[len(client.moments) - count :]]
+        await _resume(database_url, upstream, clients, lost)
+    oldest = max(ages, default=0.0)
+    counts = (
+        f"{KILLS} kills, {told_in_all} events told, {lost_in_all} of them not in the log, the oldest of those told "
+        f"{oldest * 1000:.0f} ms before the kill; the flush interval is {FLUSH_INTERVAL * 1000:.0f} ms"
+    )
+    record_property("counts", counts)
+    assert told_in_all > 0, counts
+    assert oldest < FLUSH_INTERVAL + _COMMIT, counts
+
+
+async def _follow(service: Replica, clients: list[Told]) -> None:
+    """Take down what a stream tells until it ends, whichever way."""
+    told = Told()
+    clients.append(told)
+    with suppress(ClientError):
+        async with service.create(BODY, x_emulator_behavior="length;bytes=4000") as live:
+            told.name = live.id
+            while (event := await live.next()) is not None:
+                told.events.append(event)
+                told.moments.append(monotonic())
+
+
+async def _lost(database_url: str, client: Told) -> int:
+    """How many of the last events are not in the log; all others must be there as they were told."""
+    if not client.events:
+        return 0
+    key = ids.from_text(client.name)
+    assert key is not None
+    async with open_store(database_url) as opened:
+        logged = await opened.store.events.all(key)
+        page = await opened.store.events.after(key, 0)
+        assert page is not None
+        ended = page.ended
+    assert [event.seq for event in logged] == list(range(1, len(logged) + 1))
+    both = min(len(logged), len(client.events))
+    assert [event_ids.text(event.seq) for event in logged[:both]] == [
+        event["event_id"] for event in client.events[:both]
+    ]
+    if client.events[-1]["event_type"] == "interaction.completed":
+        # Its end was told, so all of it is committed.
+        assert ended
+        assert len(logged) == len(client.events)
+    return len(client.events) - both
+
+
+async def _resume(database_url: str, upstream: Emulated, clients: list[Told], lost: list[int]) -> None:
+    """After a new start every stream goes on behind any event of the log, and comes to its end."""
+    database = Database(database_url)
+    rows = {row["id"]: row for row in await database.rows()}
+    await database.close()
+    for client in clients:
+        row = rows.get(ids.from_text(client.name) or b"")
+        assert row is None or row["status"] in ("in_progress", "completed")
+    # As if the time had passed in which the readers would have given a sign of life.
+    await query(database_url, "UPDATE leases SET due_at = 1 WHERE kind = 'reader'")
+    async with replicas(1, database_url, upstream.url) as (service,):
+        for client, count in zip(clients, lost, strict=True):
+            row = rows.get(ids.from_text(client.name) or b"")
+            if row is None or row["upstream_id"] is None:
+                continue
+            whole = await service.finished(client.name)
+            async with service.attach(client.name) as again:
+                events = (await again.rest()).events
+            seen = len(client.events) - count
+            assert events[:seen] == client.events[:seen]
+            if seen:
+                async with service.attach(client.name, client.events[seen - 1]["event_id"]) as resumed:
+                    assert (await resumed.rest()).events == events[seen:]
+            for event in client.events[seen:]:
+                assert await service.refused(client.name, event["event_id"]) == 400
+            assert events[-1]["event_type"] == "interaction.completed"
+            assert whole["status"] == "completed"
+            text = "".join(event["delta"].get("text", "") for event in events if "delta" in event)
+            assert text == whole["steps"][-1]["content"][0]["text"]

@@ -1,0 +1,155 @@
+"""Two replicas, many background runs, replicas killed at random: each run has one outcome, one usage and one create.
+
+``RUNS`` sets how many runs there are, ``KILL_SEED`` repeats a run's moments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from random import Random, SystemRandom
+
+import pytest
+from aiohttp import ClientError
+
+from service.store import migrate
+from service.store.records import USAGE_FINAL
+from service.store.tables import metadata
+from tests.support.database import Database
+from tests.support.replicas import Replica, until
+from tests.support.upstreams import Emulated
+
+RUNS = int(os.environ.get("RUNS", "60"))
+SEED = int(os.environ.get("KILL_SEED", "0")) or SystemRandom().randrange(1, 2**32)
+_CLIENTS = 8
+#: Ways in which upstream misbehaves while the replicas die.
+_WISHES = (
+    "background;queued=0.3;running=1",
+    "background;queued=0;running=4",
+    "background;queued=1;running=0.5",
+    "background;queued=0.1;running=0.1",
+)
+_FAULTS = ("", "", "missing_usage;gets=1", "not_found_after_create;gets=1", "limit;seconds=0.4")
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Emulated]:
+    """An emulator that outlives the service."""
+    emulated = Emulated(foreground_event_ids=True)
+    await emulated.server.start_server()
+    yield emulated
+    await emulated.close()
+
+
+class _Killing:
+    """Two replicas of which one or the other is killed, and clients that ask whichever is there."""
+
+    def __init__(self, folder: Path, database_url: str, upstream: Emulated) -> None:
+        self.random = Random(SEED)
+        self.killed = 0
+        self._enough = False
+        self.made: dict[str, str] = {}
+        self.log: list[str] = []
+        self._folder = folder
+        self._database_url = database_url
+        self._upstream = upstream
+        self._replicas: list[Replica] = []
+        self._left = [f"run {number}" for number in range(RUNS)]
+
+    async def run(self) -> None:
+        """Ask for all runs while replicas are killed."""
+        self._replicas = list(await asyncio.gather(self._new(0), self._new(1)))
+        async with asyncio.TaskGroup() as group:
+            killing = group.create_task(self._kill())
+            clients = [group.create_task(self._client()) for _ in range(_CLIENTS)]
+            await asyncio.gather(*clients)
+            self._enough = True
+            await killing
+
+    async def stop(self) -> None:
+        """Stop both."""
+        for replica in self._replicas:
+            await replica.stop()
+            self.log += replica.log
+
+    async def _new(self, number: int) -> Replica:
+        streams = 256 if number else 4
+        return await Replica(
+            self._folder, self._database_url, self._upstream.url, background_streams=streams
+        ).start()
+
+    async def _kill(self) -> None:
+        while not self._enough:
+            await asyncio.sleep(self.random.uniform(0.1, 1.0))
+            number = self.random.randrange(2)
+            victim = self._replicas[number]
+            await victim.kill()
+            self.killed += 1
+            self.log += victim.log
+            self._replicas[number] = await self._new(number)
+
+    async def _client(self) -> None:
+        while self._left:
+            text = self._left.pop()
+            wish, fault = self.random.choice(_WISHES), self.random.choice(_FAULTS)
+            replica = self._replicas[self.random.randrange(2)]
+            try:
+                if self.random.random() < 0.3:
+                    self.made[text] = await replica.begin(text, wish=wish, fault=fault, background=True)
+                else:
+                    answer = await replica.create(text, wish=wish, fault=fault, background=True)
+                    self.made[text] = answer["id"]
+            except (ClientError, RuntimeError):
+                # The replica died; whatever it had begun is in the store. The client asks for something else.
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(self.random.uniform(0, 0.3))
+
+
+async def _is_settled(database: Database) -> bool:
+    async with database.looking() as connection:
+        notes = metadata.tables["leases"]
+        left = await connection.execute(notes.select().where(notes.c.kind != "process"))
+        open_runs = [row for row in await database.rows() if row["completed_at"] is None]
+        return not open_runs and not left.all()
+
+
+@pytest.mark.timeout(120 + 3 * RUNS)
+async def test_every_run_has_one_outcome_and_one_usage_whoever_dies(
+    database_url: str, upstream: Emulated, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    await migrate.upgrade(database_url)
+    database = Database(database_url)
+    killing = _Killing(tmp_path, database_url, upstream)
+    try:
+        await killing.run()
+        await until(lambda: _is_settled(database))
+    finally:
+        await killing.stop()
+    rows = {}
+    for row in await database.rows():
+        request = await database.request_of_row(row)
+        assert request["input"] not in rows
+        rows[request["input"]] = row
+    await database.close()
+    counts = Counter(str(row["status"]) for row in rows.values())
+    record_property(
+        "counts",
+        f"KILL_SEED={SEED}: {killing.killed} kills; {len(rows)} of {RUNS} runs begun, "
+        f"{len(killing.made)} acknowledged; {dict(counts)}",
+    )
+    seen = Counter(body["input"] for body in upstream.creates)
+    assert set(seen.values()) == {1}
+    assert seen.keys() <= rows.keys()
+    for text, row in rows.items():
+        if row["upstream_id"] is None:
+            assert (row["status"], row["error_code"]) == ("failed", "interrupted"), text
+        else:
+            assert row["status"] == "completed", (text, row)
+            assert (row["usage_state"], row["total_tokens"] is not None) == (USAGE_FINAL, True), text
+    for text in killing.made:
+        assert rows[text]["status"] == "completed", text
+    assert killing.killed > 0
+    assert not [line for line in killing.log if "level=error" in line]

@@ -1,0 +1,148 @@
+"""Two replicas on one database: what one lets go of, the other takes at once; what it has lost, it leaves alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from service.store import migrate
+from service.wire import ids
+from tests.support.database import Database
+from tests.support.replicas import Replica, until
+from tests.support.upstreams import Emulated
+
+#: Queued for an hour of the emulator's clock, running for another.
+SLOW = "background;queued=3600;running=3600"
+WHOLE = 1e6
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Emulated]:
+    """An emulator that outlives the service; its streams go on when its clock is moved, one event a minute."""
+    emulated = Emulated(token_delay=60.0, stream_limit_seconds=1e9, foreground_event_ids=True)
+    await emulated.server.start_server()
+    yield emulated
+    await emulated.close()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    await migrate.upgrade(database_url)
+    looking = Database(database_url)
+    yield looking
+    await looking.close()
+
+
+@pytest.fixture
+async def replicas() -> AsyncIterator[AsyncExitStack]:
+    """What was started, to be stopped after the test."""
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+async def ended(database: Database, name: str) -> bool:
+    return (await database.row(name))["completed_at"] is not None
+
+
+async def owner(database: Database, name: str) -> bytes:
+    found: bytes = (await database.row(name))["owner_id"]
+    return found
+
+
+async def log_of(database: Database, name: str) -> list[tuple[int, int, bytes]]:
+    """The batches of an interaction's log as they are stored."""
+    return await database.log(name)
+
+
+async def test_a_process_that_was_paused_for_too_long_writes_nothing_any_more(
+    database_url: str, database: Database, upstream: Emulated, tmp_path: Path, replicas: AsyncExitStack
+) -> None:
+    paused = await Replica(tmp_path, database_url, upstream.url).start()
+    replicas.push_async_callback(paused.stop)
+    names = [
+        (await paused.create("attached", background=True, wish=SLOW))["id"],
+        await paused.begin("streamed", background=True, wish=SLOW),
+    ]
+    upstream.clock.advance(3700)
+    names.append(await paused.begin("foreground"))
+    upstream.clock.advance(200)
+    await asyncio.sleep(0.2)
+    held = await owner(database, names[0])
+    paused.pause()
+    other = await Replica(tmp_path, database_url, upstream.url).start()
+    replicas.push_async_callback(other.stop)
+    for name in names:
+        await until(partial(_changed_hands, database, name, held))
+    upstream.clock.advance(WHOLE)
+    for name in names:
+        await until(partial(ended, database, name))
+    rows = await database.rows()
+    logs = [await log_of(database, name) for name in names]
+    assert all(logs)
+    # Everything that upstream had sent meanwhile is waiting in the paused process's sockets.
+    paused.resume()
+    fresh = await paused.create("afterwards")
+    await asyncio.sleep(0.5)
+    assert [row for row in await database.rows() if row["id"] != ids.from_text(fresh["id"])] == rows
+    assert [await log_of(database, name) for name in names] == logs
+    for name in names:
+        assert (await paused.got(name))["status"] == "completed"
+    assert not [line for line in [*paused.log, *other.log] if "level=error" in line]
+
+
+async def _changed_hands(database: Database, name: str, held: bytes) -> bool:
+    return await owner(database, name) != held
+
+
+async def test_a_stopping_process_hands_over_at_once(
+    database_url: str, database: Database, upstream: Emulated, tmp_path: Path, replicas: AsyncExitStack
+) -> None:
+    if database.is_sqlite:
+        pytest.skip("A SQLite file belongs to one process.")
+    long = {"lease_seconds": 3600.0, "claim_interval": 3600.0}
+    first = await Replica(tmp_path, database_url, upstream.url, **long).start()
+    other = await Replica(tmp_path, database_url, upstream.url, **long).start()
+    replicas.push_async_callback(other.stop)
+    names = [
+        (await first.create("attached", background=True, wish=SLOW))["id"],
+        await first.begin("streamed", background=True, wish=SLOW),
+        await first.begin("foreground"),
+    ]
+    upstream.clock.advance(3700)
+    await first.stop()
+    # With leases of an hour only what was handed back can be taken, and only a hint says when.
+    upstream.clock.advance(WHOLE)
+    for name in names:
+        await until(partial(ended, database, name))
+        assert (await other.got(name))["status"] == "completed"
+
+
+async def test_any_replica_answers_for_what_another_holds(
+    database_url: str, database: Database, upstream: Emulated, tmp_path: Path, replicas: AsyncExitStack
+) -> None:
+    if database.is_sqlite:
+        pytest.skip("A SQLite file belongs to one process.")
+    polls = {"poll_interval": 3600.0, "poll_interval_max": 3600.0, "claim_interval": 3600.0}
+    holder = await Replica(tmp_path, database_url, upstream.url, **polls).start()
+    replicas.push_async_callback(holder.stop)
+    other = await Replica(tmp_path, database_url, upstream.url, background_streams=0).start()
+    replicas.push_async_callback(other.stop)
+    followed = (await holder.create("followed", background=True, wish=SLOW))["id"]
+    asked = (await other.create("asked", background=True, wish=SLOW))["id"]
+    cancelled = (await holder.create("cancelled", background=True, wish=SLOW))["id"]
+    polled = (await other.create("polled", background=True, wish=SLOW))["id"]
+    listening = asyncio.create_task(other.events(followed))
+    for replica, name in ((other, cancelled), (holder, polled)):
+        status, told = await replica.cancel(name)
+        assert (status, told["status"]) == (200, "cancelled")
+    upstream.clock.advance(WHOLE)
+    assert b"event: interaction.completed" in await listening
+    assert (await other.got(followed))["status"] == "completed"
+    await until(lambda: ended(database, asked))
+    assert (await holder.got(asked))["status"] == "completed"
+    assert len(upstream.creates) == 4
