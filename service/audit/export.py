@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import literal, select
+from sqlalchemy import select
 
 from service.audit import cursors
 from service.audit.filters import Filters
@@ -25,7 +25,6 @@ from service.store.store import Store
 from service.store.tables import (
     REQUEST_PAYLOAD,
     RESPONSE_PAYLOAD,
-    Key,
     events,
     interactions,
     payloads,
@@ -40,6 +39,8 @@ _BYTES_AT_ONCE: Final = 8 * 1024 * 1024
 _LOGS_AT_ONCE: Final = 64
 _ORDER: Final = "asc"
 _SELECTED: Final = tuple(name for name in COLUMNS if name != "id")
+
+_NAMES: Final = ("id", "project_id", *_SELECTED)
 
 _Row = dict[str, Any]
 
@@ -73,7 +74,7 @@ class Export:
                 page = await read_page(
                     reading, columns, project_id, filters, order=_ORDER, limit=_AT_ONCE, cursor=cursor
                 )
-            rows = [dict(zip(("id", "project_id", *_SELECTED), row, strict=True)) for row in page.rows]
+            rows = [dict(zip(_NAMES, row, strict=True)) for row in page.rows]
             for part in _bounded(rows):
                 yield await self._whole(part, names)
             if page.next_cursor is None:
@@ -109,7 +110,7 @@ class Export:
             except StoreError as error:
                 request, damage = None, error.message
         response = bodies.get((key, RESPONSE_PAYLOAD))
-        project_id = row["project_id"]
+        project_id = row.pop("project_id")
         return Whole(row, project_id, names.get(project_id), request, response, logs.get(key, ()), damage)
 
     def _events(self, logs: Sequence[Sequence[Any]]) -> dict[bytes, list[EventRow]]:
@@ -154,7 +155,7 @@ async def _bodies(reading: Reading, keys: Sequence[bytes]) -> Rows:
         payloads.c.size,
         payloads.c.body,
     )
-    return await reading.fetch(select(*columns).where(payloads.c.interaction_id.in_(_literals(keys))))
+    return await reading.fetch(select(*columns).where(payloads.c.interaction_id.in_(list(keys))))
 
 
 async def _logs(reading: Reading, keys: Sequence[bytes]) -> Rows:
@@ -168,12 +169,8 @@ async def _logs(reading: Reading, keys: Sequence[bytes]) -> Rows:
         events.c.upstream_cursor,
         events.c.timings,
     )
-    chosen = select(*columns).where(events.c.interaction_id.in_(_literals(keys)))
+    chosen = select(*columns).where(events.c.interaction_id.in_(list(keys)))
     return await reading.fetch(chosen.order_by(events.c.interaction_id, events.c.first_seq))
-
-
-def _literals(keys: Sequence[bytes]) -> list[Any]:
-    return [literal(key, Key) for key in keys]
 
 
 async def _project_names(reading: Reading) -> dict[bytes, str]:

@@ -29,6 +29,7 @@ _OWN: Final = frozenset(
 #: The columns of a row that a line has, but for its project.
 COLUMNS: Final = tuple(str(column.name) for column in interactions.c if column.name not in _OWN)
 REFERENCES: Final = frozenset({"id", "previous_id", "root_id", "replay_of"})
+_OTHER_REFERENCES: Final = tuple(sorted(REFERENCES - {"id"}))
 #: Columns that hold JSON as text.
 JSON_TEXTS: Final = frozenset({"labels", "attempts", "usage_detail"})
 FLAGS: Final = frozenset({"stream", "background", "store", "upstream_stored"})
@@ -48,7 +49,7 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """Everything that is exported of one interaction; ``row`` has the members of :data:`COLUMNS`."""
+    """Everything that is exported of one interaction; ``row`` has the members of :data:`COLUMNS`, in their order."""
 
     row: Mapping[str, Any]
     project_id: bytes
@@ -63,12 +64,13 @@ class Whole:
 def line_of(whole: Whole) -> bytes:
     """The line, with its end."""
     row = whole.row
+    name = ids.to_text(row["id"])
     told: dict[str, Any] = {
         "v": VERSION,
-        "id": ids.to_text(row["id"]),
+        "id": name,
         "created": timestamp(row["created_at"]),
         "project": {"id": str(uuid.UUID(bytes=whole.project_id)), "name": whole.project},
-        "interaction": {name: _member(name, row[name]) for name in COLUMNS},
+        "interaction": _members(row, name),
     }
     if whole.events:
         told["events"] = [_event(event) for event in whole.events]
@@ -91,16 +93,20 @@ def is_one_line(body: bytes) -> bool:
     return body[:1] == b"{" and body[-1:] == b"}" and b"\n" not in body and b"\r" not in body
 
 
-def _member(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if name in REFERENCES:
-        return ids.to_text(value)
-    if name == "key_id":
-        return str(uuid.UUID(bytes=value))
-    if name in JSON_TEXTS:
-        return orjson.Fragment(value)
-    return bool(value) if name in FLAGS else value
+def _members(row: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The columns of a row as JSON has them; most are as they are."""
+    told = {**row, "id": key}
+    for name in _OTHER_REFERENCES:
+        if (reference := told[name]) is not None:
+            told[name] = ids.to_text(reference)
+    for name in JSON_TEXTS:
+        if (text := told[name]) is not None:
+            told[name] = orjson.Fragment(text)
+    for name in FLAGS:
+        told[name] = bool(told[name])
+    if told["key_id"] is not None:
+        told["key_id"] = str(uuid.UUID(bytes=told["key_id"]))
+    return told
 
 
 def _event(event: EventRow) -> dict[str, Any]:
