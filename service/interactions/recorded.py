@@ -11,7 +11,6 @@ import asyncio
 import logging
 import re
 from collections.abc import Collection
-from contextlib import suppress
 from typing import Final, Literal
 
 from service.errors import NotRecorded, ServiceError, ServiceUnavailable
@@ -101,8 +100,7 @@ class Recorded:
         """Make no more digests; the next pass goes on where this one was."""
         if self._pass is not None:
             self._pass.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._pass
+            await asyncio.gather(self._pass, return_exceptions=True)
 
     async def _answer(self, call: Call, digest: bytes) -> Record | None:
         project_id = call.principal.project_id

@@ -85,6 +85,13 @@ def test_logs_lists_the_newest_last(served: Served) -> None:
     assert found[0]["labels"] == {"team": "search"}
 
 
+def test_a_database_can_be_read_while_it_is_served(served: Served) -> None:
+    at = ("--database-url", f"sqlite:///{served.database}")
+    found = command("logs", "--chain", served.ids[0], "--json", *at).stdout.splitlines()
+    assert [orjson.loads(line)["id"] for line in found][:3] == served.ids
+    assert served.create(input="Still served")["status"] == "completed"
+
+
 def test_every_filter_is_an_option(served: Served) -> None:
     told = command("logs", "--help").stdout.decode()
     spelled = {"from": "since", "to": "until", "q": "search"}
