@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint bench bench-audit bench-history soak clean
+.PHONY: serve test lint bench bench-audit bench-background bench-history soak clean
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,9 +27,13 @@ include tests/contract/clients.mk
 test: $(VENV)/.dev clients lint
 	$(BIN)/python -m pytest
 
-# The service is killed more often than in the tests; KILLS=1000 sets how often, KILL_SEED repeats a run.
+# The service is killed more often than in the tests, and has more listeners and more background runs; KILLS=1000 sets how
+# often, RUNS=1000 how many runs two replicas have, KILL_SEED repeats a run.
 soak: $(VENV)/.dev
-	KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest tests/faults/test_kill.py
+	KILLS=$(or $(KILLS),200) STREAM_KILLS=$(or $(STREAM_KILLS),20) LISTENERS=$(or $(LISTENERS),1000) \
+		$(BIN)/python -m pytest tests/faults/test_kill.py tests/faults/test_killed_streams.py \
+		tests/faults/test_many_listeners.py
+	RUNS=$(or $(RUNS),1000) $(BIN)/python -m pytest tests/faults/test_random_kills.py
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench
@@ -41,6 +45,10 @@ bench-history: $(VENV)/.dev
 # A million interactions with all that is derived from them are put into each database first; COUNT=N puts fewer.
 bench-audit: $(VENV)/.dev
 	$(BIN)/python -m bench.audit $(if $(COUNT),--count $(COUNT))
+
+# Ten thousand background runs open in one process; RUNS=10000 SECONDS=60 STREAMS=0.
+bench-background: $(VENV)/.dev
+	$(BIN)/python -m bench.background --runs $(or $(RUNS),10000) --seconds $(or $(SECONDS),60) --streams $(or $(STREAMS),0)
 
 clean:
 	rm -rf $(VENV) .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

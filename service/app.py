@@ -22,12 +22,15 @@ from service.api.keys import (
     AUTHENTICATOR,
     COMMON_HEADERS,
     CREATOR,
+    DELIVERIES,
     DETAILS,
     EXPORT,
     IMPORT,
     LIFECYCLE,
     LISTING,
+    RECONCILIATION,
     RECORDED,
+    REPEATS,
     REPLAYER,
     REPORTS,
     RETENTION,
@@ -43,6 +46,7 @@ from service.audit.importing import Importer
 from service.audit.indexer import Indexer
 from service.audit.listing import Listing
 from service.audit.prices import Prices
+from service.audit.reconcile import Reconciliation
 from service.audit.usage import UsageReports
 from service.errors import ConfigurationError, ServiceError
 from service.interactions.adoption import Adoption
@@ -61,6 +65,7 @@ from service.interactions.polling import Polling
 from service.interactions.preparation import Preparation
 from service.interactions.readers import Readers
 from service.interactions.recorded import Recorded
+from service.interactions.repeats import Repeats
 from service.interactions.replay import Replayer
 from service.interactions.resolve import Resolver
 from service.interactions.retention import Retention
@@ -68,6 +73,7 @@ from service.interactions.run import Pacing
 from service.interactions.search import Search
 from service.interactions.supervisor import Supervision, Supervisor
 from service.interactions.taking_over import TakeOver
+from service.interactions.upstream_copy import UpstreamCopy
 from service.serving import run_loop, stop_on_signals
 from service.settings import DeploymentSettings, Settings
 from service.settings.secret import Secret
@@ -82,6 +88,9 @@ from service.upstream.client import GeminiClient
 from service.upstream.deployments import Deployments
 from service.upstream.files import Files
 from service.upstream.transport import Transport
+from service.webhooks.deliveries import Deliveries, Patience
+from service.webhooks.destinations import Destinations
+from service.webhooks.sender import Sender
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +102,7 @@ CODEC: Final = web.AppKey("codec", Codec)
 PRICES: Final = web.AppKey("prices", Prices)
 SERVING: Final = web.AppKey("serving", bool)
 MEDIA_KEEPER: Final = web.AppKey("media_keeper", MediaKeeper)
+DESTINATIONS: Final = web.AppKey("destinations", Destinations)
 
 _USER_AGENT: Final = f"interactions-service/{__version__}"
 #: Requests leave few cycles behind; looking for them after every 700 objects costs a twentieth of a request.
@@ -119,7 +129,7 @@ def build(settings: Settings, *, serving: bool = True) -> web.Application:
     if settings.emulator:
         app.cleanup_ctx.append(_emulator)
     app[SERVING] = serving
-    contexts = [_store, _reports, _maintenance, _retention, _transport, _media, _domain]
+    contexts = [_store, _reports, _maintenance, _retention, _transport, _media, _webhooks, _domain]
     app.cleanup_ctx.extend(context for context in contexts if serving or context not in _ONLY_WHILE_SERVING)
     add_routes(app)
     return app
@@ -158,6 +168,7 @@ async def _store(app: web.Application) -> AsyncIterator[None]:
     await backend.start()
     writer = Writer(backend, limit=settings.writer_queue_limit)
     app[STORE] = Store(backend, writer, codec, usage_interval=settings.usage_interval)
+    app[RECONCILIATION] = Reconciliation(app[STORE].fetch, codec)
     yield
     await writer.close()
     await backend.close()
@@ -243,6 +254,29 @@ async def _media(app: web.Application) -> AsyncIterator[None]:
     await keeper.close(max(0.0, settings.drain_timeout - seconds_since_stop()))
 
 
+async def _webhooks(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    app[DESTINATIONS] = Destinations(settings.webhook_allow_private)
+    sender = Sender(app[DESTINATIONS], timeout=settings.webhook_timeout, user_agent=_USER_AGENT)
+    patience = Patience(
+        timeout=settings.webhook_timeout,
+        first_pause=settings.webhook_retry_after,
+        retry_for=settings.webhook_retry_for,
+    )
+    secret = settings.webhook_secret
+    deliveries = app[DELIVERIES] = Deliveries(
+        app[STORE].webhooks,
+        sender,
+        patience,
+        concurrency=settings.webhook_concurrency,
+        secret=secret.reveal() if secret else None,
+    )
+    deliveries.start()
+    yield
+    await deliveries.close()
+    await sender.close()
+
+
 async def _domain(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     deployments, keeper = app[DEPLOYMENTS], app.get(MEDIA_KEEPER)
@@ -256,8 +290,9 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     life = Life(store.held, settings.lease_seconds)
     log = EventLog(store.events, life.id, settings.event_flush_interval)
     take_over = TakeOver(store, keeper)
+    upstream_copy = UpstreamCopy(store, client, deployments)
     late_usage = LateUsage(store, client, deployments, settings.usage_interval)
-    pacing = Pacing(settings.poll_interval, max(settings.poll_interval, settings.poll_interval_max))
+    pacing = Pacing(settings.poll_interval, settings.poll_interval_max)
     polling = Polling(
         life.id,
         store,
@@ -265,6 +300,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         deployments,
         Attaching(store, client, log, settings.upstream_settle, keeper),
         take_over,
+        upstream_copy,
         pacing=pacing,
         upstream_settle=settings.upstream_settle,
         background_timeout=settings.background_timeout,
@@ -283,7 +319,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         adoption = Adoption(app[STORE], Search(client, deployments), readers, keeper)
     resolver = Resolver(app[STORE], adoption)
     app[LIFECYCLE] = Lifecycle(
-        store, deployments, client, readers, resolver, supervisor, take_over, late_usage
+        store, deployments, client, readers, resolver, supervisor, take_over, late_usage, upstream_copy
     )
     media = Media(app[STORE], deployments, settings.max_rebuild_bytes)
     history = History(app[STORE], client, media, settings.max_rebuild_bytes)
@@ -298,9 +334,19 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         following=supervisor,
         upstream_settle=settings.upstream_settle,
         media=keeper,
+        destinations=app[DESTINATIONS],
     )
     follower = Follower(app[STORE].events)
     app[STREAMS] = Streams(app[STORE].events, readers, app[LIFECYCLE], follower)
+    repeats = app[REPEATS] = Repeats(
+        app[STORE],
+        app[CREATOR],
+        readers,
+        app[STREAMS],
+        app[LIFECYCLE],
+        retention=settings.idempotency_retention,
+        patience=settings.router.timeout or settings.request_timeout,
+    )
     app[REPLAYER] = Replayer(app[STORE], app[CREATOR], app[LIFECYCLE], app[PRICES].of_figures)
     recorded = app[RECORDED] = Recorded(app[STORE], settings.recorded_projects)
     seconds_since_stop = _stop_clock(app)
@@ -311,6 +357,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     await recorded.close()
     await readers.close(max(_READER_GRACE, settings.drain_timeout - seconds_since_stop()))
     await log.close()
+    await repeats.close()
     if app[SERVING]:
         await supervisor.close()
     if adoption is not None:

@@ -14,6 +14,7 @@ Each class knows its HTTP status and its wire code (contract 7.2); its docstring
   + Aborted                   409 aborted
     - Superseded              409 aborted
   + PayloadTooLarge           413 payload_too_large
+  + IdempotencyKeyReused      422 unprocessable_entity
   + NotRecorded               424 not_recorded
   + RateLimitExceeded         429 rate_limit_exceeded
   + ApiError                  500 api_error
@@ -40,6 +41,8 @@ class ServiceError(Exception):
     retry_after: float | None
     #: Our id of the interaction that failed, once it has one; travels as ``x-interaction-id``.
     interaction_id: str | None = None
+    #: Whether this is what an earlier request with the same idempotency key was refused with.
+    replayed: bool = False
 
     def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
         self.message = message or (type(self).__doc__ or "").strip()
@@ -120,6 +123,13 @@ class PayloadTooLarge(ServiceError):
 
     status = 413
     code = "payload_too_large"
+
+
+class IdempotencyKeyReused(ServiceError):
+    """The idempotency key belongs to a request with another body."""
+
+    status = 422
+    code = "unprocessable_entity"
 
 
 class NotRecorded(ServiceError):

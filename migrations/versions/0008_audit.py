@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0008"
-down_revision = "0004"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
@@ -93,8 +93,11 @@ def _create_documents_of_sqlite() -> None:
     op.execute(
         "CREATE TRIGGER search_documents_delete AFTER DELETE ON search_documents BEGIN "
         "INSERT INTO search_index (search_index, rowid, input, output) "
-        "VALUES ('delete', old.number, old.input, old.output); END"
+        "VALUES ('delete', old.number, old.input, old.output); "
+        "UPDATE search_deletions SET number = number + 1; END"
     )
+    op.execute("CREATE TABLE search_deletions (number INTEGER NOT NULL)")
+    op.execute("INSERT INTO search_deletions VALUES (0)")
 
 
 def upgrade() -> None:
@@ -128,6 +131,8 @@ def downgrade() -> None:
         op.execute("DROP TABLE search_index")
     for table in ("search_documents", "listing_terms", "rollups", "series"):
         op.drop_table(table)
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute("DROP TABLE search_deletions")
     op.drop_index("ix_interactions_waiting", "interactions")
     op.drop_column("interactions", "series_id")
     op.drop_column("interactions", "derived_state")

@@ -54,9 +54,10 @@ def answer(
     interaction_id: str | None = None,
     upstream_id: str | None = None,
     history: HistoryUsed | None = None,
+    replayed: bool = False,
 ) -> web.Response:
     """A JSON answer with the headers every answer carries."""
-    headers = response_headers(request, interaction_id, upstream_id, history)
+    headers = response_headers(request, interaction_id, upstream_id, history, replayed=replayed)
     headers["Content-Type"] = JSON
     return web.Response(status=status, body=body, headers=headers)
 
@@ -66,8 +67,13 @@ def response_headers(
     interaction_id: str | None,
     upstream_id: str | None,
     history: HistoryUsed | None = None,
+    *,
+    replayed: bool = False,
 ) -> dict[str, str]:
-    """``x-request-id`` always, the ids of the interaction where there is one, and how a create got its history."""
+    """``x-request-id`` always, the ids of the interaction where there is one, and how a create got its history.
+
+    ``replayed`` says that this is what an earlier request with the same idempotency key has made.
+    """
     common = request.app[COMMON_HEADERS]
     headers = {"x-request-id": interaction_id or ids.to_text(ids.mint()), **common}
     if interaction_id is not None:
@@ -77,13 +83,19 @@ def response_headers(
     if history is not None:
         headers["x-interactions-history"] = history.source
         headers["x-interactions-history-links"] = str(history.links)
+    if replayed:
+        headers["idempotency-replayed"] = "true"
     return headers
 
 
 def error_response(request: web.Request, error: ServiceError) -> web.Response:
     """An error in Google's shape; ``Retry-After`` travels in whole seconds, rounded up."""
     response = answer(
-        request, orjson.dumps(error.body()), status=error.status, interaction_id=error.interaction_id
+        request,
+        orjson.dumps(error.body()),
+        status=error.status,
+        interaction_id=error.interaction_id,
+        replayed=error.replayed,
     )
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(0, -int(-error.retry_after // 1)))

@@ -7,16 +7,17 @@ from typing import Any
 from aiohttp import web
 
 from service.api.endpoint import answer, read_body
-from service.api.keys import AUTHENTICATOR, CREATOR, LIFECYCLE, STREAMS
+from service.api.keys import AUTHENTICATOR, CREATOR, LIFECYCLE, REPEATS, STREAMS
 from service.api.recorded import send_recorded, wished
 from service.api.sse import send_events
 from service.errors import InvalidRequest
 from service.interactions import render
-from service.interactions.calls import Call
+from service.interactions.calls import Answer, Call
 from service.interactions.feed import Feed
+from service.interactions.listening import Listening
 from service.settings.model import History
 from service.store.records import Record
-from service.wire import envelope, ids, labels
+from service.wire import envelope, idempotency_key, ids, labels
 from service.wire.revision import Revision, detect
 
 _EMULATOR_HEADERS = ("x-emulator-fault", "x-emulator-behavior")
@@ -26,7 +27,7 @@ _BOOLEANS = {"true": True, "1": True, "": True, "false": False, "0": False}
 
 
 async def create(request: web.Request) -> web.StreamResponse:
-    """``POST /interactions``: unary or streamed."""
+    """``POST /interactions``: unary or streamed, anew or what an earlier one with the same key has made."""
     principal = request.app[AUTHENTICATOR].principal(request)
     raw = await read_body(request)
     asked = envelope.parse(raw)
@@ -38,24 +39,32 @@ async def create(request: web.Request) -> web.StreamResponse:
         revision,
         upstream_headers(request),
         history_wish(request),
-        labels.of_header(request.headers.get(labels.HEADER)),
+        labels=labels.of_header(request.headers.get(labels.HEADER)),
     )
     if (pace := await wished(request, principal.project_id)) is not None:
         return await send_recorded(request, call, pace)
-    creator = request.app[CREATOR]
-    if asked.stream:
-        opened = await creator.stream(call)
-        if isinstance(opened, Feed):
-            return await send_events(request, request.app[STREAMS].live(opened), revision)
-    else:
-        opened = await creator.create(call)
+    opened = await _opened(request, call)
+    if isinstance(opened, Feed):
+        opened = request.app[STREAMS].live(opened)
+    if isinstance(opened, Listening):
+        return await send_events(request, opened, revision)
     return answer(
         request,
         render.body(opened.interaction, revision),
         interaction_id=opened.id,
         upstream_id=opened.upstream_id,
         history=opened.history,
+        replayed=opened.replayed,
     )
+
+
+async def _opened(request: web.Request, call: Call) -> Feed | Answer | Listening:
+    if idempotency_key.HEADER in request.headers:
+        key = idempotency_key.parse(request.headers.getall(idempotency_key.HEADER))
+        if key is not None:
+            return await request.app[REPEATS].create(call, key)
+    creator = request.app[CREATOR]
+    return await (creator.stream(call) if call.envelope.stream else creator.create(call))
 
 
 async def get(request: web.Request) -> web.StreamResponse:

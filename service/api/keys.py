@@ -12,15 +12,18 @@ from service.audit.details import Details
 from service.audit.export import Export
 from service.audit.importing import Importer
 from service.audit.listing import Listing
+from service.audit.reconcile import Reconciliation
 from service.audit.usage import UsageReports
 from service.interactions.create import Creator
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.listening import Streams
 from service.interactions.recorded import Recorded
+from service.interactions.repeats import Repeats
 from service.interactions.replay import Replayer
 from service.interactions.retention import Retention
 from service.store.reports import Reports
 from service.store.store import Store
+from service.webhooks.deliveries import Deliveries
 
 AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
 CREATOR: Final = web.AppKey("creator", Creator)
@@ -31,10 +34,13 @@ RECORDED: Final = web.AppKey("recorded", Recorded)
 REPLAYER: Final = web.AppKey("replayer", Replayer)
 RETENTION: Final = web.AppKey("retention", Retention)
 STREAMS: Final = web.AppKey("streams", Streams)
+REPEATS: Final = web.AppKey("repeats", Repeats)
 STORE: Final = web.AppKey("store", Store)
 REPORTS: Final = web.AppKey[Reports]("reports", Reports)
 DETAILS: Final = web.AppKey("details", Details)
 LISTING: Final = web.AppKey("listing", Listing)
 USAGE: Final = web.AppKey("usage", UsageReports)
+RECONCILIATION: Final = web.AppKey("reconciliation", Reconciliation)
+DELIVERIES: Final = web.AppKey("deliveries", Deliveries)
 #: What every answer carries besides its own headers.
 COMMON_HEADERS: Final = web.AppKey[Mapping[str, str]]("common_headers", Mapping)

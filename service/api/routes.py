@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from service.api import audit, exports, health, interactions, openapi, replays, retention, usage
+from service.api import (
+    audit,
+    exports,
+    health,
+    interactions,
+    openapi,
+    reconcile,
+    replays,
+    retention,
+    usage,
+    webhooks,
+)
 from service.api.endpoint import Handler, endpoint, error_response
 from service.errors import MethodNotAllowed, NotFound
 
@@ -41,6 +52,8 @@ def add_routes(app: web.Application) -> None:
     _add(app, f"{audited}/events", GET=audit.get_events)
     _add(app, "/api/usage", GET=usage.usage)
     _add(app, "/openapi.json", GET=openapi.openapi)
+    _add(app, "/api/reconcile", GET=reconcile.report)
+    _add(app, "/api/projects/{project:[^/]+}/webhook-secret", GET=webhooks.secret)
     _add(app, "/api/interactions/{id:[^/:]+}/replay", POST=replays.replay)
     _add(app, "/api/interactions/{id:[^/:]+}/comparison", GET=replays.comparison)
     _add(app, "/api/interactions/{id:[^/:]+}/hold", PUT=retention.hold, DELETE=retention.release)

@@ -141,7 +141,13 @@ async def _write(response: web.StreamResponse, data: bytes) -> None:
 async def _open(
     request: web.Request, listening: Listening, more_headers: Mapping[str, str]
 ) -> web.StreamResponse:
-    headers = response_headers(request, ids.to_text(listening.key), listening.upstream_id, listening.history)
+    headers = response_headers(
+        request,
+        ids.to_text(listening.key),
+        listening.upstream_id,
+        listening.history,
+        replayed=listening.replayed,
+    )
     response = web.StreamResponse(headers={**headers, **_STREAM_HEADERS, **more_headers})
     await response.prepare(request)
     if request.transport is not None:

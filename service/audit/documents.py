@@ -12,8 +12,22 @@ import secrets
 import unicodedata
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Float, MetaData, Table, Text, bindparam, func, insert
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    MetaData,
+    Table,
+    Text,
+    bindparam,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 
+from service.store.script import Ask, Execute, Script
 from service.store.statement import Query
 from service.store.tables import Key, search_documents
 
@@ -25,6 +39,15 @@ index = Table(
     Column("search_index", Text),
     Column("rank", Float),
 )
+
+_deletions = Table("search_deletions", MetaData(), Column("number", BigInteger))
+#: Pages that one step of merging writes.
+_MERGED_PAGES: Final = 100
+_MERGE: Final = Query(
+    "merge the search index",
+    text(f"INSERT INTO search_index (search_index, rank) VALUES ('merge', -{_MERGED_PAGES})"),  # noqa: S608
+)
+_FORGET_DELETIONS: Final = Query("forget deletions", update(_deletions).values(number=0))
 
 _NUMBER_BITS: Final = 20
 #: A word that keeps phrases from reaching from an input into an output.
@@ -76,3 +99,21 @@ def parameters(key: bytes, asked: str, answered: str, dialect: str) -> tuple[Que
         return INSERT_INTO_SQLITE, {**told, "number": number_of(key)}
     words = f"{words_of(asked)} {_BOUNDARY} {words_of(answered)}"
     return INSERT_INTO_POSTGRES, {**told, "words": words}
+
+
+def tidying() -> Script:
+    """One step of what makes SQLite's index forget the words of deleted texts; 0 when there is nothing left of them.
+
+    A delete leaves them, without their text, in the segments of the index until those are merged.
+    """
+    ((deleted,),) = yield Ask(select(_deletions.c.number))
+    if not deleted:
+        return 0
+    changes = select(func.total_changes())
+    ((before,),) = yield Ask(changes)
+    yield Execute(_MERGE, [{}])
+    ((after,),) = yield Ask(changes)
+    if after - before >= 2:
+        return 1
+    yield Execute(_FORGET_DELETIONS, [{}])
+    return 0

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+from service.audit import documents
 from service.audit.derivation import Derivation, Derived
 from service.audit.gathering import Gathering
 from service.audit.prices import Prices
@@ -36,6 +37,8 @@ _BUSY: Final = 0.6
 #: How many times as long as it worked the indexer rests then, and at most how many seconds.
 _RESTS: Final = 9.0
 _LONGEST_REST: Final = 2.0
+#: How often the words of deleted texts are looked after.
+_TIDY_SECONDS: Final = 6 * 3_600.0
 
 
 class Indexer:
@@ -55,6 +58,7 @@ class Indexer:
         self._gathering = Gathering(packing, prices)
         self._idle = idle
         self._busy = False
+        self._tidied_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -101,11 +105,24 @@ class Indexer:
         while await self.step():
             pass
 
+    async def tidy(self) -> None:
+        """Have SQLite's index forget the words of deleted texts; raises as :meth:`step` does."""
+        async with self._reports.reading() as reading:
+            if reading.dialect != "sqlite":
+                return
+        started = time.monotonic()
+        while await self._backend.run(documents.tidying):
+            await asyncio.sleep(_RESTS * (time.monotonic() - started))
+            started = time.monotonic()
+
     async def _run(self) -> None:
         while True:
             started = time.monotonic()
             try:
                 done = await self.step()
+                if done == 0 and time.monotonic() - self._tidied_at > _TIDY_SECONDS:
+                    self._tidied_at = time.monotonic()
+                    await self.tidy()
             except (ServiceError, StoreUnavailable, RowRefused) as error:
                 logger.warning("lists, searches and reports are not kept up now: %s", error)
                 await asyncio.sleep(_FAILED_SECONDS)

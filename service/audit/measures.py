@@ -10,8 +10,10 @@ import orjson
 
 from service.audit.histogram import Histogram
 from service.audit.summaries import TOKENS
-from service.store.records import USAGE_FINAL, USAGE_MISSING
+from service.store.records import USAGE_FINAL, USAGE_MISSING, USAGE_PARTIAL
 
+#: States of usage in which there is some; of a run that was cut off, what it had used until then.
+TOLD: Final = (USAGE_FINAL, USAGE_PARTIAL)
 #: The counters of a roll-up, in the order of its columns.
 COUNTERS: Final = ("requests", "errors", "unmeasured", "unpriced", *TOKENS, "cost_nanos")
 #: What upstream tells by modality (contract 3.5), and what it counts of tools that search.
@@ -109,7 +111,7 @@ def of_outcome(it: Mapping[str, Any], modalities: Modalities) -> Measures:
 def of_usage(it: Mapping[str, Any], modalities: Modalities) -> Measures:
     """What the usage of one interaction adds, and nothing else of it."""
     measures = Measures(modalities=modalities)
-    if it["usage_state"] == USAGE_FINAL:
+    if it["usage_state"] in TOLD:
         for name in TOKENS:
             measures.counts[name] = it[name] or 0
         measures.counts["unpriced"] = int(it["cost_nanos"] is None)

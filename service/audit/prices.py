@@ -12,9 +12,8 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
 from typing import Any, Final
 
-from service.audit.measures import Modalities, modalities_of
+from service.audit.measures import TOLD, Modalities, modalities_of
 from service.settings import DeploymentSettings, Settings
-from service.store.records import USAGE_FINAL
 from service.store.replays import Figures
 
 _PROVIDER: Final = "google"
@@ -41,7 +40,7 @@ class Prices:
 
     def nanos(self, it: Mapping[str, Any], modalities: Modalities) -> int | None:
         """Billionths of a dollar for an interaction with the columns of its row; None when that is not known."""
-        if it["usage_state"] != USAGE_FINAL:
+        if it["usage_state"] not in TOLD:
             return None
         deployment = self._deployments.get(it["deployment_id"])
         price = None if deployment is None else _own_price(deployment, it)

@@ -10,6 +10,7 @@ from service.cli.emulator import emulator
 from service.cli.migrate import migrate
 from service.cli.moving import export, import_
 from service.cli.reading import chain, logs, search, show, usage
+from service.cli.reconcile import reconcile
 from service.cli.replaying import replay
 from service.cli.retaining import retention
 from service.cli.serve import serve
@@ -35,6 +36,7 @@ for _command in (
     serve,
     emulator,
     migrate,
+    reconcile,
     logs,
     show,
     chain,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import orjson
 
 from service.settings.model import History as HistorySetting
+from service.store.idempotency import KeyClaim
 from service.store.records import Intent, Outcome, Record, Usage, now
 from service.upstream.deployments import Route
 from service.wire.envelope import Envelope
@@ -38,6 +39,8 @@ class Call:
     history: HistorySetting | None = None
     #: Labels beside those of the body, which stand above them and are not forwarded.
     labels: dict[str, str] = field(default_factory=dict)
+    #: The idempotency key that the interaction is to have, if it is to be made at all.
+    claim: KeyClaim | None = None
     #: The interaction that this call sends again.
     replay_of: bytes | None = None
 
@@ -57,6 +60,8 @@ class Answer:
     interaction: dict[str, Any]
     upstream_id: str | None
     history: HistoryUsed
+    #: Whether an earlier request with the same idempotency key has made it.
+    replayed: bool = False
 
     @property
     def id(self) -> str:
@@ -88,6 +93,12 @@ class Job:
         if self.parent is None:
             return HistoryUsed("none", 0)
         return HistoryUsed("upstream" if self.refers_upstream else "rebuilt", self.intent.depth)
+
+    @property
+    def webhooks(self) -> dict[str, Any] | None:
+        """``webhook_config`` as the resource shows it."""
+        config = self.call.envelope.webhooks
+        return None if config is None else config.shown()
 
     def told(self, message: str) -> str:
         """Upstream's words as the caller may read them: under the caller's ids and without the deployment's key."""
@@ -128,6 +139,7 @@ class Job:
             completed_at=moment if terminal else None,
             usage=usage or Usage(),
             owner_id=self.intent.owner_id,
+            announced=self.intent.background,
         )
 
 

@@ -16,19 +16,21 @@ from service.errors import BadGateway, DeadlineExceeded, NotFound, ServiceError,
 from service.interactions import outcomes
 from service.interactions.calls import Answer, Call, Job
 from service.interactions.feed import Feed
+from service.interactions.idempotency import frees_key
 from service.interactions.life import Life
 from service.interactions.log import EventLog
 from service.interactions.media import MediaKeeper
 from service.interactions.preparation import Preparation
 from service.interactions.reader import Reader
 from service.interactions.readers import Readers
-from service.interactions.render import with_our_ids
+from service.interactions.render import with_our_ids, with_webhooks
 from service.store.held import Claim
 from service.store.records import USAGE_MISSING, Outcome, Record, Usage, now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
 from service.upstream.deployments import Deployment
 from service.upstream.transport import Response
+from service.webhooks.destinations import Destinations
 from service.wire import ids
 
 logger = logging.getLogger(__name__)
@@ -67,6 +69,7 @@ class Creator:
         following: Following,
         upstream_settle: float,
         media: MediaKeeper | None = None,
+        destinations: Destinations | None = None,
     ) -> None:
         self._store = store
         self._client = client
@@ -77,10 +80,11 @@ class Creator:
         self._following = following
         self._upstream_settle = upstream_settle
         self._media = media
+        self._destinations = destinations or Destinations()
 
     async def create(self, call: Call) -> Answer:
         """Run a unary create; raises a :class:`ServiceError` that carries the interaction's id once it has one."""
-        job = await self._preparation.job(call)
+        job = await self._job(call)
         with self._life.work(job.intent.id):
             await self._begin(job)
             try:
@@ -95,7 +99,7 @@ class Creator:
 
         An :class:`Answer` comes instead when upstream ignored the wish to stream.
         """
-        job = await self._preparation.job(call)
+        job = await self._job(call)
         with self._life.work(job.intent.id):
             await self._begin(job)
             try:
@@ -104,6 +108,7 @@ class Creator:
                 await self._fail(job, error)
                 raise
             if isinstance(opened, Reply):
+                job.attempts[-1]["whole"] = True
                 return await self._finish(job, opened)
             return self._readers.start(self._reader(job, opened))
 
@@ -122,10 +127,18 @@ class Creator:
             patience=patience,
         )
 
+    async def _job(self, call: Call) -> Job:
+        if call.envelope.webhooks is not None:
+            self._destinations.check(call.envelope.webhooks)
+        return await self._preparation.job(call)
+
     async def _begin(self, job: Job) -> None:
         await self._life.sure()
         listed = isinstance(job.call.envelope.body.get("input"), list)
-        await self._store.begin(job.intent, job.call.raw, listed=listed)
+        call = job.call
+        await self._store.begin(
+            job.intent, call.raw, listed=listed, claim=call.claim, webhooks=call.envelope.webhooks
+        )
         if job.parent is not None:
             await self._hold(job, job.parent)
 
@@ -180,7 +193,8 @@ class Creator:
             self._media.keep(job.intent.id, job.intent.project_id)
         if not terminal:
             self._following.follow(_claim(outcome, job))
-        return Answer(with_our_ids(body, job.intent.id, job.intent.previous_id), upstream_id, job.history)
+        told = with_webhooks(with_our_ids(body, job.intent.id, job.intent.previous_id), job.webhooks)
+        return Answer(told, upstream_id, job.history)
 
     async def _fail(self, job: Job, error: ServiceError) -> None:
         error.interaction_id = ids.to_text(job.intent.id)
@@ -192,7 +206,7 @@ class Creator:
             error=(error.code, error.message[:_MESSAGE_KEPT]),
         )
         try:
-            await self._store.finish(outcome, None)
+            await self._store.finish(outcome, None, free_key=frees_key(job, error), refused=True)
         except ServiceError:
             # The row stays open and is found by that; the caller is told what went wrong first.
             logger.exception("the failure of %s could not be recorded", error.interaction_id)

@@ -29,12 +29,14 @@ async def rest_of_log(
     if missing is None:
         message = "The stream could not be continued: upstream tells its beginning in another way. GET has the whole."
         missing = [{"event_type": "error", "error": {"code": BadGateway.code, "message": message}}]
-    return _written(record, missing, last)
+    return _written(record, missing, last, request.get("webhook_config"))
 
 
-def _written(record: Record, told: list[dict[str, Any]], last: int) -> list[Write]:
+def _written(
+    record: Record, told: list[dict[str, Any]], last: int, webhooks: dict[str, Any] | None
+) -> list[Write]:
     first = last + kept_events.DISTANCE
-    frames = b"".join([_frame(seq, event, record) for seq, event in enumerate(told, first)])
+    frames = b"".join([_frame(seq, event, record, webhooks) for seq, event in enumerate(told, first)])
     batch = EventBatch(first, first + len(told) - 1, frames, None)
     batches = [batch.write_last(record.id, record.owner_id)] if told else []
     return [*batches, kept_events.forget_wishes(record.id, record.owner_id)]
@@ -57,6 +59,6 @@ def _as_upstream_told(event: dict[str, Any], record: Record) -> dict[str, Any]:
     return {**event, "interaction_id": record.upstream_id} if "interaction_id" in event else event
 
 
-def _frame(seq: int, event: dict[str, Any], record: Record) -> bytes:
-    body = event_with_our_ids(event, record.id, record.previous_id)
+def _frame(seq: int, event: dict[str, Any], record: Record, webhooks: dict[str, Any] | None) -> bytes:
+    body = event_with_our_ids(event, record.id, record.previous_id, webhooks)
     return event_ids.with_event_id(codec.dumps(body), body, event_ids.text(seq))

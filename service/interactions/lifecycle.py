@@ -14,27 +14,28 @@ from typing import Any, Final
 
 import orjson
 
-from service.errors import FailedPrecondition, NotFound, ServiceError, ServiceUnavailable, UpstreamError
+from service.errors import FailedPrecondition, NotFound, ServiceError, ServiceUnavailable
 from service.interactions.calls import Principal
 from service.interactions.ending import assembled
 from service.interactions.imported import is_adopted
 from service.interactions.inquiry import is_word
 from service.interactions.late_usage import LateUsage
 from service.interactions.readers import Readers
-from service.interactions.render import of_record, timestamp
+from service.interactions.render import of_record, timestamp, with_webhooks
 from service.interactions.resolve import Resolver
 from service.interactions.supervisor import Supervisor
 from service.interactions.taking_over import TakeOver
+from service.interactions.upstream_copy import UpstreamCopy
 from service.store.records import USAGE_MISSING, Record, now
 from service.store.store import Store
 from service.upstream.client import GeminiClient
-from service.upstream.deployments import Deployment, Deployments
+from service.upstream.deployments import Deployments
 from service.wire import codec, ids
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a delete waits for upstream's own delete, whose result changes nothing here.
-_UPSTREAM_DELETE: Final = 5.0
+#: Seconds that a delete waits for the usage that upstream owes.
+_SETTLING: Final = 5.0
 #: How often, and with how many seconds between, another process is looked after that is to cancel a stream.
 _CANCEL_LOOKS: Final = 100
 _CANCEL_LOOK: Final = 0.1
@@ -53,6 +54,7 @@ class Lifecycle:
         supervisor: Supervisor,
         take_over: TakeOver,
         late_usage: LateUsage,
+        upstream_copy: UpstreamCopy,
     ) -> None:
         self._store = store
         self._deployments = deployments
@@ -62,6 +64,7 @@ class Lifecycle:
         self._supervisor = supervisor
         self._take_over = take_over
         self._late_usage = late_usage
+        self._upstream_copy = upstream_copy
 
     async def find(self, principal: Principal, reference: str, member: str = "id") -> Record:
         """The record, with the upstream id that its reader has seen but may not have committed yet.
@@ -80,11 +83,11 @@ class Lifecycle:
         """An interaction that was found before, as it is now, in steps form."""
         if not record.terminal:
             record = await self.refreshed(record)
-        return record, of_record(record)
+        return record, await self._shown(record)
 
     async def current(self, record: Record) -> Record:
         """The record as it stands in the store; raises :class:`NotFound` when it was deleted meanwhile."""
-        found = await self._store.find(record.project_id, record.id)
+        found = await self._store.recall(record.project_id, record.id)
         if found is None:
             raise NotFound(f"The interaction {ids.to_text(record.id)!r} was deleted.")
         return found
@@ -109,8 +112,12 @@ class Lifecycle:
         record = await self.find(principal, reference)
         if record.terminal or not (record.stream or record.background):
             raise _not_to_be_cancelled(reference, record)
-        if await self._readers.cancel(record.id):
-            return await self.told(await self.current(record))
+        try:
+            if await self._supervisor.cancel_read(record.id, headers):
+                return await self.told(await self.current(record))
+        except ServiceError as error:
+            error.message = error.message.replace(record.upstream_id or reference, reference)
+            raise
         if not await self._supervisor.secure(record):
             return await self.told(await self._cancelled_elsewhere(record))
         record = replace(await self.current(record), upstream_id=record.upstream_id)
@@ -120,7 +127,11 @@ class Lifecycle:
         else:
             await self._cancel_upstream(record, reference, headers)
         record = await self.current(record)
-        return record, of_record(record)
+        return record, await self._shown(record)
+
+    async def _shown(self, record: Record) -> dict[str, Any]:
+        webhooks = await self._store.webhooks.config(record.id) if record.background else None
+        return with_webhooks(of_record(record), webhooks)
 
     async def _cancel_upstream(self, record: Record, reference: str, headers: bytes) -> None:
         deployment = self._deployments.by_id(record.deployment_id)
@@ -163,9 +174,7 @@ class Lifecycle:
                 "first."
             )
         await self._store.delete(record.id, now(), _usage_detail(record))
-        deployment = self._deployments.by_id(record.deployment_id)
-        if deployment is not None and record.upstream_id is not None and record.upstream_stored:
-            await self._delete_upstream(deployment, record, record.upstream_id)
+        await self._upstream_copy.delete(record)
         return record
 
     async def _settled(self, record: Record) -> Record:
@@ -173,26 +182,12 @@ class Lifecycle:
         if record.usage_state != USAGE_MISSING:
             return record
         try:
-            async with asyncio.timeout(_UPSTREAM_DELETE):
+            async with asyncio.timeout(_SETTLING):
                 await self._late_usage.settle(record)
                 return await self.current(record)
         except (ServiceUnavailable, TimeoutError) as error:
             logger.info("the usage of a deleted interaction could not be settled: %s", error)
             return record
-
-    async def _delete_upstream(self, deployment: Deployment, record: Record, upstream_id: str) -> None:
-        try:
-            async with asyncio.timeout(_UPSTREAM_DELETE):
-                await self._client.delete(deployment, upstream_id)
-        except (ServiceError, TimeoutError) as error:
-            if not isinstance(error, UpstreamError) or error.status not in (404, 410):
-                logger.info("upstream kept its copy of a deleted interaction: %s", error)
-                return
-        try:
-            await self._store.mark_upstream_gone(record.id, now())
-        except ServiceError as error:
-            # The delete itself is done and will be answered so.
-            logger.warning("a deleted interaction could not be marked as gone upstream: %s", error)
 
 
 def _not_to_be_cancelled(reference: str, record: Record) -> FailedPrecondition:

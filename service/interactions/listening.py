@@ -51,6 +51,8 @@ class Listening:
         self.upstream_id = upstream_id
         self.place = place
         self.history: HistoryUsed | None = None if feed is None else feed.history
+        #: Whether an earlier request with the same idempotency key has made it.
+        self.replayed = False
         self._feed = feed
         self._follower = follower
         self._streams = streams
@@ -135,6 +137,10 @@ class Streams:
     def live(self, feed: Feed) -> Listening:
         """Follow what this process has begun to read, from its first event on."""
         return Listening(feed.key, feed.upstream_id, Place(), self._follower, feed=feed)
+
+    def whole(self, record: Record) -> Listening:
+        """All events of an interaction that was found before, which this process does not read."""
+        return Listening(record.id, record.upstream_id, Place(), self._follower, streams=self, record=record)
 
     def recorded(self, record: Record, pauses: Mapping[int, int]) -> Listening:
         """The events of a finished interaction from its first one on, with these pauses before them."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 from zlib import crc32
 
 from service.errors import ServiceError, Superseded
@@ -19,6 +20,7 @@ from service.interactions.inquiry import Gone, ask, is_word
 from service.interactions.reader import Reader
 from service.interactions.run import Pacing, Run
 from service.interactions.taking_over import TakeOver
+from service.interactions.upstream_copy import UpstreamCopy
 from service.interactions.verdicts import GIVEN_UP, INTERRUPTED, LOST, Verdicts
 from service.store.records import Record, now
 from service.store.store import Store
@@ -40,6 +42,7 @@ class Polling:
         deployments: Deployments,
         attaching: Attaching,
         take_over: TakeOver,
+        upstream_copy: UpstreamCopy,
         *,
         pacing: Pacing,
         upstream_settle: float,
@@ -51,6 +54,8 @@ class Polling:
         self._deployments = deployments
         self._attaching = attaching
         self._take_over = take_over
+        #: To be asked when a run has ended.
+        self.upstream_copy = upstream_copy
         self._verdicts = Verdicts(store, take_over)
         self._pacing = pacing
         self._upstream_settle = upstream_settle
@@ -77,6 +82,18 @@ class Polling:
         deployment = self._deployments.by_id(deployment_id)
         limit = None if deployment is None else deployment.settings.background_timeout
         return (self._background_timeout if limit is None else limit) - (now() - created_at) / 1e6
+
+    async def cancelled(self, reader: Reader, headers: bytes = b"") -> dict[str, Any] | None:
+        """Upstream's word on a background run that it was told to cancel; None where it has none.
+
+        Raises :class:`~service.errors.ServiceError` when it refuses.
+        """
+        upstream_id = reader.feed.upstream_id
+        if upstream_id is None or not reader.job.intent.background:
+            return None
+        reply = await self._client.cancel(reader.job.route.deployment, upstream_id, headers=headers)
+        ended = is_word(reply, upstream_id) and outcomes.is_terminal(outcomes.status_of(reply.body))
+        return reply.body if ended else None
 
     async def _ended(self, run: Run) -> bool:
         claim = run.claim
@@ -138,6 +155,8 @@ class Polling:
             return True
         await self._take_over.word(record, reply)
         run.said = said
+        if ended and run.claim.background:
+            await self.upstream_copy.delete_if_deleted(run.key)
         return ended
 
     async def _given_up(self, run: Run, deployment: Deployment, upstream_id: str) -> bool:

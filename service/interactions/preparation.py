@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.errors import FailedPrecondition, InvalidRequest, UpstreamError
+from service.errors import FailedPrecondition, UpstreamError
 from service.interactions.calls import REVISION_NUMBERS, Call, Job
 from service.interactions.history import History, check_anchor, upstream_copy_lives
 from service.interactions.lifecycle import Lifecycle
@@ -43,11 +43,6 @@ class Preparation:
     async def job(self, call: Call) -> Job:
         """The job of a call, nothing of it written or sent yet; raises a :class:`~service.errors.ServiceError`."""
         envelope = call.envelope
-        if envelope.body.get("webhook_config") is not None:
-            raise InvalidRequest(
-                "The parameter 'webhook_config' is not supported: upstream's webhooks would carry ids that are not "
-                "this service's. Leave it out and poll the interaction."
-            )
         parent = await self._parent(call) if envelope.previous_interaction_id is not None else None
         route = self._deployments.route(
             envelope.model, envelope.agent, parent.deployment_id if parent is not None else None
@@ -60,6 +55,9 @@ class Preparation:
             changes["model"] = route.model
         if kept_upstream != envelope.store:
             changes["store"] = kept_upstream
+        if envelope.webhooks is not None:
+            # Upstream's webhooks would carry upstream's ids; this service delivers its own (contract 6.1).
+            changes["webhook_config"] = None
         intent = _intent(call, route, parent, kept_upstream, self._process)
         job = Job(call, intent, route, parent, changes, refers_upstream=False, body=b"")
         if parent is not None and self._refers_upstream(envelope, parent, route.deployment, local=local):

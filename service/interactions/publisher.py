@@ -95,4 +95,5 @@ class Publisher:
         error = body.get("error")
         if isinstance(error, dict) and isinstance(message := error.get("message"), str):
             body = {**body, "error": {**error, "message": self._job.told(message)}}
-        return event_with_our_ids(body, self._job.intent.id, self._job.intent.previous_id)
+        intent = self._job.intent
+        return event_with_our_ids(body, intent.id, intent.previous_id, self._job.webhooks)

@@ -88,6 +88,7 @@ class Reader:
         self._task: asyncio.Task[None] | None = None
         self._ending = False
         self._wish: Literal["cancel", "give up"] | None = None
+        self._told_cancelled: dict[str, Any] | None = None
         self._splitter = sse.Splitter()
         self._received = 0
         self._again = False
@@ -129,8 +130,9 @@ class Reader:
             if not self.feed.ended:
                 self.feed.end(broken=True)
 
-    def cancel(self) -> None:
-        """End the interaction as cancelled, unless it is ending anyway."""
+    def cancel(self, told: dict[str, Any] | None = None) -> None:
+        """End the interaction as cancelled, unless it is ending anyway; ``told`` is upstream's word on that."""
+        self._told_cancelled = told
         self._end_as("cancel")
 
     def _end_as(self, wish: Literal["cancel", "give up"]) -> None:
@@ -145,7 +147,10 @@ class Reader:
             if self._wish is None or self._task is None or self._task.uncancel():
                 raise
             self._ending = True
-            last = await (self._cancelled() if self._wish == "cancel" else self._given_up())
+            last = self._last
+            if last is None:
+                # Nothing that ends it has arrived meanwhile.
+                last = await (self._cancelled() if self._wish == "cancel" else self._given_up())
         self._ending = True
         if last is not None:
             await self._conclusion.complete(last)
@@ -344,13 +349,18 @@ class Reader:
 
     async def _cancelled(self) -> Last:
         """End upstream's work, and the interaction with what came of it and its usage so far."""
-        told = await cancelled_upstream(self._client, self._job, self.feed.upstream_id)
+        told = self._told_cancelled
+        if told is None:
+            told = await cancelled_upstream(self._client, self._job, self.feed.upstream_id)
         self._response.close()
         if told is not None:
             made = made_of(told, self._job.call.envelope.body)
             if remainder(self._publisher.assembler, {**told, "steps": made}) is not None:
                 return self._rest(told)
         so_far = {**self._publisher.assembler.result(), "updated": timestamp(now()), "status": "cancelled"}
+        if told is not None and (usage := told.get("usage")):
+            # Upstream may show less of the steps than it has told, and knows best what they cost.
+            so_far["usage"] = usage
         return self._rest(so_far)
 
     async def _given_up(self) -> Last:

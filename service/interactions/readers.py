@@ -41,22 +41,16 @@ class Readers:
         running = self._running.get(key)
         return None if running is None or running[0].feed.ended else running[0].feed
 
-    async def cancel(self, key: bytes) -> bool:
-        """Cancel an interaction that is being read here, and wait for its end; False when it is not."""
+    def reader(self, key: bytes) -> Reader | None:
+        """The reader of an interaction, if it is being read here."""
         running = self._running.get(key)
-        if running is None:
-            return False
-        reader, task = running
-        reader.cancel()
-        await asyncio.wait((task,))
-        return True
+        return None if running is None else running[0]
 
-    def ask_to_cancel(self, key: bytes) -> bool:
-        """Cancel an interaction without waiting for its end; False when it is not being read here."""
+    async def ended(self, key: bytes) -> None:
+        """Wait until an interaction is not read here any more."""
         running = self._running.get(key)
         if running is not None:
-            running[0].cancel()
-        return running is not None
+            await asyncio.wait((running[1],))
 
     def keys(self) -> Set[bytes]:
         """The interactions that are being read here."""

@@ -105,7 +105,7 @@ class Recorded:
     async def _answer(self, call: Call, digest: bytes) -> Record | None:
         project_id = call.principal.project_id
         key = await self._store.recordings.find(project_id, digest, stream=call.envelope.stream)
-        return None if key is None else await self._store.find_kept(project_id, key)
+        return None if key is None else await self._store.recall(project_id, key)
 
     async def _digest(self, call: Call) -> bytes:
         envelope, link = call.envelope, None

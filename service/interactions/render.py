@@ -20,11 +20,22 @@ def with_our_ids(interaction: dict[str, Any], key: bytes, previous: bytes | None
     return told
 
 
-def event_with_our_ids(event: dict[str, Any], key: bytes, previous: bytes | None) -> dict[str, Any]:
-    """The event under our ids; the event itself where it carries none."""
+def with_webhooks(interaction: dict[str, Any], webhooks: dict[str, Any] | None) -> dict[str, Any]:
+    """The interaction with ``webhook_config``, which upstream was not given, as upstream shows it (contract 3.3)."""
+    return interaction if webhooks is None else {**interaction, "webhook_config": webhooks}
+
+
+def event_with_our_ids(
+    event: dict[str, Any],
+    key: bytes,
+    previous: bytes | None,
+    webhooks: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The event under our ids, its interaction with ``webhooks``; the event itself where it carries none."""
     interaction = event.get("interaction")
     if isinstance(interaction, dict):
-        return {**event, "interaction": with_our_ids(interaction, key, previous)}
+        told = with_webhooks(with_our_ids(interaction, key, previous), webhooks)
+        return {**event, "interaction": told}
     return {**event, "interaction_id": ids.to_text(key)} if "interaction_id" in event else event
 
 

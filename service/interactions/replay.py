@@ -113,7 +113,7 @@ class Replayer:
         key = ids.from_text(reference)
         if key is None:
             key = (await self._resolver.resolve(principal, reference)).id
-        record = await self._store.find_kept(principal.project_id, key)
+        record = await self._store.recall(principal.project_id, key)
         figures = await self._store.figures(principal.project_id, key)
         if record is None or figures is None:
             raise NotFound(f"The interaction {reference[:200]!r} was not found.")
@@ -127,7 +127,9 @@ class Replayer:
                 f"The request of {ids.to_text(original.id)} is not known: it was made elsewhere, and upstream does not "
                 "tell its input. It cannot be sent again."
             )
-        changed = changed_by(body, wish.changes)
+        # Whoever waited for the original is not told of its replay.
+        asked = {name: value for name, value in body.items() if name != "webhook_config"}
+        changed = changed_by(asked, wish.changes)
         if original.previous_id is not None:
             changed["previous_interaction_id"] = ids.to_text(original.previous_id)
         if changed != body:
@@ -164,7 +166,7 @@ class Replayer:
         loop = asyncio.get_running_loop()
         until, pause = loop.time() + wait, _LOOK
         while True:
-            record = await self._store.find_kept(principal.project_id, key)
+            record = await self._store.recall(principal.project_id, key)
             if record is None:
                 raise NotFound(f"The interaction {ids.to_text(key)!r} was deleted while it was awaited.")
             if record.terminal or loop.time() >= until:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from service.errors import ServiceError
 from service.interactions.late_usage import LateUsage
@@ -78,7 +79,7 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         self._streams: set[bytes] = set()
         self._news = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._watching: asyncio.Task[None] | None = None
         self._stopping = False
         self._swept_at = self._loop.time()
@@ -126,6 +127,18 @@ class Supervisor:
             if found is None or found.terminal or found.updated_at != record.updated_at:
                 return
 
+    async def cancel_read(self, key: bytes, headers: bytes = b"") -> bool:
+        """Cancel an interaction that is being read here, and wait for its end; False when it is not.
+
+        Raises :class:`~service.errors.ServiceError` when upstream refuses to end a background run: then it goes on.
+        """
+        reader = self._readers.reader(key)
+        if reader is None:
+            return False
+        reader.cancel(await self._polling.cancelled(reader, headers))
+        await self._readers.ended(key)
+        return True
+
     async def secure(self, record: Record) -> bool:
         """Whether this process holds an open interaction, if need be from now on, because its holder is dead."""
         if record.owner_id == self._life.id:
@@ -167,6 +180,8 @@ class Supervisor:
 
     def _reader_ended(self, reader: Reader, *, stopped: bool) -> None:
         self._streams.discard(reader.feed.key)
+        if not reader.left_open and reader.job.intent.background and not self._stopping:
+            self._spawn(self._polling.upstream_copy.delete_if_deleted(reader.feed.key))
         if reader.left_open and not stopped:
             intent = reader.job.intent
             claim = Claim(
@@ -186,12 +201,12 @@ class Supervisor:
             with suppress(ValueError):
                 run = self.schedule.get(bytes.fromhex(topic.removeprefix(LOOK)))
                 if run is not None and not self._stopping:
-                    self._spawn(run)
+                    self._spawn(self.schedule.at_once(run))
         elif topic in (DUE, CANCEL):
             self._news.set()
 
-    def _spawn(self, run: Run) -> None:
-        task = self._loop.create_task(self.schedule.at_once(run), name="look")
+    def _spawn(self, work: Coroutine[None, None, Any]) -> None:
+        task = self._loop.create_task(work, name="errand")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -232,12 +247,19 @@ class Supervisor:
                 return
 
     def _cancel(self, key: bytes) -> None:
-        if self._readers.ask_to_cancel(key):
-            return
         run = self.schedule.get(key)
         if run is not None:
             run.cancel_wished = True
-            self._spawn(run)
+            self._spawn(self.schedule.at_once(run))
+        elif self._readers.feed(key) is not None:
+            self._spawn(self._cancel_as_wished(key))
+
+    async def _cancel_as_wished(self, key: bytes) -> None:
+        try:
+            await self.cancel_read(key)
+        except ServiceError as error:
+            # The wish stays, and is heard again.
+            logger.info("%s is not cancelled yet: %s", ids.to_text(key), error)
 
     async def _verify(self) -> None:
         """Let go of what others have taken over while this process was silent."""

@@ -81,4 +81,5 @@ def _outcome(record: Record, body: dict[str, Any], *, cut: bool) -> Outcome:
         completed_at=moment if terminal else None,
         usage=outcomes.usage_of(body, cut=cut) if terminal and not is_adopted(record.attempts) else Usage(),
         owner_id=record.owner_id,
+        announced=record.background,
     )

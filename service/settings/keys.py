@@ -165,10 +165,12 @@ LITELLM_SETTINGS = Keys(
 GENERAL_SETTINGS = Keys(
     ours=_words("""
         adopt_unknown background_streams background_timeout claim_batch claim_interval
-        database_connection_pool_limit database_url drain_timeout event_flush_interval history host index_interval
-        keep_media lease_seconds master_key max_body_bytes max_media_bytes max_rebuild_bytes max_request_size_mb
-        poll_interval poll_interval_max poll_rate port recorded_projects retention_interval retention_policies
-        stream_idle_timeout supervisor_concurrency upstream_settle usage_interval writer_queue_limit
+        database_connection_pool_limit database_url drain_timeout event_flush_interval history host
+        idempotency_retention index_interval keep_media lease_seconds master_key max_body_bytes max_media_bytes
+        max_rebuild_bytes max_request_size_mb poll_interval poll_interval_max poll_rate port recorded_projects
+        retention_interval retention_policies stream_idle_timeout supervisor_concurrency upstream_settle
+        usage_interval webhook_allow_private webhook_concurrency webhook_retry_after webhook_retry_for
+        webhook_secret webhook_timeout writer_queue_limit
     """),
     theirs=_words("""
         access_group_budget_enforcement admin_only_routes alert_to_webhook_url alert_types alert_webhook_url

@@ -26,6 +26,7 @@ from service.settings.router import read_router
 from service.settings.section import Reading, Section
 from service.settings.urls import parse_database_url
 from service.settings.values import describe, given, mapping
+from service.settings.webhooks import read_webhooks
 
 #: Variables that replace a key of `general_settings`, and those that only stand in for it.
 _REPLACING = {"DATABASE_URL": "database_url", "INTERACTIONS_MASTER_KEY": "master_key"}
@@ -74,6 +75,7 @@ def load(
     database_url, dropped = _database_url(general)
 
     plain = Settings()
+    poll_interval = given(general.seconds("poll_interval", above=0), plain.poll_interval)
     settings = Settings(
         deployments=deployments,
         default_deployment=None if deployments else default_deployment(reading.environ, emulator=emulator),
@@ -107,8 +109,11 @@ def load(
             general.integer("supervisor_concurrency", least=1), plain.supervisor_concurrency
         ),
         poll_rate=given(general.number("poll_rate", above=0), plain.poll_rate),
-        poll_interval=given(general.seconds("poll_interval", above=0), plain.poll_interval),
-        poll_interval_max=given(general.seconds("poll_interval_max", above=0), plain.poll_interval_max),
+        poll_interval=poll_interval,
+        poll_interval_max=given(
+            general.seconds("poll_interval_max", least=poll_interval),
+            max(poll_interval, plain.poll_interval_max),
+        ),
         background_streams=given(general.integer("background_streams", least=0), plain.background_streams),
         background_timeout=given(general.seconds("background_timeout", above=0), plain.background_timeout),
         usage_interval=given(general.seconds("usage_interval", above=0), plain.usage_interval),
@@ -117,6 +122,10 @@ def load(
             general.seconds("event_flush_interval", least=0), plain.event_flush_interval
         ),
         index_interval=given(general.seconds("index_interval", above=0), plain.index_interval),
+        **read_webhooks(general),
+        idempotency_retention=given(
+            general.seconds("idempotency_retention", least=1), plain.idempotency_retention
+        ),
         request_timeout=given(litellm.seconds("request_timeout", above=0), plain.request_timeout),
     )
     ignored = [*reading.ignored, *_without_effect(top, settings), *dropped]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
 from typing import Literal
 
@@ -12,6 +13,7 @@ from service.settings.secret import Secret
 DAY = 86_400.0
 GOOGLE = "https://generativelanguage.googleapis.com"
 
+Network = IPv4Network | IPv6Network
 History = Literal["upstream", "local"]
 RoutingStrategy = Literal[
     "simple-shuffle",
@@ -170,6 +172,18 @@ class Settings:
     event_flush_interval: float = 0.05
     #: Seconds that an interaction which has ended waits at most until it is searched and summed up, if there is time.
     index_interval: float = 0.5
+    #: What signs the webhooks of every project; None: one of its own for each, made and kept by the service.
+    webhook_secret: Secret | None = None
+    #: Whether webhooks may go to addresses that are not public: to all of them, or to those of these networks.
+    webhook_allow_private: bool | tuple[Network, ...] = False
+    #: Seconds for one try to deliver a webhook, until the second try, and for all of them together.
+    webhook_timeout: float = 15.0
+    webhook_retry_after: float = 5.0
+    webhook_retry_for: float = DAY
+    #: Webhooks that are tried at a time.
+    webhook_concurrency: int = 32
+    #: Seconds for which a request that is sent again with its `Idempotency-Key` gets the same interaction.
+    idempotency_retention: float = DAY
     #: Seconds that upstream has for one unary answer, where nothing narrower is said.
     request_timeout: float = 600.0
 

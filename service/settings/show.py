@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 import yaml
@@ -65,6 +66,8 @@ def _plain(value: object) -> object:
             return str(value)
         case tuple():
             return [_plain(item) for item in value]
+        case IPv4Network() | IPv6Network():
+            return str(value)
         case RetentionRule():
             return _retention(value)
         case Mapping():

@@ -41,6 +41,11 @@ class Entry:
         return key
 
     @property
+    def keys(self) -> set[bytes]:
+        """All interactions that these writes are about: the events of many streams are one entry."""
+        return {row[0] for _, row in self.writes}
+
+    @property
     def forgotten(self) -> bool:
         """Whether nobody needs this any more."""
         return self.new_work and self.done.done()
@@ -101,10 +106,10 @@ class Entries:
         keys: set[bytes] = set()
         size = 0
         while self._queue and len(taken) < most and size < most_bytes:
-            key = self._queue[0].key
-            if key in keys:
+            touched = self._queue[0].keys
+            if not keys.isdisjoint(touched):
                 break
-            keys.add(key)
+            keys |= touched
             entry = self._queue.popleft()
             size += entry.size
             taken.append(entry)

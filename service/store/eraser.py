@@ -9,6 +9,7 @@ from typing import Final
 from service.store import deletion
 from service.store.entries import Write
 from service.store.statement import Fetch
+from service.store.webhooks import FORGET_WEBHOOKS
 from service.store.writer import Writer
 
 #: Seconds that an erase waits for the database; it is written later all the same, or swept.
@@ -54,7 +55,7 @@ class Eraser:
         after = _FIRST_KEY
         while page := await self._fetch(deletion.WAITING, {"after": after}):
             free = [key for key, needed, *_ in page if not needed]
-            # The events and the words of what has expired are kept for nobody.
+            # The events and the words of what has expired are kept for nobody, and nobody is told of it any more.
             await self._forget([key for key, needed, *_ in page if needed])
             await self._write(free, at)
             for key, needed, previous, base in page:
@@ -69,7 +70,7 @@ class Eraser:
 
     async def _forget(self, keys: Sequence[bytes]) -> None:
         if keys:
-            unneeded = (deletion.DELETE_EVENTS, deletion.DELETE_DOCUMENTS)
+            unneeded = (deletion.DELETE_EVENTS, deletion.DELETE_DOCUMENTS, FORGET_WEBHOOKS)
             writes: list[Write] = [(statement, (key,)) for key in keys for statement in unneeded]
             await self._writer.put(*writes, patience=_PATIENCE)
 
@@ -77,6 +78,6 @@ class Eraser:
         writes: list[Write] = []
         for key in keys:
             writes.append((deletion.ERASE, (key, at)))
-            writes += [(statement, (key,)) for statement in deletion.CONTENT]
+            writes += [(statement, (key,)) for statement in (*deletion.CONTENT, FORGET_WEBHOOKS)]
         if writes:
             await self._writer.put(*writes, patience=_PATIENCE)

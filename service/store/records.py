@@ -126,6 +126,8 @@ class Outcome(NamedTuple):
     completed_at: int | None
     usage: Usage
     owner_id: bytes
+    #: Whether somebody may wish to be told of it; where that is not known, they are looked for.
+    announced: bool = True
 
     @property
     def owes_usage(self) -> bool:

@@ -45,6 +45,7 @@ from service.store.deletion import CONTENT, ERASABLE, ERASE, STANDS, TOMBSTONE, 
 from service.store.event_log import EVENT_QUERIES, FORGET_WISHES, LOGGING
 from service.store.holding import ENTER, HAND_BACK, HOLDING
 from service.store.holds import HOLD_QUERIES, PLACING
+from service.store.idempotency import CLAIM_KEY, KEY_QUERIES, RELEASE_KEY, claimed
 from service.store.inputs import (
     CHAIN_REQUESTS,
     FIND_BASE,
@@ -68,6 +69,15 @@ from service.store.tables import (
     projects,
 )
 from service.store.usage import FORGET_USAGE, SETTLE_RESPONSE, SETTLE_USAGE, WANT_USAGE
+from service.store.webhooks import (
+    ANNOUNCE,
+    FORGET_WEBHOOKS,
+    KEEP_SECRET,
+    REFUSE,
+    REGISTER,
+    REPORT,
+    WEBHOOK_QUERIES,
+)
 
 _INTENT = columns_of(
     interactions,
@@ -163,6 +173,11 @@ def _mark_upstream_gone(rows: FromClause, database: Particulars) -> Executable:
 
 INSERT_INTENT = BatchStatement("insert intent", _INTENT, _insert_intent)
 INSERT_REQUEST = BatchStatement("insert request", _PAYLOAD, _insert_request, packs=True)
+#: The same for an interaction that brings an idempotency key: written only if it gets it.
+INSERT_CLAIMED_INTENT = claimed(INSERT_INTENT)
+INSERT_CLAIMED_REQUEST = claimed(INSERT_REQUEST)
+INSERT_CLAIMED_INPUT = claimed(INSERT_INPUT)
+REGISTER_CLAIMED = claimed(REGISTER)
 #: Written only together with the :data:`FINISH` of the same interaction, which decides whether it is.
 UPSERT_RESPONSE = BatchStatement("upsert response", _RESPONSE_PAYLOAD, _upsert_response, packs=True)
 #: Changes nothing that has ended or that another process holds.
@@ -179,9 +194,15 @@ MARK_UPSTREAM_GONE = BatchStatement(
 UNWRITTEN = BatchStatement("unwritten outcomes", (*columns_of(interactions, "id"), *_OWNER), _unwritten)
 
 BATCH_ORDER: Sequence[BatchStatement] = (
+    CLAIM_KEY,
     INSERT_INTENT,
     INSERT_REQUEST,
+    REGISTER,
     INSERT_INPUT,
+    INSERT_CLAIMED_INTENT,
+    INSERT_CLAIMED_REQUEST,
+    INSERT_CLAIMED_INPUT,
+    REGISTER_CLAIMED,
     REPLACE_REQUEST,
     FORGET_BASE,
     INSERT_ADOPTED,
@@ -191,13 +212,19 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     NOTE_STATUS,
     UPSERT_RESPONSE,
     FORGET_WISHES,
+    ANNOUNCE,
+    REFUSE,
     FINISH,
+    REPORT,
+    KEEP_SECRET,
     SETTLE_RESPONSE,
     SETTLE_USAGE,
     MARK_UPSTREAM_GONE,
+    RELEASE_KEY,
     TOMBSTONE,
     EXPIRE,
     *KEEPING,
+    FORGET_WEBHOOKS,
     WANT_USAGE,
     FORGET_USAGE,
     ENTER,
@@ -229,9 +256,9 @@ FIND = Query(
     .select_from(interactions.outerjoin(payloads, _response_of))
     .where(interactions.c.id == bindparam("id", type_=Key), *_visible),
 )
-#: The same for who goes through what was recorded: whether or not it can be read by its id.
-FIND_KEPT = Query(
-    "find what is kept",
+#: For who has found it before, or made it: also what the client did not want stored.
+RECALL = Query(
+    "recall by id",
     select(*_RECORD, *_with_body)
     .select_from(interactions.outerjoin(payloads, _response_of))
     .where(
@@ -268,7 +295,7 @@ PROJECT_NAME = Query(
 PROBE = Query("is the store there", select(literal(1)))
 QUERIES = (
     FIND,
-    FIND_KEPT,
+    RECALL,
     FIND_BY_UPSTREAM_ID,
     FIND_HELD,
     CHAIN,
@@ -283,6 +310,8 @@ QUERIES = (
     CHAIN_REQUESTS,
     *MEDIA_QUERIES,
     *EVENT_QUERIES,
+    *WEBHOOK_QUERIES,
+    *KEY_QUERIES,
     *HOLDING,
     *RECORDING_QUERIES,
     FIGURES,

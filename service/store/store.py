@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from service.errors import FailedPrecondition, ServiceError, ServiceUnavailable
-from service.store import adoption, deletion, media, statements, usage
+from service.store import adoption, deletion, idempotency, kept_webhooks, media, statements, usage
 from service.store.adoption import Adopted, Holder
 from service.store.backend import Backend, StoreUnavailable
 from service.store.chain import CHAIN, bytes_of, links_of, shared_requests
@@ -16,18 +16,22 @@ from service.store.codec import Codec
 from service.store.entries import Write
 from service.store.eraser import Eraser
 from service.store.held import Held
+from service.store.idempotency import KeyClaim
 from service.store.kept_events import KeptEvents
 from service.store.kept_holds import KeptHolds
+from service.store.kept_keys import KeptKeys
 from service.store.kept_media import KeptMedia
 from service.store.kept_recordings import KeptRecordings
+from service.store.kept_webhooks import KeptWebhooks
 from service.store.records import Intent, Link, Outcome, Record, now, storable, upstream_id_hash
 from service.store.replays import FIGURES, Figures
 from service.store.requests import INTENT_PATIENCE, Requests
 from service.store.retained import Retained
-from service.store.statement import Query
+from service.store.statement import Fetch, Query
 from service.store.statements import RECORD_WIDTH
 from service.store.tables import RESPONSE_PAYLOAD
 from service.store.writer import Writer
+from service.wire.webhooks import WebhookConfig
 
 logger = logging.getLogger(__name__)
 
@@ -57,20 +61,33 @@ class Store:
         self._eraser = Eraser(self._fetch, writer)
         self.media = KeptMedia(self._fetch, writer)
         self.events = KeptEvents(backend, self._fetch, writer, codec)
+        self.webhooks = KeptWebhooks(self._fetch, self._take, writer)
+        self.keys = KeptKeys(self._fetch, writer)
+        self._requests = Requests(self._fetch, writer, codec, self.keys)
         self.held = Held(backend, self._fetch, writer)
         self.recordings = KeptRecordings(self._fetch, writer)
         self.holds = KeptHolds(self._fetch, writer)
         self.retained = Retained(backend, self._fetch, writer, self._eraser)
-        self._requests = Requests(self._fetch, writer, codec)
         self._usage_pause = int(usage_interval * 1_000_000)
 
-    async def begin(self, intent: Intent, request: bytes, *, listed: bool = False) -> None:
+    async def begin(
+        self,
+        intent: Intent,
+        request: bytes,
+        *,
+        listed: bool = False,
+        claim: KeyClaim | None = None,
+        webhooks: WebhookConfig | None = None,
+    ) -> None:
         """Commit the intent and the request's bytes; raises :class:`ServiceUnavailable` when overloaded.
 
         ``listed`` says that the request's ``input`` is a list: what an earlier request of the project already has of a
-        long one is not stored again.
+        long one is not stored again. With a ``claim`` the intent is committed only if it gets the key: raises
+        :class:`~service.store.idempotency.KeyTaken` otherwise. Whatever else is raised leaves the key free.
+        ``webhooks`` are told of the outcome.
         """
-        given_up = await self._requests.begin(intent, request, listed=listed)
+        more = kept_webhooks.register(intent.id, webhooks)
+        given_up = await self._requests.begin(intent, request, listed=listed, claim=claim, more=more)
         if given_up is not None:
             await self.erase(given_up, now())
 
@@ -81,13 +98,17 @@ class Store:
         *,
         media_due: int | None = None,
         log: Sequence[Write] = (),
+        free_key: bool = False,
+        refused: bool = False,
     ) -> None:
         """Commit the outcome, upstream's body and the rest of the event log; changes nothing that is already terminal.
 
         Usage that upstream owes is noted with it, to be asked for later.
+        With ``free_key`` another interaction may have its idempotency key.
 
         With ``media_due`` it is noted as well that the interaction's media are to be fetched: whoever finds the note
-        after that time does it.
+        after that time does it. Webhooks of the interaction become due with a terminal outcome; ``refused`` says that
+        its caller is told that there is no such interaction, so that nobody else is to be.
 
         Raises :class:`ServiceUnavailable` when that takes too long, though the outcome is still kept to be written, and
         :class:`StoreError` when it can never be: its row is refused, or the database has lost the intent. Raises
@@ -101,7 +122,14 @@ class Store:
             writes.append((usage.WANT_USAGE, (outcome.id, outcome.updated_at + self._usage_pause)))
         if media_due is not None:
             writes.append((media.WANT_MEDIA, (outcome.id, media_due)))
+        announces = outcome.announced and outcome.completed_at is not None
+        if announces:
+            writes.append(kept_webhooks.end(outcome, refused=refused))
+        if free_key:
+            writes.append((idempotency.RELEASE_KEY, (outcome.id,)))
         await self._writer.put(*writes, patience=OUTCOME_PATIENCE)
+        if announces:
+            self.webhooks.news.set()
 
     async def note_status(self, key: bytes, status: str, owner_id: bytes) -> None:
         """Commit how an open interaction of this process stands now; changes nothing that another holds."""
@@ -146,6 +174,7 @@ class Store:
             (deletion.TOMBSTONE, (key, at, usage_detail)),
             (deletion.DELETE_EVENTS, (key,)),
             (deletion.DELETE_DOCUMENTS, (key,)),
+            kept_webhooks.forget(key),
             patience=OUTCOME_PATIENCE,
         )
         await self.erase(key, at)
@@ -165,17 +194,18 @@ class Store:
             logger.warning("a deleted interaction is hidden, and will be erased by a later sweep: %s", error)
 
     async def sweep(self, at: int) -> None:
-        """Erase what is deleted and needed by nothing, if a crash or an outage has left any."""
+        """Erase what is deleted and needed by nothing, if a crash or an outage has left any; forget what is too old."""
         await self._eraser.sweep(at)
         await self.media.sweep()
+        await self.keys.sweep(at)
 
     async def find(self, project_id: bytes, key: bytes) -> Record | None:
         """The interaction with this id, or None when the project has none that it may see."""
         return await self._find(statements.FIND, {"id": key, "project_id": project_id})
 
-    async def find_kept(self, project_id: bytes, key: bytes) -> Record | None:
-        """The same, also of an interaction that its client did not want stored."""
-        return await self._find(statements.FIND_KEPT, {"id": key, "project_id": project_id})
+    async def recall(self, project_id: bytes, key: bytes) -> Record | None:
+        """The same for who has found or made it before: also an interaction that was not to be stored."""
+        return await self._find(statements.RECALL, {"id": key, "project_id": project_id})
 
     async def figures(self, project_id: bytes, key: bytes) -> Figures | None:
         """What a replay of an interaction is compared with."""
@@ -230,6 +260,11 @@ class Store:
             return links_of(rows, whole, self._codec)
         return await asyncio.to_thread(links_of, rows, whole, self._codec)
 
+    @property
+    def fetch(self) -> Fetch:
+        """Any read, for reports; no project bounds it."""
+        return self._fetch
+
     async def probe(self) -> None:
         """Raise :class:`ServiceUnavailable` unless the database answers and takes what is written."""
         if self._writer.stalled_for > _STALL:
@@ -257,6 +292,13 @@ class Store:
             None if body is None else self._codec.unpack(codec, size, body),
         ]
         return Record(*members)
+
+    async def _take(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        try:
+            return await self._backend.take(query, parameters)
+        except StoreUnavailable as error:
+            logger.warning("the store cannot be written: %s", error)
+            raise ServiceUnavailable("The store cannot be written now.", retry_after=1) from error
 
     async def _fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         try:

@@ -258,6 +258,50 @@ leases = Table(
 )
 Index("ix_leases_due", leases.c.due_at)
 
+#: Which interaction a key of a project has made; ``fingerprint`` is of its request.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("project_id", Key, primary_key=True),
+    Column("idempotency_key", Text, primary_key=True),
+    Column("interaction_id", Key, nullable=False, index=True),
+    Column("fingerprint", LargeBinary(32), nullable=False),
+    Column("claimed_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+#: Whom to tell of an outcome, one row for each URI, written with the intent. ``due_at`` is empty until there is an
+#: outcome; while one process delivers, it is when another may. ``settled_at`` ends it, delivered or given up.
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("interaction_id", Key, primary_key=True),
+    Column("place", SmallInteger, primary_key=True, autoincrement=False),
+    Column("uri", Text, nullable=False),
+    Column("user_metadata", Text),
+    Column("due_at", BigInteger),
+    Column("tries", BigInteger, nullable=False),
+    Column("lease_token", Key),
+    Column("settled_at", BigInteger),
+    # What came of the last try.
+    Column("http_status", SmallInteger),
+    Column("error", Text),
+    sqlite_with_rowid=False,
+)
+_due = text("due_at IS NOT NULL")
+Index("ix_webhooks_due", webhooks.c.due_at, sqlite_where=_due, postgresql_where=_due)
+
+#: What signs the webhooks of a project.
+webhook_secrets = Table(
+    "webhook_secrets",
+    metadata,
+    Column("project_id", Key, primary_key=True),
+    Column("secret", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 #: What usage can be grouped by, each combination once; ``id`` is a digest of the others.
 series = Table(
     "series",

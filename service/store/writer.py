@@ -37,6 +37,10 @@ _LAST_EFFORT: Final = 10.0
 _PLACES: Final = {statement.name: place for place, statement in enumerate(BATCH_ORDER)}
 
 
+class NotQueued(ServiceUnavailable):
+    """The store takes no more work now; nothing of this was taken in."""
+
+
 @dataclass(slots=True)
 class WriterStatistics:
     """Counters since the start of the process."""
@@ -82,16 +86,16 @@ class Writer:
 
         ``patience`` is how many seconds the caller waits; the writes go on without it. With ``shed`` they are new work:
         refused at once when the queue is full, and forgotten when patience ends, so trying again is safe and
-        ``retry_after`` says so. Raises :class:`ServiceUnavailable` when shed, stopping or out of patience,
-        :class:`StoreError` when the database refuses what a row holds, or has no such interaction, and
-        :class:`Superseded` when another process holds it.
+        ``retry_after`` says so. Raises :class:`NotQueued` when shed or stopping, another :class:`ServiceUnavailable`
+        when out of patience, :class:`StoreError` when the database refuses what a row holds, or has no such
+        interaction, and :class:`Superseded` when another process holds it.
         """
         if self._closed:
-            raise ServiceUnavailable("The service is stopping.", retry_after=1 if shed else None)
+            raise NotQueued("The service is stopping.", retry_after=1 if shed else None)
         entries = self._entries
         if not entries.fits(new_work=shed):
             self.statistics.shed += 1
-            raise ServiceUnavailable(
+            raise NotQueued(
                 "The store has more work queued than it can take.", retry_after=1 if shed else None
             )
         entry = Entry(writes, size_of(writes), monotonic() + patience, shed, self._loop.create_future())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import InvalidRequest
-from service.wire import codec
+from service.wire import codec, webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class Envelope:
     previous_interaction_id: str | None
     continuation_token: str | None
     has_input: bool
+    #: Who is to be told of the outcome.
+    webhooks: webhooks.WebhookConfig | None = None
 
     @property
     def continues(self) -> bool:
@@ -42,7 +44,8 @@ def parse(raw: bytes) -> Envelope:
 
     Raises InvalidRequest naming the member at fault: JSON that does not parse or is not an object, neither or
     both of ``model`` and ``agent``, a member of the wrong type, input that is missing (without
-    ``continuation_token``) or empty, a background interaction that is not stored.
+    ``continuation_token``) or empty, a background interaction that is not stored, a ``webhook_config`` that cannot be
+    served.
     """
     body = codec.loads(raw)
     if not isinstance(body, dict):
@@ -70,6 +73,7 @@ def parse(raw: bytes) -> Envelope:
         previous_interaction_id=_text(body, "previous_interaction_id"),
         continuation_token=token,
         has_input=_has_input(body.get("input"), required=token is None),
+        webhooks=webhooks.parse(body.get("webhook_config"), background=background),
     )
 
 

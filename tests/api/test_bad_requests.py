@@ -53,7 +53,10 @@ LIMIT = 4096
         (b'{"model":"m","continuation_token":7}', "'continuation_token'"),
         (b'{"model":"m","input":[{"role":"system","content":"x"}]}', "'role'"),
         (b'{"model":"m","input":[{"role":"user"}]}', "'content'"),
-        (b'{"model":"m","input":"x","background":true,"webhook_config":{"uris":["https://x"]}}', "webhook"),
+        (
+            b'{"model":"m","input":"x","background":true,"webhook_config":{"uris":["/x"]}}',
+            "webhook_config.uris[0]",
+        ),
     ],
     ids=lambda value: value[:60].decode("latin-1") if isinstance(value, bytes) else None,
 )

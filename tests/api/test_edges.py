@@ -86,8 +86,8 @@ async def test_pages_of_this_machine_are_served(gateway: Gateway, origin: str) -
     assert reply.status == 200
 
 
-async def test_webhooks_are_refused_not_handed_on(gateway: Gateway, upstream: Emulated) -> None:
-    reply = await gateway.refused(400, background=True, webhook_config={"uris": ["https://example.com/hook"]})
+async def test_webhooks_are_for_background_runs(gateway: Gateway, upstream: Emulated) -> None:
+    reply = await gateway.refused(400, webhook_config={"uris": ["https://example.com/hook"]})
     assert "webhook_config" in reply.error["message"]
     assert not upstream.creates
 

@@ -1,4 +1,4 @@
-"""Silence on a stream is filled with comments, so that nobody on the way closes the connection."""
+"""Nobody on the way to the client holds a stream back, or closes it because it is silent."""
 
 from __future__ import annotations
 
@@ -18,3 +18,17 @@ async def test_a_silent_stream_is_kept_alive_by_comments(
         streamed = await live.rest()
     assert streamed.final["status"] == "completed"
     assert b"\nid:" not in streamed.raw
+
+
+async def test_a_stream_is_neither_compressed_nor_held_back(gateway: Gateway) -> None:
+    asked = {"accept-encoding": "gzip, deflate, br"}
+    streamed = await gateway.stream("Hello", headers=asked)
+    again = await gateway.events(streamed.id, headers=asked)
+    for told in (streamed, again):
+        assert told.headers["content-type"] == "text/event-stream"
+        assert told.headers["cache-control"] == "no-cache, no-transform"
+        assert told.headers["x-accel-buffering"] == "no"
+        assert told.headers["transfer-encoding"] == "chunked"
+        assert told.headers["x-interaction-id"] == streamed.id
+        assert "content-encoding" not in told.headers
+        assert "content-length" not in told.headers

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from service.store.tables import DEFAULT_PROJECT
 from tests.audit.history import Past, Told, add, delete, past
 from tests.support.gateway import Gateway, eventually
 from tests.support.replies import Json
-from tests.support.store import query
+from tests.support.store import query, sqlite_path
 
 QUERIES = (
     "river",
@@ -198,6 +200,23 @@ async def test_snippets_show_where_it_was_found(gateway: Gateway) -> None:
     await eventually(listed)
     await gateway.delete(made.id)
     assert await searched(gateway, "ubergang") == []
+
+
+async def test_the_words_of_deleted_texts_leave_the_file(sqlite_url: str) -> None:
+    async with past(sqlite_url, 60) as made:
+        for told in made.of_default():
+            if not told.deleted:
+                await delete(made, told)
+        await made.indexer.tidy()
+        await query(sqlite_url, "PRAGMA wal_checkpoint(TRUNCATE)")
+        assert await query(sqlite_url, "SELECT number FROM search_deletions") == [(0,)]
+        left = [told for told in made.told if told.project_id != DEFAULT_PROJECT]
+        for told in left:
+            await delete(made, told)
+        await made.indexer.tidy()
+    content = await asyncio.to_thread(Path(sqlite_path(sqlite_url)).read_bytes)
+    assert b"harbour" not in content
+    assert b"quantum" not in content
 
 
 @pytest.mark.parametrize("text", ["-river", "!!!", "OR", '""', "  ", "x" * 501])

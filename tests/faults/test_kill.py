@@ -25,6 +25,7 @@ from service.store.statement import Query
 from service.store.tables import REQUEST_PAYLOAD, interactions, payloads
 from tests.support.load import Acknowledged, Load
 from tests.support.processes import ServiceProcess
+from tests.support.reconciling import assert_reconciles
 
 KILLS = int(os.environ.get("KILLS", "10"))
 SEED = int(os.environ.get("KILL_SEED", "0")) or SystemRandom().randrange(1, 2**32)
@@ -99,6 +100,7 @@ class _Run:
         """How many acknowledged answers a last start shows as they were acknowledged, all kills later."""
         with await self._started() as service:
             await self._check_new()
+            await assert_reconciles(self._database_url)
             bodies = await self._read(self.load.acknowledged)
             assert service.stop() == 0
         return sum(map(_is_same, bodies, self._digests)) - len(self.changed)

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random, SystemRandom
 
 import pytest
-from aiohttp import ClientError
+from aiohttp import ClientConnectorError, ClientError
 
 from service.store import migrate
 from service.store.records import USAGE_FINAL
@@ -25,6 +25,7 @@ from tests.support.upstreams import Emulated
 RUNS = int(os.environ.get("RUNS", "60"))
 SEED = int(os.environ.get("KILL_SEED", "0")) or SystemRandom().randrange(1, 2**32)
 _CLIENTS = 8
+_KILLS = 4
 #: Ways in which upstream misbehaves while the replicas die.
 _WISHES = (
     "background;queued=0.3;running=1",
@@ -82,7 +83,7 @@ class _Killing:
         ).start()
 
     async def _kill(self) -> None:
-        while not self._enough:
+        while not self._enough or self.killed < _KILLS:
             await asyncio.sleep(self.random.uniform(0.1, 1.0))
             number = self.random.randrange(2)
             victim = self._replicas[number]
@@ -102,10 +103,12 @@ class _Killing:
                 else:
                     answer = await replica.create(text, wish=wish, fault=fault, background=True)
                     self.made[text] = answer["id"]
+            except ClientConnectorError:
+                self._left.insert(0, text)
             except (ClientError, RuntimeError):
                 # The replica died; whatever it had begun is in the store. The client asks for something else.
-                await asyncio.sleep(0.05)
-            await asyncio.sleep(self.random.uniform(0, 0.3))
+                pass
+            await asyncio.sleep(self.random.uniform(0, 0.6))
 
 
 async def _is_settled(database: Database) -> bool:

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from service.wire import ids
 from tests.support.postgres import PostgresServer
 from tests.support.replies import Json, Live
-from tests.support.store import query
+from tests.support.store import literal, query
 from tests.support.stream_processes import Replica, replicas
 from tests.support.upstreams import Emulated
 
@@ -122,8 +123,11 @@ async def _taken_over(one: Replica, other: Replica, slow: Emulated, database: st
                 await second.next()
             await one.kill()
             assert (await live.rest()).broken
-            # As if the time had passed in which the reader would have given a sign of life.
-            await query(database, "UPDATE leases SET due_at = 1 WHERE kind = 'reader'")
+            # As if the time had passed in which the process would have given a sign of life.
+            key = ids.from_text(live.id)
+            assert key is not None
+            holder = f"SELECT owner_id FROM interactions WHERE id = {literal(database, key)}"
+            await query(database, f"UPDATE leases SET due_at = 1 WHERE interaction_id = ({holder})")
             slow.clock.advance(WHOLE)
             whole = await other.finished(live.id)
             streamed = await second.rest()

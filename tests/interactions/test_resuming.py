@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.support.gateway import LEGACY, STEPS, Gateway
+from tests.support.gateway import LEGACY, STEPS, Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.replies import Json, Live, Reply
 from tests.support.upstreams import Emulated
@@ -241,3 +241,26 @@ async def test_a_stop_ends_streams_so_that_they_go_on_elsewhere(
     whole = (await other.events(live.id, headers=STEPS)).events
     assert cut.events + rest.events == whole
     assert rest.final["status"] == "completed"
+
+
+async def test_a_database_that_cannot_be_written_for_a_while_delays_nothing_but_the_end(
+    patient: Gateway, slow: Emulated
+) -> None:
+    async with patient.live(**ASKED, headers=STEPS) as live:
+        await live.next()
+
+        async def noted() -> bool:
+            return bool((await patient.database.row(live.id))["upstream_id"])
+
+        await eventually(noted)
+        async with patient.database.outage():
+            for _ in range(8):
+                slow.clock.advance(60)
+                assert await live.next() is not None
+        slow.clock.advance(WHOLE)
+        streamed = await live.rest()
+    assert streamed.final["status"] == "completed"
+    assert (await patient.events(live.id, headers=STEPS)).events == streamed.events
+    for place in (1, 5, len(streamed.events) - 1):
+        rest = await rest_of(patient, live.id, streamed.events[place - 1]["event_id"], STEPS, "query")
+        assert rest == streamed.events[place:]

@@ -189,6 +189,7 @@ general_settings:
   retention_interval: 2h
   writer_queue_limit: 5
   drain_timeout: 0
+  idempotency_retention: 2h
   database_connection_pool_limit: 3
 litellm_settings: {request_timeout: 90}
 """).settings
@@ -196,7 +197,7 @@ litellm_settings: {request_timeout: 90}
         assert (settings.max_rebuild_bytes, settings.max_media_bytes) == (2048, 4096)
         assert (settings.keep_media, settings.adopt_unknown) == (True, True)
         assert (settings.drain_timeout, settings.database_connection_pool_limit) == (0.0, 3)
-        assert settings.request_timeout == 90.0
+        assert (settings.idempotency_retention, settings.request_timeout) == (7200.0, 90.0)
         assert (settings.recorded_projects, settings.retention_interval) == (("tests",), 7200.0)
 
     def test_litellms_size_limit_is_honoured(self, read: Reader) -> None:
@@ -211,6 +212,14 @@ litellm_settings: {request_timeout: 90}
         ("line", "message"),
         [
             ("port: http", "general_settings.port: expected an integer, got a string"),
+            ("lease_seconds: 0", "general_settings.lease_seconds: must be more than 0, got 0"),
+            ("poll_rate: 0", "general_settings.poll_rate: must be more than 0, got 0"),
+            ("claim_batch: 0", "general_settings.claim_batch: "),
+            ("background_timeout: soon", "general_settings.background_timeout: expected"),
+            (
+                "poll_interval: 5\n  poll_interval_max: 4",
+                "general_settings.poll_interval_max: must be at least 5, got 4",
+            ),
             ("port: 1.5", "general_settings.port: expected an integer, got a number"),
             ("port: true", "general_settings.port: expected an integer, got a boolean"),
             ("port: 65536", "general_settings.port: must be between 0 and 65535, got 65536"),
@@ -221,6 +230,7 @@ litellm_settings: {request_timeout: 90}
             ),
             ("max_body_bytes: []", "general_settings.max_body_bytes: expected an integer, got a list"),
             ("writer_queue_limit: 0", "general_settings.writer_queue_limit: must be at least 1, got 0"),
+            ("idempotency_retention: 0", "general_settings.idempotency_retention: must be at least 1, got 0"),
             ("drain_timeout: -1", "general_settings.drain_timeout: must be at least 0, got -1"),
             ("drain_timeout: .nan", "general_settings.drain_timeout: expected seconds"),
             (

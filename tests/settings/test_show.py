@@ -21,7 +21,7 @@ def test_secrets_are_stars_and_the_rest_is_there(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG, encoding="utf-8")
     text = show_config(load(str(path), {}).settings)
-    assert "secret" not in text
+    assert "-secret" not in text
     shown = yaml.safe_load(text)
     (entry,) = shown["model_list"]
     assert entry["model_name"] == "flash"

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from service.store.codec import Codec
 from service.store.engine import normalised_url
 from service.store.records import now
-from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD, events, interactions, payloads
+from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD, events, interactions, leases, payloads
 from service.wire import ids
 
 Row = dict[str, Any]
@@ -49,6 +49,12 @@ class Database:
         """A connection for a look of the test's own."""
         async with self._engine.connect() as connection:
             yield connection
+
+    async def notes(self, kind: str) -> int:
+        """How many notes of a kind there are."""
+        async with self._engine.connect() as connection:
+            chosen = select(func.count()).select_from(leases).where(leases.c.kind == kind)
+            return (await connection.execute(chosen)).scalar_one()
 
     async def count(self) -> int:
         """How many interactions there are."""
@@ -101,6 +107,14 @@ class Database:
             erased = update(interactions).where(interactions.c.id == key)
             await connection.execute(erased.values(deleted_at=now(), erased_at=now()))
             await connection.execute(delete(payloads).where(payloads.c.interaction_id == key))
+
+    async def damage(self, interaction_id: str) -> None:
+        """Take the response of an interaction away, which nothing ever does."""
+        lost = delete(payloads).where(
+            payloads.c.interaction_id == ids.from_text(interaction_id), payloads.c.kind == RESPONSE_PAYLOAD
+        )
+        async with self._engine.begin() as connection:
+            await connection.execute(lost)
 
     async def give_away(self, interaction_id: str) -> None:
         """Make an interaction another project's."""

@@ -76,6 +76,7 @@ _REVISION: Final = header("api-revision", "The generation of the schema that the
 _CREATE: Final = (
     _REVISION,
     header("x-interactions-history", "Where history comes from.", {"enum": ["upstream", "local"]}),
+    header("idempotency-key", "Makes a repeat of this request the same interaction."),
     header("x-interactions-labels", "Labels, as team=search,env=prod; not forwarded."),
     header(
         "x-replay",
@@ -214,6 +215,28 @@ _AUDIT: Final[dict[str, dict[str, Json]]] = {
 }
 
 _OPERATIONS: Final[dict[str, dict[str, Json]]] = {
+    "/api/reconcile": {
+        "get": operation(
+            "Count what came in, what went out and what is stored, and name what does not fit.",
+            ref("Reconciliation"),
+            name="reconcile",
+            tag="operations",
+            parameters=(
+                *_TIMES,
+                query("interval", {"enum": ["minute", "hour", "day"]}, "The length of an interval."),
+                query("project", STRING, "One project only: default, or its id."),
+            ),
+        )
+    },
+    "/api/projects/{project}/webhook-secret": {
+        "get": operation(
+            "Read what signs the webhooks of a project.",
+            ref("WebhookSecret"),
+            name="get_webhook_secret",
+            tag="operations",
+            parameters=(path("project", "The project's id, or default."),),
+        )
+    },
     "/health/live": {
         "get": operation("The process answers.", ref("Health"), name="live", tag="operations", public=True)
     },

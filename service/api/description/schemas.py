@@ -192,6 +192,16 @@ SCHEMAS: Final[dict[str, Any]] = {
             "ended": BOOLEAN,
         }
     ),
+    "Reconciliation": shape(
+        {
+            "from": INTEGER,
+            "to": INTEGER,
+            "interval": INTEGER,
+            "intervals": array(OBJECT),
+            "mismatches": array(shape({"id": STRING, "reason": STRING, "detail": STRING})),
+        }
+    ),
+    "WebhookSecret": shape({"project_id": STRING, "webhook_secret": STRING}),
     "Usage": shape(
         {
             "from": nullable(TIME),

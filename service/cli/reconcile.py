@@ -1,0 +1,118 @@
+"""`interactions reconcile`: whether what the store has fits itself; exit status 1 when it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+import click
+
+from service.errors import ConfigurationError, ServiceError
+from service.settings import load
+
+_MISMATCHES = 1
+
+
+@click.command()
+@click.option("--from", "start", metavar="TIME", help="A time, or how long ago: 24h, 7d.  [default: 24h]")
+@click.option("--to", "end", metavar="TIME", help="A time, or how long ago.  [default: now]")
+@click.option("--interval", type=click.Choice(["minute", "hour", "day"]), help="What is counted together.")
+@click.option("--config", metavar="FILE", help="The configuration, YAML.")
+@click.option("--database-url", metavar="URL", help="The database.  [default: sqlite:///interactions.db]")
+@click.option("--url", metavar="URL", help="Ask a running service instead of the database.")
+@click.option(
+    "--key",
+    metavar="KEY",
+    envvar="INTERACTIONS_MASTER_KEY",
+    help="Its master key.  [$INTERACTIONS_MASTER_KEY]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.pass_context
+def reconcile(
+    ctx: click.Context,
+    start: str | None,
+    end: str | None,
+    interval: str | None,
+    config: str | None,
+    database_url: str | None,
+    url: str | None,
+    key: str | None,
+    as_json: bool,
+) -> None:
+    """Compare requests, attempts, outcomes, usage and events, and name what does not fit."""
+    if url is not None and (config is not None or database_url is not None):
+        raise click.UsageError("give --url, or --config and --database-url, not both")
+    asked = {"from": start, "to": end, "interval": interval}
+    try:
+        if url is not None:
+            report = asyncio.run(_of_service(url.rstrip("/"), key, asked))
+        else:
+            settings = load(config, os.environ, {"database_url": database_url}).settings
+            report = asyncio.run(_of_database(settings.database_url, asked))
+    except ServiceError as error:
+        raise ConfigurationError(error.message) from error
+    if as_json:
+        from service.wire import codec
+
+        click.echo(codec.dumps(report).decode())
+    else:
+        _show(report)
+    ctx.exit(_MISMATCHES if report["mismatches"] else 0)
+
+
+async def _of_database(url: str, asked: dict[str, str | None]) -> dict[str, Any]:
+    from service.audit.reconcile import Reconciliation
+    from service.audit.spans import span
+    from service.store.backend import StoreUnavailable
+    from service.store.codec import Codec
+    from service.store.engine import open_backend
+
+    chosen = span(asked["from"], asked["to"], asked["interval"])
+    codec = Codec()
+    backend = open_backend(url, codec, pool_limit=1)
+    await backend.start()
+    try:
+        return (await Reconciliation(backend.fetch, codec).report(chosen)).shown()
+    except StoreUnavailable as error:
+        raise ConfigurationError(
+            f"general_settings.database_url: the database cannot be read ({error}); `interactions migrate` brings it "
+            "to this version's schema"
+        ) from error
+    finally:
+        await backend.close()
+
+
+async def _of_service(url: str, key: str | None, asked: dict[str, str | None]) -> dict[str, Any]:
+    from aiohttp import ClientError, ClientSession, ClientTimeout
+
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    parameters = {name: value for name, value in asked.items() if value is not None}
+    timeout = ClientTimeout(total=None, sock_connect=10)
+    try:
+        async with (
+            ClientSession(timeout=timeout) as session,
+            session.get(f"{url}/api/reconcile", params=parameters, headers=headers) as response,
+        ):
+            body = await response.json(content_type=None)
+    except (ClientError, OSError, ValueError) as error:
+        raise ConfigurationError(f"--url {url}: cannot be asked ({error}); check the address") from error
+    if response.status != 200:
+        told = body.get("error", {}).get("message", "") if isinstance(body, dict) else ""
+        raise ConfigurationError(f"--url {url}: refused with {response.status}: {told}")
+    report: dict[str, Any] = body
+    return report
+
+
+def _show(report: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from service.cli.tables import figures_table, mismatches_table
+
+    # Where nobody looks at it, lines are for other programs: none is cut at the edge of a screen.
+    console = Console() if sys.stdout.isatty() else Console(width=400)
+    console.print(figures_table(report))
+    if report["mismatches"]:
+        console.print(mismatches_table(report))
+    console.print(f"{len(report['mismatches'])} mismatches")

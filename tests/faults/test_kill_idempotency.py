@@ -1,0 +1,176 @@
+"""kill -9 between the intent and the outcome: a repeat finds what was begun, and nothing is ever created twice."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientError, ClientSession, ClientTimeout
+from sqlalchemy import update
+
+from service.store.engine import open_engine
+from service.store.tables import leases
+from tests.support.gateway import MODEL, STEPS, eventually
+from tests.support.postgres import PostgresServer
+from tests.support.processes import ServiceProcess
+from tests.support.upstreams import KEY, Emulated
+
+REPEATS = 50
+WHOLE = 1e6
+#: Seconds that a repeat waits for the outcome of a first that has died.
+PATIENCE = 2
+
+
+class Killable:
+    """Services on one database that can be killed, and a client of theirs."""
+
+    def __init__(self, session: ClientSession, upstream: Emulated, database_url: str, folder: Path) -> None:
+        self._session = session
+        self._environment = {"GEMINI_API_BASE": upstream.url, "GEMINI_API_KEY": KEY}
+        self._database_url = database_url
+        self._config = folder / "config.yaml"
+        self._config.write_text(f"litellm_settings: {{request_timeout: {PATIENCE}}}\n")
+        self._running: list[ServiceProcess] = []
+
+    async def start(self) -> ServiceProcess:
+        arguments = [
+            "serve",
+            "--port",
+            "0",
+            "--config",
+            str(self._config),
+            "--database-url",
+            self._database_url,
+        ]
+        service = await asyncio.to_thread(ServiceProcess, arguments, self._environment)
+        self._running.append(service)
+        return await asyncio.to_thread(service.wait_ready)
+
+    async def kill(self, service: ServiceProcess) -> None:
+        self._running.remove(service)
+        await asyncio.to_thread(service.kill)
+
+    async def kill_all(self) -> None:
+        for service in list(self._running):
+            await self.kill(service)
+
+    async def create(self, service: ServiceProcess, key: str, **members: Any) -> tuple[int, Any, bytes]:
+        """The status, the headers and the body of an answer."""
+        body = {"model": MODEL, "input": f"Hello {key}", **members}
+        headers = {"idempotency-key": key, **STEPS}
+        url = f"{service.url}/v1beta/interactions"
+        async with self._session.post(url, json=body, headers=headers) as response:
+            return response.status, response.headers, await response.read()
+
+    async def answers(
+        self, service: ServiceProcess, key: str, number: int = REPEATS, **members: Any
+    ) -> list[tuple[int, Any, bytes]]:
+        """As many creates at once."""
+        return await asyncio.gather(*(self.create(service, key, **members) for _ in range(number)))
+
+    async def forget_readers(self) -> None:
+        """Let that time pass after which somebody else may go on with a stream whose reader is silent."""
+        engine = open_engine(self._database_url)
+        async with engine.begin() as connection:
+            await connection.execute(update(leases).values(due_at=0))
+        await engine.dispose()
+
+
+async def cut_off(tasks: list[asyncio.Task[Any]]) -> None:
+    """See that none of these was answered."""
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(result, ClientError), result
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Emulated]:
+    """An emulator that outlives the services; its streams and answers wait for its clock."""
+    emulated = Emulated(token_delay=60.0, stream_limit_seconds=1e9)
+    await emulated.server.start_server()
+    yield emulated
+    await emulated.close()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """An empty database for more than one process."""
+    return postgres_server.create_database(f"t{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[ClientSession]:
+    async with ClientSession(timeout=ClientTimeout(total=60)) as session:
+        yield session
+
+
+async def test_a_repeat_after_a_kill_never_creates_again(
+    session: ClientSession, upstream: Emulated, database_url: str, tmp_path: Path
+) -> None:
+    services = Killable(session, upstream, database_url, tmp_path)
+    try:
+        service = await services.start()
+        ended = await services.answers(service, "ended")
+        upstream.fault("latency;seconds=3", contains="Hello lost")
+        lost = [asyncio.create_task(services.create(service, "lost")) for _ in range(5)]
+        cut = [asyncio.create_task(services.create(service, "cut", stream=True)) for _ in range(5)]
+
+        async def are_upstream() -> bool:
+            return len(upstream.creates) == 3
+
+        await eventually(are_upstream)
+        # What has been told of the stream by now is in the log soon.
+        await asyncio.sleep(0.3)
+        await services.kill(service)
+        await cut_off([*lost, *cut])
+
+        upstream.clock.advance(WHOLE)
+        await services.forget_readers()
+        service = await services.start()
+        for number, answers in (("ended", ended), ("again", await services.answers(service, "ended"))):
+            assert {(status, body) for status, _, body in answers} == {(200, ended[0][2])}, number
+        unknown, streams = await asyncio.gather(
+            services.answers(service, "lost"), services.answers(service, "cut", stream=True)
+        )
+        # Upstream never said how it calls this one: it is open, or somebody has given it a verdict.
+        assert all(status >= 400 or b'"status":"failed"' in body for status, _, body in unknown)
+        assert len({headers["x-interaction-id"] for _, headers, _ in unknown}) == 1
+        assert len({body for _, _, body in streams}) == 1
+        assert {headers["idempotency-replayed"] for _, headers, _ in streams} == {"true"}
+        (whole,) = {body for _, _, body in streams}
+        assert whole.startswith(b"event: interaction.created\n")
+        assert b"event: interaction.completed\n" in whole
+        assert whole.endswith(b"data: [DONE]\n\n")
+        assert len(upstream.creates) == 3
+    finally:
+        await services.kill_all()
+
+
+async def test_those_who_listen_at_another_replica_get_the_rest_of_a_killed_ones_stream(
+    session: ClientSession, upstream: Emulated, postgres_url: str, tmp_path: Path
+) -> None:
+    services = Killable(session, upstream, postgres_url, tmp_path)
+    try:
+        one = await services.start()
+        other = await services.start()
+        first = asyncio.create_task(services.create(one, "key", stream=True))
+
+        async def is_upstream() -> bool:
+            return len(upstream.creates) == 1
+
+        await eventually(is_upstream)
+        repeats = asyncio.create_task(services.answers(other, "key", 10, stream=True))
+        await asyncio.sleep(0.3)
+        await services.kill(one)
+        await cut_off([first])
+        upstream.clock.advance(WHOLE)
+        await services.forget_readers()
+        answers = await repeats
+        assert len({body for _, _, body in answers}) == 1
+        assert b"event: interaction.completed\n" in answers[0][2]
+        assert len(upstream.creates) == 1
+    finally:
+        await services.kill_all()

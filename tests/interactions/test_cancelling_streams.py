@@ -1,0 +1,156 @@
+"""A cancel ends a running stream upstream and for all who listen, with what came of it until then."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import web
+
+from service.store.records import USAGE_PARTIAL
+from tests.support.gateway import LEGACY, STEPS, Gateway, eventually
+from tests.support.gateways import StartEmulator, StartGateway, StartScripted
+from tests.support.replies import Json
+from tests.support.upstreams import Emulated, sse
+
+#: More seconds than any stream takes.
+WHOLE = 1e6
+WISH = "background;queued=60;running=6000"
+
+
+@pytest.fixture
+async def slow(start_emulator: StartEmulator) -> Emulated:
+    """An emulator whose streams go on only when its clock is moved: one event a minute."""
+    return await start_emulator(token_delay=60.0, stream_limit_seconds=1e9)
+
+
+@pytest.fixture
+async def patient(slow: Emulated, start_gateway: StartGateway) -> Gateway:
+    """The service before that emulator."""
+    return await start_gateway(slow)
+
+
+@pytest.mark.parametrize("background", [False, True])
+async def test_a_cancelled_stream_ends_for_everybody_with_what_came(
+    patient: Gateway, slow: Emulated, background: bool
+) -> None:
+    async with patient.live("Slowly", headers=STEPS, background=background, wish=WISH) as live:
+        await live.next()
+        slow.clock.advance(3000 if background else 500)
+        text = await live.until("step.delta")
+        while text["delta"]["type"] != "text":
+            text = await live.until("step.delta")
+        async with (
+            patient.attached(live.id, headers=STEPS) as second,
+            patient.attached(live.id, headers=LEGACY) as third,
+        ):
+            cancelled = await patient.cancel(live.id)
+            told = await asyncio.gather(live.rest(), second.rest(), third.rest())
+    assert (cancelled.status, cancelled.body["status"]) == (200, "cancelled")
+    assert told[0].events == told[1].events
+    assert [streamed.final["status"] for streamed in told] == ["cancelled"] * 3
+    assert told[0].text == told[2].text != ""
+    stored = await patient.got(live.id, headers=STEPS)
+    assert stored.body["status"] == "cancelled"
+    assert stored.text == told[0].text
+    row = await patient.database.row(live.id)
+    assert (row["status"], row["completed_at"] is not None) == ("cancelled", True)
+    assert len([seen for seen in slow.calls("POST") if seen["path"].endswith("/cancel")]) == background
+
+
+async def test_the_usage_so_far_is_recorded(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    told: list[Json | bytes] = [
+        {"event_type": "interaction.created", "interaction": {"id": "v1_a", "status": "in_progress"}},
+        {"event_type": "step.start", "index": 0, "step": {"type": "model_output"}},
+        {"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "So far"}},
+    ]
+    # It shows finished steps only.
+    ended = {"id": "v1_a", "status": "cancelled", "steps": [], "usage": {"total_tokens": 7}}
+    over = asyncio.Event()
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/cancel"):
+            return web.json_response(ended)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(sse(*told, done=False))
+        await over.wait()
+        return response
+
+    gateway = await start_gateway(await start_scripted(script))
+    async with gateway.live(headers=STEPS, background=True) as live:
+        await live.until("step.delta")
+        assert (await gateway.cancel(live.id)).body["status"] == "cancelled"
+        streamed = await live.rest()
+    over.set()
+    assert (streamed.text, streamed.final["usage"]) == ("So far", {"total_tokens": 7})
+    stored = await gateway.got(streamed.id, headers=STEPS)
+    assert (stored.text, stored.body["usage"]) == ("So far", {"total_tokens": 7})
+    row = await gateway.database.row(streamed.id)
+    assert (row["usage_state"], row["total_tokens"]) == (USAGE_PARTIAL, 7)
+
+
+async def test_what_was_cancelled_cannot_be_cancelled_again(patient: Gateway, slow: Emulated) -> None:
+    async with patient.live("Slowly", headers=STEPS) as live:
+        await live.next()
+        await patient.cancel(live.id)
+        streamed = await live.rest()
+    assert streamed.final["status"] == "cancelled"
+    again = await patient.cancel(live.id)
+    assert (again.status, again.error["code"]) == (400, "failed_precondition")
+
+
+async def test_two_cancels_at_once_end_it_once(patient: Gateway, slow: Emulated) -> None:
+    async with patient.live("Slowly", headers=STEPS, background=True, wish=WISH) as live:
+        await live.next()
+        slow.clock.advance(2000)
+        await live.until("step.start")
+        replies = await asyncio.gather(*(patient.cancel(live.id) for _ in range(3)))
+        streamed = await live.rest()
+    assert {reply.status for reply in replies} <= {200, 400}
+    assert streamed.types.count("interaction.completed") == 1
+    assert len([seen for seen in slow.calls("POST") if seen["path"].endswith("/cancel")]) == 1
+
+
+async def test_a_stream_whose_client_has_left_is_cancelled_too(patient: Gateway, slow: Emulated) -> None:
+    async with patient.live("Slowly", headers=STEPS) as live:
+        await live.next()
+        live.leave()
+
+    async def noted() -> bool:
+        return bool((await patient.database.row(live.id))["upstream_id"])
+
+    await eventually(noted)
+    assert (await patient.cancel(live.id)).body["status"] == "cancelled"
+    assert (await patient.events(live.id, headers=STEPS)).final["status"] == "cancelled"
+
+
+async def test_a_cancel_that_meets_the_end_ends_it_one_way_or_the_other(
+    patient: Gateway, slow: Emulated
+) -> None:
+    async def meet(number: int) -> None:
+        async with patient.live(f"Stream {number}", headers=STEPS) as live:
+            await live.next()
+            ready.put_nowait(number)
+            await over.wait()
+            # Some before the end has come, some while it comes.
+            await asyncio.sleep(number / 1000)
+            reply = await patient.cancel(live.id)
+            streamed = await live.rest()
+        status = streamed.final["status"]
+        assert status in ("completed", "cancelled")
+        assert reply.status == 200 or (reply.status == 400 and status == "completed")
+        stored = await patient.got(live.id, headers=STEPS)
+        assert (stored.body["status"], stored.text) == (status, streamed.text)
+        assert (await patient.database.row(live.id))["status"] == status
+
+    ready: asyncio.Queue[int] = asyncio.Queue()
+    over = asyncio.Event()
+    meeting = [asyncio.create_task(meet(number)) for number in range(24)]
+    for _ in meeting:
+        await ready.get()
+    slow.clock.advance(WHOLE)
+    over.set()
+    await asyncio.gather(*meeting)

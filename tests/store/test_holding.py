@@ -1,0 +1,202 @@
+"""Who holds what: claims, fences and the end of a process, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+import pytest
+
+from service.errors import StoreError, Superseded
+from service.store.kept_events import EventBatch
+from service.store.records import now
+from service.store.store import Store
+from service.store.tables import NOBODY
+from service.wire import ids
+from tests.support.store import OpenStore, intent, open_store, outcome, query, running
+
+MINUTE = 60_000_000
+
+
+async def process(store: Store, until: int = 0) -> bytes:
+    """A process, alive for so long from now on."""
+    me = ids.mint()
+    await store.held.enter(me, now() + until)
+    return me
+
+
+async def begun(store: Store, owner: bytes) -> bytes:
+    entry = intent(owner_id=owner, background=True)
+    await store.begin(entry, b"{}")
+    await store.finish(running(entry.id, owner_id=owner), b"{}")
+    return entry.id
+
+
+async def claimed(store: Store, me: bytes, most: int = 100, since: int | None = None) -> set[bytes]:
+    silent_since = now() if since is None else since
+    return {claim.id for claim in await store.held.claim(me, silent_since, most)}
+
+
+async def test_only_what_the_dead_hold_is_claimed(opened: OpenStore) -> None:
+    store = opened.store
+    me, alive, dead = await process(store, MINUTE), await process(store, MINUTE), await process(store)
+    await begun(store, alive)
+    mine = await begun(store, me)
+    left, ended, nobodys = await begun(store, dead), await begun(store, dead), await begun(store, NOBODY)
+    await store.finish(outcome(ended, owner_id=dead), b"{}")
+    assert await claimed(store, me) == {left, nobodys}
+    assert await claimed(store, me) == set()
+    assert await store.held.held(me) == {mine, left, nobodys}
+
+
+async def test_what_was_handed_back_is_had_without_judging_anybody(opened: OpenStore) -> None:
+    store = opened.store
+    me, dead = await process(store, MINUTE), await process(store)
+    await begun(store, dead)
+    nobodys = await begun(store, NOBODY)
+    assert await claimed(store, me, since=0) == {nobodys}
+
+
+async def test_a_claim_tells_what_is_needed_to_go_on(opened: OpenStore) -> None:
+    store = opened.store
+    me = await process(store, MINUTE)
+    key = await begun(store, NOBODY)
+    (claim,) = await store.held.claim(me, now(), 10)
+    assert (claim.id, claim.background, claim.stream, claim.upstream_stored) == (key, True, False, True)
+    assert (claim.deployment_id, claim.upstream_id) == ("dep-1", f"v1_{key.hex()}")
+    assert await store.held.claimed_again(me, key) == claim
+
+
+async def test_claims_are_bounded_and_nothing_is_claimed_twice(opened: OpenStore) -> None:
+    store = opened.store
+    one, two = await process(store, MINUTE), await process(store, MINUTE)
+    keys = {await begun(store, NOBODY) for _ in range(50)}
+    taken: list[bytes] = []
+    while len(taken) < len(keys):
+        several = await asyncio.gather(*(claimed(store, me, most=7) for me in (one, two, one, two)))
+        assert all(len(part) <= 7 for part in several)
+        taken += [key for part in several for key in part]
+    assert sorted(taken) == sorted(keys)
+
+
+async def test_two_processes_on_one_database_share_what_was_left(store_url: str) -> None:
+    async with open_store(store_url) as first, open_store(store_url) as second:
+        one, two = await process(first.store, MINUTE), await process(second.store, MINUTE)
+        keys = {await begun(first.store, NOBODY) for _ in range(40)}
+        taken: list[bytes] = []
+        while len(taken) < len(keys):
+            several = await asyncio.gather(
+                claimed(first.store, one, most=5), claimed(second.store, two, most=5)
+            )
+            taken += [key for part in several for key in part]
+        assert sorted(taken) == sorted(keys)
+
+
+async def test_one_interaction_can_be_claimed_alone(opened: OpenStore) -> None:
+    store = opened.store
+    me, alive, dead = await process(store, MINUTE), await process(store, MINUTE), await process(store)
+    held, left = await begun(store, alive), await begun(store, dead)
+    await begun(store, dead)
+    assert await store.held.claim_one(me, held) is None
+    claim = await store.held.claim_one(me, left)
+    assert claim is not None
+    assert await store.held.held(me) == {left}
+
+
+async def test_a_process_lives_as_long_as_it_says(opened: OpenStore) -> None:
+    held = opened.store.held
+    me = await process(opened.store)
+    assert not await held.is_alive(me)
+    assert await held.beat(me, now() + MINUTE)
+    assert await held.is_alive(me)
+    assert not await held.beat(ids.mint(), now() + MINUTE)
+    assert not await held.is_alive(NOBODY)
+
+
+async def test_who_is_alone_declares_all_others_dead(opened: OpenStore) -> None:
+    store = opened.store
+    me, other = await process(store, MINUTE), await process(store, MINUTE)
+    await store.held.expire_others(me)
+    assert not await store.held.is_alive(other)
+    assert await store.held.is_alive(me)
+
+
+async def test_a_process_that_ends_leaves_nothing_behind(opened: OpenStore, store_url: str) -> None:
+    store = opened.store
+    me, other = await process(store, MINUTE), await process(store, MINUTE)
+    keys = {await begun(store, me) for _ in range(3)}
+    ended = await begun(store, me)
+    await store.finish(outcome(ended, owner_id=me), b"{}")
+    assert await store.held.leave(me) == 3
+    assert await claimed(store, other) == keys
+    rows = await query(store_url, "SELECT interaction_id FROM leases WHERE kind = 'process'")
+    assert len(rows) == 2
+
+
+async def test_some_can_be_handed_back(opened: OpenStore) -> None:
+    store = opened.store
+    me, other = await process(store, MINUTE), await process(store, MINUTE)
+    first, second, foreign = await begun(store, me), await begun(store, me), await begun(store, other)
+    await store.held.hand_back(me, [first, foreign])
+    assert await store.held.held(me) == {second}
+    assert await claimed(store, me) == {first}
+
+
+async def test_the_dead_are_forgotten_when_they_hold_nothing(opened: OpenStore, store_url: str) -> None:
+    store = opened.store
+    await process(store)
+    holding = await process(store)
+    await begun(store, holding)
+    alive = await process(store, MINUTE)
+    await store.held.forget_dead(now())
+    rows = await query(store_url, "SELECT interaction_id FROM leases WHERE kind = 'process'")
+    known = {getattr(key, "bytes", key) for (key,) in rows}
+    assert known == {NOBODY, holding, alive}
+
+
+async def log_of(store: Store, key: bytes) -> list[bytes]:
+    return [event.frame for event in await store.events.all(key)]
+
+
+async def test_who_has_lost_an_interaction_changes_nothing_of_it(opened: OpenStore, store_url: str) -> None:
+    store = opened.store
+    stale, me = await process(store), await process(store, MINUTE)
+    key = await begun(store, stale)
+    before = EventBatch(1, 1, b"event: before\ndata: {}\n\n", None)
+    await store.events.append(before.write(key, stale))
+    assert await claimed(store, me) == {key}
+    whole = await query(store_url, "SELECT * FROM interactions")
+    late = EventBatch(2, 2, b"event: late\ndata: {}\n\n", None)
+    await store.events.append(late.write(key, stale))
+    await store.note_status(key, "queued", stale)
+    await store.held.hand_back(stale, [key])
+    for written in (outcome(key, owner_id=stale), running(key, owner_id=stale)):
+        await assert_superseded(store.finish(written, b"late", log=[late.write_last(key, stale)]))
+    assert await query(store_url, "SELECT * FROM interactions") == whole
+    assert await log_of(store, key) == [b"event: before\ndata: {}\n\n"]
+    assert await query(store_url, "SELECT size FROM payloads WHERE kind = 2") == [(2,)]
+    last = EventBatch(2, 2, b"event: last\ndata: {}\n\n", None)
+    await store.finish(outcome(key, owner_id=me), b"whole", log=[last.write_last(key, me)])
+    # Its own outcome again, as after a commit that was not confirmed, is no news and no error.
+    await store.finish(outcome(key, owner_id=me), b"whole")
+    await assert_superseded(store.finish(outcome(key, owner_id=stale), b"late"))
+    assert (await log_of(store, key))[1:] == [b"event: last\ndata: {}\n\n"]
+
+
+async def assert_superseded(writing: Awaitable[None]) -> None:
+    with pytest.raises(Superseded):
+        await writing
+
+
+async def test_one_that_is_lost_spoils_nothing_for_others(opened: OpenStore) -> None:
+    store = opened.store
+    stale, me = await process(store), await process(store, MINUTE)
+    lost, kept = await begun(store, stale), await begun(store, me)
+    await claimed(store, me)
+    results = await asyncio.gather(
+        store.finish(outcome(lost, owner_id=stale), b"late"),
+        store.finish(outcome(kept, owner_id=me), b"whole"),
+        store.finish(outcome(ids.mint(), owner_id=me), b"of nothing"),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [Superseded, type(None), StoreError]

@@ -1,0 +1,43 @@
+"""The service in this process, on each database, with an emulator behind it and a receiver of webhooks before it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.interactions.conftest import (
+    database_url,
+    gateway_fixture,
+    migrated_postgres,
+    postgres_url,
+    running_fixture,
+    sqlite_template_fixture,
+    sqlite_url_fixture,
+    start_emulator_fixture,
+    start_gateway,
+    start_scripted_fixture,
+    upstream_fixture,
+)
+from tests.support.receivers import Receiver, receiver
+
+__all__ = (
+    "database_url",
+    "gateway_fixture",
+    "migrated_postgres",
+    "postgres_url",
+    "running_fixture",
+    "sqlite_template_fixture",
+    "sqlite_url_fixture",
+    "start_emulator_fixture",
+    "start_gateway",
+    "start_scripted_fixture",
+    "upstream_fixture",
+)
+
+
+@pytest.fixture(name="hook")
+async def hook_fixture() -> AsyncIterator[Receiver]:
+    """A receiver that takes everything."""
+    async with receiver() as made:
+        yield made
