@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint bench bench-audit bench-background bench-history soak clean
+.PHONY: serve test lint docs bench bench-background bench-history bench-routing bench-audit soak clean
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,9 @@ soak: $(VENV)/.dev
 		tests/faults/test_many_listeners.py
 	RUNS=$(or $(RUNS),1000) $(BIN)/python -m pytest tests/faults/test_random_kills.py
 
+docs: $(VENV)/.dev
+	$(BIN)/python -m docs.reference
+
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench
 
@@ -49,6 +52,9 @@ bench-audit: $(VENV)/.dev
 # Ten thousand background runs open in one process; RUNS=10000 SECONDS=60 STREAMS=0.
 bench-background: $(VENV)/.dev
 	$(BIN)/python -m bench.background --runs $(or $(RUNS),10000) --seconds $(or $(SECONDS),60) --streams $(or $(STREAMS),0)
+
+bench-routing: $(VENV)/.dev
+	$(BIN)/python -m bench.routing
 
 clean:
 	rm -rf $(VENV) .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

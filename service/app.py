@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from service import __version__
 from service.api.auth import Authenticator
@@ -33,11 +34,15 @@ from service.api.keys import (
     REPEATS,
     REPLAYER,
     REPORTS,
+    REQUESTS,
     RETENTION,
+    ROUTER,
     STORE,
     STREAMS,
     USAGE,
 )
+from service.api.metrics import REGISTRY, ServiceFigures
+from service.api.request_figures import Requests
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
 from service.audit.details import Details
@@ -71,6 +76,7 @@ from service.interactions.resolve import Resolver
 from service.interactions.retention import Retention
 from service.interactions.run import Pacing
 from service.interactions.search import Search
+from service.interactions.sharing import Sharing
 from service.interactions.supervisor import Supervision, Supervisor
 from service.interactions.taking_over import TakeOver
 from service.interactions.upstream_copy import UpstreamCopy
@@ -87,6 +93,7 @@ from service.store.writer import Writer
 from service.upstream.client import GeminiClient
 from service.upstream.deployments import Deployments
 from service.upstream.files import Files
+from service.upstream.routing.router import Router
 from service.upstream.transport import Transport
 from service.webhooks.deliveries import Deliveries, Patience
 from service.webhooks.destinations import Destinations
@@ -125,11 +132,13 @@ def build(settings: Settings, *, serving: bool = True) -> web.Application:
     app = web.Application(client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
     app[AUTHENTICATOR] = Authenticator(settings.master_key.reveal() if settings.master_key else None)
+    app[REQUESTS] = Requests()
+    app[REGISTRY] = CollectorRegistry()
     app[COMMON_HEADERS] = {"x-upstream": "emulator"} if settings.emulator else {}
     if settings.emulator:
         app.cleanup_ctx.append(_emulator)
     app[SERVING] = serving
-    contexts = [_store, _reports, _maintenance, _retention, _transport, _media, _webhooks, _domain]
+    contexts = [_store, _reports, _maintenance, _retention, _transport, _routing, _media, _webhooks, _domain]
     app.cleanup_ctx.extend(context for context in contexts if serving or context not in _ONLY_WHILE_SERVING)
     add_routes(app)
     return app
@@ -241,6 +250,15 @@ async def _transport(app: web.Application) -> AsyncIterator[None]:
     await app[TRANSPORT].close()
 
 
+async def _routing(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    router = app[ROUTER] = Router(settings, app[DEPLOYMENTS])
+    sharing = Sharing(app[STORE], router, settings.router.shared_state_interval)
+    sharing.start()
+    yield
+    await sharing.close()
+
+
 async def _media(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     if not settings.keep_media:
@@ -284,8 +302,11 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         app[TRANSPORT],
         request_timeout=settings.router.timeout or settings.request_timeout,
         stream_timeout=settings.router.stream_timeout or settings.stream_idle_timeout,
+        connect_timeout=settings.router.connect_timeout,
+        first_byte_timeout=settings.router.first_byte_timeout,
     )
     readers = Readers()
+    app[REGISTRY].register(ServiceFigures(app[REQUESTS], app[ROUTER], app[STORE], readers))
     store = app[STORE]
     life = Life(store.held, settings.lease_seconds)
     log = EventLog(store.events, life.id, settings.event_flush_interval)
@@ -323,12 +344,13 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     )
     media = Media(app[STORE], deployments, settings.max_rebuild_bytes)
     history = History(app[STORE], client, media, settings.max_rebuild_bytes)
-    preparation = Preparation(app[STORE], deployments, app[LIFECYCLE], history, settings.history, life.id)
+    preparation = Preparation(store, app[ROUTER], app[LIFECYCLE], history, settings.history, life.id)
     app[CREATOR] = Creator(
         app[STORE],
         client,
         preparation,
         readers,
+        gate=app[ROUTER].gate,
         events=log,
         life=life,
         following=supervisor,
@@ -354,6 +376,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         await supervisor.start()
         app.on_shutdown.append(lambda _: supervisor.hand_over())
     yield
+    await app[CREATOR].close(max(0.0, settings.drain_timeout - seconds_since_stop()))
     await recorded.close()
     await readers.close(max(_READER_GRACE, settings.drain_timeout - seconds_since_stop()))
     await log.close()

@@ -43,6 +43,9 @@ class ServiceError(Exception):
     interaction_id: str | None = None
     #: Whether this is what an earlier request with the same idempotency key was refused with.
     replayed: bool = False
+    #: The deployment asked last and the number of attempts; travel as ``x-deployment`` and ``x-attempts``.
+    deployment: str | None = None
+    attempts: int | None = None
 
     def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
         self.message = message or (type(self).__doc__ or "").strip()

@@ -7,14 +7,16 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import Final
+from urllib.parse import quote
 
 import orjson
 from aiohttp import web
 
-from service.api.keys import COMMON_HEADERS
+from service.api.keys import COMMON_HEADERS, REQUESTS
 from service.errors import ApiError, InvalidRequest, PayloadTooLarge, ServiceError
-from service.interactions.calls import HistoryUsed
+from service.interactions.calls import HistoryUsed, Served
 from service.wire import ids
 
 logger = logging.getLogger(__name__)
@@ -28,7 +30,15 @@ JSON: Final = "application/json; charset=utf-8"
 
 
 def endpoint(handler: Handler) -> Handler:
-    """Turn every error of a handler into an answer in Google's shape (contract 7.1)."""
+    """Turn every error of a handler into an answer in Google's shape (contract 7.1), and count what was answered."""
+    operation = handler.__name__.strip("_")
+
+    async def counted(request: web.Request) -> web.StreamResponse:
+        began = perf_counter()
+        response = await guarded(request)
+        named = operation if isinstance(response, web.Response) else f"{operation} stream"
+        request.app[REQUESTS].note(named, response.status, began)
+        return response
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         try:
@@ -43,7 +53,7 @@ def endpoint(handler: Handler) -> Handler:
             logger.exception("a request failed in a way that was not foreseen")
             return error_response(request, ApiError())
 
-    return guarded
+    return counted
 
 
 def answer(
@@ -54,10 +64,11 @@ def answer(
     interaction_id: str | None = None,
     upstream_id: str | None = None,
     history: HistoryUsed | None = None,
+    served: Served | None = None,
     replayed: bool = False,
 ) -> web.Response:
     """A JSON answer with the headers every answer carries."""
-    headers = response_headers(request, interaction_id, upstream_id, history, replayed=replayed)
+    headers = response_headers(request, interaction_id, upstream_id, history, served, replayed=replayed)
     headers["Content-Type"] = JSON
     return web.Response(status=status, body=body, headers=headers)
 
@@ -67,10 +78,11 @@ def response_headers(
     interaction_id: str | None,
     upstream_id: str | None,
     history: HistoryUsed | None = None,
+    served: Served | None = None,
     *,
     replayed: bool = False,
 ) -> dict[str, str]:
-    """``x-request-id`` always, the ids of the interaction where there is one, and how a create got its history.
+    """``x-request-id`` always, the ids of the interaction where there is one; of a create, its history and its way.
 
     ``replayed`` says that this is what an earlier request with the same idempotency key has made.
     """
@@ -85,20 +97,31 @@ def response_headers(
         headers["x-interactions-history-links"] = str(history.links)
     if replayed:
         headers["idempotency-replayed"] = "true"
+    if served is not None:
+        headers["x-deployment"] = header_value(served.deployment)
+        headers["x-attempts"] = str(served.attempts)
     return headers
 
 
+def header_value(text: str) -> str:
+    """A name from the configuration as a header can carry it."""
+    return text if _PLAIN.fullmatch(text) else quote(text)
+
+
 def error_response(request: web.Request, error: ServiceError) -> web.Response:
-    """An error in Google's shape; ``Retry-After`` travels in whole seconds, rounded up."""
+    """An error in Google's shape; ``Retry-After`` travels in seconds and in milliseconds, rounded up."""
+    served = None if error.deployment is None else Served(error.deployment, error.attempts or 0)
     response = answer(
         request,
         orjson.dumps(error.body()),
         status=error.status,
         interaction_id=error.interaction_id,
+        served=served,
         replayed=error.replayed,
     )
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(0, -int(-error.retry_after // 1)))
+        response.headers["retry-after-ms"] = str(max(0, -int(-error.retry_after * 1_000 // 1)))
     return response
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any
 
 from aiohttp import web
@@ -10,6 +11,7 @@ from service.api.endpoint import answer, read_body
 from service.api.keys import AUTHENTICATOR, CREATOR, LIFECYCLE, REPEATS, STREAMS
 from service.api.recorded import send_recorded, wished
 from service.api.sse import send_events
+from service.api.wishes import wishes_of
 from service.errors import InvalidRequest
 from service.interactions import render
 from service.interactions.calls import Answer, Call
@@ -28,6 +30,7 @@ _BOOLEANS = {"true": True, "1": True, "": True, "false": False, "0": False}
 
 async def create(request: web.Request) -> web.StreamResponse:
     """``POST /interactions``: unary or streamed, anew or what an earlier one with the same key has made."""
+    began = perf_counter()
     principal = request.app[AUTHENTICATOR].principal(request)
     raw = await read_body(request)
     asked = envelope.parse(raw)
@@ -39,21 +42,26 @@ async def create(request: web.Request) -> web.StreamResponse:
         revision,
         upstream_headers(request),
         history_wish(request),
+        wishes=wishes_of(request, asked),
         labels=labels.of_header(request.headers.get(labels.HEADER)),
     )
     if (pace := await wished(request, principal.project_id)) is not None:
         return await send_recorded(request, call, pace)
     opened = await _opened(request, call)
+    limit = None
     if isinstance(opened, Feed):
+        if call.wishes.timeout is not None:
+            limit = call.wishes.timeout - (perf_counter() - began)
         opened = request.app[STREAMS].live(opened)
     if isinstance(opened, Listening):
-        return await send_events(request, opened, revision)
+        return await send_events(request, opened, revision, limit=limit)
     return answer(
         request,
         render.body(opened.interaction, revision),
         interaction_id=opened.id,
         upstream_id=opened.upstream_id,
         history=opened.history,
+        served=opened.served,
         replayed=opened.replayed,
     )
 

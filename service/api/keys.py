@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from service.api.auth import Authenticator
+from service.api.request_figures import Requests
 from service.audit.details import Details
 from service.audit.export import Export
 from service.audit.importing import Importer
@@ -23,6 +24,7 @@ from service.interactions.replay import Replayer
 from service.interactions.retention import Retention
 from service.store.reports import Reports
 from service.store.store import Store
+from service.upstream.routing.router import Router
 from service.webhooks.deliveries import Deliveries
 
 AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
@@ -35,6 +37,8 @@ REPLAYER: Final = web.AppKey("replayer", Replayer)
 RETENTION: Final = web.AppKey("retention", Retention)
 STREAMS: Final = web.AppKey("streams", Streams)
 REPEATS: Final = web.AppKey("repeats", Repeats)
+REQUESTS: Final = web.AppKey("requests", Requests)
+ROUTER: Final = web.AppKey("router", Router)
 STORE: Final = web.AppKey("store", Store)
 REPORTS: Final = web.AppKey[Reports]("reports", Reports)
 DETAILS: Final = web.AppKey("details", Details)

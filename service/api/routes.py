@@ -6,9 +6,11 @@ from aiohttp import web
 
 from service.api import (
     audit,
+    deployments,
     exports,
     health,
     interactions,
+    metrics,
     openapi,
     reconcile,
     replays,
@@ -64,6 +66,8 @@ def add_routes(app: web.Application) -> None:
     _add(app, "/api/retention", POST=retention.run)
     _add(app, "/health/live", GET=health.live)
     _add(app, "/health/ready", GET=health.ready)
+    _add(app, "/metrics", GET=metrics.metrics)
+    _add(app, "/api/deployments", GET=deployments.deployments)
     app.router.add_route("*", "/{path:.*}", endpoint(_not_found))
 
 

@@ -12,7 +12,7 @@ from aiohttp import HttpVersion11, web
 
 from service.api.endpoint import response_headers
 from service.api.telling import Teller, teller_for
-from service.errors import ServiceError
+from service.errors import DeadlineExceeded, ServiceError
 from service.interactions.listening import Listening
 from service.store.kept_events import Event
 from service.wire import ids, sse
@@ -31,6 +31,15 @@ _KEEP_ALIVE: Final = 15.0
 _STALLED: Final = 300.0
 #: Bytes that may wait for a client before writing to it waits.
 _UNSENT: Final = 32 * 1024
+_TIME_IS_OVER: Final = sse.frame(
+    {
+        "event_type": "error",
+        "error": {
+            "code": DeadlineExceeded.code,
+            "message": "The time that the request allows is over. The interaction goes on: GET it with 'stream=true'.",
+        },
+    }
+)
 
 
 async def send_events(
@@ -38,8 +47,12 @@ async def send_events(
     listening: Listening,
     revision: Revision,
     more_headers: Mapping[str, str] = MappingProxyType({}),
+    *,
+    limit: float | None = None,
 ) -> web.StreamResponse:
     """Follow an interaction to its end; a client that leaves, or stops reading, ends only this.
+
+    After ``limit`` seconds the client is told that its time is over, and the interaction goes on without it.
 
     Raises :class:`~service.errors.InvalidRequest`, before anything is sent, when a legacy client's cursor is no part
     of an event.
@@ -52,7 +65,12 @@ async def send_events(
     try:
         await _write(response, data)
         direct.open(request.transport)
-        await _follow(response, batches, teller)
+        if limit is None:
+            await _follow(response, batches, teller)
+        elif not await _follow_for(limit, response, batches, teller):
+            await _write(response, _TIME_IS_OVER)
+            _break_off(request)
+            return response
         if listening.broken:
             await _write(response, listening.farewell)
             _break_off(request)
@@ -132,6 +150,21 @@ async def _follow(response: web.StreamResponse, batches: AsyncIterator[list[Even
         await _write(response, teller.tell(batch) if batch else sse.KEEP_ALIVE)
 
 
+async def _follow_for(
+    seconds: float, response: web.StreamResponse, batches: AsyncIterator[list[Event]], teller: Teller
+) -> bool:
+    """Follow to the end if that comes in time; whether it did."""
+    patience = asyncio.timeout(max(0.0, seconds))
+    try:
+        async with patience:
+            await _follow(response, batches, teller)
+    except TimeoutError:
+        if patience.expired():
+            return False
+        raise
+    return True
+
+
 async def _write(response: web.StreamResponse, data: bytes) -> None:
     if data:
         async with asyncio.timeout(_STALLED):
@@ -146,6 +179,7 @@ async def _open(
         ids.to_text(listening.key),
         listening.upstream_id,
         listening.history,
+        listening.served,
         replayed=listening.replayed,
     )
     response = web.StreamResponse(headers={**headers, **_STREAM_HEADERS, **more_headers})

@@ -9,6 +9,7 @@ import orjson
 from service.errors import ServiceError, UpstreamError
 from service.interactions.calls import Call, Job, Principal
 from service.interactions.ending import assembled
+from service.interactions.imported import is_adopted
 from service.interactions.log import EventLog
 from service.interactions.media import MediaKeeper
 from service.interactions.publisher import Told
@@ -49,6 +50,9 @@ class Attaching:
         None when upstream cannot be asked now. Raises :class:`NoStream` when asking again is of no use. After
         ``patience`` seconds the reader gives the interaction up.
         """
+        if is_adopted(record.attempts):
+            # Upstream's own words are its record, and its usage is not ours to count.
+            raise NoStream
         assembler, last = await assembled(self._store.events, record)
         logged, cursor = await self._store.events.end(record.id)
         if logged != last or (last and cursor is None) or not (last or record.background):

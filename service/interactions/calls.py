@@ -11,6 +11,7 @@ from service.settings.model import History as HistorySetting
 from service.store.idempotency import KeyClaim
 from service.store.records import Intent, Outcome, Record, Usage, now
 from service.upstream.deployments import Route
+from service.upstream.routing.course import NO_WISHES, Course, Wishes
 from service.wire.envelope import Envelope
 from service.wire.revision import Revision
 
@@ -37,6 +38,7 @@ class Call:
     upstream_headers: bytes = b""
     #: The caller's choice for this request; None leaves it to the configuration.
     history: HistorySetting | None = None
+    wishes: Wishes = NO_WISHES
     #: Labels beside those of the body, which stand above them and are not forwarded.
     labels: dict[str, str] = field(default_factory=dict)
     #: The idempotency key that the interaction is to have, if it is to be made at all.
@@ -54,12 +56,22 @@ class HistoryUsed:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """Which deployment served a create, and at which attempt."""
+
+    deployment: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A finished unary answer: an interaction in steps form under our id, ready to be rendered."""
 
     interaction: dict[str, Any]
     upstream_id: str | None
     history: HistoryUsed
+    #: None for what was not served anew.
+    served: Served | None = None
     #: Whether an earlier request with the same idempotency key has made it.
     replayed: bool = False
 
@@ -86,6 +98,25 @@ class Job:
     refers_upstream: bool
     attempts: list[dict[str, Any]] = field(default_factory=list)
     first_byte_at: int | None = None
+    #: Its way through the deployments; None for what was begun by another process.
+    course: Course | None = None
+    #: Whether upstream was found to have lost what ``body`` named: the conversation travels with every later attempt.
+    lost_upstream: bool = False
+
+    @property
+    def served(self) -> Served:
+        """Where the request is, or was served."""
+        return Served(self.route.deployment.id, len(self.attempts))
+
+    def spent(self, usage: Usage | None) -> None:
+        """Count what the interaction has used towards the limits of its deployment."""
+        if self.course is not None and usage is not None:
+            self.course.spent(usage.total_tokens)
+
+    def end(self) -> None:
+        """Upstream has nothing more to do for it: its place there is another's."""
+        if self.course is not None:
+            self.course.end()
 
     @property
     def history(self) -> HistoryUsed:

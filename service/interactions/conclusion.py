@@ -87,6 +87,8 @@ class Conclusion:
         # A listener that is behind may find the event in the log before it is published here.
         self._feed.steps = outcomes.steps_of(whole)
         await self._commit(outcome, whole)
+        self._job.spent(outcome.usage)
+        self._job.end()
         self._feed.publish(event)
         self._feed.end(broken=last.broken)
 

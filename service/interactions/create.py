@@ -8,11 +8,12 @@ cannot be committed, the client gets an error and never the answer (promise P1).
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine
 from typing import Any, Final, Protocol, TypeVar
 
-from service.errors import BadGateway, DeadlineExceeded, NotFound, ServiceError, UpstreamError
+from service.errors import BadGateway, DeadlineExceeded, NotFound, ServiceError
 from service.interactions import outcomes
 from service.interactions.calls import Answer, Call, Job
 from service.interactions.feed import Feed
@@ -24,11 +25,12 @@ from service.interactions.preparation import Preparation
 from service.interactions.reader import Reader
 from service.interactions.readers import Readers
 from service.interactions.render import with_our_ids, with_webhooks
+from service.interactions.sending import Sender
 from service.store.held import Claim
 from service.store.records import USAGE_MISSING, Outcome, Record, Usage, now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
-from service.upstream.deployments import Deployment
+from service.upstream.routing.gate import Gate
 from service.upstream.transport import Response
 from service.webhooks.destinations import Destinations
 from service.wire import ids
@@ -36,7 +38,6 @@ from service.wire import ids
 logger = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
-_Send = Callable[[Deployment, bytes, bytes], Awaitable[_Result]]
 
 #: After these upstream may have run the request, and billed it.
 _MAY_HAVE_RUN: Final = (BadGateway, DeadlineExceeded)
@@ -64,6 +65,7 @@ class Creator:
         preparation: Preparation,
         readers: Readers,
         *,
+        gate: Gate,
         events: EventLog,
         life: Life,
         following: Following,
@@ -72,6 +74,10 @@ class Creator:
         destinations: Destinations | None = None,
     ) -> None:
         self._store = store
+        self._gate = gate
+        self._sender = Sender(store, preparation)
+        #: Creates whose callers have stopped waiting.
+        self._abandoned: set[asyncio.Task[Any]] = set()
         self._client = client
         self._preparation = preparation
         self._readers = readers
@@ -85,14 +91,7 @@ class Creator:
     async def create(self, call: Call) -> Answer:
         """Run a unary create; raises a :class:`ServiceError` that carries the interaction's id once it has one."""
         job = await self._job(call)
-        with self._life.work(job.intent.id):
-            await self._begin(job)
-            try:
-                reply = await self._send(job, self._client.create)
-            except ServiceError as error:
-                await self._fail(job, error)
-                raise
-            return await self._finish(job, reply)
+        return await self._in_time(job, self._answered(job))
 
     async def stream(self, call: Call) -> Feed | Answer:
         """Open a streaming create; the feed's reader belongs to the interaction, not to the caller.
@@ -100,17 +99,7 @@ class Creator:
         An :class:`Answer` comes instead when upstream ignored the wish to stream.
         """
         job = await self._job(call)
-        with self._life.work(job.intent.id):
-            await self._begin(job)
-            try:
-                opened = await self._send(job, self._client.create_stream)
-            except ServiceError as error:
-                await self._fail(job, error)
-                raise
-            if isinstance(opened, Reply):
-                job.attempts[-1]["whole"] = True
-                return await self._finish(job, opened)
-            return self._readers.start(self._reader(job, opened))
+        return await self._in_time(job, self._opened(job))
 
     def _reader(self, job: Job, opened: Response) -> Reader:
         patience = None
@@ -127,10 +116,81 @@ class Creator:
             patience=patience,
         )
 
+    async def close(self, patience: float) -> None:
+        """Give creates that nobody waits for ``patience`` seconds to be recorded; the rows of the rest stay open."""
+        if self._abandoned:
+            _, pending = await asyncio.wait(self._abandoned, timeout=patience)
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
+    async def _answered(self, job: Job) -> Answer:
+        try:
+            with self._life.work(job.intent.id):
+                await self._begin(job)
+                try:
+                    reply = await self._sender.send(job, self._client.create)
+                except ServiceError as error:
+                    await self._fail(job, error)
+                    raise
+                return await self._finish(job, reply)
+        finally:
+            job.end()
+
+    async def _opened(self, job: Job) -> Feed | Answer:
+        feed: Feed | None = None
+        try:
+            with self._life.work(job.intent.id):
+                await self._begin(job)
+                try:
+                    opened = await self._sender.send(job, self._client.create_stream)
+                except ServiceError as error:
+                    await self._fail(job, error)
+                    raise
+                if isinstance(opened, Reply):
+                    job.attempts[-1]["whole"] = True
+                    return await self._finish(job, opened)
+                feed = self._readers.start(self._reader(job, opened))
+                return feed
+        finally:
+            # A reader ends its job itself.
+            if feed is None:
+                job.end()
+
+    async def _in_time(self, job: Job, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """The result, if it comes while the caller waits; raises :class:`DeadlineExceeded` then, and goes on."""
+        timeout = job.call.wishes.timeout
+        if timeout is None:
+            return await work
+        task = asyncio.get_running_loop().create_task(work, name="create")
+        left = timeout if job.course is None else max(0.0, job.course.left)
+        try:
+            await asyncio.wait((task,), timeout=left)
+        finally:
+            if not task.done():
+                self._abandoned.add(task)
+                task.add_done_callback(self._recorded)
+        if not task.done():
+            raise _too_late(job, timeout)
+        return task.result()
+
+    def _recorded(self, task: asyncio.Task[Any]) -> None:
+        self._abandoned.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.info("a create failed after its caller had stopped waiting: %s", error)
+
     async def _job(self, call: Call) -> Job:
         if call.envelope.webhooks is not None:
             self._destinations.check(call.envelope.webhooks)
-        return await self._preparation.job(call)
+        self._gate.enter()
+        try:
+            job = await self._preparation.job(call)
+        except BaseException:
+            self._gate.leave()
+            raise
+        if job.course is not None:
+            job.course.on_end(self._gate.leave)
+        return job
 
     async def _begin(self, job: Job) -> None:
         await self._life.sure()
@@ -154,14 +214,6 @@ class Creator:
             await self._fail(job, error)
             await self._store.erase(parent.id, now())
             raise
-
-    async def _send(self, job: Job, send: _Send[_Result]) -> _Result:
-        try:
-            return await _attempt(job, send)
-        except UpstreamError as error:
-            if not await self._preparation.rebuilt(job, error):
-                raise
-        return await _attempt(job, send)
 
     async def _finish(self, job: Job, reply: Reply) -> Answer:
         job.first_byte_at = now()
@@ -191,10 +243,11 @@ class Creator:
             raise
         if self._media is not None and media_due is not None:
             self._media.keep(job.intent.id, job.intent.project_id)
+        job.spent(outcome.usage)
         if not terminal:
             self._following.follow(_claim(outcome, job))
         told = with_webhooks(with_our_ids(body, job.intent.id, job.intent.previous_id), job.webhooks)
-        return Answer(told, upstream_id, job.history)
+        return Answer(told, upstream_id, job.history, job.served)
 
     async def _fail(self, job: Job, error: ServiceError) -> None:
         error.interaction_id = ids.to_text(job.intent.id)
@@ -226,17 +279,13 @@ def _claim(outcome: Outcome, job: Job) -> Claim:
     )
 
 
-async def _attempt(job: Job, send: _Send[_Result]) -> _Result:
-    started = now()
-    attempt: dict[str, Any] = {"deployment": job.route.deployment.id, "started": started}
-    if job.parent is not None:
-        attempt["history"] = "upstream" if job.refers_upstream else "rebuilt"
-    job.attempts.append(attempt)
-    try:
-        result = await send(job.route.deployment, job.body, job.call.upstream_headers)
-    except ServiceError as error:
-        error.message = job.told(error.message)
-        attempt |= {"us": now() - started, "status": error.status, "code": error.code}
-        raise
-    attempt |= {"us": now() - started, "status": 200}
-    return result
+def _too_late(job: Job, timeout: float) -> DeadlineExceeded:
+    """What a caller is told that has stopped waiting; names the interaction once that is committed."""
+    error = DeadlineExceeded(
+        f"There is no answer after the {timeout:g} seconds that the request allows. It goes on, and what comes of it "
+        "is recorded: GET the interaction that 'x-interaction-id' names."
+    )
+    if job.attempts:
+        error.interaction_id = ids.to_text(job.intent.id)
+        error.deployment, error.attempts = job.served.deployment, job.served.attempts
+    return error

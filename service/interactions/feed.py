@@ -11,7 +11,7 @@ import asyncio
 import logging
 from typing import Any, Final, Protocol
 
-from service.interactions.calls import HistoryUsed
+from service.interactions.calls import HistoryUsed, Served
 from service.store.kept_events import Event
 
 logger = logging.getLogger(__name__)
@@ -82,10 +82,17 @@ class Feed:
     """The events of one interaction while it runs."""
 
     def __init__(
-        self, key: bytes, history: HistoryUsed, *, seq: int = 0, upstream_id: str | None = None
+        self,
+        key: bytes,
+        history: HistoryUsed,
+        served: Served,
+        *,
+        seq: int = 0,
+        upstream_id: str | None = None,
     ) -> None:
         self.key = key
         self.history = history
+        self.served = served
         #: Upstream's id, once it is known.
         self.upstream_id = upstream_id
         #: Whether there will be no more events, and whether that is because the stream was lost: then listeners must

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from service.errors import InvalidRequest, ServiceError
-from service.interactions.calls import HistoryUsed, Principal
+from service.interactions.calls import HistoryUsed, Principal, Served
 from service.interactions.feed import Feed, Sink
 from service.interactions.follow import Follower
 from service.interactions.lifecycle import Lifecycle
@@ -53,6 +53,7 @@ class Listening:
         self.history: HistoryUsed | None = None if feed is None else feed.history
         #: Whether an earlier request with the same idempotency key has made it.
         self.replayed = False
+        self.served: Served | None = None if feed is None else feed.served
         self._feed = feed
         self._follower = follower
         self._streams = streams

@@ -6,19 +6,25 @@ conversation (:mod:`service.interactions.history`).
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
-from service.errors import FailedPrecondition, UpstreamError
+from service.errors import Aborted, FailedPrecondition, UpstreamError
 from service.interactions.calls import REVISION_NUMBERS, Call, Job
 from service.interactions.history import History, check_anchor, upstream_copy_lives
 from service.interactions.lifecycle import Lifecycle
 from service.settings.model import History as HistorySetting
 from service.store.records import Intent, Record, now
 from service.store.store import Store
-from service.upstream.deployments import Deployment, Deployments, Route
+from service.upstream.deployments import Deployment, Route
+from service.upstream.routing.course import Ask, Course
+from service.upstream.routing.router import Router
 from service.wire import codec, ids, labels, legacy
 from service.wire.envelope import Envelope
 from service.wire.revision import Revision
+
+#: A member that LiteLLM's users send; it is the router's and not upstream's.
+_FALLBACKS: Final = "fallbacks"
 
 
 class Preparation:
@@ -27,14 +33,14 @@ class Preparation:
     def __init__(
         self,
         store: Store,
-        deployments: Deployments,
+        router: Router,
         lifecycle: Lifecycle,
         history: History,
         default_history: HistorySetting,
         process: bytes,
     ) -> None:
         self._store = store
-        self._deployments = deployments
+        self._router = router
         self._lifecycle = lifecycle
         self._history = history
         self._default_history = default_history
@@ -44,26 +50,74 @@ class Preparation:
         """The job of a call, nothing of it written or sent yet; raises a :class:`~service.errors.ServiceError`."""
         envelope = call.envelope
         parent = await self._parent(call) if envelope.previous_interaction_id is not None else None
-        route = self._deployments.route(
-            envelope.model, envelope.agent, parent.deployment_id if parent is not None else None
+        ask = _ask(call, parent)
+        try:
+            return await self._job_of(ask, call, parent)
+        except (FailedPrecondition, Aborted):
+            # What cannot be rebuilt elsewhere can be gone on with where it is, even if that is not well now.
+            if parent is None or ask.pinned or not self._may_be_held(ask, parent):
+                raise
+            return await self._job_of(replace(ask, pinned=True), call, parent)
+
+    async def _job_of(self, ask: Ask, call: Call, parent: Record | None) -> Job:
+        course = self._router.start(ask)
+        try:
+            return await self._job_on(course, call, parent)
+        except BaseException:
+            course.end()
+            raise
+
+    def _may_be_held(self, ask: Ask, parent: Record) -> bool:
+        """Whether a deployment that could serve the request, but was not chosen, should hold the parent."""
+        state = self._router.pool(ask.model, ask.agent).find(parent.deployment_id)
+        return (
+            state is not None
+            and state.rest_until > self._router.clock()
+            and upstream_copy_lives(parent, state.deployment)
         )
-        local = (call.history or self._default_history) == "local" or _answer_is_unstored(envelope, parent)
+
+    async def _job_on(self, course: Course, call: Call, parent: Record | None) -> Job:
+        envelope, route = call.envelope, course.route
         # Only what upstream stores can run in its background or in a sandbox (contract 6).
-        kept_upstream = envelope.store and (not local or envelope.background or envelope.agent is not None)
+        kept_upstream = envelope.store and (
+            not self._is_local(call, parent) or envelope.background or envelope.agent is not None
+        )
         changes: dict[str, Any] = {}
-        if route.model is not None and route.model != envelope.model:
-            changes["model"] = route.model
         if kept_upstream != envelope.store:
             changes["store"] = kept_upstream
         if envelope.webhooks is not None:
             # Upstream's webhooks would carry upstream's ids; this service delivers its own (contract 6.1).
             changes["webhook_config"] = None
+        if _FALLBACKS in envelope.body:
+            changes[_FALLBACKS] = None
         intent = _intent(call, route, parent, kept_upstream, self._process)
-        job = Job(call, intent, route, parent, changes, refers_upstream=False, body=b"")
-        if parent is not None and self._refers_upstream(envelope, parent, route.deployment, local=local):
-            job.refers_upstream = True
-        await self._write_body(job)
+        job = Job(call, intent, route, parent, changes, refers_upstream=False, body=b"", course=course)
+        await self.address(job, route)
         return job
+
+    async def address(self, job: Job, route: Route) -> None:
+        """Write the job's body for this deployment: upstream's copy is named only where it lives.
+
+        Raises a :class:`~service.errors.ServiceError` when the conversation cannot be had there.
+        """
+        call, parent = job.call, job.parent
+        job.route = route
+        job.changes.pop("model", None)
+        if route.model is not None and route.model != call.envelope.model:
+            job.changes["model"] = route.model
+        job.refers_upstream = (
+            parent is not None
+            and not job.lost_upstream
+            and self._refers_upstream(
+                call.envelope, parent, route.deployment, local=self._is_local(call, parent)
+            )
+        )
+        await self._write_body(job)
+
+    def _is_local(self, call: Call, parent: Record | None) -> bool:
+        return (call.history or self._default_history) == "local" or _answer_is_unstored(
+            call.envelope, parent
+        )
 
     async def _write_body(self, job: Job) -> None:
         """Write the body for upstream, with a reference to the parent's copy there or the whole conversation."""
@@ -119,8 +173,18 @@ class Preparation:
             return False
         await self._store.mark_upstream_gone(parent.id, now())
         job.refers_upstream = False
+        job.lost_upstream = True
         await self._write_body(job)
         return True
+
+
+def _ask(call: Call, parent: Record | None) -> Ask:
+    envelope = call.envelope
+    if parent is None:
+        return Ask(envelope.model, envelope.agent, wishes=call.wishes)
+    # Neither a token nor an agent's sandbox is of use anywhere else (contract 4.7, 5.5).
+    pinned = envelope.continues or (envelope.agent is not None and parent.upstream_id is not None)
+    return Ask(envelope.model, envelope.agent, parent.deployment_id, pinned, call.wishes)
 
 
 def _answer_is_unstored(envelope: Envelope, parent: Record | None) -> bool:

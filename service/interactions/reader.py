@@ -93,7 +93,7 @@ class Reader:
         self._received = 0
         self._again = False
         self._last: Last | None = None
-        self.feed = Feed(job.intent.id, job.history, seq=told.seq, upstream_id=told.upstream_id)
+        self.feed = Feed(job.intent.id, job.history, job.served, seq=told.seq, upstream_id=told.upstream_id)
         self._log: StreamLog = events.open(job.intent.id)
         self._publisher = Publisher(job, self.feed, self._log, told)
         self._conclusion = Conclusion(
@@ -127,6 +127,7 @@ class Reader:
             if timer is not None:
                 timer.cancel()
             self._response.close()
+            self._job.end()
             if not self.feed.ended:
                 self.feed.end(broken=True)
 
@@ -135,8 +136,13 @@ class Reader:
         self._told_cancelled = told
         self._end_as("cancel")
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is ending already, or was asked to."""
+        return self._ending or self._wish is not None
+
     def _end_as(self, wish: Literal["cancel", "give up"]) -> None:
-        if self._task is not None and not self._ending and self._wish is None:
+        if self._task is not None and not self.is_ending:
             self._wish = wish
             self._task.cancel()
 

@@ -28,6 +28,10 @@ class Readers:
         #: Called when a reader is through, or was stopped before that.
         self.on_end: OnEnd = _ignore
 
+    def __len__(self) -> int:
+        """How many streams are being read."""
+        return len(self._running)
+
     def start(self, reader: Reader) -> Feed:
         """Let a reader run; it is forgotten when it is through."""
         key = reader.feed.key

@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 
 from service.errors import Aborted, IdempotencyKeyReused, NotFound, ServiceError, UpstreamError
-from service.interactions.calls import Answer, Call, HistoryUsed
+from service.interactions.calls import Answer, Call, HistoryUsed, Served
 from service.interactions.create import Creator
 from service.interactions.feed import Feed
 from service.interactions.lifecycle import Lifecycle
@@ -88,7 +88,7 @@ class Repeats:
         """
         wanted = await _fingerprint(call)
         place = (call.principal.project_id, key)
-        deadline = self._loop.time() + self._patience
+        deadline = self._loop.time() + min(self._patience, call.wishes.timeout or self._patience)
         while True:
             first = self._firsts.get(place)
             if first is not None:
@@ -177,7 +177,7 @@ class Repeats:
         if _is_refused(record):
             raise _refusal(record)
         record, told = await self._lifecycle.told(record)
-        return Answer(told, record.upstream_id, _history_of(record), replayed=True)
+        return Answer(told, record.upstream_id, _history_of(record), _served(record), replayed=True)
 
     def _announce(self) -> None:
         task = self._loop.create_task(self._store.events.announce(ANSWERED), name="answered")
@@ -216,6 +216,11 @@ def _replayed(listening: Listening, history: HistoryUsed | None = None) -> Liste
     if history is not None:
         listening.history = history
     return listening
+
+
+def _served(record: Record) -> Served:
+    attempts = orjson.loads(record.attempts) if record.attempts else []
+    return Served(record.deployment_id, len(attempts))
 
 
 def _history_of(record: Record) -> HistoryUsed:

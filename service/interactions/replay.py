@@ -141,7 +141,7 @@ class Replayer:
             _REVISIONS[figures.revision],
             wish.upstream_headers,
             wish.history,
-            labels_of(figures.labels),
+            labels=labels_of(figures.labels),
             replay_of=original.id,
         )
 

@@ -107,7 +107,7 @@ class Schedule:
                 self._look_at(due)
                 return
             heapq.heappop(self._heap)
-            self._free_at = max(self._free_at + self._spacing, moment)
+            self._free_at = max(self._free_at, moment) + self._spacing
             self._begin(run)
 
     def _begin(self, run: Run) -> None:

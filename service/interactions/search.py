@@ -112,7 +112,7 @@ class Search:
     def _serving(self, group: Sequence[Deployment], model: str | None, agent: str | None) -> Deployment:
         with suppress(ModelNotFound):
             for deployment in group:
-                if self._deployments.route(model, agent, deployment.id).deployment is deployment:
+                if self._deployments.serves(deployment, model, agent):
                     return deployment
         return group[0]
 

@@ -78,6 +78,8 @@ class Supervisor:
         self._how = supervision
         self._loop = asyncio.get_running_loop()
         self._streams: set[bytes] = set()
+        #: Upstream is told once, whoever asks for it at the same time.
+        self._cancelling: dict[bytes, asyncio.Task[None]] = {}
         self._news = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -135,9 +137,23 @@ class Supervisor:
         reader = self._readers.reader(key)
         if reader is None:
             return False
-        reader.cancel(await self._polling.cancelled(reader, headers))
+        task = self._cancelling.get(key)
+        if task is None and not reader.is_ending:
+            task = self._cancelling[key] = self._loop.create_task(self._cancel_reader(reader, headers))
+            task.add_done_callback(lambda done: self._cancel_ended(key, done))
+        if task is not None:
+            await asyncio.shield(task)
         await self._readers.ended(key)
         return True
+
+    async def _cancel_reader(self, reader: Reader, headers: bytes) -> None:
+        reader.cancel(await self._polling.cancelled(reader, headers))
+
+    def _cancel_ended(self, key: bytes, task: asyncio.Task[None]) -> None:
+        del self._cancelling[key]
+        if not task.cancelled():
+            # Whoever waits gets it.
+            task.exception()
 
     async def secure(self, record: Record) -> bool:
         """Whether this process holds an open interaction, if need be from now on, because its holder is dead."""

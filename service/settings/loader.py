@@ -31,20 +31,6 @@ from service.settings.webhooks import read_webhooks
 #: Variables that replace a key of `general_settings`, and those that only stand in for it.
 _REPLACING = {"DATABASE_URL": "database_url", "INTERACTIONS_MASTER_KEY": "master_key"}
 _STANDING_IN = {"LITELLM_MASTER_KEY": "master_key", **_REPLACING}
-_INERT_ROUTING = frozenset(
-    {
-        "num_retries",
-        "retry_after",
-        "fallbacks",
-        "default_fallbacks",
-        "max_fallbacks",
-        "allowed_fails",
-        "cooldown_time",
-        "disable_cooldowns",
-    }
-)
-_INERT = {"router_settings": _INERT_ROUTING, "litellm_settings": _INERT_ROUTING}
-_INERT_PARAMETERS = frozenset({"rpm", "tpm", "order", "max_parallel_requests"})
 _MIB = 1024 * 1024
 
 
@@ -94,6 +80,9 @@ def load(
         keep_media=given(general.flag("keep_media"), plain.keep_media),
         max_media_bytes=given(general.integer("max_media_bytes", least=1), plain.max_media_bytes),
         adopt_unknown=given(general.flag("adopt_unknown"), plain.adopt_unknown),
+        max_concurrent_requests=given(
+            general.integer("max_concurrent_requests", least=1), plain.max_concurrent_requests
+        ),
         recorded_projects=given(general.strings("recorded_projects"), plain.recorded_projects),
         retention_policies=read_retention(
             general.name("retention_policies"), general.value("retention_policies")
@@ -128,26 +117,8 @@ def load(
         ),
         request_timeout=given(litellm.seconds("request_timeout", above=0), plain.request_timeout),
     )
-    ignored = [*reading.ignored, *_without_effect(top, settings), *dropped]
+    ignored = [*reading.ignored, *dropped]
     return LoadedSettings(settings, _warnings(ignored, skipped))
-
-
-def _without_effect(top: Section, settings: Settings) -> list[str]:
-    """Keys that are read and checked, but that no part of this version acts on."""
-    found = []
-    for name, keys in _INERT.items():
-        section = top.raw(name)
-        if isinstance(section, dict):
-            found += [f"{name}.{key}" for key in section if key in keys]
-    if settings.router.routing_strategy != "simple-shuffle":
-        found.append("router_settings.routing_strategy")
-    entries = top.raw("model_list")
-    for position, entry in enumerate(entries if isinstance(entries, list) else []):
-        parameters = entry.get("litellm_params") if isinstance(entry, dict) else None
-        if isinstance(parameters, dict):
-            inert = [key for key in parameters if key in _INERT_PARAMETERS]
-            found += [f"model_list[{position}].litellm_params.{key}" for key in inert]
-    return found
 
 
 def _variables(top: Section) -> dict[str, str]:

@@ -39,12 +39,17 @@ class DeploymentSettings:
     #: Scheme, host and prefix; no version, no trailing slash.
     api_base: str = GOOGLE
     api_version: str = "v1beta"
+    #: Seconds for a whole unary answer, for each silence of a stream, for a connection, and until an answer begins.
     timeout: float | None = None
     stream_timeout: float | None = None
+    connect_timeout: float | None = None
+    first_byte_timeout: float | None = None
     #: Requests and tokens a minute, and requests at a time; None is no limit.
     rpm: int | None = None
     tpm: int | None = None
-    weight: float = 1.0
+    #: The share of the traffic; None leaves that to `rpm`, `tpm` or chance.
+    weight: float | None = None
+    #: Of the deployments that can serve, those with the lowest order do.
     order: int = 1
     max_parallel_requests: int | None = None
     #: Seconds that upstream keeps its copy (contract 6).
@@ -63,15 +68,25 @@ class RouterSettings:
 
     routing_strategy: RoutingStrategy = "simple-shuffle"
     num_retries: int = 2
+    #: Seconds that a retry on the same deployment waits at least.
     retry_after: float = 0.0
+    #: Retry a create whose answer was lost as well: it may have run, and then it runs and is billed twice.
+    retry_ambiguous: bool = False
     timeout: float | None = None
     stream_timeout: float | None = None
+    connect_timeout: float | None = None
+    first_byte_timeout: float | None = None
     fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     default_fallbacks: tuple[str, ...] = ()
     max_fallbacks: int = 5
     allowed_fails: int = 3
     cooldown_time: float = 5.0
     disable_cooldowns: bool = False
+    #: LiteLLM's checks; `enforce_model_rate_limits` makes `rpm` and `tpm` limits under every strategy, and the others
+    #: are what this service does anyway.
+    optional_pre_call_checks: tuple[str, ...] = ()
+    #: Seconds between two exchanges of what the processes on one database know of their deployments.
+    shared_state_interval: float = 1.0
     model_group_alias: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -138,6 +153,8 @@ class Settings:
     max_media_bytes: int = 20 * 1024 * 1024
     #: Look for interactions that this store has never seen at the deployments, and import what is found.
     adopt_unknown: bool = False
+    #: Creates that run at a time in this process; more are refused at once.
+    max_concurrent_requests: int = 5_000
     #: Names of projects that get recorded answers only, and never reach upstream; `*` stands for all.
     recorded_projects: tuple[str, ...] = ()
     #: How long interactions are kept, and how many seconds lie between two looks for what is due.

@@ -22,14 +22,23 @@ def read_router(section: Section) -> RouterSettings:
         routing_strategy=cast("RoutingStrategy", strategy),
         num_retries=given(section.integer("num_retries"), plain.num_retries),
         retry_after=given(section.seconds("retry_after", least=0), plain.retry_after),
+        retry_ambiguous=given(section.flag("retry_ambiguous"), plain.retry_ambiguous),
         timeout=section.seconds("timeout", above=0),
         stream_timeout=section.seconds("stream_timeout", above=0),
+        connect_timeout=section.seconds("connect_timeout", above=0),
+        first_byte_timeout=section.seconds("first_byte_timeout", above=0),
         fallbacks=_fallbacks(section.name("fallbacks"), section.value("fallbacks")),
         default_fallbacks=given(section.strings("default_fallbacks"), plain.default_fallbacks),
         max_fallbacks=given(section.integer("max_fallbacks"), plain.max_fallbacks),
         allowed_fails=given(section.integer("allowed_fails"), plain.allowed_fails),
         cooldown_time=given(section.seconds("cooldown_time", least=0), plain.cooldown_time),
         disable_cooldowns=given(section.flag("disable_cooldowns"), plain.disable_cooldowns),
+        optional_pre_call_checks=given(
+            section.strings("optional_pre_call_checks"), plain.optional_pre_call_checks
+        ),
+        shared_state_interval=given(
+            section.seconds("shared_state_interval", above=0), plain.shared_state_interval
+        ),
         model_group_alias=_aliases(section.name("model_group_alias"), section.value("model_group_alias")),
     )
 

@@ -42,6 +42,7 @@ from service.store.adoption import (
 from service.store.bringing_in import BRINGING
 from service.store.chain import CHAIN
 from service.store.deletion import CONTENT, ERASABLE, ERASE, STANDS, TOMBSTONE, WAITING
+from service.store.deployment_states import FORGET_STATES, SHARE_STATE, SHARED_STATES
 from service.store.event_log import EVENT_QUERIES, FORGET_WISHES, LOGGING
 from service.store.holding import ENTER, HAND_BACK, HOLDING
 from service.store.holds import HOLD_QUERIES, PLACING
@@ -163,6 +164,19 @@ def _note_status(rows: FromClause, database: Particulars) -> Executable:
     )
 
 
+def _reroute(rows: FromClause, database: Particulars) -> Executable:
+    names = ("deployment_id", "attempts", "updated_at")
+    return (
+        update(interactions)
+        .values({name: rows.c[name] for name in names})
+        .where(
+            interactions.c.id == rows.c.id,
+            interactions.c.owner_id == rows.c.owner_id,
+            interactions.c.completed_at.is_(None),
+        )
+    )
+
+
 def _mark_upstream_gone(rows: FromClause, database: Particulars) -> Executable:
     return (
         update(interactions)
@@ -189,6 +203,10 @@ NOTE_STATUS = BatchStatement(
 MARK_UPSTREAM_GONE = BatchStatement(
     "mark upstream gone", columns_of(interactions, "id upstream_gone_at"), _mark_upstream_gone
 )
+#: Where the request goes next, with the attempts so far: committed before it is sent there (promise P2).
+REROUTE = BatchStatement(
+    "reroute interaction", columns_of(interactions, "id owner_id deployment_id attempts updated_at"), _reroute
+)
 #: Which of these outcomes were not their owner's to write: id, and whether there is such an interaction at all. A read,
 #: asked only when :data:`FINISH` changed fewer rows than it was given. What its owner had ended before is none of them.
 UNWRITTEN = BatchStatement("unwritten outcomes", (*columns_of(interactions, "id"), *_OWNER), _unwritten)
@@ -208,6 +226,7 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     INSERT_ADOPTED,
     INSERT_ADOPTED_REQUEST,
     INSERT_ADOPTED_RESPONSE,
+    REROUTE,
     *LOGGING,
     NOTE_STATUS,
     UPSERT_RESPONSE,
@@ -231,6 +250,8 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     HAND_BACK,
     ERASE,
     *CONTENT,
+    SHARE_STATE,
+    FORGET_STATES,
     *RECORDING,
     *PLACING,
     *BRINGING,
@@ -313,6 +334,7 @@ QUERIES = (
     *WEBHOOK_QUERIES,
     *KEY_QUERIES,
     *HOLDING,
+    SHARED_STATES,
     *RECORDING_QUERIES,
     FIGURES,
     *HOLD_QUERIES,

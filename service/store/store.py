@@ -8,11 +8,21 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from service.errors import FailedPrecondition, ServiceError, ServiceUnavailable
-from service.store import adoption, deletion, idempotency, kept_webhooks, media, statements, usage
+from service.store import (
+    adoption,
+    deletion,
+    deployment_states,
+    idempotency,
+    kept_webhooks,
+    media,
+    statements,
+    usage,
+)
 from service.store.adoption import Adopted, Holder
 from service.store.backend import Backend, StoreUnavailable
 from service.store.chain import CHAIN, bytes_of, links_of, shared_requests
 from service.store.codec import Codec
+from service.store.deployment_states import SharedState
 from service.store.entries import Write
 from service.store.eraser import Eraser
 from service.store.held import Held
@@ -30,7 +40,7 @@ from service.store.retained import Retained
 from service.store.statement import Fetch, Query
 from service.store.statements import RECORD_WIDTH
 from service.store.tables import RESPONSE_PAYLOAD
-from service.store.writer import Writer
+from service.store.writer import Writer, WriterStatistics
 from service.wire.webhooks import WebhookConfig
 
 logger = logging.getLogger(__name__)
@@ -90,6 +100,17 @@ class Store:
         given_up = await self._requests.begin(intent, request, listed=listed, claim=claim, more=more)
         if given_up is not None:
             await self.erase(given_up, now())
+
+    async def reroute(self, key: bytes, owner: bytes, deployment_id: str, attempts: str, at: int) -> None:
+        """Commit that the request goes to another deployment; to be done before the first byte does (promise P2).
+
+        Raises :class:`ServiceUnavailable` when that takes too long: then nothing may be sent there.
+        """
+        await self._writer.put(
+            (statements.REROUTE, (key, owner, deployment_id, attempts, at)),
+            patience=INTENT_PATIENCE,
+            shed=True,
+        )
 
     async def finish(
         self,
@@ -264,6 +285,32 @@ class Store:
     def fetch(self) -> Fetch:
         """Any read, for reports; no project bounds it."""
         return self._fetch
+
+    async def share_states(self, shared: Sequence[SharedState]) -> None:
+        """Tell the other processes on this database what this one knows of its deployments."""
+        if shared:
+            writes: list[Write] = [(deployment_states.SHARE_STATE, one.row()) for one in shared]
+            await self._writer.put(*writes, patience=INTENT_PATIENCE, shed=True)
+
+    async def shared_states(self, replica: bytes, since: int) -> list[SharedState]:
+        """What all other processes have told since then, in microseconds."""
+        rows = await self._fetch(deployment_states.SHARED_STATES, {"replica": replica, "since": since})
+        return [SharedState(*row) for row in rows]
+
+    async def forget_states(self, replica: bytes, before: int) -> None:
+        """Drop what processes have told that are long gone."""
+        writes = (deployment_states.FORGET_STATES, (replica, before))
+        await self._writer.put(writes, patience=INTENT_PATIENCE, shed=True)
+
+    @property
+    def queued(self) -> int:
+        """Entries that wait for the writer."""
+        return self._writer.depth
+
+    @property
+    def statistics(self) -> WriterStatistics:
+        """What the writer has done since the start of the process."""
+        return self._writer.statistics
 
     async def probe(self) -> None:
         """Raise :class:`ServiceUnavailable` unless the database answers and takes what is written."""

@@ -299,6 +299,22 @@ webhook_secrets = Table(
     Column("project_id", Key, primary_key=True),
     Column("secret", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+)
+
+#: What each process (``replica``) knows of its deployments, for the others: what it has sent there in one minute
+#: (``minute`` counts them since the epoch), and until when it lets one rest, in microseconds; ``asked``: as upstream
+#: has asked it to.
+deployment_states = Table(
+    "deployment_states",
+    metadata,
+    Column("replica", Key, primary_key=True),
+    Column("deployment_id", Text, primary_key=True),
+    Column("minute", BigInteger, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("cooling_until", BigInteger),
+    Column("asked", Boolean, nullable=False),
+    Column("told_at", BigInteger, nullable=False, index=True),
     sqlite_with_rowid=False,
 )
 

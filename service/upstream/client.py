@@ -43,10 +43,20 @@ class Reply:
 class GeminiClient:
     """Calls upstream on behalf of one process."""
 
-    def __init__(self, transport: Transport, *, request_timeout: float, stream_timeout: float) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        request_timeout: float,
+        stream_timeout: float,
+        connect_timeout: float | None = None,
+        first_byte_timeout: float | None = None,
+    ) -> None:
         self._transport = transport
         self._request_timeout = request_timeout
         self._stream_timeout = stream_timeout
+        self._connect_timeout = connect_timeout
+        self._first_byte_timeout = first_byte_timeout
 
     async def create(self, deployment: Deployment, body: bytes, headers: bytes = b"") -> Reply:
         """Send a create and read its whole answer within the deployment's time limit."""
@@ -105,7 +115,14 @@ class GeminiClient:
     async def _stream(self, deployment: Deployment, head: bytes, body: bytes) -> Response | Reply:
         silence = deployment.settings.stream_timeout or self._stream_timeout
         try:
-            response = await self._transport.request(deployment.origin, head, body, read_timeout=silence)
+            response = await self._transport.request(
+                deployment.origin,
+                head,
+                body,
+                read_timeout=silence,
+                connect_timeout=deployment.settings.connect_timeout or self._connect_timeout,
+                first_byte_timeout=deployment.settings.first_byte_timeout or self._first_byte_timeout,
+            )
             if response.status >= 300:
                 raise _refusal(deployment, response, await response.read())
             if response.headers.get("content-type", "").lower().startswith(_EVENT_STREAM):
@@ -121,7 +138,14 @@ class GeminiClient:
         self, deployment: Deployment, head: bytes, body: bytes, limit: float
     ) -> tuple[Response, bytes]:
         try:
-            response = await self._transport.request(deployment.origin, head, body, total_timeout=limit)
+            response = await self._transport.request(
+                deployment.origin,
+                head,
+                body,
+                total_timeout=limit,
+                connect_timeout=deployment.settings.connect_timeout or self._connect_timeout,
+                first_byte_timeout=deployment.settings.first_byte_timeout or self._first_byte_timeout,
+            )
             raw = await response.read()
         except TransportError as error:
             raise as_service_error(error) from error

@@ -1,15 +1,13 @@
-"""Deployments as the router knows them, and which one serves a request.
+"""Deployments, and which of them could serve a request.
 
-A caller may name a model by its alias (``model_name``), by ``gemini/<model>`` or by the bare ``<model>``. A follow-up
-goes to the deployment that holds its parent's upstream copy, when that one serves the model; otherwise the choice is
-weighted chance.
+A caller may name a model by its alias (``model_name``), by ``gemini/<model>`` or by the bare ``<model>``. Which one of
+several serves it is the router's to choose (:mod:`service.upstream.routing`).
 """
 
 from __future__ import annotations
 
-import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
@@ -22,7 +20,6 @@ from service.upstream.transport import Origin, request_head
 #: The schema that upstream is always spoken to in (contract 1.4).
 STEPS_REVISION = "2026-05-20"
 _PREFIXES = ("gemini/", "models/")
-_CHANCE = random.SystemRandom()
 _NAMES_IN_MESSAGE = 20
 
 
@@ -63,6 +60,14 @@ class Route:
 
     deployment: Deployment
     model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Everywhere that a request for one model or agent could go; ``name`` is the configuration's for it."""
+
+    name: str
+    routes: tuple[Route, ...]
 
 
 def build(settings: DeploymentSettings, user_agent: str) -> Deployment:
@@ -116,19 +121,25 @@ class Deployments:
             groups[deployment.origin, deployment.path, deployment.headers].append(deployment)
         return list(groups.values())
 
-    def route(self, model: str | None, agent: str | None, preferred_id: str | None = None) -> Route:
-        """Where a create for this model or agent goes; raises :class:`ModelNotFound`."""
+    def __iter__(self) -> Iterator[Deployment]:
+        return iter(self._by_id.values())
+
+    def group(self, model: str | None, agent: str | None) -> Group:
+        """Where a create for this model or agent could go; raises :class:`ModelNotFound`."""
         if model is None:
-            return Route(self._choose(self._for_agent(agent or ""), preferred_id), None)
+            found = self._for_agent(agent or "")
+            return Group(agent or "", tuple(Route(deployment, None) for deployment in found))
         name = self._aliases.get(model, model)
         found = self._exact.get(name) or self._matching(name)
         if not found and self._default is not None:
             found = [self._default]
         if not found:
             raise ModelNotFound(f"The model {model!r} is not configured. Known models: {self._known()}.")
-        deployment = self._choose(found, preferred_id)
-        upstream = deployment.settings.model
-        return Route(deployment, bare_name(name) if "*" in upstream else upstream)
+        return Group(name, tuple(_route(deployment, name) for deployment in found))
+
+    def serves(self, deployment: Deployment, model: str | None, agent: str | None) -> bool:
+        """Whether a create for this model or agent could go to this deployment; raises :class:`ModelNotFound`."""
+        return any(route.deployment is deployment for route in self.group(model, agent).routes)
 
     def _register(self, deployment: Deployment) -> None:
         settings = deployment.settings
@@ -154,15 +165,6 @@ class Deployments:
             raise ModelNotFound(f"No deployment is configured that could run the agent {agent!r}.")
         return found
 
-    @staticmethod
-    def _choose(candidates: Sequence[Deployment], preferred_id: str | None) -> Deployment:
-        if len(candidates) == 1:
-            return candidates[0]
-        for deployment in candidates:
-            if deployment.id == preferred_id:
-                return deployment
-        return _CHANCE.choices(candidates, [max(d.settings.weight, 0.0) or 1e-9 for d in candidates])[0]
-
     def _known(self) -> str:
         names: Iterable[str] = dict.fromkeys(deployment.settings.model_name for deployment in self._all)
         shown = sorted(names)
@@ -170,6 +172,11 @@ class Deployments:
             ", ".join(shown[:_NAMES_IN_MESSAGE]) + (", ..." if len(shown) > _NAMES_IN_MESSAGE else "")
             or "none"
         )
+
+
+def _route(deployment: Deployment, name: str) -> Route:
+    upstream = deployment.settings.model
+    return Route(deployment, bare_name(name) if "*" in upstream else upstream)
 
 
 def bare_name(name: str) -> str:

@@ -240,6 +240,10 @@ class _Deadlines:
         self._silences[connection] = seconds
         self._start()
 
+    def forget_silence(self, connection: Connection) -> None:
+        """Bound the whole answer alone."""
+        self._silences.pop(connection, None)
+
     def remove(self, connection: Connection) -> None:
         """Bound nothing of this answer any more."""
         self._due.pop(connection, None)
@@ -287,18 +291,21 @@ class Transport:
         *,
         total_timeout: float | None = None,
         read_timeout: float | None = None,
+        connect_timeout: float | None = None,
+        first_byte_timeout: float | None = None,
     ) -> Response:
         """Send one request and wait for the head of its answer.
 
         ``head`` is the request line and headers, complete with the blank line. ``total_timeout`` bounds the time until
-        the answer has been read, ``read_timeout`` each silence of upstream, both in seconds. Raises
-        :class:`TransportError`.
+        the answer has been read, ``read_timeout`` each silence of upstream, ``first_byte_timeout`` the one before the
+        answer, and ``connect_timeout`` the making of a connection, all in seconds. Raises :class:`TransportError`.
         """
-        connection = self._pooled(origin) or await self._connect(origin)
+        connection = self._pooled(origin) or await self._connect(origin, connect_timeout or _CONNECT_TIMEOUT)
         if total_timeout is not None:
             self.deadlines.add(connection, total_timeout)
-        elif read_timeout is not None:
-            self.deadlines.add_silence(connection, read_timeout)
+        silence = first_byte_timeout or (read_timeout if total_timeout is None else None)
+        if silence is not None:
+            self.deadlines.add_silence(connection, silence)
         exchange = connection.begin()
         try:
             transport = connection.transport
@@ -312,6 +319,8 @@ class Transport:
             raise
         if total_timeout is None:
             self.deadlines.remove(connection)
+        elif first_byte_timeout is not None:
+            self.deadlines.forget_silence(connection)
         return Response(self, origin, connection, exchange, None if total_timeout else read_timeout)
 
     def release(self, origin: Origin, connection: Connection) -> None:
@@ -363,9 +372,9 @@ class Transport:
             connection.transport.close()
         return None
 
-    async def _connect(self, origin: Origin) -> Connection:
+    async def _connect(self, origin: Origin, seconds: float) -> Connection:
         try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT):
+            async with asyncio.timeout(seconds):
                 _, connection = await self._loop.create_connection(
                     Connection,
                     origin.host,
@@ -374,7 +383,7 @@ class Transport:
                     server_hostname=origin.host if origin.tls else None,
                 )
         except TimeoutError as error:
-            raise ConnectFailed(f"no connection to {origin.host} within {_CONNECT_TIMEOUT:g} s") from error
+            raise ConnectFailed(f"no connection to {origin.host} within {seconds:g} s") from error
         except (OSError, ssl.SSLError) as error:
             raise ConnectFailed(f"no connection to {origin.host}: {error}") from error
         return connection

@@ -7,6 +7,7 @@ commands are checked against what exists. ``yaml`` blocks are configurations, ``
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -22,9 +23,11 @@ import orjson
 import pytest
 
 from service.cli.main import commands as command_group
+from service.sdk.loop_thread import LoopThread
 from service.settings import Settings, check_upstream, load
 from tests.support.examples import blocks, commands, words
 from tests.support.processes import ServiceProcess
+from tests.support.upstreams import Emulated
 
 ROOT = Path(__file__).parents[2]
 FIRST_EXAMPLES = """
@@ -53,6 +56,76 @@ client = genai.Client(api_key="sk-1234", http_options={"base_url": "http://local
 interaction = client.interactions.create(model="gemini-2.5-flash", input="Tell me a short joke.")
 print(interaction.steps[-1].content[0].text)
 ```
+"""
+#: LiteLLM's SDK examples, with nothing changed but the import.
+SDK_EXAMPLES = """
+```python
+from service import create_interaction
+import os
+
+os.environ["GEMINI_API_KEY"] = "your-api-key"
+
+response = create_interaction(
+    model="gemini/gemini-2.5-flash",
+    input="Tell me a short joke about programming."
+)
+
+print(response.outputs[-1].text)
+```
+
+```python
+from service import acreate_interaction
+import os
+import asyncio
+
+os.environ["GEMINI_API_KEY"] = "your-api-key"
+
+async def main():
+    response = await acreate_interaction(
+        model="gemini/gemini-2.5-flash",
+        input="Tell me a short joke about programming."
+    )
+    print(response.outputs[-1].text)
+
+asyncio.run(main())
+```
+
+```python
+from service import create_interaction
+import os
+
+os.environ["GEMINI_API_KEY"] = "your-api-key"
+
+response = create_interaction(
+    model="gemini/gemini-2.5-flash",
+    input="Write a 3 paragraph story about a robot.",
+    stream=True
+)
+
+for chunk in response:
+    print(chunk)
+```
+"""
+#: What each form gives, for the type checker.
+TYPES = """
+from typing import assert_type
+from service import (
+    AsyncInteraction, AsyncInteractionsClient, AsyncInteractionStream, Interaction, InteractionsClient,
+    InteractionStream, acreate_interaction, create_interaction, get_interaction, list_interactions,
+)
+
+async def forms(client: InteractionsClient, other: AsyncInteractionsClient, wish: bool) -> None:
+    assert_type(create_interaction(model="m", input="x"), Interaction)
+    assert_type(create_interaction(model="m", input="x", stream=True), InteractionStream)
+    assert_type(client.create_interaction(model="m", input="x", stream=wish), Interaction | InteractionStream)
+    assert_type(await acreate_interaction(model="m", input="x", stream=False), AsyncInteraction)
+    assert_type(await other.create_interaction(model="m", input="x", stream=True), AsyncInteractionStream)
+    made = get_interaction("int_1", include_input=True)
+    assert_type(made.wait(timeout=1), Interaction)
+    assert_type(made.outputs[-1].text, str | None)
+    step = {"type": "function_result", "call_id": "c", "name": "n", "result": "r"}
+    create_interaction(agent="a", input=[*made.steps, step], tools=[{"type": "google_search"}], timeout=None)
+    print([found.id for found in list_interactions(status=["failed"], min_cost=0.5, labels={"team": "a"})])
 """
 _DOCUMENTS = {"first examples": FIRST_EXAMPLES} | {
     path.stem: path.read_text("utf-8") for path in (ROOT / "README.md",) if path.exists()
@@ -95,6 +168,17 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield service.url
 
 
+@pytest.fixture(scope="module")
+def gemini() -> Iterator[str]:
+    """The address of an emulator, for programs that ask Gemini themselves."""
+    thread = LoopThread()
+    emulated = Emulated()
+    thread.call(emulated.server.start_server())
+    yield emulated.url
+    thread.call(emulated.close())
+    thread.stop()
+
+
 @pytest.fixture
 def configured(tmp_path: Path) -> Iterator[str]:
     """The address of a service with the first example's configuration."""
@@ -113,7 +197,7 @@ def test_the_first_commands_work_with_the_first_configuration(configured: str, t
     _run_all(FIRST_EXAMPLES, configured, tmp_path)
 
 
-def test_python_programs_work_as_pasted(document: str, plain: str, tmp_path: Path) -> None:
+def test_python_programs_work_as_pasted(document: str, plain: str, gemini: str, tmp_path: Path) -> None:
     created = ""
     for block in blocks(document):
         if block.language != "python":
@@ -124,6 +208,7 @@ def test_python_programs_work_as_pasted(document: str, plain: str, tmp_path: Pat
         result = subprocess.run(
             [sys.executable, "-c", code],
             cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "GEMINI_API_BASE": gemini},
             capture_output=True,
             text=True,
             timeout=60,
@@ -131,6 +216,33 @@ def test_python_programs_work_as_pasted(document: str, plain: str, tmp_path: Pat
         )
         assert result.returncode == 0, f"the program on line {block.line}:\n{code}\n{result.stderr}"
         assert bool(result.stdout.strip()) >= ("print(" in code), code
+
+
+def test_the_examples_of_the_sdk_are_there() -> None:
+    programs = [block.text for block in blocks(_DOCUMENTS["README"]) if block.language == "python"]
+    for example in blocks(SDK_EXAMPLES):
+        assert _meaning(example.text) in map(_meaning, programs)
+
+
+def test_a_type_checker_finds_nothing_in_programs_that_use_the_sdk(tmp_path: Path) -> None:
+    programs = []
+    for block in blocks(_DOCUMENTS["README"]):
+        if block.language == "python" and "from service import" in block.text:
+            programs.append(tmp_path / f"line_{block.line}.py")
+            programs[-1].write_text(
+                block.text.replace("async def main():", "async def main() -> None:"), "utf-8"
+            )
+    assert len(programs) >= 4
+    programs.append(tmp_path / "forms_of_the_sdk.py")
+    programs[-1].write_text(TYPES, "utf-8")
+    found = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), "--strict", *programs],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout
 
 
 def test_configurations_load(document: str, tmp_path: Path) -> None:
@@ -150,6 +262,11 @@ def test_other_commands_exist(document: str) -> None:
         for program in _PROGRAMS:
             if called[: len(program)] == program:
                 _check_arguments(called[len(program) :], command)
+
+
+def _meaning(program: str) -> str:
+    """The program without its layout."""
+    return ast.dump(ast.parse(program))
 
 
 def _run_all(document: str, url: str, folder: Path) -> None:

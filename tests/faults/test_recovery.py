@@ -13,6 +13,7 @@ from aiohttp import ClientError
 from service.store import migrate
 from service.store.records import USAGE_FINAL, USAGE_MISSING
 from tests.support.database import Database, Row
+from tests.support.reconciling import assert_reconciles
 from tests.support.replicas import Replica, until
 from tests.support.upstreams import Emulated
 
@@ -98,6 +99,7 @@ async def test_what_is_open_in_any_phase_is_finished_by_the_next_process(
             events = await second.events(made)
             assert events.count(b"event: interaction.completed") == 1, (text, events)
             assert f'\\"{text}\\"'.encode() in events, text
+        await assert_reconciles(database_url)
     finally:
         await second.stop()
     rows = await inputs(database)
@@ -107,6 +109,7 @@ async def test_what_is_open_in_any_phase_is_finished_by_the_next_process(
         assert lost["usage_state"] == USAGE_MISSING
     assert {row["usage_state"] for row in rows.values()} == {USAGE_FINAL}
     assert all(row["total_tokens"] for row in rows.values())
+    await assert_reconciles(database_url)
     # Nothing was sent twice, and nothing is left to do.
     assert sorted(body["input"] for body in upstream.creates) == sorted([*rows, "unanswered", "unstored"])
     assert not [line for line in [*first.log, *second.log] if "level=error" in line]

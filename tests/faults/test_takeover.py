@@ -13,6 +13,7 @@ import pytest
 from service.store import migrate
 from service.wire import ids
 from tests.support.database import Database
+from tests.support.reconciling import assert_reconciles
 from tests.support.replicas import Replica, until
 from tests.support.upstreams import Emulated
 
@@ -92,6 +93,7 @@ async def test_a_process_that_was_paused_for_too_long_writes_nothing_any_more(
     assert [await log_of(database, name) for name in names] == logs
     for name in names:
         assert (await paused.got(name))["status"] == "completed"
+    await assert_reconciles(database_url)
     assert not [line for line in [*paused.log, *other.log] if "level=error" in line]
 
 

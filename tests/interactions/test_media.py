@@ -45,7 +45,8 @@ async def counts(gateway: Gateway) -> tuple[int, int, int]:
     """References, contents and notes of what is to be fetched."""
     (row,) = await query(
         gateway.database.url,
-        "SELECT (SELECT count(*) FROM media), (SELECT count(*) FROM media_contents), (SELECT count(*) FROM leases)",
+        "SELECT (SELECT count(*) FROM media), (SELECT count(*) FROM media_contents), "
+        "(SELECT count(*) FROM leases WHERE kind = 'media')",
     )
     return row[0], row[1], row[2]
 

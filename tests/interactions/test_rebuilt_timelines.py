@@ -10,6 +10,7 @@ import pytest
 from service.interactions.timeline import was_rebuilt, without_history
 from tests.interactions.conversations import WEATHER, assert_quotes, assert_rebuilt, result_of, said
 from tests.support.gateway import Gateway
+from tests.support.gateways import StartGateway
 from tests.support.replies import Json, Reply
 from tests.support.upstreams import Emulated
 
@@ -17,6 +18,12 @@ _LONG = 100.0
 _ANSWER: Json = {"type": "model_output", "content": [{"type": "text", "text": "Yes."}]}
 _CALL: Json = {"type": "function_call", "id": "c1", "name": "f", "arguments": {}}
 _RESULT: Json = {"type": "function_result", "call_id": "c1", "name": "f", "result": "sunny"}
+
+
+@pytest.fixture
+async def gateway(start_gateway: StartGateway, upstream: Emulated) -> Gateway:
+    """The service, which asks about background runs when a client does."""
+    return await start_gateway(upstream, background_streams=0, poll_interval=1000, poll_interval_max=1000)
 
 
 async def _in_background(gateway: Gateway, upstream: Emulated, content: Any, **members: Any) -> Reply:

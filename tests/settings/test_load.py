@@ -291,6 +291,40 @@ router_settings:
     def test_a_wrong_value_names_the_key(self, read: Reader, line: str, message: str) -> None:
         assert read.error(f"router_settings:\n  {line}").startswith(message)
 
+    def test_every_key_of_routing_has_an_effect(self, read: Reader) -> None:
+        limits = "rpm: 10, tpm: 1000, weight: 2, order: 2, max_parallel_requests: 3"
+        times = "timeout: 9, stream_timeout: 8, connect_timeout: 7, first_byte_timeout: 6"
+        loaded = read(
+            deployment(f"{limits}, {times}")
+            + """
+router_settings:
+  routing_strategy: latency-based-routing
+  num_retries: 3
+  retry_after: 1
+  retry_ambiguous: true
+  fallbacks: [{gemini-flash: [other]}]
+  default_fallbacks: [other]
+  max_fallbacks: 2
+  allowed_fails: 5
+  cooldown_time: 1m
+  disable_cooldowns: false
+  timeout: 60
+  stream_timeout: 50
+  connect_timeout: 40
+  first_byte_timeout: 30
+  optional_pre_call_checks: [deployment_affinity, enforce_model_rate_limits]
+  shared_state_interval: 2
+general_settings: {max_concurrent_requests: 70}
+"""
+        )
+        assert loaded.warnings == ()
+        router, (only,) = loaded.settings.router, loaded.settings.deployments
+        assert (router.retry_ambiguous, router.cooldown_time, router.shared_state_interval) == (True, 60, 2)
+        assert (router.connect_timeout, router.first_byte_timeout) == (40, 30)
+        assert router.optional_pre_call_checks == ("deployment_affinity", "enforce_model_rate_limits")
+        assert (only.connect_timeout, only.first_byte_timeout, only.weight) == (7, 6, 2)
+        assert loaded.settings.max_concurrent_requests == 70
+
     def test_a_value_from_litellm_settings_is_named_there(self, read: Reader) -> None:
         message = read.error("litellm_settings: {num_retries: x}")
         assert message.startswith("litellm_settings.num_retries: expected an integer")

@@ -215,7 +215,7 @@ async def test_a_downgrade_forgets_the_keys_and_nothing_else(database_url: str) 
             begun = intent()
             assert await wins(opened.store, begun, claim())
             assert await owner(opened.store) == begun.id
-        await migrate.downgrade(database_url, "0004")
+        await migrate.downgrade(database_url, "0006")
         await migrate.upgrade(database_url)
     assert await count(database_url, "interactions") == 2
     assert await count(database_url, "idempotency_keys") == 0

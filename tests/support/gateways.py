@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from service.settings import Settings
+from service.settings.model import RouterSettings
 from service.store import migrate
 from tests.support.gateway import Gateway
 from tests.support.upstreams import Emulated, Script, Scripted, deployment
@@ -89,6 +90,8 @@ def gateway_starter(running: AsyncExitStack, database_url: str) -> StartGateway:
             "database_url": database_url,
             "drain_timeout": 5.0,
             "upstream_settle": 0.15,
+            # What upstream answers is what the test is about, unless it says otherwise.
+            "router": RouterSettings(num_retries=0),
         } | settings
         if upstream is not None:
             given["default_deployment"] = deployment(upstream)

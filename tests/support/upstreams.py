@@ -41,6 +41,11 @@ class Emulated:
         return [seen.shown() for seen in self._emulator.seen.after(0, None)]
 
     @property
+    def asked(self) -> int:
+        """How many creates it has seen."""
+        return sum(is_create(seen) for seen in self.requests)
+
+    @property
     def creates(self) -> list[Json]:
         """The bodies of the creates it has seen."""
         return [seen["body"] for seen in self.requests if is_create(seen)]
@@ -89,6 +94,11 @@ class Emulated:
     def downloads(self) -> list[Json]:
         """The requests for the bytes of files."""
         return [seen for seen in self.calls("GET") if ":download" in seen["path"]]
+
+    @property
+    def held(self) -> int:
+        """How many interactions it has made and still has."""
+        return len(list(self._emulator.records.all()))
 
     def holds(self, upstream_id: str) -> bool:
         """Whether it still has the interaction."""

@@ -9,7 +9,9 @@ import pytest
 from service.errors import ConfigurationError, ModelNotFound
 from service.settings import DeploymentSettings, Secret, Settings
 from service.settings.model import RouterSettings
-from service.upstream.deployments import Deployments, bare_name, build
+from service.upstream.deployments import Deployments, Route, bare_name, build
+from service.upstream.routing.course import Ask
+from service.upstream.routing.router import Router
 from service.upstream.transport import Origin
 
 
@@ -18,11 +20,20 @@ def entry(id: str, model_name: str, model: str, **members: Any) -> DeploymentSet
     return DeploymentSettings(id=id, model_name=model_name, model=model, **members)
 
 
-def deployments(
-    *entries: DeploymentSettings, aliases: dict[str, str] | None = None, **members: Any
-) -> Deployments:
+class Known:
+    """Deployments, and where the router of a process sends what is asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.deployments = Deployments(settings, "tests/1")
+        self._router = Router(settings, self.deployments)
+
+    def route(self, model: str | None, agent: str | None, preferred: str | None = None) -> Route:
+        return self._router.start(Ask(model, agent, preferred)).route
+
+
+def deployments(*entries: DeploymentSettings, aliases: dict[str, str] | None = None, **members: Any) -> Known:
     router = RouterSettings(model_group_alias=MappingProxyType(aliases or {}))
-    return Deployments(Settings(deployments=entries, router=router, **members), "tests/1")
+    return Known(Settings(deployments=entries, router=router, **members))
 
 
 FLASH = entry("flash", "fast", "gemini-2.5-flash")
@@ -155,10 +166,10 @@ def test_deployments_all_without_weight_share_alike() -> None:
 def test_a_record_finds_its_deployment_by_id() -> None:
     known = deployments(FLASH, default_deployment=entry("default", "*", "*"))
     for id_ in ("flash", "default"):
-        found = known.by_id(id_)
+        found = known.deployments.by_id(id_)
         assert found is not None
         assert found.id == id_
-    assert known.by_id("gone") is None
+    assert known.deployments.by_id("gone") is None
 
 
 @pytest.mark.parametrize(

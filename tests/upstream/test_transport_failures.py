@@ -47,6 +47,34 @@ async def test_a_host_that_does_not_exist_sent_nothing(transport: Transport) -> 
         await transport.request(Origin("nowhere.invalid", 80, False), GET, b"")
 
 
+async def test_a_connection_that_is_not_made_in_time_sent_nothing(transport: Transport) -> None:
+    async def silent(connection: Connection) -> None:
+        await asyncio.sleep(30)
+
+    async with raw_server(silent) as server:
+        # A server that never answers the TLS handshake.
+        origin = Origin(server.origin.host, server.origin.port, True)
+        with pytest.raises(ConnectFailed, match=r"within 0\.1 s"):
+            await transport.request(origin, GET, b"", connect_timeout=0.1)
+
+
+@pytest.mark.parametrize("limits", [{"total_timeout": 30.0}, {"read_timeout": 30.0}, {}])
+async def test_the_first_byte_has_a_limit_of_its_own(transport: Transport, limits: dict[str, float]) -> None:
+    async def slow(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+        await asyncio.sleep(0.5)
+        await connection.send(b"ok")
+        await connection.request()
+        await asyncio.sleep(30)
+
+    async with raw_server(slow) as server:
+        response = await transport.request(server.origin, GET, b"", first_byte_timeout=0.2, **limits)
+        assert await response.read() == b"ok"
+        with pytest.raises(ReadTimeout):
+            await transport.request(server.origin, GET, b"", first_byte_timeout=0.2, **limits)
+
+
 @pytest.mark.parametrize("hard", [True, False], ids=["reset", "closed"])
 async def test_a_connection_that_ends_before_the_answer_is_broken(transport: Transport, hard: bool) -> None:
     async def end(connection: Connection) -> None:

@@ -14,6 +14,7 @@ from service.webhooks import secrets
 from tests.support.gateway import LEGACY, Gateway, eventually
 from tests.support.gateways import StartGateway
 from tests.support.receivers import HANG, Receiver, receiver
+from tests.support.reconciling import reconciled
 from tests.support.replies import Reply
 from tests.support.store import query
 from tests.support.upstreams import Emulated
@@ -337,3 +338,23 @@ async def test_legacy_callers_may_name_receivers_too(
     await gateway.finished(reply.id)
     await hook.has(1)
     assert hook.told[0].body["data"]["id"] == reply.id
+
+
+async def test_a_request_that_is_sent_again_tells_once(
+    gateway: Gateway, upstream: Emulated, hook: Receiver
+) -> None:
+    body = {
+        "model": "gemini-2.5-flash",
+        "input": "Work",
+        "background": True,
+        "webhook_config": {"uris": [hook.url]},
+    }
+    key = {"idempotency_key": '"one"', "x_emulator_behavior": SLOW}
+    made = await asyncio.gather(*(gateway.post(body, **key) for _ in range(4)))
+    assert len({reply.id for reply in made}) == 1
+    assert len(await webhooks_of(gateway)) == 1
+    upstream.clock.advance(10_000)
+    await gateway.finished(made[0].id)
+    await settled(gateway)
+    assert [told.body["data"]["id"] for told in hook.told] == [made[0].id]
+    assert (await reconciled(gateway.database.url, grace=60)).mismatches == []

@@ -1,0 +1,94 @@
+"""One event loop on a thread of its own, on which all work of the client library is done.
+
+The calling thread, or the event loop that the caller runs, only waits: so the synchronous forms work where a loop is
+running already (notebooks), and connections outlive the loops that callers start and end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+_NAME: Final = "interactions-sdk"
+
+
+class LoopThread:
+    """A running event loop; belongs to the process that made it."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        self._callers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        self._thread = threading.Thread(target=self._run, name=_NAME, daemon=True)
+        self._thread.start()
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do the work and wait for it; an interrupt of the waiting thread cancels the work."""
+        future = self._begin(work)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    async def call_async(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do the work and wait for it on the caller's own loop; cancelling the wait cancels the work."""
+        return await asyncio.wrap_future(self._begin(work))
+
+    def callers(self) -> list[threading.Thread]:
+        """The threads that have called and live."""
+        return [thread for thread in self._callers if thread.is_alive()]
+
+    def post(self, callback: Callable[[], object]) -> None:
+        """Call something soon; not at all once the loop has ended, or in a process that was forked off."""
+        if os.getpid() == self._pid:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(callback)
+
+    def stop(self) -> None:
+        """End the loop and its thread; what is still running is cancelled."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        self._callers.add(threading.current_thread())
+        try:
+            self._check()
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:
+            work.close()
+            raise
+
+    def _check(self) -> None:
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                "A stream cannot be read in a process that was forked off after it was opened."
+            )
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("A synchronous call would wait for itself here; use the asynchronous form.")
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        loop = self._loop
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        with suppress(RuntimeError):  # the interpreter may have shut its threads down already
+            loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()

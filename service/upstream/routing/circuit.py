@@ -1,0 +1,118 @@
+"""Whether a deployment is asked at all: its circuit is closed, open for a while, or half-open for one probe.
+
+It opens when more than ``allowed_fails`` attempts in a row have failed, or more than that many within a minute and a
+quarter of all in it; and at once when upstream says how long it wants to be left alone. After its cooldown one request
+is let through: its success closes the circuit, its failure opens it again.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Final
+
+_MINUTE: Final = 60.0
+#: The part of a minute's attempts that must have failed, where they did not fail in a row.
+_SHARE: Final = 0.25
+#: Seconds for which upstream is left alone at most, whatever it asks for.
+_LONGEST_REST: Final = 300.0
+
+
+class Circuit:
+    """Times are seconds of one clock; ``until`` is when the cooldown ends, 0 while the circuit is closed."""
+
+    __slots__ = (
+        "_allowed",
+        "_calls",
+        "_cooldown",
+        "_fails",
+        "_minute",
+        "_row",
+        "asked",
+        "opened",
+        "probing",
+        "until",
+    )
+
+    def __init__(self, allowed_fails: int, cooldown: float, *, enabled: bool = True) -> None:
+        self._allowed: float = allowed_fails if enabled else inf
+        self._cooldown = cooldown
+        self._row = 0
+        self._minute = 0.0
+        self._fails = 0
+        self._calls = 0
+        self.until = 0.0
+        self.probing = False
+        #: Whether it is open because upstream has asked to be left alone.
+        self.asked = False
+        #: How often it has opened.
+        self.opened = 0
+
+    def state(self, now: float) -> str:
+        """``closed``, ``open`` or ``half-open``."""
+        if not self.until:
+            return "closed"
+        return "half-open" if self.probing or self.until <= now else "open"
+
+    def rests_until(self) -> float:
+        """When the next request may be let through."""
+        return inf if self.probing else self.until
+
+    def enter(self, now: float) -> bool:
+        """A request is let through; whether it is the probe."""
+        if self.until and not self.probing and self.until <= now:
+            self.probing = True
+            return True
+        return False
+
+    def leave(self, *, probe: bool) -> None:
+        """A request ended that says nothing about the deployment."""
+        if probe:
+            self.probing = False
+
+    def succeeded(self, now: float, *, probe: bool) -> None:
+        """The deployment has answered."""
+        self._row = 0
+        self._count(now)
+        if probe:
+            self.probing = False
+            self.until = 0.0
+            self.asked = False
+            self._fails = 0
+
+    def failed(self, now: float, *, probe: bool, asked: float | None = None) -> None:
+        """The deployment has failed, and may have ``asked`` to be left alone for so many seconds."""
+        self._count(now)
+        self._row += 1
+        self._fails += 1
+        if probe:
+            self.probing = False
+        if self._allowed == inf:
+            return
+        if asked:
+            self._open(now, min(asked, _LONGEST_REST))
+            self.asked = True
+        elif probe or (not self.until and self._too_many()):
+            self._open(now, self._cooldown)
+
+    def told(self, until: float, *, asked: bool) -> None:
+        """Another process has opened its circuit of this deployment."""
+        if self._allowed != inf and until > self.until:
+            self.until = until
+            self.asked = asked
+
+    def _too_many(self) -> bool:
+        return self._row > self._allowed or (
+            self._fails > self._allowed and self._fails >= _SHARE * self._calls
+        )
+
+    def _open(self, now: float, seconds: float) -> None:
+        if self.until <= now:
+            self.opened += 1
+            self.asked = False
+        self.until = max(self.until, now + seconds)
+
+    def _count(self, now: float) -> None:
+        if now - self._minute > _MINUTE:
+            self._minute = now
+            self._fails = self._calls = 0
+        self._calls += 1

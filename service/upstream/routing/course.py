@@ -1,0 +1,204 @@
+"""The course of one create through the deployments: where it is, where it was, where it goes when that failed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import inf
+from typing import TYPE_CHECKING
+
+from service.errors import ModelNotFound
+from service.upstream.deployments import Route
+from service.upstream.routing.retry import Decision, Failure, Place, decide
+from service.upstream.routing.state import State
+from service.upstream.routing.strategies.choice import CHANCE
+
+if TYPE_CHECKING:
+    from service.upstream.routing.router import Pool, Router
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a caller asks of the routing of one request; None leaves it to the configuration."""
+
+    #: Seconds that it waits for the answer.
+    timeout: float | None = None
+    num_retries: int | None = None
+    fallbacks: tuple[str, ...] | None = None
+
+
+NO_WISHES = Wishes()
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a create needs: a model or an agent, best on the deployment that it prefers.
+
+    ``pinned`` says that no other than the preferred deployment can serve it, if that is one of them at all.
+    """
+
+    model: str | None
+    agent: str | None
+    preferred: str | None = None
+    pinned: bool = False
+    wishes: Wishes = NO_WISHES
+
+
+class Course:
+    """Holds a place at one deployment at a time, from its start to :meth:`end`.
+
+    The start raises as :meth:`Router.start` does.
+    """
+
+    __slots__ = (
+        "_ask",
+        "_deadline",
+        "_failures",
+        "_fallbacks",
+        "_on_end",
+        "_policy",
+        "_pool",
+        "_probe",
+        "_router",
+        "_state",
+        "_tried",
+        "fallback",
+        "route",
+    )
+
+    def __init__(self, router: Router, ask: Ask, pool: Pool, fallbacks: tuple[str, ...]) -> None:
+        self._router = router
+        self._ask = ask
+        self._pool = pool
+        self._fallbacks = list(fallbacks)
+        self._failures: list[Failure] = []
+        self._tried: list[State] = []
+        self._on_end: Callable[[], None] | None = None
+        self._policy = router.policy
+        retries, timeout = ask.wishes.num_retries, ask.wishes.timeout
+        if retries is not None:
+            self._policy = replace(self._policy, retries=retries)
+        self._deadline = inf if timeout is None else router.clock() + timeout
+        #: The model that stands in for the one asked for.
+        self.fallback: str | None = None
+        self._state: State | None = None
+        self._probe = False
+        self.route: Route
+        self._enter(self._first())
+
+    @property
+    def left(self) -> float:
+        """Seconds that the caller still waits."""
+        return self._deadline - self._router.clock()
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call this back at the end."""
+        self._on_end = callback
+
+    def answered(self, seconds: float) -> None:
+        """The deployment has answered, or opened a stream, after so many seconds."""
+        if self._state is not None:
+            self._state.answered(self._router.clock(), seconds, probe=self._probe)
+            self._probe = False
+
+    def failed(self, seconds: float, failure: Failure) -> None:
+        """The attempt has failed after so many seconds; the place at the deployment is kept."""
+        state = self._state
+        if state is not None:
+            opened = state.circuit.opened
+            state.failed(self._router.clock(), seconds, failure, probe=self._probe)
+            self._probe = False
+            if state.circuit.opened > opened:
+                logger.warning("deployment %s cools down: %s (%d)", state.id, failure.code, failure.status)
+        self._failures.append(failure)
+
+    def next(self) -> Decision | None:
+        """What follows on the failure; None: nothing. Otherwise the place at the deployment is given up."""
+        if self._state is not None:
+            self._tried.append(self._state)
+        others = not self._ask.pinned and self._router.pick(self._pool, self._tried) is not None
+        decision = decide(
+            self._policy,
+            self._failures,
+            others=others,
+            fallback=bool(self._fallbacks),
+            left=self.left,
+            roll=CHANCE.random(),
+        )
+        if decision is None or not self._router.budget.retry(self._router.clock()):
+            return None
+        self._leave()
+        return decision
+
+    def move(self, decision: Decision) -> Route:
+        """Go there; raises :class:`~service.errors.ServiceError` when nothing can serve any more."""
+        state = None
+        if decision.place is not Place.FALLBACK:
+            state = self._again(decision)
+            self._router.counts["retries"] += state is not None
+        if state is None:
+            state = self._fall_back()
+        if state is None:
+            raise self._router.refusal(self._pool)
+        self._enter(state)
+        return self.route
+
+    def spent(self, tokens: int | None) -> None:
+        """The interaction has used so many tokens."""
+        if tokens and (state := self._router.state(self.route.deployment.id)) is not None:
+            state.spent(tokens)
+
+    def end(self) -> None:
+        """The create is over, or its stream is; may be said again."""
+        self._leave()
+        if self._on_end is not None:
+            callback, self._on_end = self._on_end, None
+            callback()
+
+    def _first(self) -> State:
+        router, pool = self._router, self._pool
+        preferred = pool.find(self._ask.preferred) if self._ask.preferred is not None else None
+        if preferred is not None and (self._ask.pinned or preferred.rest_until <= router.clock()):
+            return preferred
+        state = router.pick(pool) or self._fall_back() or router.resort(pool)
+        if state is None:
+            raise router.refusal(pool)
+        return state
+
+    def _again(self, decision: Decision) -> State | None:
+        router, pool = self._router, self._pool
+        last = self._tried[-1] if self._tried else None
+        if self._ask.pinned:
+            return last
+        if decision.place is Place.OTHER and (other := router.pick(pool, self._tried)) is not None:
+            return other
+        return router.pick(pool) or router.resort(pool)
+
+    def _fall_back(self) -> State | None:
+        """The first other model that can serve now, if there is one."""
+        while self._fallbacks:
+            name = self._fallbacks.pop(0)
+            try:
+                pool = self._router.pool(name, None)
+            except ModelNotFound:
+                continue
+            state = self._router.pick(pool)
+            if state is not None:
+                self._pool, self.fallback = pool, name
+                self._failures, self._tried = [], []
+                self._router.counts["fallbacks"] += 1
+                return state
+        return None
+
+    def _enter(self, state: State) -> None:
+        self.route = self._pool.route(state)
+        self._probe = state.take(self._router.clock())
+        self._state = state
+
+    def _leave(self) -> None:
+        if self._state is not None:
+            self._state.release(probe=self._probe)
+            self._state, self._probe = None, False

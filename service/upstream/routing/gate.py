@@ -1,0 +1,31 @@
+"""The bound on what runs at a time in one process; what is beyond it is refused at once and never queued."""
+
+from __future__ import annotations
+
+from service.errors import ServiceUnavailable
+
+
+class Gate:
+    """Lets ``limit`` creates in at a time."""
+
+    __slots__ = ("limit", "running", "shed")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.running = 0
+        #: Creates refused since the start of the process.
+        self.shed = 0
+
+    def enter(self) -> None:
+        """Let one in; raises :class:`ServiceUnavailable`, and then nothing of the request has happened."""
+        if self.running >= self.limit:
+            self.shed += 1
+            raise ServiceUnavailable(
+                f"The service runs {self.limit} creates already (general_settings.max_concurrent_requests); try again.",
+                retry_after=1,
+            )
+        self.running += 1
+
+    def leave(self) -> None:
+        """One that was let in is over."""
+        self.running -= 1

@@ -1,0 +1,196 @@
+"""What this process knows of one deployment: how busy, fast, used and healthy it is.
+
+A choice among a hundred deployments must cost microseconds, so everything a choice looks at is a plain attribute that
+is kept up to date when something happens to this deployment.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import inf
+from typing import Final
+
+from service.upstream.deployments import Deployment
+from service.upstream.routing.circuit import Circuit
+from service.upstream.routing.retry import Failure, Kind
+
+MINUTE: Final = 60.0
+#: How much of the average one answer is.
+_NEWEST: Final = 0.25
+#: Where there is no limit, usage is compared by tokens, then by requests; both far below any share of a limit.
+_PER_TOKEN: Final = 1e-12
+_PER_REQUEST: Final = 1e-15
+_UNKNOWN_COST: Final = inf
+#: Refusals that say something about the deployment and not about the request; 401 is its own key's.
+_UNHEALTHY: Final = frozenset({401, 408, 429})
+
+
+class State:
+    """One deployment; times are seconds since the epoch, latencies seconds."""
+
+    __slots__ = (
+        "_enforced",
+        "_minute_ends",
+        "_parallel",
+        "changed",
+        "circuit",
+        "cost",
+        "counts",
+        "deployment",
+        "elsewhere_requests",
+        "elsewhere_tokens",
+        "expected",
+        "latency",
+        "order",
+        "requests",
+        "rest_until",
+        "rpm",
+        "running",
+        "sampled_at",
+        "share",
+        "tokens",
+        "tpm",
+        "weight",
+    )
+
+    def __init__(self, deployment: Deployment, circuit: Circuit, *, enforced: bool) -> None:
+        settings = deployment.settings
+        self.deployment = deployment
+        self.circuit = circuit
+        self.order = settings.order
+        self.cost = _cost(settings.input_cost_per_token, settings.output_cost_per_token)
+        self.weight = settings.weight
+        self.rpm = settings.rpm
+        self.tpm = settings.tpm
+        self._parallel: float = settings.max_parallel_requests or inf
+        self._enforced = enforced and bool(settings.rpm or settings.tpm)
+        self._minute_ends = 0.0
+        #: No request goes there before this time; infinite while it is full.
+        self.rest_until = 0.0
+        #: Creates and streams under way.
+        self.running = 0
+        #: A running average; 0 until there is an answer.
+        self.latency = 0.0
+        self.sampled_at = 0.0
+        #: Seconds in which one more request may be answered: the average times those that are under way then.
+        self.expected = 0.0
+        #: Of the current minute, in this process and in all others on the database.
+        self.requests = 0
+        self.tokens = 0
+        self.elsewhere_requests = 0
+        self.elsewhere_tokens = 0
+        #: The part of its limits that is used up.
+        self.share = 0.0
+        #: Attempts since the start of the process, by how they ended.
+        self.counts: Counter[str] = Counter()
+        #: Whether other processes have not been told what happened here.
+        self.changed = False
+
+    @property
+    def id(self) -> str:
+        """The deployment's id."""
+        return self.deployment.id
+
+    @property
+    def full(self) -> bool:
+        """Whether it has as many requests under way as it may."""
+        return self.running >= self._parallel
+
+    @property
+    def used_up(self) -> bool:
+        """Whether this minute's requests or tokens are used up."""
+        return self._enforced and self.share >= 1.0
+
+    def take(self, now: float) -> bool:
+        """One more request goes there; whether it is the probe of a half-open circuit."""
+        self.running += 1
+        self.requests += 1
+        self.changed = True
+        probe = self.circuit.enter(now)
+        self._settle()
+        return probe
+
+    def release(self, *, probe: bool = False) -> None:
+        """A request is over."""
+        self.running -= 1
+        self.circuit.leave(probe=probe)
+        self._settle()
+
+    def answered(self, now: float, seconds: float, *, probe: bool) -> None:
+        """Upstream has answered, or opened a stream, after so many seconds."""
+        self.counts["answered"] += 1
+        self._sample(now, seconds)
+        self.circuit.succeeded(now, probe=probe)
+        if probe:
+            self._settle()
+
+    def failed(self, now: float, seconds: float, failure: Failure, *, probe: bool) -> None:
+        """An attempt has failed."""
+        self.counts[failure.kind.value] += 1
+        if failure.kind is Kind.LOST:
+            self._sample(now, seconds)
+        if not _says_unhealthy(failure):
+            self.circuit.succeeded(now, probe=probe)
+        else:
+            asked = failure.retry_after if failure.kind is Kind.REFUSED else None
+            self.circuit.failed(now, probe=probe, asked=asked)
+            self.changed = True
+        self._settle()
+
+    def spent(self, tokens: int) -> None:
+        """A request has used so many tokens."""
+        self.tokens += tokens
+        self.changed = True
+        self._settle()
+
+    def told_usage(self, requests: int, tokens: int) -> None:
+        """What all other processes have sent there this minute."""
+        self.elsewhere_requests = requests
+        self.elsewhere_tokens = tokens
+        self._settle()
+
+    def told_cooling(self, until: float, *, asked: bool) -> None:
+        """Another process lets it rest until then."""
+        self.circuit.told(until, asked=asked)
+        self._settle()
+
+    def roll(self, minute_ends: float) -> None:
+        """A new minute begins."""
+        self.requests = self.tokens = self.elsewhere_requests = self.elsewhere_tokens = 0
+        self._minute_ends = minute_ends
+        self._settle()
+
+    def fade(self, now: float, after: float, factor: float) -> None:
+        """An average that no answer has renewed for ``after`` seconds is believed less and less."""
+        if now - self.sampled_at > after:
+            self.latency *= factor
+            self.expected *= factor
+
+    def _sample(self, now: float, seconds: float) -> None:
+        self.latency += (seconds - self.latency) * (_NEWEST if self.latency else 1.0)
+        self.sampled_at = now
+        self.expected = self.latency * (self.running + 1)
+
+    def _settle(self) -> None:
+        self.expected = self.latency * (self.running + 1)
+        requests = self.requests + self.elsewhere_requests
+        tokens = self.tokens + self.elsewhere_tokens
+        if self.rpm or self.tpm:
+            share = requests / self.rpm if self.rpm else 0.0
+            self.share = max(share, tokens / self.tpm) if self.tpm else share
+        else:
+            self.share = tokens * _PER_TOKEN + requests * _PER_REQUEST
+        until = self.circuit.rests_until()
+        if self._enforced and self.share >= 1.0 and self._minute_ends > until:
+            until = self._minute_ends
+        self.rest_until = inf if self.running >= self._parallel else until
+
+
+def _says_unhealthy(failure: Failure) -> bool:
+    if failure.kind is Kind.FINAL or failure.kind is Kind.REFUSED:
+        return failure.status in _UNHEALTHY or (failure.status >= 500 and failure.kind is Kind.REFUSED)
+    return True
+
+
+def _cost(given: float | None, made: float | None) -> float:
+    return _UNKNOWN_COST if given is None and made is None else (given or 0.0) + (made or 0.0)

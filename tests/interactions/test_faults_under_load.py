@@ -1,0 +1,128 @@
+"""One of three deployments fails in every way while requests come in: who notices, and what it costs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+
+import pytest
+
+from service.upstream.routing.budget import FLOOR, RATIO, WINDOW
+from tests.interactions.test_retries import SAFE
+from tests.support.fleet import Fleet, fleet_of
+from tests.support.gateway import Gateway, eventually
+from tests.support.gateways import StartEmulator, StartGateway
+from tests.support.replies import Reply
+
+CLIENTS = 12
+EACH = 7
+COOLDOWN = 0.15
+#: Faults after which nobody knows whether the request has run.
+AMBIGUOUS = ("reset_before", "reset_after", "broken_json", "empty")
+
+#: Ways in which a stream breaks whose interaction goes on.
+BREAKS = (
+    "cut;after=8",
+    "end;after=8",
+    "malformed_tail;after=8",
+    "no_done",
+    "trickle;bytes=512;seconds=0.001",
+)
+
+
+@pytest.fixture
+async def fleet(start_emulator: StartEmulator, start_gateway: StartGateway) -> Fleet:
+    return await fleet_of(start_emulator, start_gateway, "abc")
+
+
+async def loaded(gateway: Gateway, clients: int = CLIENTS, each: int = EACH) -> list[Reply]:
+    """The answers to so many clients that each ask so often."""
+
+    async def client(number: int) -> list[Reply]:
+        return [await gateway.create(f"client {number}, question {count}") for count in range(each)]
+
+    answers = await asyncio.gather(*(client(number) for number in range(clients)))
+    return [reply for found in answers for reply in found]
+
+
+async def serves_again(fleet: Fleet, gateway: Gateway, name: str) -> None:
+    """Wait until a deployment that was calmed gets requests and answers them."""
+
+    async def served() -> bool:
+        return name in {reply.headers["x-deployment"] for reply in await loaded(gateway, 4, 2)}
+
+    await eventually(served)
+
+
+async def test_nobody_notices_what_is_safe_to_repeat(fleet: Fleet) -> None:
+    gateway = await fleet.gateway(cooldown_time=COOLDOWN)
+    began = time.monotonic()
+    replies = await loaded(gateway)
+    for fault in SAFE:
+        fleet["c"].behave(fault)
+        replies += await loaded(gateway)
+        fleet["c"].calm()
+        await asyncio.sleep(COOLDOWN)
+    await serves_again(fleet, gateway, "c")
+    assert Counter(reply.status for reply in replies) == {200: CLIENTS * EACH * (len(SAFE) + 1)}
+    rows = await gateway.database.rows()
+    assert len({row["upstream_id"] for row in rows}) == fleet.held == len(rows)
+    added = fleet.asked().total() - len(rows)
+    assert added > 0
+    windows = 1 + (time.monotonic() - began) / WINDOW
+    assert added <= RATIO * len(rows) + FLOOR * windows
+
+
+async def test_nobody_who_listens_notices_either(fleet: Fleet) -> None:
+    gateway = await fleet.gateway(cooldown_time=COOLDOWN)
+    streams = 0
+    for fault in ("status;code=429", "html;code=502", *BREAKS):
+        fleet["c"].behave(fault)
+        streamed = await asyncio.gather(*(gateway.stream(f"question {number}") for number in range(9)))
+        streams += len(streamed)
+        fleet["c"].calm()
+        assert all(stream.done and not stream.broken for stream in streamed)
+        assert {stream.final["status"] for stream in streamed} == {"completed"}
+    await serves_again(fleet, gateway, "c")
+    rows = await gateway.database.rows()
+    assert len(rows) >= streams
+    assert len({row["upstream_id"] for row in rows}) == fleet.held == len(rows)
+
+
+async def test_a_deployment_that_is_down_is_asked_by_probes_alone(fleet: Fleet) -> None:
+    gateway = await fleet.gateway(cooldown_time=60.0)
+    await loaded(gateway, each=3)
+    await fleet["c"].close()
+    replies = await loaded(gateway)
+    assert Counter(reply.status for reply in replies) == {200: CLIENTS * EACH}
+    told = (await gateway.request("GET", "/api/deployments")).body["deployments"]
+    states = {one["id"]: one["state"] for one in told}
+    assert states == {"a": "closed", "b": "closed", "c": "open"}
+    (down,) = [one for one in told if one["id"] == "c"]
+    assert down["attempts"]["unreachable"] <= 4 + CLIENTS
+    again = await loaded(gateway)
+    assert {reply.headers["x-attempts"] for reply in again} == {"1"}
+
+
+@pytest.mark.parametrize("fault", AMBIGUOUS)
+async def test_what_may_have_run_is_never_run_twice(fleet: Fleet, fault: str) -> None:
+    gateway = await fleet.gateway(cooldown_time=COOLDOWN)
+    fleet["c"].behave(fault)
+    replies = await loaded(gateway, each=5)
+    assert {reply.status for reply in replies} == {200, 502}
+    # A connection that is reset before the request is read shows the emulator no request.
+    assert fleet.asked().total() <= len(replies) == await gateway.database.count()
+    assert fleet.held <= len(replies)
+    lost = [row for row in await gateway.database.rows() if row["status"] == "failed"]
+    assert len(lost) == sum(reply.status == 502 for reply in replies)
+    assert all('"ambiguous":true' in row["attempts"] for row in lost)
+
+
+async def test_an_outage_of_all_is_not_multiplied(fleet: Fleet) -> None:
+    for name in "abc":
+        fleet[name].behave("status;code=503")
+    gateway = await fleet.gateway(cooldown_time=COOLDOWN, retry_after=0.0)
+    replies = await loaded(gateway, 20, 10)
+    assert {reply.status for reply in replies} == {503}
+    assert fleet.asked().total() <= len(replies) * (1 + RATIO) + 2 * FLOOR

@@ -1,0 +1,127 @@
+"""Conversations whose deployment cools down, is full, goes away and comes back."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.interactions.conversations import assert_quotes
+from tests.support.fleet import Fleet, fleet_of
+from tests.support.gateways import StartEmulator, StartGateway
+from tests.support.replies import Reply
+
+TURNS = 20
+
+
+@pytest.fixture
+async def fleet(start_emulator: StartEmulator, start_gateway: StartGateway) -> Fleet:
+    return await fleet_of(start_emulator, start_gateway, "ab")
+
+
+async def test_every_turn_has_the_whole_history_while_deployments_come_and_go(fleet: Fleet) -> None:
+    gateway = await fleet.gateway(cooldown_time=0.05, allowed_fails=0)
+    random = Random(20)
+    texts: list[str] = []
+    replies: list[Reply] = []
+    for turn in range(TURNS):
+        texts.append(f"turn number {turn}")
+        for name in "ab":
+            fleet[name].calm()
+        if replies:
+            holder = replies[-1].headers["x-deployment"]
+            match random.randrange(4):
+                case 0:
+                    fleet[holder].behave("status;code=503")
+                case 1:
+                    fleet[holder].behave("status;code=429;retry_after=0.1")
+                case 2:
+                    fleet[holder].forget()
+                case _:
+                    pass
+        previous: dict[str, Any] = {"previous_interaction_id": replies[-1].id} if replies else {}
+        if turn % 3 == 2:
+            streamed = await gateway.stream(texts[-1], **previous)
+            assert streamed.done
+            reply = await gateway.got(streamed.id)
+            reply = Reply(reply.status, streamed.headers, reply.raw)
+        else:
+            reply = await gateway.ask(texts[-1], **previous)
+        assert_quotes(reply, *texts)
+        replies.append(reply)
+    histories = {reply.headers["x-interactions-history"] for reply in replies[1:]}
+    assert histories == {"upstream", "rebuilt"}
+    assert {reply.headers["x-deployment"] for reply in replies} == {"a", "b"}
+
+
+async def test_a_conversation_stays_on_its_deployment(fleet: Fleet) -> None:
+    gateway = await fleet.gateway()
+    reply = await gateway.ask("turn 0")
+    homes = {reply.headers["x-deployment"]}
+    for turn in range(1, 6):
+        reply = await gateway.ask(f"turn {turn}", previous_interaction_id=reply.id)
+        assert reply.headers["x-interactions-history"] == "upstream"
+        homes.add(reply.headers["x-deployment"])
+    assert len(homes) == 1
+
+
+async def test_a_full_deployment_is_not_waited_for(fleet: Fleet) -> None:
+    gateway = await fleet.gateway(
+        members={"order": {"a": 1, "b": 2}, "max_parallel_requests": {"a": 1, "b": None}}
+    )
+    first = await gateway.ask("One")
+    async with gateway.live("Busy", fault="trickle;bytes=64;seconds=0.02") as live:
+        reply = await gateway.ask("Two", previous_interaction_id=first.id)
+        await live.rest()
+    assert (reply.headers["x-deployment"], reply.headers["x-interactions-history"]) == ("b", "rebuilt")
+    assert_quotes(reply, "One", "Two")
+
+
+async def test_a_deployment_that_was_removed_is_not_missed(fleet: Fleet) -> None:
+    before = await fleet.gateway("a")
+    first = await before.ask("One")
+    await before.stop()
+    after = await fleet.gateway("b")
+    reply = await after.ask("Two", previous_interaction_id=first.id)
+    assert (reply.headers["x-deployment"], reply.headers["x-interactions-history"]) == ("b", "rebuilt")
+    assert_quotes(reply, "One", "Two")
+
+
+async def test_what_cannot_be_rebuilt_goes_on_where_it_is(fleet: Fleet) -> None:
+    gateway = await fleet.gateway(
+        allowed_fails=0, cooldown_time=60.0, max_rebuild_bytes=10, members={"order": {"a": 1, "b": 2}}
+    )
+    first = await gateway.ask("One")
+    fleet["a"].fault("status;code=503")
+    assert (await gateway.ask("Hello")).headers["x-deployment"] == "b"
+    reply = await gateway.ask("Two", previous_interaction_id=first.id)
+    assert (reply.headers["x-deployment"], reply.headers["x-interactions-history"]) == ("a", "upstream")
+
+
+async def test_get_and_cancel_go_to_the_interactions_own_deployment_whatever_its_state(fleet: Fleet) -> None:
+    gateway = await fleet.gateway(allowed_fails=0, cooldown_time=60.0, members={"order": {"a": 1, "b": 2}})
+    running = await gateway.ask("Work", background=True, wish="zombie")
+    assert running.headers["x-deployment"] == "a"
+    fleet["a"].fault("status;code=503")
+    assert (await gateway.ask("Hello")).headers["x-deployment"] == "b"
+    fleet["a"].clear()
+    fleet["b"].clear()
+    assert (await gateway.got(running.id)).body["status"] in ("queued", "in_progress")
+    assert (await gateway.cancel(running.id)).body["status"] == "cancelled"
+    assert {seen["method"] for seen in fleet["a"].requests} == {"GET", "POST"}
+    assert fleet["b"].requests == []
+
+
+async def test_a_token_is_sent_where_it_was_issued_even_while_that_rests(fleet: Fleet) -> None:
+    gateway = await fleet.gateway(allowed_fails=0, cooldown_time=60.0, members={"order": {"a": 1, "b": 2}})
+    part = await gateway.ask("Tell", wish="continuation;hops=2")
+    assert part.body["status"] == "requires_continuation"
+    fleet["a"].fault("status;code=503")
+    await gateway.ask("Hello")
+    reply = await gateway.ask(
+        ...,
+        previous_interaction_id=part.id,
+        continuation_token=part.body["continuation_token"],
+    )
+    assert reply.headers["x-deployment"] == "a"

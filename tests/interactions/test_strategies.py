@@ -1,0 +1,125 @@
+"""The strategies over sockets, with one and with two processes on one database."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+
+import pytest
+
+from tests.support.fleet import Fleet, fleet_of
+from tests.support.gateway import Gateway, eventually
+from tests.support.gateways import StartEmulator, StartGateway
+
+SLOW = "latency;seconds=1"
+INTERVAL = 0.05
+
+
+@pytest.fixture
+async def fleet(start_emulator: StartEmulator, start_gateway: StartGateway) -> Fleet:
+    return await fleet_of(start_emulator, start_gateway, "abc")
+
+
+@pytest.fixture(params=[1, 2])
+def replicas(request: pytest.FixtureRequest) -> int:
+    count: int = request.param
+    return count
+
+
+async def spread(gateways: list[Gateway], each: int, clients: int = 8) -> Counter[str]:
+    """Where the requests of so many clients to each process were served."""
+
+    async def client(gateway: Gateway) -> list[str]:
+        return [(await gateway.ask("Hello")).headers["x-deployment"] for _ in range(each)]
+
+    found = await asyncio.gather(*(client(gateway) for gateway in gateways for _ in range(clients)))
+    return Counter(place for places in found for place in places)
+
+
+async def test_weights_are_shares(fleet: Fleet, replicas: int) -> None:
+    members = {"weight": {"a": 6.0, "b": 3.0, "c": 1.0}}
+    gateways = [await fleet.gateway(members=members) for _ in range(replicas)]
+    found = await spread(gateways, 60 // replicas)
+    assert found.total() == 480
+    # Four standard deviations of so many draws.
+    assert found["a"] / 480 == pytest.approx(0.6, abs=0.09)
+    assert found["c"] / 480 == pytest.approx(0.1, abs=0.055)
+
+
+@pytest.mark.parametrize("strategy", ["least-busy", "latency-based-routing"])
+async def test_load_leaves_a_slow_deployment(fleet: Fleet, replicas: int, strategy: str) -> None:
+    gateways = [await fleet.gateway(routing_strategy=strategy) for _ in range(replicas)]
+    await spread(gateways, 3)
+    fleet["a"].behave(SLOW)
+    ends = time.monotonic() + 1.8
+    late: Counter[str] = Counter()
+
+    async def client(gateway: Gateway) -> None:
+        while (began := time.monotonic()) < ends:
+            place = (await gateway.ask("Hello")).headers["x-deployment"]
+            if began > ends - 0.8:
+                late[place] += 1
+
+    await asyncio.gather(*(client(gateway) for gateway in gateways for _ in range(6)))
+    assert late.total() > 20
+    assert late["a"] / late.total() < 0.15
+
+
+async def test_processes_share_a_minutes_usage(fleet: Fleet) -> None:
+    gateways = [
+        await fleet.gateway(
+            "ab",
+            members={"rpm": 20},
+            routing_strategy="usage-based-routing",
+            shared_state_interval=INTERVAL,
+        )
+        for _ in range(2)
+    ]
+    await _time_in_this_minute(10.0)
+    assert await spread(gateways[:1], 15, clients=2) == {"a": 15, "b": 15}
+
+    async def told() -> bool:
+        return await _minute(gateways[1]) == {"a": 15, "b": 15}
+
+    await eventually(told)
+    assert await spread(gateways[1:], 5, clients=2) == {"a": 5, "b": 5}
+    reply = await gateways[1].refused(429)
+    assert 0 < int(reply.headers["retry-after"]) <= 60
+
+    async def told_back() -> bool:
+        return await _minute(gateways[0]) == {"a": 20, "b": 20}
+
+    await eventually(told_back)
+    assert (await gateways[0].create("Hello")).status == 429
+
+
+async def test_a_process_heeds_the_cooldown_that_another_has_begun(fleet: Fleet) -> None:
+    gateways = [await fleet.gateway(cooldown_time=60.0, shared_state_interval=INTERVAL) for _ in range(2)]
+    fleet["a"].behave("status;code=503")
+    await spread(gateways[:1], 8, clients=4)
+    asked = fleet["a"].asked
+
+    async def told() -> bool:
+        return (await _states(gateways[1]))["a"] == "open"
+
+    await eventually(told)
+    assert "a" not in await spread(gateways[1:], 5, clients=4)
+    assert fleet["a"].asked == asked
+
+
+async def _states(gateway: Gateway) -> dict[str, str]:
+    body = (await gateway.request("GET", "/api/deployments")).body
+    return {one["id"]: one["state"] for one in body["deployments"]}
+
+
+async def _minute(gateway: Gateway) -> dict[str, int]:
+    body = (await gateway.request("GET", "/api/deployments")).body
+    return {one["id"]: one["minute"]["requests"] for one in body["deployments"]}
+
+
+async def _time_in_this_minute(seconds: float) -> None:
+    """Wait for the next minute if this one has no more than so many seconds left."""
+    left = 60.0 - time.time() % 60.0
+    if left < seconds:
+        await asyncio.sleep(left)

@@ -1,0 +1,124 @@
+"""Time limits of deployments and of callers: who is told what, and what comes of the interaction."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.support.fleet import Fleet, fleet_of
+from tests.support.gateway import MODEL
+from tests.support.gateways import StartEmulator, StartGateway
+
+SLOW = "latency;seconds=0.7"
+
+
+@pytest.fixture
+async def fleet(start_emulator: StartEmulator, start_gateway: StartGateway) -> Fleet:
+    return await fleet_of(start_emulator, start_gateway, "ab")
+
+
+@pytest.mark.parametrize("header", ["x_timeout", "x_litellm_timeout"])
+async def test_a_caller_that_stops_waiting_finds_the_answer_later(fleet: Fleet, header: str) -> None:
+    fleet["a"].behave(SLOW)
+    gateway = await fleet.gateway("a")
+    reply = await gateway.post({"model": MODEL, "input": "Hello"}, **{header: "0.3"})
+    assert (reply.status, reply.error["code"]) == (504, "deadline_exceeded")
+    assert (reply.headers["x-deployment"], reply.headers["x-attempts"]) == ("a", "1")
+    name = reply.headers["x-interaction-id"]
+    assert (await gateway.got(name)).body["status"] == "in_progress"
+    found = await gateway.finished(name)
+    assert found.body["status"] == "completed"
+    assert fleet.held == 1
+
+
+async def test_a_stream_that_opens_too_late_is_recorded_all_the_same(fleet: Fleet) -> None:
+    fleet["a"].behave(SLOW)
+    gateway = await fleet.gateway("a")
+    reply = await gateway.post({"model": MODEL, "input": "Hello", "stream": True}, x_timeout="0.3")
+    assert reply.status == 504
+    name = reply.headers["x-interaction-id"]
+    assert (await gateway.finished(name)).body["status"] == "completed"
+    assert (await gateway.events(name)).done
+
+
+async def test_a_stream_that_takes_too_long_goes_on_without_its_caller(fleet: Fleet) -> None:
+    gateway = await fleet.gateway("a")
+    streamed = await gateway.stream(
+        "Hello", fault="trickle;bytes=32;seconds=0.02", headers={"x-timeout": "1"}
+    )
+    assert streamed.broken
+    assert streamed.events[-1]["error"]["code"] == "deadline_exceeded"
+    name = streamed.headers["x-interaction-id"]
+    assert (await gateway.finished(name)).body["status"] == "completed"
+    whole = await gateway.events(name)
+    assert whole.done
+    assert whole.events[: len(streamed.events) - 1] == streamed.events[:-1]
+
+
+async def test_a_caller_that_is_answered_in_time_notices_nothing(fleet: Fleet) -> None:
+    gateway = await fleet.gateway("a")
+    reply = await gateway.post({"model": MODEL, "input": "Hello"}, x_timeout="20")
+    assert reply.status == 200
+    refused = await gateway.post({"model": MODEL, "input": "Hello", "nothing": 1}, x_timeout="20")
+    assert refused.status == 400
+
+
+async def test_what_a_caller_left_is_recorded_before_the_service_stops(fleet: Fleet) -> None:
+    fleet["a"].behave(SLOW)
+    gateway = await fleet.gateway("a")
+    reply = await gateway.post({"model": MODEL, "input": "Hello"}, x_timeout="0.3")
+    await gateway.stop()
+    row = await gateway.database.row(reply.headers["x-interaction-id"])
+    assert row["status"] == "completed"
+
+
+async def test_no_retry_begins_after_the_caller_has_left(fleet: Fleet) -> None:
+    fleet["a"].behave(f"{SLOW},status;code=503")
+    gateway = await fleet.gateway(members={"order": {"a": 1, "b": 2}})
+    reply = await gateway.post({"model": MODEL, "input": "Hello"}, x_timeout="0.3")
+    assert reply.status == 504
+    assert (await gateway.finished(reply.headers["x-interaction-id"])).body["status"] == "failed"
+    assert fleet.asked() == {"a": 1}
+
+
+@pytest.mark.parametrize("limit", ["timeout", "first_byte_timeout"])
+async def test_a_deployment_that_takes_too_long_is_given_up(fleet: Fleet, limit: str) -> None:
+    fleet["a"].behave(SLOW)
+    gateway = await fleet.gateway("a", members={limit: 0.1})
+    reply = await gateway.refused(504)
+    row = await gateway.database.row(reply.headers["x-interaction-id"])
+    assert (row["status"], row["error_code"]) == ("failed", "deadline_exceeded")
+    assert fleet.asked() == {"a": 1}
+
+
+async def test_the_first_byte_of_a_stream_has_a_limit_of_its_own(fleet: Fleet) -> None:
+    gateway = await fleet.gateway("a", first_byte_timeout=0.5)
+    streamed = await gateway.stream("Hello", fault="trickle;bytes=64;seconds=0.02")
+    assert streamed.done
+    reply = await gateway.post(
+        {"model": MODEL, "input": "Hello", "stream": True}, x_emulator_fault="latency;seconds=1.2"
+    )
+    assert reply.status == 504
+
+
+async def test_beyond_the_bound_a_create_is_refused_at_once(fleet: Fleet) -> None:
+    fleet["a"].behave(SLOW)
+    gateway = await fleet.gateway("a", max_concurrent_requests=3)
+    replies = await asyncio.gather(*(gateway.create("Hello") for _ in range(10)))
+    refused = [reply for reply in replies if reply.status != 200]
+    assert len(refused) == 7
+    for reply in refused:
+        assert (reply.status, reply.error["code"]) == (503, "service_unavailable")
+        assert (reply.headers["retry-after"], reply.headers["retry-after-ms"]) == ("1", "1000")
+    assert await gateway.database.count() == 3
+    fleet["a"].calm()
+    assert (await gateway.ask("Hello")).status == 200
+
+
+async def test_a_stream_counts_until_it_ends(fleet: Fleet) -> None:
+    gateway = await fleet.gateway("a", max_concurrent_requests=1, members={"max_parallel_requests": 1})
+    async with gateway.live("Hello", fault="trickle;bytes=64;seconds=0.02") as live:
+        await gateway.refused(503)
+        await live.rest()
+    assert (await gateway.ask("Hello")).status == 200

@@ -1,0 +1,77 @@
+"""Reads of reports: a snapshot each, a bounded time, nobody's way; scripts: one process at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import func, literal, select, text
+
+from service.errors import DeadlineExceeded
+from service.store.engine import open_reports
+from service.store.reports import Reports
+from service.store.script import Ask, Script
+from service.store.tables import interactions
+from tests.support.store import OpenStore, completed, open_store
+
+ENDLESS = text(
+    "WITH RECURSIVE counted(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < 2000000000) "
+    "SELECT count(*) FROM counted"
+)
+COUNT = select(func.count()).select_from(interactions)
+
+
+@pytest.fixture
+async def reports(store_url: str) -> AsyncIterator[Reports]:
+    opened = open_reports(store_url)
+    await opened.start()
+    yield opened
+    await opened.close()
+
+
+async def test_a_report_that_takes_too_long_is_ended(opened: OpenStore, reports: Reports) -> None:
+    for _ in range(3):
+        with pytest.raises(DeadlineExceeded, match=r"within 0\.2 seconds; narrow the time"):
+            async with reports.reading(timeout=0.2) as reading:
+                await reading.fetch(ENDLESS)
+    async with reports.reading() as reading:
+        assert [tuple(row) for row in await reading.fetch(COUNT)] == [(0,)]
+
+
+async def test_writes_go_on_while_a_report_reads_its_snapshot(opened: OpenStore, reports: Reports) -> None:
+    await completed(opened.store)
+    async with reports.reading() as reading:
+        assert [tuple(row) for row in await reading.fetch(COUNT)] == [(1,)]
+        await completed(opened.store)
+        assert [tuple(row) for row in await reading.fetch(COUNT)] == [(1,)]
+    async with reports.reading() as reading:
+        assert [tuple(row) for row in await reading.fetch(COUNT)] == [(2,)]
+    assert opened.writer.statistics.retries == 0
+
+
+async def test_reports_wait_for_their_turn(opened: OpenStore, reports: Reports) -> None:
+    async def read() -> int:
+        async with reports.reading() as reading:
+            ((count,),) = await reading.fetch(COUNT)
+            return int(count)
+
+    assert await asyncio.gather(*(read() for _ in range(20))) == [0] * 20
+
+
+def counting() -> Script:
+    ((one,),) = yield Ask(select(literal(1)))
+    return int(one)
+
+
+async def test_one_of_many_replicas_runs_scripts(own_postgres_url: str) -> None:
+    async with open_store(own_postgres_url) as first:
+        assert await first.backend.run(counting) == 1
+        async with open_store(own_postgres_url) as second:
+            assert await second.backend.run(counting) is None
+            assert await first.backend.run(counting) == 1
+    async with open_store(own_postgres_url) as third:
+        async with asyncio.timeout(20):
+            # The lock ends with the session of the one that had it.
+            while await third.backend.run(counting) is None:
+                await asyncio.sleep(0.02)
