@@ -96,12 +96,22 @@ async def read_page(
     after = None if cursor is None else cursors.read(cursor, about)
     wanted = Wanted(columns, project_id, filters, order, limit + 1, after)
     if filters.text is None:
-        statement = paging.page_of(wanted, reading.dialect, await _key_ids(reading, project_id, filters))
+        key_ids = await _key_ids(reading, project_id, filters)
+        if reading.dialect == "postgresql":
+            hopeful = paging.hopeful_page_of(wanted, key_ids)
+            rows = () if hopeful is None else await reading.fetch(hopeful)
+            if paging.is_whole(wanted, rows):
+                return _page([row[:-2] for row in rows], limit, about)
+        statement = paging.page_of(wanted, reading.dialect, key_ids)
     elif reading.dialect == "sqlite":
         statement = paging.matching_in_sqlite(wanted, words.parse(filters.text))
     else:
         statement = paging.matching_in_postgres(wanted, words.parse(filters.text))
-    rows = await reading.fetch(statement)
+    return _page(await reading.fetch(statement), limit, about)
+
+
+def _page(rows: Sequence[Sequence[Any]], limit: int, about: bytes) -> Page:
+    """A page of at most ``limit`` rows, of which one more was asked for."""
     more = len(rows) > limit
     rows = rows[:limit]
     return Page(rows, cursors.write(rows[-1][0], about) if more else None)

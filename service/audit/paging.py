@@ -43,6 +43,9 @@ Order = Literal["desc", "asc", "rank"]
 _WAITING: Final = text("derived_state IN (0, 3)")
 _DERIVED: Final = text("derived_state NOT IN (0, 3)")
 _KEY: Final = interactions.c.id
+#: From how many terms on the keys are found first, and for how many pages at a time.
+_MANY_TERMS: Final = 5
+_PAGES_AHEAD: Final = 4
 #: Stands for a term in a statement that is repeated for each.
 _TERM: Final = "/*term*/0"
 _NUMBERS_PER_MILLISECOND: Final = 1 << 20
@@ -126,6 +129,56 @@ def page_of(wanted: Wanted, dialect: str, key_ids: Collection[bytes]) -> Select[
     return told.order_by(_KEY.asc() if wanted.order == "asc" else _KEY.desc())
 
 
+def hopeful_page_of(wanted: Wanted, key_ids: Collection[bytes]) -> Select[Any] | None:
+    """A page of many terms on PostgreSQL, out of the next few pages' worth of keys; None where that gains nothing.
+
+    The keys are found in ``listing_terms`` alone, and what they are is looked up for those few. Each row ends with how
+    many keys there were and which was the last: :func:`is_whole` tells whether that was enough.
+    """
+    if any(choice.field.name in _DIRECT for choice in wanted.filters.choices):
+        return None
+    leading = terms.leading(wanted.filters, wanted.project_id, key_ids)
+    if len(leading) < _MANY_TERMS:
+        return None
+    walked = listing_terms.c.interaction_id
+    given = _given(leading)
+    walk = _within(wanted, select(walked.label("id")).where(listing_terms.c.term == given.c.term))
+    ahead = replace(wanted, limit=_PAGES_AHEAD * wanted.limit)
+    each = ahead.ordered(walk, walked).lateral("walk")
+    candidates = ahead.ordered(select(each.c.id).select_from(given.join(each, true())), each.c.id).cte(
+        "candidates"
+    )
+    keys = replace(wanted, columns=[_KEY])
+    found = keys.ordered(
+        select(_KEY)
+        .select_from(candidates.join(interactions, candidates.c.id == _KEY))
+        .where(_DERIVED, *wanted.conditions())
+    )
+    waiting = keys.ordered(_plain(keys).where(_WAITING))
+    both = union_all(*(select(*part.subquery().c) for part in (waiting, found))).subquery("both")
+    page = keys.ordered(select(*both.c), both.c[0]).subquery("page")
+    edge = candidates.c.id
+    last = select(edge).order_by(edge.desc() if wanted.order == "asc" else edge.asc()).limit(1)
+    told = [
+        *wanted.columns,
+        select(func.count()).select_from(candidates).scalar_subquery(),
+        last.scalar_subquery(),
+    ]
+    chosen = select(*told).select_from(page.join(interactions, page.c[0] == _KEY))
+    return chosen.order_by(_KEY.asc() if wanted.order == "asc" else _KEY.desc())
+
+
+def is_whole(wanted: Wanted, rows: Sequence[Sequence[Any]]) -> bool:
+    """Whether the rows of a hopeful page are the page: nothing that was not looked at can stand between them."""
+    if not rows:
+        return False
+    considered, last = rows[0][-2:]
+    if considered < _PAGES_AHEAD * wanted.limit:
+        return True
+    lowest = rows[-1][0]
+    return len(rows) == wanted.limit and (lowest <= last if wanted.order == "asc" else lowest >= last)
+
+
 def _plain(wanted: Wanted) -> Select[Any]:
     chosen = select(*wanted.columns).where(*wanted.conditions())
     if wanted.filters.deleted == "false":
@@ -142,20 +195,29 @@ def _along(wanted: Wanted, term: ColumnElement[Any]) -> Select[Any]:
         .select_from(source)
         .where(listing_terms.c.term == term, _DERIVED, *wanted.conditions())
     )
-    # The same bounds once more, on what is walked.
+    return wanted.ordered(_within(wanted, chosen), walked)
+
+
+def _within(wanted: Wanted, chosen: Select[Any]) -> Select[Any]:
+    """The bounds of time and place, on what is walked."""
+    walked = listing_terms.c.interaction_id
     if (lowest := wanted.lowest()) is not None:
         chosen = chosen.where(walked >= literal(lowest, Key))
     if (highest := wanted.highest()) is not None:
         chosen = chosen.where(walked <= literal(highest, Key))
-    return wanted.ordered(chosen, walked)
+    return chosen
 
 
 def _lateral(wanted: Wanted, leading: Sequence[int]) -> Select[Any]:
     """One walk, planned once, for each of any number of terms."""
-    listed = func.unnest(literal(list(leading), ARRAY(BigInteger)))
-    given = listed.table_valued(column("term", BigInteger), name="given").render_derived()
+    given = _given(leading)
     walk = _along(wanted, given.c.term).lateral("walk")
     return wanted.ordered(select(*walk.c).select_from(given.join(walk, true())), walk.c[0])
+
+
+def _given(leading: Sequence[int]) -> Any:
+    listed = func.unnest(literal(list(leading), ARRAY(BigInteger)))
+    return listed.table_valued(column("term", BigInteger), name="given").render_derived()
 
 
 def _number(term: int) -> ColumnElement[int]:

@@ -237,6 +237,24 @@ _OPERATIONS: Final[dict[str, dict[str, Json]]] = {
             parameters=(path("project", "The project's id, or default."),),
         )
     },
+    "/api/deployments": {
+        "get": operation(
+            "Read how every deployment of this process is, and what it has done.",
+            ref("Deployments"),
+            name="list_deployments",
+            tag="operations",
+        )
+    },
+    "/metrics": {
+        "get": operation(
+            "Read the figures of this process, for Prometheus.",
+            STRING,
+            name="metrics",
+            tag="operations",
+            public=True,
+            content_type="text/plain",
+        )
+    },
     "/health/live": {
         "get": operation("The process answers.", ref("Health"), name="live", tag="operations", public=True)
     },

@@ -201,6 +201,7 @@ SCHEMAS: Final[dict[str, Any]] = {
             "mismatches": array(shape({"id": STRING, "reason": STRING, "detail": STRING})),
         }
     ),
+    "Deployments": shape({"routing_strategy": STRING, "deployments": array(OBJECT)}),
     "WebhookSecret": shape({"project_id": STRING, "webhook_secret": STRING}),
     "Usage": shape(
         {
