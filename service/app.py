@@ -25,12 +25,17 @@ from service.api.keys import (
     CREATOR,
     DELIVERIES,
     DETAILS,
+    EXPORT,
+    IMPORT,
     LIFECYCLE,
     LISTING,
     RECONCILIATION,
+    RECORDED,
     REPEATS,
+    REPLAYER,
     REPORTS,
     REQUESTS,
+    RETENTION,
     ROUTER,
     STORE,
     STREAMS,
@@ -41,6 +46,8 @@ from service.api.request_figures import Requests
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
 from service.audit.details import Details
+from service.audit.export import Export
+from service.audit.importing import Importer
 from service.audit.indexer import Indexer
 from service.audit.listing import Listing
 from service.audit.prices import Prices
@@ -62,8 +69,11 @@ from service.interactions.media_restore import Media
 from service.interactions.polling import Polling
 from service.interactions.preparation import Preparation
 from service.interactions.readers import Readers
+from service.interactions.recorded import Recorded
 from service.interactions.repeats import Repeats
+from service.interactions.replay import Replayer
 from service.interactions.resolve import Resolver
+from service.interactions.retention import Retention
 from service.interactions.run import Pacing
 from service.interactions.search import Search
 from service.interactions.sharing import Sharing
@@ -96,6 +106,8 @@ TRANSPORT: Final = web.AppKey("transport", Transport)
 DEPLOYMENTS: Final = web.AppKey("deployments", Deployments)
 BACKEND: Final = web.AppKey[Backend]("backend", Backend)
 CODEC: Final = web.AppKey("codec", Codec)
+PRICES: Final = web.AppKey("prices", Prices)
+SERVING: Final = web.AppKey("serving", bool)
 MEDIA_KEEPER: Final = web.AppKey("media_keeper", MediaKeeper)
 DESTINATIONS: Final = web.AppKey("destinations", Destinations)
 
@@ -112,8 +124,11 @@ _SWEEP_SECONDS: Final = 3600.0
 _READER_GRACE: Final = 2.0
 
 
-def build(settings: Settings) -> web.Application:
-    """The application of these settings; the database is opened and migrated when it starts."""
+def build(settings: Settings, *, serving: bool = True) -> web.Application:
+    """The application of these settings; the database is opened and migrated when it starts.
+
+    One that is not ``serving`` answers a command and does nothing by itself.
+    """
     app = web.Application(client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
     app[AUTHENTICATOR] = Authenticator(settings.master_key.reveal() if settings.master_key else None)
@@ -122,7 +137,9 @@ def build(settings: Settings) -> web.Application:
     app[COMMON_HEADERS] = {"x-upstream": "emulator"} if settings.emulator else {}
     if settings.emulator:
         app.cleanup_ctx.append(_emulator)
-    app.cleanup_ctx.extend([_store, _reports, _maintenance, _transport, _routing, _media, _webhooks, _domain])
+    app[SERVING] = serving
+    contexts = [_store, _reports, _maintenance, _retention, _transport, _routing, _media, _webhooks, _domain]
+    app.cleanup_ctx.extend(context for context in contexts if serving or context not in _ONLY_WHILE_SERVING)
     add_routes(app)
     return app
 
@@ -170,8 +187,10 @@ async def _reports(app: web.Application) -> AsyncIterator[None]:
     reports = app[REPORTS] = open_reports(app[SETTINGS].database_url)
     await reports.start()
     app[LISTING] = Listing(reports)
+    app[EXPORT] = Export(app[STORE], reports, app[CODEC])
+    app[IMPORT] = Importer(app[STORE], reports)
     app[DETAILS] = Details(reports, app[STORE], app[CODEC])
-    prices = Prices(app[SETTINGS])
+    prices = app[PRICES] = Prices(app[SETTINGS])
     app[USAGE] = UsageReports(reports, app[CODEC], prices)
     indexer = Indexer(app[BACKEND], reports, app[CODEC], prices, idle=app[SETTINGS].index_interval)
     indexer.start()
@@ -193,6 +212,15 @@ async def _maintenance(app: web.Application) -> AsyncIterator[None]:
             await task
 
 
+async def _retention(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    retention = app[RETENTION] = Retention(app[STORE], settings.retention_policies, settings.database_url)
+    if app[SERVING]:
+        retention.start(settings.retention_interval)
+    yield
+    await retention.close()
+
+
 async def _keep_partitions(database_url: str) -> None:
     while True:
         await asyncio.sleep(_PARTITIONS_SECONDS)
@@ -209,6 +237,10 @@ async def _keep_sweeping(store: Store) -> None:
         except ServiceError as error:
             logger.warning("deleted interactions are hidden, and will be erased later: %s", error)
         await asyncio.sleep(_SWEEP_SECONDS)
+
+
+#: What works on its own, and not for a caller.
+_ONLY_WHILE_SERVING: Final = (_maintenance,)
 
 
 async def _transport(app: web.Application) -> AsyncIterator[None]:
@@ -337,15 +369,20 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         retention=settings.idempotency_retention,
         patience=settings.router.timeout or settings.request_timeout,
     )
+    app[REPLAYER] = Replayer(app[STORE], app[CREATOR], app[LIFECYCLE], app[PRICES].of_figures)
+    recorded = app[RECORDED] = Recorded(app[STORE], settings.recorded_projects)
     seconds_since_stop = _stop_clock(app)
-    await supervisor.start()
-    app.on_shutdown.append(lambda _: supervisor.hand_over())
+    if app[SERVING]:
+        await supervisor.start()
+        app.on_shutdown.append(lambda _: supervisor.hand_over())
     yield
     await app[CREATOR].close(max(0.0, settings.drain_timeout - seconds_since_stop()))
+    await recorded.close()
     await readers.close(max(_READER_GRACE, settings.drain_timeout - seconds_since_stop()))
     await log.close()
     await repeats.close()
-    await supervisor.close()
+    if app[SERVING]:
+        await supervisor.close()
     if adoption is not None:
         await adoption.close()
 

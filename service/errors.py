@@ -15,6 +15,7 @@ Each class knows its HTTP status and its wire code (contract 7.2); its docstring
     - Superseded              409 aborted
   + PayloadTooLarge           413 payload_too_large
   + IdempotencyKeyReused      422 unprocessable_entity
+  + NotRecorded               424 not_recorded
   + RateLimitExceeded         429 rate_limit_exceeded
   + ApiError                  500 api_error
     - StoreError              500 api_error
@@ -132,6 +133,13 @@ class IdempotencyKeyReused(ServiceError):
 
     status = 422
     code = "unprocessable_entity"
+
+
+class NotRecorded(ServiceError):
+    """No recorded interaction answers this request."""
+
+    status = 424
+    code = "not_recorded"
 
 
 class RateLimitExceeded(ServiceError):

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from service.api.endpoint import answer, read_body
 from service.api.keys import AUTHENTICATOR, CREATOR, LIFECYCLE, REPEATS, STREAMS
+from service.api.recorded import send_recorded, wished
 from service.api.sse import send_events
 from service.api.wishes import wishes_of
 from service.errors import InvalidRequest
@@ -39,11 +40,13 @@ async def create(request: web.Request) -> web.StreamResponse:
         raw,
         asked,
         revision,
-        _upstream_headers(request),
-        _history(request),
+        upstream_headers(request),
+        history_wish(request),
         wishes=wishes_of(request, asked),
         labels=labels.of_header(request.headers.get(labels.HEADER)),
     )
+    if (pace := await wished(request, principal.project_id)) is not None:
+        return await send_recorded(request, call, pace)
     opened = await _opened(request, call)
     limit = None
     if isinstance(opened, Feed):
@@ -98,7 +101,7 @@ async def cancel(request: web.Request) -> web.StreamResponse:
     """``POST /interactions/{id}/cancel`` and ``/{id}:cancel``."""
     principal = request.app[AUTHENTICATOR].principal(request)
     record, told = await request.app[LIFECYCLE].cancel(
-        principal, request.match_info["id"], _upstream_headers(request)
+        principal, request.match_info["id"], upstream_headers(request)
     )
     return _told(request, record, told, detect(request.headers, None))
 
@@ -119,7 +122,7 @@ def _told(request: web.Request, record: Record, told: dict[str, Any], revision: 
     )
 
 
-def _history(request: web.Request) -> History | None:
+def history_wish(request: web.Request) -> History | None:
     """The caller's choice of where this request's history comes from."""
     chosen = request.headers.get(_HISTORY_HEADER)
     if chosen is None:
@@ -145,7 +148,7 @@ def _flag(request: web.Request, name: str) -> bool:
     return flag
 
 
-def _upstream_headers(request: web.Request) -> bytes:
+def upstream_headers(request: web.Request) -> bytes:
     """The emulator's own headers, as lines; deployments that are not on this machine never get them."""
     lines = b""
     for name in _EMULATOR_HEADERS:

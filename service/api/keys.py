@@ -10,13 +10,18 @@ from aiohttp import web
 from service.api.auth import Authenticator
 from service.api.request_figures import Requests
 from service.audit.details import Details
+from service.audit.export import Export
+from service.audit.importing import Importer
 from service.audit.listing import Listing
 from service.audit.reconcile import Reconciliation
 from service.audit.usage import UsageReports
 from service.interactions.create import Creator
 from service.interactions.lifecycle import Lifecycle
 from service.interactions.listening import Streams
+from service.interactions.recorded import Recorded
 from service.interactions.repeats import Repeats
+from service.interactions.replay import Replayer
+from service.interactions.retention import Retention
 from service.store.reports import Reports
 from service.store.store import Store
 from service.upstream.routing.router import Router
@@ -25,6 +30,11 @@ from service.webhooks.deliveries import Deliveries
 AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
 CREATOR: Final = web.AppKey("creator", Creator)
 LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
+EXPORT: Final = web.AppKey("export", Export)
+IMPORT: Final = web.AppKey("import", Importer)
+RECORDED: Final = web.AppKey("recorded", Recorded)
+REPLAYER: Final = web.AppKey("replayer", Replayer)
+RETENTION: Final = web.AppKey("retention", Retention)
 STREAMS: Final = web.AppKey("streams", Streams)
 REPEATS: Final = web.AppKey("repeats", Repeats)
 REQUESTS: Final = web.AppKey("requests", Requests)

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from service.api import audit, deployments, health, interactions, metrics, openapi, reconcile, usage, webhooks
+from service.api import (
+    audit,
+    deployments,
+    exports,
+    health,
+    interactions,
+    metrics,
+    openapi,
+    reconcile,
+    replays,
+    retention,
+    usage,
+    webhooks,
+)
 from service.api.endpoint import Handler, endpoint, error_response
 from service.errors import MethodNotAllowed, NotFound
 
@@ -43,6 +56,14 @@ def add_routes(app: web.Application) -> None:
     _add(app, "/openapi.json", GET=openapi.openapi)
     _add(app, "/api/reconcile", GET=reconcile.report)
     _add(app, "/api/projects/{project:[^/]+}/webhook-secret", GET=webhooks.secret)
+    _add(app, "/api/interactions/{id:[^/:]+}/replay", POST=replays.replay)
+    _add(app, "/api/interactions/{id:[^/:]+}/comparison", GET=replays.comparison)
+    _add(app, "/api/interactions/{id:[^/:]+}/hold", PUT=retention.hold, DELETE=retention.release)
+    _add(app, "/api/export", GET=exports.export)
+    _add(app, "/api/import", POST=exports.import_lines)
+    _add(app, "/api/holds", GET=retention.list_holds, POST=retention.place)
+    _add(app, "/api/holds/{hold}", DELETE=retention.release_any)
+    _add(app, "/api/retention", POST=retention.run)
     _add(app, "/health/live", GET=health.live)
     _add(app, "/health/ready", GET=health.ready)
     _add(app, "/metrics", GET=metrics.metrics)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from aiohttp import HttpVersion11, web
@@ -42,7 +43,12 @@ _TIME_IS_OVER: Final = sse.frame(
 
 
 async def send_events(
-    request: web.Request, listening: Listening, revision: Revision, *, limit: float | None = None
+    request: web.Request,
+    listening: Listening,
+    revision: Revision,
+    more_headers: Mapping[str, str] = MappingProxyType({}),
+    *,
+    limit: float | None = None,
 ) -> web.StreamResponse:
     """Follow an interaction to its end; a client that leaves, or stops reading, ends only this.
 
@@ -55,7 +61,7 @@ async def send_events(
     direct = _Direct(request, teller)
     batches = listening.events(whole=teller.needs_all, idle=_KEEP_ALIVE, sink=direct.once_open)
     data = await _beginning(listening, batches, teller)
-    response = await _open(request, listening)
+    response = await _open(request, listening, more_headers)
     try:
         await _write(response, data)
         direct.open(request.transport)
@@ -165,7 +171,9 @@ async def _write(response: web.StreamResponse, data: bytes) -> None:
             await response.write(data)
 
 
-async def _open(request: web.Request, listening: Listening) -> web.StreamResponse:
+async def _open(
+    request: web.Request, listening: Listening, more_headers: Mapping[str, str]
+) -> web.StreamResponse:
     headers = response_headers(
         request,
         ids.to_text(listening.key),
@@ -174,7 +182,7 @@ async def _open(request: web.Request, listening: Listening) -> web.StreamRespons
         listening.served,
         replayed=listening.replayed,
     )
-    response = web.StreamResponse(headers=headers | _STREAM_HEADERS)
+    response = web.StreamResponse(headers={**headers, **_STREAM_HEADERS, **more_headers})
     await response.prepare(request)
     if request.transport is not None:
         request.transport.set_write_buffer_limits(high=_UNSENT)

@@ -12,8 +12,9 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
 from typing import Any, Final
 
-from service.audit.measures import TOLD, Modalities
+from service.audit.measures import TOLD, Modalities, modalities_of
 from service.settings import DeploymentSettings, Settings
+from service.store.replays import Figures
 
 _PROVIDER: Final = "google"
 _STANDARD: Final = "standard"
@@ -32,6 +33,10 @@ class Prices:
         self._deployments = {deployment.id: deployment for deployment in settings.deployments}
         if settings.default_deployment is not None:
             self._deployments[settings.default_deployment.id] = settings.default_deployment
+
+    def of_figures(self, figures: Figures, usage: dict[str, Any]) -> int | None:
+        """The same for an interaction whose row is known in part, with its ``usage`` (contract 3.5)."""
+        return self.nanos(figures._asdict(), modalities_of(usage))
 
     def nanos(self, it: Mapping[str, Any], modalities: Modalities) -> int | None:
         """Billionths of a dollar for an interaction with the columns of its row; None when that is not known."""

@@ -8,7 +8,11 @@ import click
 
 from service.cli.emulator import emulator
 from service.cli.migrate import migrate
+from service.cli.moving import export, import_
+from service.cli.reading import chain, logs, search, show, usage
 from service.cli.reconcile import reconcile
+from service.cli.replaying import replay
+from service.cli.retaining import retention
 from service.cli.serve import serve
 from service.errors import ConfigurationError
 
@@ -28,7 +32,21 @@ def commands() -> None:
     """A durable gateway for the Gemini Interactions API."""
 
 
-for _command in (serve, emulator, migrate, reconcile):
+for _command in (
+    serve,
+    emulator,
+    migrate,
+    reconcile,
+    logs,
+    show,
+    chain,
+    search,
+    usage,
+    export,
+    import_,
+    replay,
+    retention,
+):
     commands.add_command(_command)
 
 

@@ -43,6 +43,8 @@ class Call:
     labels: dict[str, str] = field(default_factory=dict)
     #: The idempotency key that the interaction is to have, if it is to be made at all.
     claim: KeyClaim | None = None
+    #: The interaction that this call sends again.
+    replay_of: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,8 +162,17 @@ class Lifecycle:
         return {**so_far, **logged.result(), "updated": timestamp(now()), "status": "cancelled"}
 
     async def delete(self, principal: Principal, reference: str) -> Record:
-        """Delete here for certain and upstream if it can: hidden at once, with its content kept only for follow-ups."""
+        """Delete here for certain and upstream if it can: hidden at once, with its content kept only for follow-ups.
+
+        Raises :class:`FailedPrecondition` for what is under a legal hold.
+        """
         record = await self._settled(await self.find(principal, reference))
+        if holds := await self._store.holds.on(record.id):
+            reason = f" ({holds[0].reason})" if holds[0].reason else ""
+            raise FailedPrecondition(
+                f"The interaction {reference!r} is under a legal hold{reason} and cannot be deleted. Release the hold "
+                "first."
+            )
         await self._store.delete(record.id, now(), _usage_detail(record))
         await self._upstream_copy.delete(record)
         return record

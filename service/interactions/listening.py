@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -95,6 +95,35 @@ class Listening:
                 yield events
 
 
+class Paced(Listening):
+    """The events of a stored interaction, each so many milliseconds after the one before as ``pauses`` says by seq."""
+
+    def __init__(
+        self, record: Record, follower: Follower, streams: Streams, pauses: Mapping[int, int]
+    ) -> None:
+        super().__init__(record.id, record.upstream_id, Place(), follower, streams=streams, record=record)
+        self._pauses = pauses
+
+    async def events(
+        self, *, whole: bool, idle: float, sink: Callable[[], Sink | None]
+    ) -> AsyncIterator[list[Event]]:
+        """As :meth:`Listening.events`, in time."""
+        async for events in super().events(whole=whole, idle=idle, sink=sink):
+            due: list[Event] = []
+            for event in events:
+                pause = self._pauses.get(event.seq, 0) / 1000
+                if pause and due:
+                    yield due
+                    due = []
+                while pause > idle:
+                    await asyncio.sleep(idle)
+                    pause -= idle
+                    yield []
+                await asyncio.sleep(pause)
+                due.append(event)
+            yield due
+
+
 class Streams:
     """Opens what is listened to by GET."""
 
@@ -113,6 +142,10 @@ class Streams:
     def whole(self, record: Record) -> Listening:
         """All events of an interaction that was found before, which this process does not read."""
         return Listening(record.id, record.upstream_id, Place(), self._follower, streams=self, record=record)
+
+    def recorded(self, record: Record, pauses: Mapping[int, int]) -> Listening:
+        """The events of a finished interaction from its first one on, with these pauses before them."""
+        return Paced(record, self._follower, self, pauses)
 
     async def open(self, principal: Principal, reference: str, cursor: str | None) -> Listening:
         """The events of an interaction, behind the one with the id ``cursor``.

@@ -38,6 +38,8 @@ class StreamLog:
         "_frames",
         "_last",
         "_log",
+        "_pauses",
+        "_told_at",
         "_waits",
         "_written",
         "key",
@@ -53,6 +55,8 @@ class StreamLog:
         self._bytes = 0
         self._last = 0
         self._cursor: str | None = None
+        self._pauses: list[int] = []
+        self._told_at = 0
         self._written: asyncio.Task[None] | None = None
         self._waits = False
 
@@ -63,6 +67,9 @@ class StreamLog:
         self._bytes += len(frame)
         self._last = seq
         self._cursor = upstream_cursor
+        moment = int(self._log.time() * 1000)
+        self._pauses.append(moment - self._told_at if self._told_at else 0)
+        self._told_at = moment
         if not self._waits:
             self._waits = True
             self._log.flush_soon(self)
@@ -92,8 +99,10 @@ class StreamLog:
     def take(self) -> list[EventBatch]:
         """What is not handed to the writer yet, which is the caller's to write from now on."""
         self._waits = False
-        batches = kept_events.batches_of(self._last - len(self._frames) + 1, self._frames, self._cursor)
+        first = self._last - len(self._frames) + 1
+        batches = kept_events.batches_of(first, self._frames, self._cursor, self._pauses)
         self._frames.clear()
+        self._pauses.clear()
         self._bytes = 0
         return batches
 
@@ -127,6 +136,7 @@ class EventLog:
         self._events = events
         self._interval = interval
         self._loop = asyncio.get_running_loop()
+        self.time = self._loop.time
         self._dirty: dict[bytes, StreamLog] = {}
         self._due: asyncio.TimerHandle | None = None
         self._flushing: asyncio.Task[None] | None = None

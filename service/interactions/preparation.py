@@ -225,4 +225,5 @@ def _intent(call: Call, route: Route, parent: Record | None, kept_upstream: bool
         deployment_id=route.deployment.id,
         upstream_stored=kept_upstream,
         owner_id=process,
+        replay_of=call.replay_of,
     )

@@ -21,6 +21,7 @@ from service.settings.keys import (
     TOP,
 )
 from service.settings.model import History, LoadedSettings, Settings
+from service.settings.retention import read_retention
 from service.settings.router import read_router
 from service.settings.section import Reading, Section
 from service.settings.urls import parse_database_url
@@ -82,6 +83,11 @@ def load(
         max_concurrent_requests=given(
             general.integer("max_concurrent_requests", least=1), plain.max_concurrent_requests
         ),
+        recorded_projects=given(general.strings("recorded_projects"), plain.recorded_projects),
+        retention_policies=read_retention(
+            general.name("retention_policies"), general.value("retention_policies")
+        ),
+        retention_interval=given(general.seconds("retention_interval", above=0), plain.retention_interval),
         writer_queue_limit=given(general.integer("writer_queue_limit", least=1), plain.writer_queue_limit),
         upstream_settle=given(general.seconds("upstream_settle", least=0), plain.upstream_settle),
         drain_timeout=given(general.seconds("drain_timeout", least=0), plain.drain_timeout),

@@ -91,6 +91,44 @@ class RouterSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionRule:
+    """How long some interactions are kept: those of a project, those with a label, those with both, or all."""
+
+    #: Seconds; None is for ever.
+    keep: float | None
+    #: The project's name.
+    project: str | None = None
+    label: str | None = None
+    #: None is any value of the label.
+    label_value: str | None = None
+
+    def matches(self, project: str | None, labels: Mapping[str, object]) -> bool:
+        """Whether this rule is about an interaction of that project with these labels."""
+        if self.project is not None and project != self.project:
+            return False
+        if self.label is None:
+            return True
+        return self.label in labels and (self.label_value is None or labels[self.label] == self.label_value)
+
+    def covers(self, other: RetentionRule) -> bool:
+        """Whether this rule is about everything that the other one is about."""
+        if self.project is not None and self.project != other.project:
+            return False
+        if self.label is None:
+            return True
+        return self.label == other.label and self.label_value in (None, other.label_value)
+
+    def __str__(self) -> str:
+        parts = []
+        if self.project is not None:
+            parts.append(f"project {self.project}")
+        if self.label is not None:
+            value = "" if self.label_value is None else f"={self.label_value}"
+            parts.append(f"label {self.label}{value}")
+        return ", ".join(parts) or "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The whole configuration."""
 
@@ -117,6 +155,11 @@ class Settings:
     adopt_unknown: bool = False
     #: Creates that run at a time in this process; more are refused at once.
     max_concurrent_requests: int = 5_000
+    #: Names of projects that get recorded answers only, and never reach upstream; `*` stands for all.
+    recorded_projects: tuple[str, ...] = ()
+    #: How long interactions are kept, and how many seconds lie between two looks for what is due.
+    retention_policies: tuple[RetentionRule, ...] = ()
+    retention_interval: float = 3_600.0
     #: Rows that may wait for the writer before new work is refused.
     writer_queue_limit: int = 10_000
     #: Seconds that a stopping process gives its open interactions.

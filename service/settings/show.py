@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from service.settings.model import DeploymentSettings, Settings
+from service.settings.model import DeploymentSettings, RetentionRule, Settings
+from service.settings.retention import FOREVER
 from service.settings.secret import Secret
 from service.settings.urls import redact_url
 
@@ -49,6 +50,16 @@ def _deployment(deployment: DeploymentSettings) -> dict[str, Any]:
     }
 
 
+def _retention(rule: RetentionRule) -> dict[str, object]:
+    value = "" if rule.label_value is None else f"={rule.label_value}"
+    said = {
+        "project": rule.project,
+        "label": None if rule.label is None else f"{rule.label}{value}",
+        "keep": FOREVER if rule.keep is None else rule.keep,
+    }
+    return {key: item for key, item in said.items() if item is not None}
+
+
 def _plain(value: object) -> object:
     match value:
         case Secret():
@@ -57,6 +68,8 @@ def _plain(value: object) -> object:
             return [_plain(item) for item in value]
         case IPv4Network() | IPv6Network():
             return str(value)
+        case RetentionRule():
+            return _retention(value)
         case Mapping():
             return {key: _plain(item) for key, item in value.items()}
         case _:

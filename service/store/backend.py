@@ -47,6 +47,12 @@ class Backend(Protocol):
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """All rows of a query; raises :class:`StoreUnavailable`."""
 
+    async def give_back(self, *, whole: bool) -> int:
+        """Give free space back to the file system, with ``whole`` all of it; how many bytes that were.
+
+        Raises :class:`StoreUnavailable`. Where the database does this by itself, nothing happens.
+        """
+
     async def take(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """What a statement that writes returns, after it is committed; raises :class:`StoreUnavailable`.
 

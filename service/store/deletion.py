@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 
 from service.store.media import ERASED_WITH_INTERACTION
+from service.store.recordings import DELETE_RECORDINGS
 from service.store.statement import BatchStatement, Particulars, Query, columns_of
 from service.store.tables import Key, events, inputs, interactions, payloads, search_documents
 
@@ -88,7 +89,7 @@ DELETE_DOCUMENTS = _delete_from(search_documents, "delete documents")
 DELETE_INPUTS = _delete_from(inputs, "delete inputs")
 
 
-def _needed(key: ColumnElement[Any], besides: ColumnElement[Any]) -> ColumnElement[bool]:
+def needed(key: ColumnElement[Any], besides: ColumnElement[Any]) -> ColumnElement[bool]:
     """Whether anything that is not erased, other than ``besides``, needs the content of this interaction.
 
     Where there is nothing to leave out, ``besides`` is the interaction itself: with it PostgreSQL looks the others up
@@ -127,7 +128,7 @@ def _erasable() -> Executable:
 
     def free(table: FromClause, besides: ColumnElement[Any]) -> ColumnElement[bool]:
         return table.c.deleted_at.is_not(None) & or_(
-            table.c.erased_at.is_not(None), ~_needed(table.c.id, besides)
+            table.c.erased_at.is_not(None), ~needed(table.c.id, besides)
         )
 
     def columns(table: FromClause) -> list[ColumnElement[Any]]:
@@ -152,7 +153,7 @@ def _erasable() -> Executable:
 
 def _waiting() -> Executable:
     page = (
-        select(interactions.c.id)
+        select(interactions.c.id, interactions.c.previous_id)
         .where(
             interactions.c.deleted_at.is_not(None),
             interactions.c.erased_at.is_(None),
@@ -162,7 +163,13 @@ def _waiting() -> Executable:
         .limit(ERASED_AT_ONCE)
         .subquery("page")
     )
-    return select(page.c.id, case((_needed(page.c.id, page.c.id), 1), else_=0)).order_by(page.c.id)
+    base_of = inputs.alias("base_of")
+    waits = case((needed(page.c.id, page.c.id), 1), else_=0)
+    return (
+        select(page.c.id, waits, page.c.previous_id, base_of.c.base_id)
+        .select_from(page.outerjoin(base_of, base_of.c.interaction_id == page.c.id))
+        .order_by(page.c.id)
+    )
 
 
 #: Whoever builds on an interaction looks once more when that is committed: without a tombstone, every delete is still
@@ -176,8 +183,15 @@ STANDS = Query(
 #: What can be erased now because of one deleted interaction: itself, and what was kept for its sake alone. Each comes
 #: with its base, which cannot be found through it any more once it is erased.
 ERASABLE = Query("what can be erased", _erasable())
-#: What is deleted and not erased, a page in the order of keys, each with whether it is needed.
+#: What is deleted and not erased, a page in the order of keys, each with whether it is needed, its parent and its base.
 WAITING = Query("what waits to be erased", _waiting())
 
 #: What is deleted of an interaction when it is erased.
-CONTENT = (DELETE_PAYLOADS, DELETE_INPUTS, DELETE_DOCUMENTS, *ERASED_WITH_INTERACTION)
+CONTENT = (
+    DELETE_PAYLOADS,
+    DELETE_EVENTS,
+    DELETE_INPUTS,
+    DELETE_DOCUMENTS,
+    DELETE_RECORDINGS,
+    *ERASED_WITH_INTERACTION,
+)

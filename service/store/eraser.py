@@ -9,6 +9,7 @@ from typing import Final
 from service.store import deletion
 from service.store.entries import Write
 from service.store.statement import Fetch
+from service.store.webhooks import FORGET_WEBHOOKS
 from service.store.writer import Writer
 
 #: Seconds that an erase waits for the database; it is written later all the same, or swept.
@@ -45,18 +46,38 @@ class Eraser:
             else:
                 starts.pop()
 
-    async def sweep(self, at: int) -> None:
-        """Erase everything that is deleted and that nothing needs; raises as :meth:`erase` does."""
+    async def sweep(self, at: int) -> int:
+        """Erase everything that is deleted and that nothing needs; raises as :meth:`erase` does.
+
+        Returns how many interactions it found so.
+        """
+        erased = 0
         after = _FIRST_KEY
         while page := await self._fetch(deletion.WAITING, {"after": after}):
-            for key, needed in page:
-                if not needed:
+            free = [key for key, needed, *_ in page if not needed]
+            # The events and the words of what has expired are kept for nobody, and nobody is told of it any more.
+            await self._forget([key for key, needed, *_ in page if needed])
+            await self._write(free, at)
+            for key, needed, previous, base in page:
+                if not needed and (previous is not None or base is not None):
+                    # What was kept for its sake alone goes with it.
                     await self.erase(key, at)
+                    if base is not None:
+                        await self.erase(base, at)
+            erased += len(free)
             after = page[-1][0]
+        return erased
+
+    async def _forget(self, keys: Sequence[bytes]) -> None:
+        if keys:
+            unneeded = (deletion.DELETE_EVENTS, deletion.DELETE_DOCUMENTS, FORGET_WEBHOOKS)
+            writes: list[Write] = [(statement, (key,)) for key in keys for statement in unneeded]
+            await self._writer.put(*writes, patience=_PATIENCE)
 
     async def _write(self, keys: Sequence[bytes], at: int) -> None:
         writes: list[Write] = []
         for key in keys:
             writes.append((deletion.ERASE, (key, at)))
-            writes += [(statement, (key,)) for statement in deletion.CONTENT]
-        await self._writer.put(*writes, patience=_PATIENCE)
+            writes += [(statement, (key,)) for statement in (*deletion.CONTENT, FORGET_WEBHOOKS)]
+        if writes:
+            await self._writer.put(*writes, patience=_PATIENCE)

@@ -91,7 +91,7 @@ def _forget_wishes(rows: FromClause, database: Particulars) -> Executable:
 
 
 _BATCH = (
-    *columns_of(events, "interaction_id codec size body first_seq last_seq upstream_cursor"),
+    *columns_of(events, "interaction_id codec size body first_seq last_seq upstream_cursor timings"),
     *columns_of(interactions, "owner_id"),
 )
 
@@ -155,6 +155,12 @@ LAST_BATCH = Query(
     .where(events.c.interaction_id == _ID)
     .order_by(events.c.first_seq.desc())
     .limit(1),
+)
+TIMINGS = Query(
+    "times of events",
+    select(events.c.first_seq, events.c.last_seq, events.c.timings)
+    .where(events.c.interaction_id == _ID)
+    .order_by(events.c.first_seq),
 )
 CANCEL_WISHES = Query(
     "interactions to be cancelled",

@@ -13,6 +13,8 @@ from service.store.codec import Codec
 from service.store.entries import Write
 from service.store.records import now, storable
 from service.store.statement import Fetch
+from service.store.timings import pack
+from service.store.timings import unpack as timings_of
 from service.store.writer import Writer
 
 #: What ends an event; its data is one line of JSON.
@@ -42,12 +44,16 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """Consecutive events, joined; ``upstream_cursor`` is upstream's id of the last one, if it gave one."""
+    """Consecutive events, joined; ``upstream_cursor`` is upstream's id of the last one, if it gave one.
+
+    ``timings`` are their times (:mod:`service.store.timings`), where there are any.
+    """
 
     first_seq: int
     last_seq: int
     frames: bytes
     upstream_cursor: str | None
+    timings: bytes | None = None
 
     def write(self, key: bytes, owner_id: bytes) -> Write:
         """As a row of an interaction's log, which counts while this process holds the interaction."""
@@ -59,7 +65,7 @@ class EventBatch:
 
     def _row(self, key: bytes, owner_id: bytes) -> tuple[object, ...]:
         cursor = storable(self.upstream_cursor)
-        return key, self.frames, self.first_seq, self.last_seq, cursor, owner_id
+        return key, self.frames, self.first_seq, self.last_seq, cursor, self.timings, owner_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,16 @@ class KeptEvents:
                 break
         return events
 
+    async def pauses(self, key: bytes) -> dict[int, int]:
+        """How many milliseconds after the event before each event came, by its seq; without those that came at once."""
+        rows = await self._fetch(event_log.TIMINGS, {"id": key})
+        return {
+            seq: pause
+            for first, last, timings in rows
+            for seq, pause in zip(range(first, last + 1), timings_of(timings or b""), strict=False)
+            if pause
+        }
+
     async def last(self, key: bytes) -> int:
         """The seq of the newest event in the log; 0 without any."""
         return (await self.end(key))[0]
@@ -145,10 +161,12 @@ class KeptEvents:
         self._backend.on_news(lambda heard: callback() if heard == topic else None)
 
 
-def batches_of(first: int, frames: Sequence[bytes], upstream_cursor: str | None) -> list[EventBatch]:
+def batches_of(
+    first: int, frames: Sequence[bytes], upstream_cursor: str | None, pauses: Sequence[int] = ()
+) -> list[EventBatch]:
     """Consecutive events from the seq ``first`` on, in batches that can be read one at a time.
 
-    ``upstream_cursor`` is upstream's id of the last event.
+    ``upstream_cursor`` is upstream's id of the last event, ``pauses`` are the milliseconds before each, where known.
     """
     batches: list[EventBatch] = []
     begin = size = 0
@@ -156,7 +174,9 @@ def batches_of(first: int, frames: Sequence[bytes], upstream_cursor: str | None)
         size += len(frame)
         if size >= _BATCH_BYTES or end == len(frames):
             cursor = upstream_cursor if end == len(frames) else None
-            batches.append(EventBatch(first + begin, first + end - 1, b"".join(frames[begin:end]), cursor))
+            joined = b"".join(frames[begin:end])
+            timings = pack(pauses[begin:end]) if any(pauses[begin:end]) else None
+            batches.append(EventBatch(first + begin, first + end - 1, joined, cursor, timings))
             begin, size = end, 0
     return batches
 

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import service
 from service.errors import ConfigurationError
+from service.store.dropping import Dropped, drop_partitions
 from service.store.engine import open_engine
 from service.store.partitions import create_partitions, lock_schema
+from service.store.sqlite_space import prepare_file
 
 logger = logging.getLogger(__name__)
 
+_Result = TypeVar("_Result")
+
 #: The newest migration; a database that stands here needs none, and alembic need not be imported.
-SCHEMA_REVISION = "0008"
+SCHEMA_REVISION = "0009"
 
 
 async def upgrade(database_url: str, revision: str = "head") -> None:
@@ -38,11 +44,16 @@ async def maintain(database_url: str) -> None:
     await _run(database_url, create_partitions)
 
 
-async def _run(database_url: str, work: Callable[[Connection], None]) -> None:
+async def drop_expired(database_url: str, moment: datetime) -> list[Dropped]:
+    """Drop the partitions whose days were over by ``moment`` and of which nothing is needed any more."""
+    return await _run(database_url, lambda connection: drop_partitions(connection, moment))
+
+
+async def _run(database_url: str, work: Callable[[Connection], _Result]) -> _Result:
     engine = open_engine(database_url)
     try:
         async with engine.connect() as connection:
-            await connection.run_sync(work)
+            return await connection.run_sync(work)
     except (SQLAlchemyError, OSError) as error:
         raise ConfigurationError(
             f"general_settings.database_url: the database cannot be used ({_first_line(error)}); "
@@ -59,6 +70,7 @@ def _first_line(error: Exception) -> str:
 def _upgrade(connection: Connection, revision: str) -> None:
     with connection.begin():
         if revision != "head" or _current(connection) != SCHEMA_REVISION:
+            prepare_file(connection)
             lock_schema(connection)
             _alembic(connection, revision)
         complete = _current(connection) == SCHEMA_REVISION

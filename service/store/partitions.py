@@ -28,10 +28,10 @@ DAYS_AHEAD = 14
 _ADVISORY_LOCK = 7_310_579_014_224
 #: Milliseconds that traffic can be held up by the making of one partition: waiting for its lock, and looking through
 #: the default partition under it.
-_LOCK_MS = 1_000
+LOCK_MS = 1_000
 _STATEMENT_MS = 5_000
 #: SQLSTATE of a lock that was not to be had in time, and of a statement that took too long.
-_IN_THE_WAY = ("55P03", "57014")
+IN_THE_WAY = ("55P03", "57014")
 
 
 def lock_schema(connection: Connection) -> None:
@@ -78,7 +78,7 @@ def create_partitions(connection: Connection, moment: datetime | None = None) ->
                 if not exists:
                     _create(connection, table, name, start, end)
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) not in _IN_THE_WAY:
+        if getattr(error.orig, "sqlstate", None) not in IN_THE_WAY:
             raise
         logger.warning("partitions could not be made now, a table is in use; they will be tried again later")
 
@@ -93,7 +93,7 @@ def _create(connection: Connection, table: str, name: str, start: datetime, end:
         lock_schema(connection)
         if _exists(connection, name) or _default_holds(connection, table, start, end):
             return
-        connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_MS}"))
+        connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_MS}"))
         connection.execute(text(f"SET LOCAL statement_timeout = {_STATEMENT_MS}"))
         # Made alone and attached: made as a partition, it would lock the whole table and not only the default.
         connection.execute(text(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING STORAGE)"))

@@ -73,6 +73,7 @@ class Intent(NamedTuple):
     upstream_stored: bool
     #: The process that carries it out.
     owner_id: bytes
+    replay_of: bytes | None = None
 
     def row(self, request_bytes: int) -> tuple[object, ...]:
         """The members in the order of ``INSERT_INTENT``."""
@@ -99,6 +100,7 @@ class Intent(NamedTuple):
             "in_progress",
             self.created_at,
             USAGE_NONE,
+            self.replay_of,
         )
 
 

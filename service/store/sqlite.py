@@ -29,6 +29,7 @@ from service.store.queries import CompiledQueries, compile_statement
 from service.store.reports import prepared
 from service.store.script import Ask, ScriptMaker
 from service.store.sole import Sole
+from service.store.sqlite_space import give_back
 from service.store.statement import BatchStatement, Particulars, Query
 from service.store.statements import FINISH, UNWRITTEN
 from service.store.tables import interactions
@@ -191,6 +192,13 @@ class SqliteBackend:
         try:
             return list(await self._readers[self._next_reader].execute_fetchall(sql, arguments))
         except (sqlite3.Error, *_UNBINDABLE) as error:
+            raise StoreUnavailable(f"SQLite: {error}") from error
+
+    async def give_back(self, *, whole: bool) -> int:
+        """Shrink the file, a little at a time so that the writer is not held up; with ``whole`` all at once."""
+        try:
+            return await asyncio.to_thread(give_back, self._path, whole=whole)
+        except sqlite3.Error as error:
             raise StoreUnavailable(f"SQLite: {error}") from error
 
     async def announce(self, topic: str) -> None:

@@ -39,11 +39,13 @@ from service.store.adoption import (
     INSERT_ADOPTED_REQUEST,
     INSERT_ADOPTED_RESPONSE,
 )
+from service.store.bringing_in import BRINGING
 from service.store.chain import CHAIN
-from service.store.deletion import CONTENT, DELETE_EVENTS, ERASABLE, ERASE, STANDS, TOMBSTONE, WAITING
+from service.store.deletion import CONTENT, ERASABLE, ERASE, STANDS, TOMBSTONE, WAITING
 from service.store.deployment_states import FORGET_STATES, SHARE_STATE, SHARED_STATES
 from service.store.event_log import EVENT_QUERIES, FORGET_WISHES, LOGGING
 from service.store.holding import ENTER, HAND_BACK, HOLDING
+from service.store.holds import HOLD_QUERIES, PLACING
 from service.store.idempotency import CLAIM_KEY, KEY_QUERIES, RELEASE_KEY, claimed
 from service.store.inputs import (
     CHAIN_REQUESTS,
@@ -54,7 +56,10 @@ from service.store.inputs import (
     REQUEST,
 )
 from service.store.media import KEEPING, MEDIA_QUERIES
+from service.store.recordings import RECORDING, RECORDING_QUERIES
 from service.store.records import Record
+from service.store.replays import FIGURES
+from service.store.retention import EXPIRE, RETENTION_QUERIES
 from service.store.statement import BatchStatement, Particulars, Query, columns_of, insert_rows
 from service.store.tables import (
     REQUEST_PAYLOAD,
@@ -62,6 +67,7 @@ from service.store.tables import (
     Key,
     interactions,
     payloads,
+    projects,
 )
 from service.store.usage import FORGET_USAGE, SETTLE_RESPONSE, SETTLE_USAGE, WANT_USAGE
 from service.store.webhooks import (
@@ -77,7 +83,7 @@ from service.store.webhooks import (
 _INTENT = columns_of(
     interactions,
     "id project_id key_id previous_id root_id depth created_at revision stream background store model_requested agent "
-    "labels request_bytes deployment_id upstream_stored owner_id status updated_at usage_state",
+    "labels request_bytes deployment_id upstream_stored owner_id status updated_at usage_state replay_of",
 )
 _OUTCOME = columns_of(
     interactions,
@@ -235,7 +241,7 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     MARK_UPSTREAM_GONE,
     RELEASE_KEY,
     TOMBSTONE,
-    DELETE_EVENTS,
+    EXPIRE,
     *KEEPING,
     FORGET_WEBHOOKS,
     WANT_USAGE,
@@ -246,6 +252,9 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     *CONTENT,
     SHARE_STATE,
     FORGET_STATES,
+    *RECORDING,
+    *PLACING,
+    *BRINGING,
 )
 
 #: The columns of a :class:`Record`, which every record query returns first and in order.
@@ -301,6 +310,9 @@ FIND_HELD = Query(
     .where(interactions.c.id == bindparam("id", type_=Key)),
 )
 
+PROJECT_NAME = Query(
+    "name of a project", select(projects.c.name).where(projects.c.id == bindparam("id", type_=Key))
+)
 PROBE = Query("is the store there", select(literal(1)))
 QUERIES = (
     FIND,
@@ -308,6 +320,7 @@ QUERIES = (
     FIND_BY_UPSTREAM_ID,
     FIND_HELD,
     CHAIN,
+    PROJECT_NAME,
     PROBE,
     STANDS,
     ERASABLE,
@@ -322,4 +335,8 @@ QUERIES = (
     *KEY_QUERIES,
     *HOLDING,
     SHARED_STATES,
+    *RECORDING_QUERIES,
+    FIGURES,
+    *HOLD_QUERIES,
+    *RETENTION_QUERIES,
 )

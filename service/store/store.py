@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from service.errors import FailedPrecondition, ServiceError, ServiceUnavailable
@@ -28,11 +28,15 @@ from service.store.eraser import Eraser
 from service.store.held import Held
 from service.store.idempotency import KeyClaim
 from service.store.kept_events import KeptEvents
+from service.store.kept_holds import KeptHolds
 from service.store.kept_keys import KeptKeys
 from service.store.kept_media import KeptMedia
+from service.store.kept_recordings import KeptRecordings
 from service.store.kept_webhooks import KeptWebhooks
 from service.store.records import Intent, Link, Outcome, Record, now, storable, upstream_id_hash
+from service.store.replays import FIGURES, Figures
 from service.store.requests import INTENT_PATIENCE, Requests
+from service.store.retained import Retained
 from service.store.statement import Fetch, Query
 from service.store.statements import RECORD_WIDTH
 from service.store.tables import RESPONSE_PAYLOAD
@@ -71,6 +75,9 @@ class Store:
         self.keys = KeptKeys(self._fetch, writer)
         self._requests = Requests(self._fetch, writer, codec, self.keys)
         self.held = Held(backend, self._fetch, writer)
+        self.recordings = KeptRecordings(self._fetch, writer)
+        self.holds = KeptHolds(self._fetch, writer)
+        self.retained = Retained(backend, self._fetch, writer, self._eraser)
         self._usage_pause = int(usage_interval * 1_000_000)
 
     async def begin(
@@ -166,6 +173,14 @@ class Store:
             writes.append((media.WANT_MEDIA, (adopted.id, media_due)))
         await self._writer.put(*writes, patience=INTENT_PATIENCE, shed=True)
 
+    async def bring_in(self, writes: Sequence[Write], keys: Collection[bytes]) -> None:
+        """Commit interactions that were made elsewhere with their keys (:mod:`service.store.bringing_in`).
+
+        Raises :class:`ServiceUnavailable` when overloaded, and :class:`StoreError` when a row is refused.
+        """
+        await self._writer.put(*writes, patience=OUTCOME_PATIENCE, shed=True)
+        await self.recordings.brought_in(keys)
+
     async def mark_upstream_gone(self, key: bytes, at: int) -> None:
         """Remember that upstream has no copy of this interaction any more."""
         await self._writer.put((statements.MARK_UPSTREAM_GONE, (key, at)), patience=OUTCOME_PATIENCE)
@@ -213,6 +228,11 @@ class Store:
         """The same for who has found or made it before: also an interaction that was not to be stored."""
         return await self._find(statements.RECALL, {"id": key, "project_id": project_id})
 
+    async def figures(self, project_id: bytes, key: bytes) -> Figures | None:
+        """What a replay of an interaction is compared with."""
+        rows = await self._fetch(FIGURES, {"id": key, "project_id": project_id})
+        return Figures(*rows[0]) if rows else None
+
     async def find_by_upstream_id(self, project_id: bytes, upstream_id: str) -> Record | None:
         """The interaction that upstream knows under this id."""
         if not upstream_id.isprintable():
@@ -231,6 +251,11 @@ class Store:
         """
         parameters = {"upstream_id": upstream_id, "upstream_id_hash": upstream_id_hash(upstream_id)}
         return [Holder(*row) for row in await self._fetch(adoption.HOLDERS, parameters)]
+
+    async def project_name(self, project_id: bytes) -> str | None:
+        """The name of a project."""
+        rows = await self._fetch(statements.PROJECT_NAME, {"id": project_id})
+        return rows[0][0] if rows else None
 
     async def request_of(self, key: bytes) -> bytes | None:
         """The request's bytes as the client sent them; raises :class:`StoreError` when they cannot be made whole."""

@@ -119,6 +119,8 @@ interactions = Table(
     # What was derived from it (service/store/derivation.py), and what its usage is counted under.
     Column("derived_state", SmallInteger, nullable=False, server_default="0"),
     Column("series_id", LargeBinary(16)),
+    # Deleted by a rule of retention, and not by its owner.
+    Column("expired_at", BigInteger),
     sqlite_with_rowid=False,
     postgresql_partition_by="RANGE (id)",
 )
@@ -177,6 +179,8 @@ events = Table(
     Column("body", LargeBinary, nullable=False),
     # Upstream's own id of the last of these events.
     Column("upstream_cursor", Text),
+    # How long after the event before each of these came (:mod:`service.store.timings`).
+    Column("timings", LargeBinary),
     sqlite_with_rowid=False,
     postgresql_partition_by="RANGE (interaction_id)",
 )
@@ -383,6 +387,41 @@ search_documents = Table(
     Column("number", BigInteger),
     Column("vector", TSVECTOR),
 )
+
+
+#: What each request asks, whoever sent it and however often: equal requests have equal digests.
+recordings = Table(
+    "recordings",
+    metadata,
+    Column("interaction_id", Key, primary_key=True),
+    Column("digest", LargeBinary(16), nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+#: How far work that goes through all interactions in the order of their keys has come.
+progress = Table(
+    "progress",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("position", Key, nullable=False),
+)
+
+#: Legal holds: on an interaction, on what carries a label, or on a whole project. One that was released stays as a
+#: record of itself.
+holds = Table(
+    "holds",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("project_id", Key, nullable=False),
+    Column("interaction_id", Key),
+    Column("label", Text),
+    Column("label_value", Text),
+    Column("reason", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("released_at", BigInteger),
+)
+_standing = text("interaction_id IS NOT NULL AND released_at IS NULL")
+Index("ix_holds_interaction_id", holds.c.interaction_id, sqlite_where=_standing, postgresql_where=_standing)
 
 #: Tables that PostgreSQL keeps in ranges of time, with the length of a range.
 PARTITIONED = {

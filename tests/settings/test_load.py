@@ -185,6 +185,8 @@ general_settings:
   keep_media: true
   max_media_bytes: 4096
   adopt_unknown: true
+  recorded_projects: tests
+  retention_interval: 2h
   writer_queue_limit: 5
   drain_timeout: 0
   idempotency_retention: 2h
@@ -196,6 +198,7 @@ litellm_settings: {request_timeout: 90}
         assert (settings.keep_media, settings.adopt_unknown) == (True, True)
         assert (settings.drain_timeout, settings.database_connection_pool_limit) == (0.0, 3)
         assert (settings.idempotency_retention, settings.request_timeout) == (7200.0, 90.0)
+        assert (settings.recorded_projects, settings.retention_interval) == (("tests",), 7200.0)
 
     def test_litellms_size_limit_is_honoured(self, read: Reader) -> None:
         assert read("general_settings: {max_request_size_mb: 2}").settings.max_body_bytes == 2 * 1024 * 1024

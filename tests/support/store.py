@@ -114,6 +114,11 @@ async def query(url: str, statement: str, **parameters: Any) -> list[tuple[Any, 
         await engine.dispose()
 
 
+async def derived(url: str) -> None:
+    """Say of everything that has ended that all has been derived from it, as the indexer of a service does."""
+    await query(url, "UPDATE interactions SET derived_state = 2 WHERE completed_at IS NOT NULL")
+
+
 def intent(key: bytes | None = None, **changes: Any) -> Intent:
     """An intent of a plain unary create."""
     plain = Intent(

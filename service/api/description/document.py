@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from service import __version__
+from service.api.description import upkeep
 from service.api.description.operations import paths
 from service.api.description.parts import Json, ref
 from service.api.description.schemas import SCHEMAS
@@ -20,7 +21,7 @@ def document() -> Json:
         "security": [{"bearer": []}, {"google": []}, {"key": []}, {"query": []}],
         "paths": paths(),
         "components": {
-            "schemas": SCHEMAS,
+            "schemas": SCHEMAS | upkeep.SCHEMAS,
             "responses": {
                 "Error": {
                     "description": "It is not done, and why (Google's error shape).",

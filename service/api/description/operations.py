@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from service.api.description import upkeep
 from service.api.description.parts import (
     BOOLEAN,
     INTEGER,
@@ -17,6 +18,7 @@ from service.api.description.parts import (
     ref,
 )
 from service.audit.details import LARGEST_EVENTS
+from service.audit.encoding import FORMATS
 from service.audit.fields import FIELDS, Field
 from service.audit.filters import ANY
 from service.audit.intervals import UNITS
@@ -44,11 +46,15 @@ def _filter(field: Field) -> list[Json]:
     return found
 
 
-_LIST: Final = (
+_FILTERS: Final = (
     *(parameter for field in FIELDS.values() for parameter in _filter(field)),
     *_TIMES,
     query("q", STRING, 'Words to search for: "a phrase", a prefix*, -without, one OR another.'),
     query("deleted", {"enum": ["false", "true", "any"]}, "Deleted ones: none (the default), only, or too."),
+)
+
+_LIST: Final = (
+    *_FILTERS,
     query("order", {"enum": ["desc", "asc", "rank"]}, "Newest first, oldest first, or the best of a search."),
     query("limit", {"type": "integer", "minimum": 1, "maximum": LARGEST_LIMIT}, "How many; 50 by default."),
     query("cursor", STRING, "The next_cursor of the page before."),
@@ -72,6 +78,11 @@ _CREATE: Final = (
     header("x-interactions-history", "Where history comes from.", {"enum": ["upstream", "local"]}),
     header("idempotency-key", "Makes a repeat of this request the same interaction."),
     header("x-interactions-labels", "Labels, as team=search,env=prod; not forwarded."),
+    header(
+        "x-replay",
+        "Answer from what is recorded, never from upstream.",
+        {"enum": ["recorded", "recorded; pace=none"]},
+    ),
 )
 
 _GET: Final = (
@@ -177,6 +188,21 @@ _AUDIT: Final[dict[str, dict[str, Json]]] = {
             ),
         )
     },
+    "/api/export": {
+        "get": operation(
+            "Export everything that the filters select, oldest first.",
+            STRING,
+            name="export",
+            tag="audit",
+            parameters=(
+                *_FILTERS,
+                query("format", {"enum": list(FORMATS)}, "JSON lines (the default), CSV or Parquet."),
+                query("cursor", STRING, "The id of the last interaction that the caller has."),
+            ),
+            content_type="application/x-ndjson",
+            others=("text/csv", "application/vnd.apache.parquet"),
+        )
+    },
     "/api/usage": {
         "get": operation(
             "Sum usage up by whatever it can be grouped by; label:team=search filters by a label.",
@@ -246,4 +272,4 @@ def paths() -> dict[str, dict[str, Json]]:
     found: dict[str, dict[str, Json]] = {}
     for prefix in _PREFIXES:
         found |= _interactions(prefix)
-    return found | _AUDIT | _OPERATIONS
+    return found | _AUDIT | upkeep.PATHS | _OPERATIONS

@@ -74,9 +74,13 @@ def operation(
     streamed: bool = False,
     public: bool = False,
     content_type: str = "application/json",
+    others: Iterable[str] = (),
+    body_type: str = "application/json",
+    body_required: bool = True,
 ) -> Json:
     """An operation whose answer, if it succeeds, has this schema; all else is an error in Google's shape."""
     content: Json = {content_type: {"schema": answer} if answer is not None else {}}
+    content |= {other: {"schema": STRING} for other in others}
     if streamed:
         content["text/event-stream"] = {"schema": STRING}
     described: Json = {
@@ -91,7 +95,7 @@ def operation(
     if given := list(parameters):
         described["parameters"] = given
     if body is not None:
-        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+        described["requestBody"] = {"required": body_required, "content": {body_type: {"schema": body}}}
     if public:
         described["security"] = []
     return described

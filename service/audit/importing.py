@@ -1,0 +1,100 @@
+"""Import: lines of an export become the rows that they were made from, in this database or another one.
+
+The whole of a call is one transaction, and can be repeated without harm. What is derived (search, roll-ups, costs) is
+derived anew by the indexer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import literal, select
+
+from service.audit.reading_lines import Brought, rows_of_line
+from service.errors import InvalidRequest, PermissionDenied
+from service.interactions.calls import Principal
+from service.store import bringing_in
+from service.store.entries import Write
+from service.store.records import now
+from service.store.reports import Reports
+from service.store.store import Store
+from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD, Key, interactions
+from service.wire import ids
+
+_KEYS_AT_ONCE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How many interactions were new, and how many were there already."""
+
+    imported: int
+    known: int
+
+
+class Importer:
+    """Takes in lines."""
+
+    def __init__(self, store: Store, reports: Reports) -> None:
+        self._store = store
+        self._reports = reports
+
+    async def lines(self, principal: Principal, data: bytes) -> Told:
+        """Commit the interactions of some lines.
+
+        Raises :class:`InvalidRequest` naming the first line that is none of an export, :class:`PermissionDenied` for
+        another project's, which only the master key may bring in.
+        """
+        brought = await asyncio.to_thread(_read, data)
+        for one in brought:
+            if principal.key_id is not None and one.project_id != principal.project_id:
+                raise PermissionDenied(
+                    f"The interaction {ids.to_text(one.id)!r} belongs to the project {one.project!r}; only the master "
+                    "key may import for other projects."
+                )
+        known = await self._known([one.id for one in brought])
+        if brought:
+            await self._store.bring_in(_writes(brought), [one.id for one in brought])
+        return Told(len({one.id for one in brought} - known), len(known))
+
+    async def _known(self, keys: Sequence[bytes]) -> set[bytes]:
+        known: set[bytes] = set()
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            some = [literal(key, Key) for key in keys[start : start + _KEYS_AT_ONCE]]
+            async with self._reports.reading() as reading:
+                rows = await reading.fetch(select(interactions.c.id).where(interactions.c.id.in_(some)))
+            known.update(row[0] for row in rows)
+        return known
+
+
+def _read(data: bytes) -> list[Brought]:
+    brought: dict[bytes, Brought] = {}
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            one = rows_of_line(line)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"Line {number}: {error.message}") from error
+        if one is not None:
+            brought[one.id] = one
+    return list(brought.values())
+
+
+def _writes(brought: Sequence[Brought]) -> list[Write]:
+    moment = now()
+    projects = {one.project_id: one.project for one in brought if one.project is not None}
+    writes: list[Write] = [(bringing_in.BRING_ROW, one.row) for one in brought]
+    writes += [(bringing_in.BRING_PROJECT, (key, name, moment)) for key, name in projects.items()]
+    for one in brought:
+        owner: tuple[Any, ...] = (one.project_id, one.completed_at)
+        for kind, body in ((REQUEST_PAYLOAD, one.request), (RESPONSE_PAYLOAD, one.response)):
+            if body is not None:
+                writes.append((bringing_in.BRING_BODY, (one.id, body, kind, *owner)))
+        for event in one.events:
+            place = (event.first_seq, event.last_seq, event.upstream_cursor, event.timings)
+            writes.append((bringing_in.BRING_EVENTS, (one.id, event.frames, *place, *owner)))
+    return writes

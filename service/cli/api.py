@@ -1,0 +1,153 @@
+"""The service's HTTP surface as commands see it, over the network or served to themselves from a database."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from service.cli.target import Target
+from service.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession
+
+Json = dict[str, Any]
+Parameters = Sequence[tuple[str, str]]
+
+#: Lines of an import may be as large as an interaction is.
+_LARGEST_BODY: Final = 2 * 1024**3
+_PIECE: Final = 256 * 1024
+
+
+class Failed(click.ClickException):
+    """The service refused, or cannot be reached."""
+
+    exit_code = 1
+
+    def show(self, file: Any = None) -> None:
+        """One line on stderr."""
+        click.echo(f"error: {self.message}", err=True)
+
+
+class Api:
+    """Calls of one service; every method raises :class:`Failed`."""
+
+    def __init__(self, session: ClientSession) -> None:
+        self._session = session
+
+    async def get(self, path: str, parameters: Parameters = ()) -> Json:
+        """The JSON of an answer."""
+        return await self.call("GET", path, parameters)
+
+    async def call(
+        self, method: str, path: str, parameters: Parameters = (), body: Json | bytes | None = None
+    ) -> Json:
+        """The JSON of an answer to any request."""
+        import orjson
+
+        data = orjson.dumps(body) if isinstance(body, dict) else body
+        async with self._answer(method, path, parameters, data) as response:
+            told: Json = orjson.loads(await response.read())
+            return told
+
+    async def pieces(self, path: str, parameters: Parameters) -> AsyncIterator[bytes]:
+        """The body of a long answer as it comes; one that is cut short is an error."""
+        async with self._answer("GET", path, parameters, None) as response:
+            async for piece in response.content.iter_chunked(_PIECE):
+                yield piece
+
+    @asynccontextmanager
+    async def _answer(
+        self, method: str, path: str, parameters: Parameters, data: bytes | None
+    ) -> AsyncIterator[ClientResponse]:
+        from aiohttp import ClientError
+
+        try:
+            async with self._session.request(method, path, params=list(parameters), data=data) as response:
+                if response.status >= 300:
+                    raise Failed(await _message(response))
+                yield response
+        except (ClientError, TimeoutError, OSError) as error:
+            raise Failed(
+                f"the service cannot be reached, or broke off ({str(error) or type(error).__name__})"
+            ) from error
+
+
+async def _message(response: ClientResponse) -> str:
+    import orjson
+
+    raw = await response.read()
+    try:
+        message: str = orjson.loads(raw)["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        return f"{response.url} answered {response.status}; is there an Interactions Service?"
+    return message
+
+
+@asynccontextmanager
+async def connected(target: Target, *, asking: bool = False) -> AsyncIterator[Api]:
+    """The service of a target; raises :class:`ConfigurationError` for a database that cannot be used.
+
+    With ``asking``, one that is served to the command itself looks after the interactions that are made of it.
+    """
+    if target.url is not None:
+        async with _client(target.url, target.key) as api:
+            yield api
+        return
+    async with _served(target, asking=asking) as (url, key), _client(url, key) as api:
+        yield api
+
+
+@asynccontextmanager
+async def _client(url: str, key: str | None) -> AsyncIterator[Api]:
+    from aiohttp import ClientSession, ClientTimeout
+
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    try:
+        session = ClientSession(
+            url.rstrip("/") + "/", headers=headers, timeout=ClientTimeout(total=None, sock_connect=10)
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"--url {url}: not an http(s) URL ({error})") from error
+    async with session:
+        yield Api(session)
+
+
+@asynccontextmanager
+async def _served(target: Target, *, asking: bool) -> AsyncIterator[tuple[str, str]]:
+    """Serve a database on this machine to whoever knows a key made for it; its address and that key."""
+    from aiohttp import web
+
+    from service.api.server import TolerantRunner
+    from service.app import build
+    from service.settings import Secret, load
+
+    overrides: dict[str, object] = {"database_url": target.database_url}
+    settings = load(target.config, os.environ, overrides).settings
+    _check_file(settings.database_url)
+    key = secrets.token_urlsafe(32)
+    settings = replace(settings, master_key=Secret(key), max_body_bytes=_LARGEST_BODY)
+    runner = TolerantRunner(build(settings, serving=asking), access_log=None, shutdown_timeout=1.0)
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        yield f"http://{host}:{port}", key
+    finally:
+        await runner.cleanup()
+
+
+def _check_file(database_url: str) -> None:
+    """A reading command makes no database: a path with a mistake in it would look like an empty one."""
+    scheme, _, path = database_url.partition(":///")
+    if scheme.startswith("sqlite") and not Path(path.partition("?")[0]).exists():
+        raise ConfigurationError(
+            f"--database-url: there is no file {path!r}; name the database of a service, or its --url"
+        )

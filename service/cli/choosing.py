@@ -1,0 +1,111 @@
+"""The filters of lists as options, named as the parameters of ``GET /api/interactions``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final, ParamSpec, TypeVar
+
+import click
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_VALUES: Final = {
+    "status": "Its status, such as completed or failed.",
+    "model": "The model that served it.",
+    "model_requested": "The model as the caller named it.",
+    "agent": "The agent that was asked.",
+    "deployment": "The deployment that served it.",
+    "project": "Its project.",
+    "key_id": "The key that asked.",
+    "error_code": "The code of its error.",
+    "service_tier": "The service tier.",
+    "previous_interaction_id": "The interaction that it follows.",
+    "chain": "Any interaction of its conversation.",
+    "replay_of": "The interaction that it replays, or 'any'.",
+}
+_FLAGS: Final = {
+    "stream": "Whether it was streamed.",
+    "background": "Whether it ran in the background.",
+    "store": "Whether its caller wanted it stored.",
+}
+NUMBERS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "thought_tokens",
+    "cached_tokens",
+    "tool_use_tokens",
+    "total_tokens",
+    "http_status",
+    "request_bytes",
+    "response_bytes",
+    "depth",
+    "cost",
+    "duration",
+    "first_event",
+)
+
+
+def _spelled(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _options(search: bool) -> list[Callable[[Any], Any]]:
+    found = [
+        click.option(
+            "--since", "from", metavar="TIME", help="The earliest: ISO 8601, or how long ago (24h)."
+        ),
+        click.option("--until", "to", metavar="TIME", help="The time before which it must be."),
+        click.option("--label", multiple=True, metavar="NAME=VALUE", help="A label that it carries."),
+    ]
+    if search:
+        found.append(click.option("--search", "-q", "q", metavar="WORDS", help="Words in input or output."))
+    found += [
+        click.option(_spelled(name), name, multiple=True, metavar="VALUE", help=meaning)
+        for name, meaning in _VALUES.items()
+    ]
+    found += [
+        click.option(f"{_spelled(name)}/{_spelled(f'no_{name}')}", name, default=None, help=meaning)
+        for name, meaning in _FLAGS.items()
+    ]
+    for name in NUMBERS:
+        for bound in ("min", "max"):
+            found.append(click.option(_spelled(f"{bound}_{name}"), metavar="N", help=""))
+    found.append(
+        click.option("--deleted", type=click.Choice(["false", "true", "any"]), help="Deleted ones as well.")
+    )
+    return found
+
+
+def chosen(*, search: bool = True) -> Callable[[Callable[_P, _R]], Callable[..., _R]]:
+    """Give a command the filters as options, and what they say as the argument ``filters``."""
+
+    def decorate(command: Callable[_P, _R]) -> Callable[..., _R]:
+        @wraps(command)
+        def wrapped(*args: Any, **kwargs: Any) -> _R:
+            return command(*args, filters=_taken(kwargs), **kwargs)  # type: ignore[arg-type]
+
+        for option in reversed(_options(search)):
+            wrapped = option(wrapped)
+        return wrapped
+
+    return decorate
+
+
+def _taken(kwargs: dict[str, Any]) -> list[tuple[str, str]]:
+    """The parameters of the query string; takes the options out of ``kwargs``."""
+    filters: list[tuple[str, str]] = []
+    for label in kwargs.pop("label"):
+        name, _, value = label.partition("=")
+        filters.append((f"label:{name}", value or "any"))
+    for name in _VALUES:
+        filters += [(name, value) for value in kwargs.pop(name)]
+    for name in _FLAGS:
+        if (flag := kwargs.pop(name)) is not None:
+            filters.append((name, str(flag).lower()))
+    bounds = [f"{bound}_{name}" for name in NUMBERS for bound in ("min", "max")]
+    for name in ("from", "to", "q", "deleted", *bounds):
+        if (value := kwargs.pop(name, None)) is not None:
+            filters.append((name, value))
+    return filters

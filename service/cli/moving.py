@@ -1,0 +1,248 @@
+"""`interactions export` and `interactions import`: interactions as files, whole, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Any, Final
+
+import click
+
+from service.cli.api import Failed, Json, Parameters, connected
+from service.cli.choosing import chosen
+from service.cli.target import Target, targeted
+
+_FORMATS: Final = ("jsonl", "csv", "parquet")
+#: Lines and bytes that are sent at once.
+_LINES_AT_ONCE: Final = 500
+_BYTES_AT_ONCE: Final = 4 * 1024 * 1024
+_MANIFEST: Final = b'{"manifest":'
+_MIB: Final = 1024 * 1024
+
+
+@click.command()
+@targeted
+@chosen()
+@click.option(
+    "--format", "form", type=click.Choice(_FORMATS), default="jsonl", show_default=True, help="How."
+)
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="The file; else standard output."
+)
+@click.option("--resume", is_flag=True, help="Go on with a file of JSON lines that was not finished.")
+def export(
+    target: Target, filters: list[tuple[str, str]], form: str, output: Path | None, resume: bool
+) -> None:
+    """Export everything that the filters select, oldest first.
+
+    Beside a file, FILE.manifest.json says how many interactions and bytes it has, and their digest.
+    """
+    if resume and (output is None or form != "jsonl"):
+        raise click.UsageError("--resume goes on with a file of JSON lines: name it by --output.")
+    if output is None:
+        asyncio.run(_to_standard_output(target, [*filters, ("format", form)]))
+    else:
+        manifest = _to_file(target, [*filters, ("format", form)], output, resume=resume)
+        click.echo(f"{output}: {manifest['count']} interactions, sha256 {manifest['sha256']}", err=True)
+
+
+async def _to_standard_output(target: Target, parameters: Parameters) -> None:
+    async with connected(target) as api:
+        async for piece in api.pieces("api/export", parameters):
+            sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()
+
+
+def _to_file(target: Target, parameters: Parameters, output: Path, *, resume: bool) -> Json:
+    import orjson
+
+    form = dict(parameters)["format"]
+    kept = _Kept.of(output) if resume and output.exists() else _Kept()
+    more = [] if kept.last is None else [("cursor", kept.last)]
+    with output.open("r+b" if kept.size else "wb") as file, _progress("exported", None) as advance:
+        file.seek(kept.size)
+        file.truncate()
+        asyncio.run(_receive(target, [*parameters, *more], file, advance))
+    if form == "jsonl":
+        count, digest = _checked(output, kept.size)
+    else:
+        count, digest = _counted(output, form), _digest(output)
+    manifest = {
+        "file": output.name,
+        "format": form,
+        "bytes": output.stat().st_size,
+        "count": count,
+        "sha256": digest,
+    }
+    beside = output.with_name(f"{output.name}.manifest.json")
+    beside.write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    return manifest
+
+
+async def _receive(
+    target: Target, parameters: Parameters, file: IO[bytes], advance: Callable[[int], None]
+) -> None:
+    async with connected(target) as api:
+        async for piece in api.pieces("api/export", parameters):
+            file.write(piece)
+            advance(len(piece))
+
+
+class _Kept:
+    """What an unfinished file has: whole lines up to ``size``, the last of them that of the interaction ``last``."""
+
+    def __init__(self, size: int = 0, last: str | None = None) -> None:
+        self.size = size
+        self.last = last
+
+    @classmethod
+    def of(cls, path: Path) -> _Kept:
+        import orjson
+
+        kept = cls()
+        with path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n") or line.startswith(_MANIFEST):
+                    break
+                kept.size += len(line)
+                kept.last = orjson.loads(line)["id"]
+        return kept
+
+
+def _checked(path: Path, start: int = 0) -> tuple[int, str]:
+    """Count and digest of the lines of a file; what is behind ``start`` has to be what its manifest says.
+
+    A manifest of a part is replaced by one of the whole. Raises :class:`Failed`.
+    """
+    import orjson
+
+    whole, part = sha256(), sha256()
+    count = added = place = 0
+    manifest = None
+    with path.open("rb") as file:
+        for line in file:
+            if line.startswith(_MANIFEST):
+                manifest = orjson.loads(line)["manifest"]
+                break
+            whole.update(line)
+            count += 1
+            if place >= start:
+                part.update(line)
+                added += 1
+            place += len(line)
+    if manifest is None:
+        raise Failed(f"{path} has no manifest: the export was cut off; go on with --resume")
+    if (manifest["count"], manifest["sha256"]) != (added, part.hexdigest()):
+        raise Failed(f"{path} is not what its manifest says: it was damaged; export it again")
+    if start:
+        told = {"count": count, "sha256": whole.hexdigest(), "last": manifest["last"]}
+        with path.open("r+b") as file:
+            file.seek(place)
+            file.truncate()
+            file.write(orjson.dumps({"manifest": told}, option=orjson.OPT_APPEND_NEWLINE))
+    return count, whole.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    digest = sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_MIB):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _counted(path: Path, form: str) -> int:
+    if form == "parquet":
+        from pyarrow import parquet
+
+        rows: int = parquet.ParquetFile(path).metadata.num_rows
+        return rows
+    import csv
+
+    csv.field_size_limit(sys.maxsize)
+    with path.open(encoding="utf-8", newline="") as file:
+        return sum(1 for _ in csv.reader(file)) - 1
+
+
+@click.command("import")
+@targeted
+@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, allow_dash=True))
+def import_(target: Target, files: tuple[str, ...]) -> None:
+    """Take in files of JSON lines that `export` has written; `-` is standard input.
+
+    What is there already stays as it is, so a file can be taken in any number of times.
+    """
+    imported = known = 0
+    for name in files:
+        try:
+            told = _taken_in(target, name)
+        except OSError as error:
+            raise Failed(f"{name} cannot be read ({error.strerror or error})") from error
+        imported += told[0]
+        known += told[1]
+    click.echo(f"{imported} imported, {known} there already", err=True)
+
+
+def _taken_in(target: Target, name: str) -> tuple[int, int]:
+    size = None
+    if name != "-":
+        _check(Path(name))
+        size = Path(name).stat().st_size
+    with click.open_file(name, "rb") as file, _progress("imported", size) as advance:
+        return asyncio.run(_import(target, file, advance))
+
+
+def _check(path: Path) -> None:
+    with path.open("rb") as file:
+        whole = any(line.startswith(_MANIFEST) for line in file)
+    if whole:
+        _checked(path)
+    else:
+        click.echo(
+            f"warning: {path} has no manifest; what it has is taken in, and it may not be whole", err=True
+        )
+
+
+async def _import(target: Target, file: IO[Any], advance: Callable[[int], None]) -> tuple[int, int]:
+    imported = known = 0
+    async with connected(target) as api:
+        for batch in _batches(file):
+            told = await api.call("POST", "api/import", body=batch)
+            imported += told["imported"]
+            known += told["known"]
+            advance(len(batch))
+    return imported, known
+
+
+def _batches(file: IO[Any]) -> Iterator[bytes]:
+    lines: list[bytes] = []
+    size = 0
+    for line in file:
+        if line.startswith(_MANIFEST):
+            continue
+        if lines and (len(lines) >= _LINES_AT_ONCE or size + len(line) > _BYTES_AT_ONCE):
+            yield b"".join(lines)
+            lines, size = [], 0
+        lines.append(line)
+        size += len(line)
+    if lines:
+        yield b"".join(lines)
+
+
+@contextmanager
+def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Tell on a terminal's standard error how many bytes it has been so far."""
+    if not sys.stderr.isatty():
+        yield lambda size: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda size: progress.advance(task, size)

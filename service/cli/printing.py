@@ -1,0 +1,110 @@
+"""What commands print: tables, trees and colours on a terminal, plain text with tabs for what comes behind a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.tree import Tree
+
+STYLES: Final = {
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "incomplete": "yellow",
+    "budget_exceeded": "red",
+    "in_progress": "cyan",
+    "queued": "cyan",
+    "requires_action": "blue",
+}
+
+#: Columns that are never broken, however narrow the terminal is.
+_WHOLE: Final = frozenset({"created", "id", "status", "original", "replay"})
+
+
+def console() -> Console:
+    """Standard output; wide and without colours when it is no terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def is_terminal() -> bool:
+    """Whether somebody looks at standard output."""
+    return sys.stdout.isatty()
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON."""
+    import orjson
+
+    click.echo(orjson.dumps(value).decode())
+
+
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[str] = ()
+) -> None:
+    """A table; the columns that are ``numbers`` to the right. Statuses have their colours."""
+    if not is_terminal():
+        for row in (columns, *rows):
+            click.echo("\t".join(plain(cell) for cell in row))
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for name in columns:
+        justify: Literal["left", "right"] = "right" if name in numbers else "left"
+        table.add_column(
+            name, justify=justify, no_wrap=name in _WHOLE or name in numbers, overflow="ellipsis"
+        )
+    for row in rows:
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    console().print(table)
+
+
+def print_tree(tree: Tree) -> None:
+    """A tree on a terminal."""
+    console().print(tree)
+
+
+def print_diff(diff: str) -> None:
+    """A unified diff, what was and what is in colours."""
+    for line in diff.splitlines():
+        colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+        click.secho(line, fg=colour)
+
+
+def plain(cell: str) -> str:
+    """A cell in one line and one column."""
+    return cell.replace("\t", " ").replace("\r", " ").replace("\n", " ")
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """A number with separators on a terminal; ``-`` for none."""
+    if value is None:
+        return "-"
+    return f"{value:,.{digits}f}" if is_terminal() else f"{value:.{digits}f}"
+
+
+def seconds(value: float | None) -> str:
+    """How long something took."""
+    if value is None:
+        return "-"
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
+
+
+def dollars(value: float | None) -> str:
+    """A cost; ``-`` for one that is not known."""
+    return "-" if value is None else f"${value:.6f}".rstrip("0").rstrip(".")
+
+
+def shortened(text: str, most: int) -> str:
+    """The beginning of a text in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"

@@ -1,0 +1,208 @@
+"""`interactions replay`: stored requests sent again, one or a whole set, with a report of what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import click
+
+from service.cli.api import Api, Failed, Json, connected
+from service.cli.choosing import chosen
+from service.cli.printing import print_diff, print_json, print_table
+from service.cli.reading import listed
+from service.cli.report import COLUMNS, NUMBERS, Outcome, as_html, as_json, row_of, summary
+from service.cli.target import Target, targeted
+
+_REPORTS: Final = ("table", "json", "html")
+
+
+@click.command()
+@targeted
+@chosen()
+@click.argument("interaction_ids", nargs=-1)
+@click.option(
+    "--with",
+    "changes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A change, such as temperature=0.",
+)
+@click.option(
+    "--limit",
+    "-n",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="At most so many.",
+)
+@click.option(
+    "--concurrency",
+    "-c",
+    type=click.IntRange(1, 256),
+    default=4,
+    show_default=True,
+    help="At a time.",
+)
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), help="Replays begun in a second, at most."
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 7200),
+    default=600,
+    show_default=True,
+    help="Seconds for one in the background.",
+)
+@click.option(
+    "--report",
+    type=click.Choice(_REPORTS),
+    default="table",
+    show_default=True,
+    help="Its form.",
+)
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write the report to a file."
+)
+@click.option("--diff", is_flag=True, help="Show how the texts differ.")
+def replay(
+    target: Target,
+    filters: list[tuple[str, str]],
+    interaction_ids: tuple[str, ...],
+    changes: tuple[str, ...],
+    limit: int,
+    concurrency: int,
+    rate: float | None,
+    wait: float,
+    report: str,
+    output: Path | None,
+    diff: bool,
+) -> None:
+    """Send stored requests again: those that are named, or those that the filters select.
+
+    Each becomes a new interaction with the history that its original had. Exits with 1 when one could not be sent.
+    """
+    if not interaction_ids and not filters:
+        raise click.UsageError("Name interactions, or select them by filters.")
+    if interaction_ids and filters:
+        raise click.UsageError("Name interactions or select them by filters, not both.")
+    body = {**_changes(changes), "wait": wait}
+    chosen_ids = list(interaction_ids)
+    outcomes = asyncio.run(_replay(target, filters, chosen_ids, body, limit, concurrency, rate))
+    _tell(outcomes, report, output, diff=diff)
+    if any(outcome.error for outcome in outcomes):
+        raise SystemExit(1)
+
+
+def _changes(given: Sequence[str]) -> Json:
+    """Changes by name; a value that is JSON is what it says, any other is a text."""
+    import json
+
+    changes: Json = {}
+    for change in given:
+        name, equals, value = change.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{change!r} is not NAME=VALUE", param_hint="--with")
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = value
+        *outer, last = name.split(".")
+        place = changes
+        for part in outer:
+            place = place.setdefault(part, {})
+        place[last] = parsed
+    return changes
+
+
+async def _replay(
+    target: Target,
+    filters: Sequence[tuple[str, str]],
+    ids: list[str],
+    body: Mapping[str, Any],
+    limit: int,
+    concurrency: int,
+    rate: float | None,
+) -> list[Outcome]:
+    async with connected(target, asking=True) as api:
+        if not ids:
+            found = await listed(api, [*filters, ("order", "asc")], limit)
+            ids = [one["id"] for one in found]
+        with _progress(len(ids)) as advance:
+            return await _all(api, ids, body, concurrency, rate, advance)
+
+
+async def _all(
+    api: Api,
+    ids: Sequence[str],
+    body: Mapping[str, Any],
+    concurrency: int,
+    rate: float | None,
+    advance: Callable[[], None],
+) -> list[Outcome]:
+    """Replay them, so many at a time and begun in a second; what became of each, in their order."""
+    loop = asyncio.get_running_loop()
+    places = asyncio.Semaphore(concurrency)
+    started = loop.time()
+
+    async def one(number: int, name: str) -> Outcome:
+        if rate is not None:
+            await asyncio.sleep(max(started + number / rate - loop.time(), 0))
+        async with places:
+            try:
+                told = await api.call(
+                    "POST", f"api/interactions/{quote(name, safe='')}/replay", body=dict(body)
+                )
+            except Failed as error:
+                return Outcome(name, None, error.message)
+            finally:
+                advance()
+        return Outcome(name, told, None)
+
+    return await asyncio.gather(*(one(number, name) for number, name in enumerate(ids)))
+
+
+def _tell(outcomes: Sequence[Outcome], report: str, output: Path | None, *, diff: bool) -> None:
+    if report == "html" or output is not None:
+        text = as_html(outcomes) if report == "html" else as_json(outcomes) if report == "json" else None
+        if text is None:
+            lines = ["\t".join(COLUMNS), *("\t".join(row_of(outcome)) for outcome in outcomes)]
+            text = "\n".join(lines) + "\n"
+        if output is None:
+            click.echo(text, nl=False)
+        else:
+            output.write_text(text, encoding="utf-8")
+            click.echo(f"{output}: {summary(outcomes)}", err=True)
+        return
+    if report == "json":
+        for outcome in outcomes:
+            print_json(outcome.told_as_json())
+        return
+    print_table(COLUMNS, [row_of(outcome) for outcome in outcomes], numbers=NUMBERS)
+    for outcome in outcomes:
+        if outcome.error is not None:
+            click.echo(f"{outcome.original}: {outcome.error}", err=True)
+        elif diff and outcome.diff:
+            click.echo()
+            print_diff(outcome.diff)
+    click.echo(summary(outcomes), err=True)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Tell on a terminal's standard error how many are done."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("replayed"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda: progress.advance(task)

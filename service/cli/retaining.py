@@ -1,0 +1,115 @@
+"""`interactions retention`: the rules applied now or tried dry, and legal holds."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from service.cli.api import Json, connected
+from service.cli.printing import number, print_json, print_table
+from service.cli.target import Target, targeted
+
+
+@click.group()
+def retention() -> None:
+    """Let go of what is due by the rules of retention, and hold what must stay."""
+
+
+@retention.command()
+@targeted
+@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
+@click.option(
+    "--whole", is_flag=True, help="Rewrite a SQLite file to its least size; nobody can write meanwhile."
+)
+@click.option("--json", "as_json", is_flag=True, help="As one line of JSON.")
+def run(target: Target, dry_run: bool, whole: bool, as_json: bool) -> None:
+    """Apply the rules of the configuration (general_settings.retention_policies) now."""
+    told = _call(target, "POST", "api/retention", {"dry_run": dry_run, "whole": whole})
+    if as_json:
+        print_json(told)
+        return
+    columns = ("rule", "kept", "due", "bytes", "held", "running")
+    rows = [
+        [
+            rule["rule"],
+            "forever" if rule["keep_seconds"] is None else f"{rule['keep_seconds'] / 86_400:g} d",
+            *(number(rule[name]) for name in columns[2:]),
+        ]
+        for rule in told["rules"]
+    ]
+    print_table(columns, rows, numbers=columns[1:])
+    if dry_run:
+        click.echo("nothing was changed: this was a dry run", err=True)
+    else:
+        dropped = f", {len(told['partitions'])} partitions were dropped" if told["partitions"] else ""
+        click.echo(
+            f"{told['expired']} have expired, {told['erased']} were erased{dropped}, "
+            f"{told['bytes_given_back']} bytes were given back",
+            err=True,
+        )
+
+
+@retention.command()
+@targeted
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON each.")
+def holds(target: Target, as_json: bool) -> None:
+    """List legal holds, the released ones as well."""
+    found = _call(target, "GET", "api/holds")["holds"]
+    if as_json:
+        for hold_ in found:
+            print_json(hold_)
+        return
+    columns = ("id", "on", "reason", "created", "released")
+    rows = [
+        [
+            one["id"],
+            one["interaction"] or (f"label {one['label']}" if one["label"] else "the project"),
+            one["reason"] or "",
+            one["created"],
+            one["released"] or "",
+        ]
+        for one in found
+    ]
+    print_table(columns, rows)
+
+
+@retention.command()
+@targeted
+@click.argument("interaction_id", required=False)
+@click.option("--label", metavar="NAME=VALUE", help="Hold whatever carries this label.")
+@click.option("--project", is_flag=True, help="Hold everything of the key's project.")
+@click.option("--reason", help="Why; it is told to whoever wants to delete what is held.")
+def hold(
+    target: Target, interaction_id: str | None, label: str | None, project: bool, reason: str | None
+) -> None:
+    """Hold an interaction, a label or the whole project: no rule and no delete touches it."""
+    if sum((interaction_id is not None, label is not None, project)) != 1:
+        raise click.UsageError("Name an interaction, or give --label or --project.")
+    body = {} if reason is None else {"reason": reason}
+    if interaction_id is not None:
+        told = _call(target, "PUT", f"api/interactions/{quote(interaction_id, safe='')}/hold", body)
+    else:
+        told = _call(target, "POST", "api/holds", body if label is None else {**body, "label": label})
+    click.echo(told["id"])
+
+
+@retention.command()
+@targeted
+@click.argument("what")
+def release(target: Target, what: str) -> None:
+    """Release a hold, by its id or by that of the interaction that it is on."""
+    name = quote(what, safe="")
+    is_hold = len(what) == 36 and what.count("-") == 4
+    _call(target, "DELETE", f"api/holds/{name}" if is_hold else f"api/interactions/{name}/hold")
+    click.echo(f"{what} is held no more")
+
+
+def _call(target: Target, method: str, path: str, body: dict[str, Any] | None = None) -> Json:
+    async def call() -> Json:
+        async with connected(target) as api:
+            return await api.call(method, path, body=body)
+
+    return asyncio.run(call())

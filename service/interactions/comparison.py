@@ -1,0 +1,114 @@
+"""Two interactions side by side: what the first came to, what the second did, and whether that is the same."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, Final
+
+from service.interactions.outcomes import steps_of
+from service.interactions.render import of_record
+from service.store.records import Record
+from service.store.replays import Figures
+from service.wire import ids
+from service.wire.steps import content_list
+
+_TOKENS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "thought_tokens",
+    "cached_tokens",
+    "tool_use_tokens",
+    "total_tokens",
+)
+_NANOS: Final = 1_000_000_000
+
+
+def compare(
+    original: Record, original_figures: Figures, replay: Record, replay_figures: Figures
+) -> dict[str, Any]:
+    """Status, text (with a unified diff), tool calls, usage, cost in dollars and latency in milliseconds of both."""
+    first, second = of_record(original), of_record(replay)
+    return {
+        "status": _pair(original.status, replay.status),
+        "errors": _pair(_error(original), _error(replay)),
+        "text": _texts(original, first, replay, second),
+        "tool_calls": _pair(_calls(first), _calls(second)),
+        "usage": _figures(_usage(original_figures), _usage(replay_figures)),
+        "cost": _cost(original_figures, replay_figures),
+        "latency": _figures(_latency(original_figures), _latency(replay_figures)),
+    }
+
+
+def text_of(interaction: dict[str, Any]) -> str:
+    """All text of the model's outputs."""
+    return "".join(
+        part.get("text", "")
+        for step in steps_of(interaction)
+        if step.get("type") == "model_output"
+        for part in content_list(step.get("content"))
+        if isinstance(part, dict) and isinstance(part.get("text", ""), str)
+    )
+
+
+def _pair(original: Any, replay: Any) -> dict[str, Any]:
+    return {"original": original, "replay": replay, "same": original == replay}
+
+
+def _texts(original: Record, first: dict[str, Any], replay: Record, second: dict[str, Any]) -> dict[str, Any]:
+    before, after = text_of(first), text_of(second)
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), ids.to_text(original.id), ids.to_text(replay.id), lineterm=""
+    )
+    return {"same": before == after, "diff": "\n".join(lines)}
+
+
+def _calls(interaction: dict[str, Any]) -> list[dict[str, Any]]:
+    """Which functions were called with what; the ids of calls differ each time."""
+    return [
+        {"name": step.get("name"), "arguments": step.get("arguments")}
+        for step in steps_of(interaction)
+        if step.get("type") == "function_call"
+    ]
+
+
+def _error(record: Record) -> dict[str, Any] | None:
+    if record.error_code is None:
+        return None
+    return {"code": record.error_code, "message": record.error_message or ""}
+
+
+def _usage(figures: Figures) -> dict[str, int | None]:
+    return {name: getattr(figures, name) for name in _TOKENS}
+
+
+def _latency(figures: Figures) -> dict[str, int | None]:
+    return {
+        "first_byte_ms": _milliseconds(figures.created_at, figures.first_byte_at),
+        "total_ms": _milliseconds(figures.created_at, figures.completed_at),
+    }
+
+
+def _milliseconds(start: int, end: int | None) -> int | None:
+    return None if end is None else max(end - start, 0) // 1000
+
+
+def _figures(original: dict[str, int | None], replay: dict[str, int | None]) -> dict[str, Any]:
+    return {
+        "original": original,
+        "replay": replay,
+        "difference": {name: _difference(original[name], replay[name]) for name in original},
+    }
+
+
+def _cost(original: Figures, replay: Figures) -> dict[str, Any]:
+    difference = _difference(original.cost_nanos, replay.cost_nanos)
+    names = ("original", "replay", "difference")
+    values: Iterable[int | None] = (original.cost_nanos, replay.cost_nanos, difference)
+    return {
+        name: None if value is None else value / _NANOS for name, value in zip(names, values, strict=True)
+    }
+
+
+def _difference(original: int | None, replay: int | None) -> int | None:
+    return None if original is None or replay is None else replay - original

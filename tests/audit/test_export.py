@@ -1,0 +1,292 @@
+"""Export and import: everything that filters select, whole, and the same again in another database."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from contextlib import AsyncExitStack
+from hashlib import sha256
+from typing import Any
+
+import orjson
+import pytest
+from pyarrow import parquet
+
+from service.store.regions import SHARED_FROM
+from service.wire import ids
+from tests.support.gateway import Gateway, eventually
+from tests.support.gateways import StartGateway, gateway_starter
+from tests.support.replies import Json, Reply
+from tests.support.store import is_sqlite, literal, query
+from tests.support.upstreams import Emulated, Scripted, answering
+
+WEATHER = {"type": "function", "name": "get_weather", "description": "The weather."}
+
+
+@pytest.fixture
+def other_url(request: pytest.FixtureRequest, store_url: str) -> str:
+    """A database of the other kind."""
+    url: str = request.getfixturevalue("postgres_url" if is_sqlite(store_url) else "sqlite_url")
+    return url
+
+
+async def get(gateway: Gateway, path: str) -> Reply:
+    reply = await gateway.request("GET", path)
+    assert reply.status == 200, reply.raw
+    return reply
+
+
+async def settled(gateway: Gateway) -> None:
+    """Wait until everything has been derived from what has ended."""
+
+    async def done() -> bool:
+        rows = await gateway.database.rows()
+        return all(row["completed_at"] is None or row["derived_state"] in (1, 2) for row in rows)
+
+    await eventually(done)
+
+
+async def lines(gateway: Gateway, filters: str = "") -> tuple[list[bytes], Json]:
+    """The lines of an export, and its manifest, which must be right."""
+    await settled(gateway)
+    reply = await get(gateway, f"/api/export?format=jsonl{filters}")
+    assert reply.headers["content-type"].startswith("application/x-ndjson")
+    *told, last = reply.raw.splitlines(keepends=True)
+    manifest: Json = orjson.loads(last)["manifest"]
+    assert manifest["count"] == len(told)
+    assert manifest["sha256"] == sha256(b"".join(told)).hexdigest()
+    return told, manifest
+
+
+async def brought(gateway: Gateway, data: bytes) -> Json:
+    reply = await gateway.request("POST", "/api/import", data=data)
+    assert reply.status == 200, reply.raw
+    return reply.body
+
+
+async def everything(gateway: Gateway, upstream: Emulated) -> dict[str, str]:
+    """One interaction of every kind; their ids by kind."""
+    made: dict[str, str] = {}
+    first = await gateway.ask('One – «e4» \u2028 {"a": 1}', generation_config={"seed": 7})
+    made["unary"] = first.id
+    made["follow-up"] = (await gateway.ask("Two", previous_interaction_id=first.id)).id
+    made["stream"] = (await gateway.stream("Stream", wish="story")).id
+    made["tools"] = (await gateway.ask("Weather in Oslo?", tools=[WEATHER])).id
+    made["unstored"] = (await gateway.ask("Leave no trace", store=False)).id
+    spaced = b'{ "model": "gemini-2.5-flash",\n  "input": "On two lines" }'
+    made["pretty"] = (await gateway.post(spaced)).id
+    failed = await gateway.refused(429, "Too much", fault="status;code=429")
+    made["failed"] = failed.headers["x-interaction-id"]
+    running = await gateway.ask("Take your time", background=True)
+    made["running"] = running.id
+    upstream.clock.advance(100)
+    background = await gateway.ask("Soon", background=True)
+    upstream.clock.advance(100)
+    made["background"] = (await gateway.finished(background.id)).id
+    deleted = await gateway.ask("Gone")
+    await gateway.delete(deleted.id)
+    made["deleted"] = deleted.id
+    replayed = await gateway.request("POST", f"/api/interactions/{first.id}/replay", data=b"{}")
+    made["replay"] = replayed.body["interaction"]["id"]
+    for _ in range(2):
+        turns = [{"role": "user", "content": "x" * SHARED_FROM}, {"role": "model", "content": "y"}]
+        made["resent"] = (await gateway.ask([*turns, {"role": "user", "content": "z"}])).id
+    return made
+
+
+async def test_export_import_export_is_identical(
+    gateway: Gateway, upstream: Emulated, other_url: str, running: AsyncExitStack
+) -> None:
+    made = await everything(gateway, upstream)
+    key = ids.from_text(made["unary"])
+    assert key is not None
+    statement = f"UPDATE interactions SET labels = :labels WHERE id = {literal(gateway.database.url, key)}"
+    await query(gateway.database.url, statement, labels='{"team":"ä","n":18446744073709551617}')
+    first, _ = await lines(gateway, "&deleted=any")
+    assert len(first) == await gateway.database.count()
+    other = await gateway_starter(running, other_url)(upstream)
+    assert await brought(other, b"".join(first)) == {"imported": len(first), "known": 0}
+    second, _ = await lines(other, "&deleted=any")
+    assert second == first
+    assert await brought(other, b"".join(first)) == {"imported": 0, "known": len(first)}
+    assert (await lines(other, "&deleted=any"))[0] == first
+    for name in ("unary", "follow-up", "stream", "tools", "pretty", "background", "replay", "resent"):
+        here, there = await gateway.got(made[name]), await other.got(made[name])
+        assert here.raw == there.raw
+        assert await other.database.request(made[name]) == (await request_of(gateway, made[name]))
+    assert (await other.events(made["stream"])).raw == (await gateway.events(made["stream"])).raw
+    assert (await other.get(made["deleted"])).status == 404
+    follow_up = await other.ask("Three", previous_interaction_id=made["follow-up"])
+    assert '"Two"' in follow_up.text
+
+
+async def request_of(gateway: Gateway, name: str) -> bytes:
+    """A request as it was sent, as the export of its interaction tells it."""
+    for line in (await lines(gateway))[0]:
+        told = orjson.loads(line)
+        if told["id"] == name:
+            text: str | None = told.get("request_text")
+            return orjson.dumps(told["request"]) if text is None else text.encode()
+    raise AssertionError(f"{name} was not exported")
+
+
+async def test_what_was_imported_can_be_played_again(
+    gateway: Gateway, upstream: Emulated, other_url: str, running: AsyncExitStack
+) -> None:
+    other = await gateway_starter(running, other_url)(upstream)
+    recorded = {"x-replay": "recorded; pace=none"}
+    # What is there has been gone through already when what is older comes.
+    streamed = await gateway.stream("Recorded there")
+    own = await other.stream("Before")
+    assert (await other.stream("Before", headers=recorded)).events == own.events
+    await brought(other, b"".join((await lines(gateway))[0]))
+    upstream.clear()
+    assert (await other.stream("Recorded there", headers=recorded)).events == streamed.events
+    assert upstream.requests == []
+
+
+async def test_an_export_has_what_the_filters_select(gateway: Gateway) -> None:
+    names = [(await gateway.ask(f"Say {number}", store=number % 2 == 0)).id for number in range(6)]
+    stored, _ = await lines(gateway, "&store=true")
+    assert [orjson.loads(line)["id"] for line in stored] == names[::2]
+    found, _ = await lines(gateway, "&q=say")
+    assert len(found) == 6
+    none, manifest = await lines(gateway, "&status=failed")
+    assert (none, manifest["count"], manifest["last"]) == ([], 0, None)
+
+
+async def test_an_export_goes_on_where_it_stopped(gateway: Gateway) -> None:
+    for number in range(5):
+        await gateway.ask(f"Say {number}")
+    whole, _ = await lines(gateway)
+    for place, line in enumerate(whole):
+        rest, _ = await lines(gateway, f"&cursor={orjson.loads(line)['id']}")
+        assert rest == whole[place + 1 :]
+
+
+async def test_a_table_has_a_row_for_each(gateway: Gateway, upstream: Emulated) -> None:
+    await everything(gateway, upstream)
+    told = [orjson.loads(line) for line in (await lines(gateway))[0]]
+    reply = await get(gateway, "/api/export?format=csv")
+    assert reply.headers["content-type"] == "text/csv; charset=utf-8"
+    rows = list(csv.DictReader(io.StringIO(reply.raw.decode(), newline="")))
+    assert [row["id"] for row in rows] == [line["id"] for line in told]
+    for row, line in zip(rows, told, strict=True):
+        assert orjson.loads(row["request"]) == line["request"]
+        assert row["total_tokens"] == str(line["interaction"]["total_tokens"] or "")
+        assert row["stream"] in ("true", "false")
+    table = parquet.read_table(io.BytesIO((await get(gateway, "/api/export?format=parquet")).raw))
+    assert table.column_names == list(rows[0])
+    assert table.column("id").to_pylist() == [row["id"] for row in rows]
+    assert table.column("response").to_pylist() == [row["response"] or None for row in rows]
+    assert table.column("total_tokens").to_pylist() == [
+        int(row["total_tokens"]) if row["total_tokens"] else None for row in rows
+    ]
+    empty = (await get(gateway, "/api/export?format=parquet&status=none")).raw
+    assert parquet.read_table(io.BytesIO(empty)).num_rows == 0
+
+
+async def test_answers_that_are_pretty_printed_arrive_byte_for_byte(
+    start_gateway: StartGateway, start_scripted: Any, other_url: str, running: AsyncExitStack
+) -> None:
+    body = b'{\n  "status": "completed",\n  "steps": []\n}\n'
+    upstream: Scripted = await start_scripted(answering(body))
+    gateway = await start_gateway(upstream)
+    made = await gateway.ask("Hello")
+    told, _ = await lines(gateway)
+    assert orjson.loads(told[0])["response"] == orjson.loads(body)
+    other = await gateway_starter(running, other_url)(upstream)
+    await brought(other, told[0])
+    assert await other.database.response(made.id) == await gateway.database.response(made.id) == body
+
+
+async def test_lines_that_were_written_anew_are_taken_as_well(
+    gateway: Gateway, upstream: Emulated, other_url: str, running: AsyncExitStack
+) -> None:
+    made = await gateway.ask("Hello", generation_config={"temperature": 1.5})
+    ((line,), _) = await lines(gateway)
+    told = orjson.loads(line)
+    other = await gateway_starter(running, other_url)(upstream)
+    await brought(other, orjson.dumps(dict(sorted(told.items()))))
+    assert orjson.loads(await other.database.request(made.id) or b"") == told["request"]
+    assert (await other.got(made.id)).body == (await gateway.got(made.id)).body
+
+
+async def test_an_import_changes_nothing_that_is_there(gateway: Gateway) -> None:
+    kept, deleted = await gateway.ask("Keep"), await gateway.ask("Delete")
+    foreign = await gateway.ask("Theirs")
+    told, _ = await lines(gateway)
+    await gateway.delete(deleted.id)
+    await gateway.database.give_away(foreign.id)
+    before = await gateway.database.rows()
+    changed = b"".join(line.replace(b'"completed"', b'"cancelled"') for line in told)
+    assert await brought(gateway, changed) == {"imported": 0, "known": 3}
+    await settled(gateway)
+    assert await gateway.database.rows() == before
+    assert await gateway.database.bodies(deleted.id) == {}
+    assert (await gateway.got(kept.id)).text
+
+
+async def test_a_chain_never_leads_into_another_project(gateway: Gateway) -> None:
+    parent = await gateway.ask("Theirs")
+    await gateway.database.give_away(parent.id)
+    made = await gateway.ask("Mine")
+    ((line,), _) = await lines(gateway)
+    told = orjson.loads(line)
+    told["id"] = told["interaction"]["id"] = ids.to_text(ids.mint())
+    told["interaction"]["previous_id"] = parent.id
+    await brought(gateway, orjson.dumps(told))
+    assert (await gateway.get(told["id"])).status == 404
+    assert (await gateway.got(made.id)).status == 200
+
+
+_WRONG: list[tuple[Json, str]] = [
+    ({"v": 2}, "'v' is 2"),
+    ({"interaction": None}, "'interaction' is not an object"),
+    ({"project": {"id": "x"}}, "'project.id' is no UUID"),
+    ({"interaction.id": "x"}, "'interaction.id' is no id"),
+    ({"interaction.status": 7}, "'interaction.status' is not a string"),
+    ({"interaction.depth": "0"}, "'interaction.depth' is not a whole number"),
+    ({"interaction.depth": 2**64}, "'interaction.depth' is no number that fits"),
+    ({"interaction.stream": 1}, "'interaction.stream' is not a boolean"),
+    ({"interaction.created_at": None}, "'interaction.created_at' is missing"),
+    ({"interaction.model": "a\0b"}, "'interaction.model' has a NUL character"),
+    ({"events": {}}, "'events' is not a list"),
+    ({"events": [{"first_seq": 1}]}, "'events' has a batch without"),
+    ({"request_base64": "?"}, "'request_base64' is not base64"),
+]
+
+
+async def test_lines_of_no_export_are_refused_by_number(gateway: Gateway) -> None:
+    await gateway.ask("Hello")
+    ((line,), _) = await lines(gateway)
+    for change, named in _WRONG:
+        told = orjson.loads(line)
+        for name, value in change.items():
+            place, _, member = name.partition(".")
+            (told[place] if member else told)[member or place] = value
+        data = line + b"\n" + json.dumps(told).encode()
+        reply = await gateway.request("POST", "/api/import", data=data)
+        assert (reply.status, reply.error["code"]) == (400, "invalid_request")
+        assert reply.error["message"].startswith("Line 3: ")
+        assert named in reply.error["message"]
+    assert await gateway.database.count() == 1
+
+
+async def test_wrong_exports_are_refused(gateway: Gateway) -> None:
+    for query_string in ("format=xml", "cursor=x", "cursor=int_x", "limit=3", "statuss=x"):
+        reply = await gateway.request("GET", f"/api/export?{query_string}")
+        assert (reply.status, reply.error["code"]) == (400, "invalid_request")
+
+
+async def test_what_cannot_be_read_is_no_export(gateway: Gateway) -> None:
+    await gateway.ask("Hello")
+    await settled(gateway)
+    key = ids.from_text((await gateway.ask("Damaged")).id)
+    assert key is not None
+    url = gateway.database.url
+    where = f"interaction_id = {literal(url, key)} AND kind = 2"
+    await query(url, f"UPDATE payloads SET codec = 9 WHERE {where}")
+    reply = await gateway.request("GET", "/api/export")
+    assert (reply.status, reply.error["code"]) == (500, "api_error")

@@ -1,0 +1,269 @@
+"""The commands that read, move and ask again, against a running service and on its database."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import orjson
+import pytest
+from click.testing import CliRunner
+
+from service.audit.fields import names
+from service.cli.choosing import NUMBERS
+from service.cli.main import commands
+from tests.support.processes import ServiceProcess
+
+KEY = "test-key"
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running service, its database, and the conversation in it."""
+
+    url: str
+    database: Path
+    ids: list[str]
+
+    def run(self, *arguments: str, status: int = 0, data: bytes | None = None) -> Done:
+        """A command against the service."""
+        return command(*arguments, "--url", self.url, "--key", KEY, status=status, data=data)
+
+    def told(self, *arguments: str) -> list[Any]:
+        """What a command says in JSON."""
+        return [orjson.loads(line) for line in self.run(*arguments, "--json").stdout.splitlines()]
+
+    def create(self, **members: Any) -> dict[str, Any]:
+        headers = {"x-api-key": KEY, "x-interactions-labels": "team=search"}
+        body = orjson.dumps({"model": "gemini-2.5-flash", **members})
+        with urlopen(Request(f"{self.url}/v1beta/interactions", body, headers)) as response:
+            raw = response.read()
+        told: dict[str, Any] = {} if members.get("stream") else orjson.loads(raw)
+        return told
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that has ended."""
+
+    stdout: bytes
+    stderr: bytes
+
+
+def command(*arguments: str, status: int = 0, data: bytes | None = None) -> Done:
+    """Run a command in this process: to start one takes longer than most commands do."""
+    hidden = {name: None for name in os.environ if name.startswith("INTERACTIONS_")}
+    done = CliRunner().invoke(commands, arguments, input=data, env=hidden, prog_name="interactions")
+    assert done.exit_code == status, (done.output, done.exception)
+    return Done(done.stdout_bytes, done.stderr_bytes)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    database = tmp_path_factory.mktemp("served") / "interactions.db"
+    arguments = ["serve", "--emulator", "--port", "0", "--database-url", f"sqlite:///{database}"]
+    with ServiceProcess(arguments, {"INTERACTIONS_MASTER_KEY": KEY}) as service:
+        made = Served(service.url, database, [])
+        for number in range(3):
+            previous = {"previous_interaction_id": made.ids[-1]} if made.ids else {}
+            made.ids.append(made.create(input=f"Tell me {number} of tea", **previous)["id"])
+        made.create(input="Stream it", stream=True)
+        yield made
+
+
+def test_logs_lists_the_newest_last(served: Served) -> None:
+    found = served.told("logs", "--chain", served.ids[0])
+    assert [one["id"] for one in found][:3] == served.ids
+    assert found[0]["labels"] == {"team": "search"}
+
+
+def test_a_database_can_be_read_while_it_is_served(served: Served) -> None:
+    at = ("--database-url", f"sqlite:///{served.database}")
+    found = command("logs", "--chain", served.ids[0], "--json", *at).stdout.splitlines()
+    assert [orjson.loads(line)["id"] for line in found][:3] == served.ids
+    assert served.create(input="Still served")["status"] == "completed"
+
+
+def test_every_filter_is_an_option(served: Served) -> None:
+    told = command("logs", "--help").stdout.decode()
+    spelled = {"from": "since", "to": "until", "q": "search"}
+    for name in names():
+        if name in NUMBERS:
+            continue
+        assert f"--{spelled.get(name, name).replace('_', '-')}" in told
+    filters = ["--status", "completed", "--max-depth", "1", "--min-depth", "1", "--label", "team=search"]
+    found = served.told("logs", *filters, "--no-background", "--model", "gemini-2.5-flash", "--since", "1h")
+    assert served.ids[1] in [one["id"] for one in found]
+    assert {one["depth"] for one in found} == {1}
+    assert served.told("logs", "--status", "failed") == []
+
+
+def test_what_is_piped_is_plain(served: Served) -> None:
+    head, *rows = served.run("logs", "--chain", served.ids[0], "-n", "500").stdout.decode().splitlines()
+    assert head.split("\t")[:3] == ["created", "id", "status"]
+    assert all(len(row.split("\t")) == len(head.split("\t")) for row in rows)
+    assert "\x1b" not in "".join(rows)
+
+
+def test_a_terminal_gets_a_table_in_colours(served: Served) -> None:
+    arguments = ("logs", "--chain", served.ids[0], "--url", served.url, "--key", KEY)
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "service", *arguments],
+        stdout=slave,
+        cwd=ROOT,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "140"},
+    ):
+        os.close(slave)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(master, 65_536)
+            except OSError:
+                break
+            if not piece:
+                break
+            shown += piece
+    os.close(master)
+    assert served.ids[0].encode() in shown
+    assert b"\x1b[32mcompleted" in shown
+
+
+def test_logs_follow_what_ends(served: Served) -> None:
+    arguments = ["logs", "--follow", "--json", "-n", "1", "--url", served.url, "--key", KEY]
+    with subprocess.Popen(
+        [sys.executable, "-m", "service", *arguments], stdout=subprocess.PIPE, cwd=ROOT
+    ) as following:
+        assert following.stdout is not None
+        following.stdout.readline()
+        made = served.create(input="While somebody looks")["id"]
+        assert orjson.loads(following.stdout.readline())["id"] == made
+        following.terminate()
+
+
+def test_show_tells_everything(served: Served) -> None:
+    (detail,) = served.told("show", served.ids[1])
+    assert detail["request"]["input"] == "Tell me 1 of tea"
+    shown = served.run("show", served.ids[1]).stdout.decode()
+    for part in (served.ids[0], "team=search", "Tell me 1 of tea", "completed", "asked", "answered"):
+        assert part in shown
+
+
+def test_chain_is_a_tree(served: Served) -> None:
+    lines = served.run("chain", served.ids[1]).stdout.decode().splitlines()
+    assert lines[0].startswith(f" {served.ids[0]}\t")
+    assert any(line.startswith(f"*  {served.ids[1]}\t") for line in lines)
+    assert any(line.startswith(f"     {served.ids[2]}\t") for line in lines)
+    (told,) = served.told("chain", served.ids[1])
+    assert told["interaction"]["id"] == served.ids[1]
+
+
+def test_search_shows_where_it_was_found(served: Served) -> None:
+    shown = served.run("search", "1 of tea", "--max-depth", "1").stdout.decode()
+    assert served.ids[1] in shown
+    assert "input: Tell me 1 of tea" in shown
+
+
+def test_usage_adds_up(served: Served) -> None:
+    (told,) = served.told("usage", "-g", "model,label:team")
+    assert told["total"]["requests"] >= 4
+    lines = served.run("usage", "-g", "model,day", "-w", "stream=true").stdout.decode().splitlines()
+    assert lines[0].split("\t")[:3] == ["model", "day", "requests"]
+    assert lines[-1].startswith("total\t\t1\t")
+
+
+def test_an_export_can_be_cut_resumed_and_taken_in(served: Served, tmp_path: Path) -> None:
+    file, other = tmp_path / "all.jsonl", tmp_path / "other.db"
+    filters = ("--chain", served.ids[0])
+    served.run("export", *filters, "-o", str(file))
+    whole = file.read_bytes()
+    manifest = orjson.loads((tmp_path / "all.jsonl.manifest.json").read_bytes())
+    assert manifest["count"] == len(whole.splitlines()) - 1
+    assert served.run("export", *filters).stdout == whole
+    file.write_bytes(whole[: len(whole) // 2])
+    served.run("export", *filters, "-o", str(file), "--resume")
+    assert file.read_bytes() == whole
+    assert orjson.loads((tmp_path / "all.jsonl.manifest.json").read_bytes()) == manifest
+    at = ("--database-url", f"sqlite:///{other}")
+    command("migrate", *at)
+    told = command("import", str(file), *at).stderr.decode()
+    assert f"{manifest['count']} imported, 0 there already" in told
+    assert f"0 imported, {manifest['count']} there" in command("import", "-", *at, data=whole).stderr.decode()
+    found = command("logs", *at, "--json", "--chain", served.ids[0]).stdout.splitlines()
+    assert [orjson.loads(line)["id"] for line in found][:3] == served.ids
+    file.write_bytes(whole.replace(b"tea", b"tee"))
+    assert b"was damaged" in command("import", str(file), *at, status=1).stderr
+
+
+def test_tables_have_a_manifest_as_well(served: Served, tmp_path: Path) -> None:
+    for form in ("csv", "parquet"):
+        file = tmp_path / f"all.{form}"
+        served.run("export", "--chain", served.ids[0], "--format", form, "-o", str(file))
+        manifest = orjson.loads((tmp_path / f"all.{form}.manifest.json").read_bytes())
+        assert manifest["count"] >= 3
+        assert manifest["bytes"] == file.stat().st_size
+    assert b"--resume" in served.run("export", "--format", "csv", "--resume", status=2).stderr
+
+
+def test_a_set_is_replayed_with_a_report(served: Served, tmp_path: Path) -> None:
+    page, document = tmp_path / "report.html", tmp_path / "report.json"
+    told = served.run("replay", *served.ids, "--with", "temperature=0", "--concurrency", "2", "--rate", "50")
+    assert (
+        b"3 replays: 0 could not be sent, 3 ended with the same status, 3 with the same text" in told.stderr
+    )
+    rows = told.stdout.decode().splitlines()
+    assert [row.split("\t")[0] for row in rows[1:]] == served.ids
+    made = rows[1].split("\t")[1]
+    (detail,) = served.told("show", made)
+    assert detail["replay_of"] == served.ids[0]
+    assert detail["request"]["generation_config"] == {"temperature": 0}
+    filters = ("--chain", served.ids[0], "--max-depth", "0", "--until", detail["created"])
+    served.run("replay", *filters, "--report", "html", "-o", str(page), "--with", "input=Something <else>")
+    assert "Something &lt;else&gt;" in page.read_text()
+    served.run("replay", served.ids[0], "--report", "json", "-o", str(document))
+    assert orjson.loads(document.read_bytes())["replays"][0]["comparison"]["text"]["same"]
+    lost = served.run("replay", served.ids[0], "int_x", status=1)
+    assert b"'int_x' in 'id' was not found" in lost.stderr
+    assert b"Name interactions" in served.run("replay", status=2).stderr
+
+
+def test_retention_and_holds(served: Served, tmp_path: Path) -> None:
+    hold = served.run("retention", "hold", served.ids[0], "--reason", "case 7").stdout.decode().strip()
+    assert "case 7" in served.run("retention", "holds").stdout.decode()
+    served.run("retention", "release", hold)
+    on_label = served.run("retention", "hold", "--label", "team=x").stdout.decode().strip()
+    served.run("retention", "release", on_label)
+    assert all(one["released"] for one in served.told("retention", "holds"))
+    assert b"Name an interaction" in served.run("retention", "hold", status=2).stderr
+    (told,) = served.told("retention", "run", "--dry-run")
+    assert told["rules"] == []
+    config, copy = tmp_path / "config.yaml", tmp_path / "copy.db"
+    served.run("export", "-o", str(tmp_path / "all.jsonl"))
+    url = f"sqlite:///{copy}"
+    command("migrate", "--database-url", url)
+    command("import", str(tmp_path / "all.jsonl"), "--database-url", url)
+    config.write_text(f"general_settings:\n  database_url: {url}\n  retention_policies:\n    - keep: 1s\n")
+    dry = command("retention", "run", "--dry-run", "--config", str(config))
+    assert dry.stdout.decode().splitlines()[1].startswith("all\t")
+    assert b"nothing was changed" in dry.stderr
+
+
+def test_mistakes_are_told_in_one_line(served: Served, tmp_path: Path) -> None:
+    missing = f"sqlite:///{tmp_path / 'missing.db'}"
+    assert b"there is no file" in command("logs", "--database-url", missing, status=2).stderr
+    both = ("--url", served.url, "--database-url", missing)
+    assert b"leave out --database-url" in command("logs", *both, status=2).stderr
+    assert b"cannot be reached" in command("logs", "--url", "http://127.0.0.1:9", status=1).stderr
+    assert b"error: Send the service's key" in command("logs", "--url", served.url, status=1).stderr
+    wrong = served.run("logs", "--since", "someday", status=1).stderr.decode()
+    assert wrong.startswith("error: ")
+    assert "from" in wrong
+    assert not (tmp_path / "missing.db").exists()

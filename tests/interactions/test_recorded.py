@@ -1,0 +1,199 @@
+"""Recorded replay: what was answered once is answered again, and upstream hears nothing of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+
+from service.store.timings import pack, unpack
+from tests.support.gateway import LEGACY, MODEL, STEPS, Gateway
+from tests.support.gateways import StartEmulator, StartGateway
+from tests.support.replies import Json, Reply, Streamed
+from tests.support.upstreams import Emulated
+
+RECORDED = {"x-replay": "recorded; pace=none"}
+WEATHER = {"type": "function", "name": "get_weather", "description": "The weather."}
+
+
+async def played(gateway: Gateway, content: Any = "Hello", **members: Any) -> Reply:
+    reply = await gateway.request(
+        "POST", "/v1beta/interactions", headers=RECORDED, data=body(content, members)
+    )
+    assert reply.status == 200, reply.raw
+    assert reply.headers["x-replay"] == "recorded"
+    return reply
+
+
+def body(content: Any, members: Json) -> bytes:
+    return orjson.dumps({"model": MODEL, "input": content, **members})
+
+
+async def test_a_unary_answer_is_given_again_without_upstream(gateway: Gateway, upstream: Emulated) -> None:
+    asked = await gateway.ask("What is tea?", generation_config={"temperature": 1})
+    upstream.clear()
+    again = await played(gateway, "What is tea?", generation_config={"temperature": 1.0})
+    assert again.body == asked.body
+    assert again.headers["x-interaction-id"] == asked.id
+    assert upstream.requests == []
+    assert await gateway.database.count() == 1
+
+
+async def test_how_an_answer_is_delivered_does_not_change_what_is_asked(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    asked = await gateway.ask("Once")
+    upstream.clear()
+    for members in ({"store": False}, {"background": True}, {"agent": None}):
+        assert (await played(gateway, "Once", **members)).id == asked.id
+    parts = [{"type": "user_input", "content": [{"type": "text", "text": "Once"}]}]
+    assert (await played(gateway, parts, model=f"gemini/{MODEL}")).id == asked.id
+    assert upstream.requests == []
+
+
+async def test_what_was_never_asked_is_an_error_that_says_so(gateway: Gateway, upstream: Emulated) -> None:
+    await gateway.ask("Known")
+    upstream.clear()
+    for content, members in (("Unknown", {}), ("Known", {"system_instruction": "Be brief."})):
+        reply = await gateway.request(
+            "POST", "/v1beta/interactions", headers=RECORDED, data=body(content, members)
+        )
+        assert (reply.status, reply.error["code"]) == (424, "not_recorded")
+        assert "x-replay: recorded" in reply.error["message"]
+    assert upstream.requests == []
+
+
+async def test_a_failure_is_no_recording(gateway: Gateway) -> None:
+    await gateway.refused(429, "Too much", fault="status;code=429")
+    reply = await gateway.request("POST", "/v1beta/interactions", headers=RECORDED, data=body("Too much", {}))
+    assert reply.status == 424
+
+
+async def test_a_deleted_interaction_answers_nothing(gateway: Gateway) -> None:
+    asked = await gateway.ask("Gone soon")
+    await played(gateway, "Gone soon")
+    await gateway.delete(asked.id)
+    reply = await gateway.request(
+        "POST", "/v1beta/interactions", headers=RECORDED, data=body("Gone soon", {})
+    )
+    assert reply.status == 424
+
+
+@pytest.mark.parametrize("headers", [STEPS, LEGACY, {}])
+async def test_a_stream_is_given_again_event_for_event(
+    gateway: Gateway, upstream: Emulated, headers: dict[str, str]
+) -> None:
+    first = await gateway.stream("Tell me", headers=headers, wish="story")
+    upstream.clear()
+    for pace in ("recorded", "recorded; pace=none", "Recorded;pace=recorded"):
+        again = await gateway.stream("Tell me", headers={**headers, "x-replay": pace})
+        assert again.events == first.events
+        assert again.raw == first.raw
+        assert again.headers["x-interaction-id"] == first.id
+    assert upstream.requests == []
+
+
+async def test_a_unary_recording_is_streamed_as_it_is_by_get(gateway: Gateway) -> None:
+    asked = await gateway.ask("Whole")
+    streamed = await gateway.stream("Whole", headers=RECORDED)
+    assert streamed.events == (await gateway.events(asked.id)).events
+    # Whoever wants a stream gets the one that was streamed; of several, the first.
+    live = await gateway.stream("Whole")
+    assert live.id != asked.id
+    await gateway.stream("Whole")
+    await gateway.ask("Whole")
+    assert (await gateway.stream("Whole", headers=RECORDED)).events == live.events
+    assert (await played(gateway, "Whole")).id == asked.id
+
+
+async def test_events_come_at_the_pace_at_which_they_came(
+    start_emulator: StartEmulator, start_gateway: StartGateway
+) -> None:
+    upstream = await start_emulator(token_delay=0.03)
+    gateway = await start_gateway(upstream)
+    loop = asyncio.get_running_loop()
+
+    async def seconds(**headers: str) -> tuple[float, Streamed]:
+        begun = loop.time()
+        streamed = await gateway.stream("In time", headers={"x-replay": headers["pace"]} if headers else {})
+        return loop.time() - begun, streamed
+
+    upstream.clock.advance(0)
+    live, first = await seconds()
+    paced, again = await seconds(pace="recorded")
+    at_once, same = await seconds(pace="recorded; pace=none")
+    assert first.events == again.events == same.events
+    assert paced >= 0.8 * live > 0.1
+    assert at_once < live
+
+
+async def test_a_chain_is_played_again_link_by_link(gateway: Gateway, upstream: Emulated) -> None:
+    tools: dict[str, Any] = {"tools": [WEATHER]}
+    first = await gateway.ask("Weather in Oslo?", **tools)
+    (call,) = [step for step in first.steps if step["type"] == "function_call"]
+    result = {"type": "function_result", "call_id": call["id"], "name": "get_weather", "result": "rain"}
+    second = await gateway.ask([result], previous_interaction_id=first.id, **tools)
+    third = await gateway.ask("Thanks", previous_interaction_id=second.id)
+    upstream.clear()
+    one = await played(gateway, "Weather in Oslo?", **tools)
+    two = await played(gateway, [result], previous_interaction_id=one.id, **tools)
+    three = await played(gateway, "Thanks", previous_interaction_id=two.id)
+    assert [one.body, two.body, three.body] == [first.body, second.body, third.body]
+    assert upstream.requests == []
+
+
+async def test_a_follow_up_is_found_whichever_time_it_was_asked(gateway: Gateway) -> None:
+    """The same beginning, recorded twice, and a follow-up to the first time only, under other ids of its calls."""
+    tools: dict[str, Any] = {"tools": [WEATHER]}
+    answers = []
+    for _ in range(2):
+        first = await gateway.ask("Weather in Rome?", **tools)
+        (call,) = [step for step in first.steps if step["type"] == "function_call"]
+        result = {"type": "function_result", "call_id": call["id"], "name": call["name"], "result": "sun"}
+        answers.append((first, result))
+    (first, result), (second, other) = answers
+    follow_up = await gateway.ask([result], previous_interaction_id=first.id, **tools)
+    assert (await played(gateway, "Weather in Rome?", **tools)).id == first.id
+    assert (await played(gateway, [other], previous_interaction_id=second.id, **tools)).id == follow_up.id
+
+
+async def test_a_legacy_request_finds_what_a_new_one_recorded(gateway: Gateway) -> None:
+    turns = [{"type": "user_input", "content": [{"type": "text", "text": "Hi"}]}]
+    asked = await gateway.ask(turns)
+    legacy = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
+    assert (await played(gateway, legacy)).id == asked.id
+
+
+async def test_another_projects_recordings_answer_nobody(gateway: Gateway) -> None:
+    asked = await gateway.ask("Mine")
+    await gateway.database.give_away(asked.id)
+    reply = await gateway.request("POST", "/v1beta/interactions", headers=RECORDED, data=body("Mine", {}))
+    assert reply.status == 424
+
+
+async def test_a_project_can_be_given_nothing_else(start_gateway: StartGateway, upstream: Emulated) -> None:
+    live = await start_gateway(upstream)
+    asked = await live.ask("By policy")
+    for names in (("default",), ("*",)):
+        offline = await start_gateway(upstream, recorded_projects=names)
+        upstream.clear()
+        assert (await offline.ask("By policy")).id == asked.id
+        await offline.refused(424, "Against it")
+        assert upstream.requests == []
+    other = await start_gateway(upstream, recorded_projects=("another",))
+    assert (await other.ask("By policy")).id != asked.id
+
+
+async def test_a_header_that_says_something_else_is_refused(gateway: Gateway) -> None:
+    for value in ("live", "recorded; pace=2", "recorded pace=none"):
+        reply = await gateway.post({"model": MODEL, "input": "Hello"}, x_replay=value)
+        assert (reply.status, reply.error["code"]) == (400, "invalid_request")
+        assert "'recorded; pace=none'" in reply.error["message"]
+
+
+def test_times_are_packed_and_unpacked() -> None:
+    pauses = [0, 1, 127, 128, 20_000, 3_600_000, 0]
+    assert unpack(pack(pauses)) == pauses
+    assert len(pack([5] * 100)) == 100
