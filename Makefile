@@ -24,8 +24,9 @@ lint: $(VENV)/.dev
 
 include tests/contract/clients.mk
 
+# Most tests wait more than they compute, so there are more workers than processors; WORKERS=1 runs them one by one.
 test: $(VENV)/.dev clients lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),4) --dist worksteal
 
 # The service is killed more often than in the tests, and has more listeners and more background runs; KILLS=1000 sets how
 # often, RUNS=1000 how many runs two replicas have, KILL_SEED repeats a run.
