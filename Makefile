@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint docs bench bench-background bench-history bench-routing bench-audit soak clean
+.PHONY: serve test lint docs bench bench-background bench-history bench-routing bench-streams bench-audit soak clean
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -53,6 +53,9 @@ bench-audit: $(VENV)/.dev
 # Ten thousand background runs open in one process; RUNS=10000 SECONDS=60 STREAMS=0.
 bench-background: $(VENV)/.dev
 	$(BIN)/python -m bench.background --runs $(or $(RUNS),10000) --seconds $(or $(SECONDS),60) --streams $(or $(STREAMS),0)
+
+bench-streams: $(VENV)/.dev
+	$(BIN)/python -m bench.streams
 
 bench-routing: $(VENV)/.dev
 	$(BIN)/python -m bench.routing
