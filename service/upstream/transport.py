@@ -34,6 +34,7 @@ from service.upstream.connection import (
     ReadTimeout,
     TransportError,
 )
+from service.upstream.deadlines import Deadlines
 
 __all__ = (
     "ConnectFailed",
@@ -50,13 +51,10 @@ __all__ = (
 _CONNECT_TIMEOUT: Final = 10.0
 #: Seconds after which an idle connection is not used again: less than Google's front end keeps one.
 _KEEPALIVE: Final = 60.0
-#: Seconds between two looks at the time limits.
-_DEADLINE_STEP: Final = 0.1
 #: A body that is larger is written by itself, not copied behind its head.
 _LARGE_BODY: Final = 256 * 1024
 #: A unary answer that is larger is given up.
 _LARGEST_ANSWER: Final = 256 * 1024 * 1024
-_SILENT: Final = "upstream was silent for too long"
 _FORBIDDEN_IN_HEAD: Final = frozenset("\r\n\0")
 
 
@@ -216,70 +214,13 @@ class Response:
             self._connection = None
 
 
-class _Deadlines:
-    """Ends answers that take too long, with one timer for all of them.
-
-    A timer for each request, or for each piece of a stream, costs more than the rest of its bookkeeping; nobody needs
-    an upstream time limit that is exact to a fraction of a second.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._due: dict[Connection, float] = {}
-        self._silences: dict[Connection, float] = {}
-        self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, connection: Connection, seconds: float) -> None:
-        """Bound the whole answer."""
-        self._due[connection] = self._loop.time() + seconds
-        self._start()
-
-    def add_silence(self, connection: Connection, seconds: float) -> None:
-        """Bound the time from now, or from what comes, to what comes next."""
-        connection.heard = self._loop.time()
-        self._silences[connection] = seconds
-        self._start()
-
-    def forget_silence(self, connection: Connection) -> None:
-        """Bound the whole answer alone."""
-        self._silences.pop(connection, None)
-
-    def remove(self, connection: Connection) -> None:
-        """Bound nothing of this answer any more."""
-        self._due.pop(connection, None)
-        self._silences.pop(connection, None)
-
-    def close(self) -> None:
-        """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _start(self) -> None:
-        if self._timer is None:
-            self._timer = self._loop.call_later(_DEADLINE_STEP, self._look)
-
-    def _look(self) -> None:
-        now = self._loop.time()
-        late = [connection for connection, due in self._due.items() if due <= now]
-        late += [
-            connection for connection, limit in self._silences.items() if now - connection.heard >= limit
-        ]
-        for connection in late:
-            self.remove(connection)
-            connection.abort(ReadTimeout(_SILENT))
-        self._timer = None
-        if self._due or self._silences:
-            self._start()
-
-
 class Transport:
     """Connections to all origins of one process; ask for it once and close it at the end."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._idle: defaultdict[Origin, deque[tuple[float, Connection]]] = defaultdict(deque)
-        self.deadlines = _Deadlines(self._loop)
+        self.deadlines = Deadlines(self._loop)
         self._tls: ssl.SSLContext | None = None
         self._closed = False
 
