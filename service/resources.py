@@ -332,7 +332,13 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     recorded = app[RECORDED] = Recorded(app[STORE], settings.recorded_projects)
     seconds_since_stop = _stop_clock(app)
     if app[SERVING]:
-        await supervisor.start()
+        try:
+            await supervisor.start()
+        except ServiceError as error:
+            raise ConfigurationError(
+                f"general_settings.database_url: the database cannot be written ({error.message}); see that no other "
+                "process holds it locked and that its disk has room."
+            ) from error
         app.on_shutdown.append(lambda _: supervisor.hand_over())
     yield
     await app[CREATOR].close(max(0.0, settings.drain_timeout - seconds_since_stop()))

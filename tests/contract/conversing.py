@@ -8,6 +8,7 @@ from nothing else, so that both must also give the same answers, to the last id 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -21,6 +22,7 @@ from tests.support.upstreams import Emulated
 
 #: Seconds of the emulator's clock, after which a background run has ended.
 _LONG = 60.0
+_PATIENCE = 30.0
 _CREATED = "interaction.created"
 _ENDS = ("interaction.completed", "interaction.complete")
 
@@ -133,7 +135,9 @@ class Conversation:
             answer = await client.create(**request)
         if answer["status"] in ("queued", "in_progress"):
             self.upstream.clock.advance(_LONG)
-            answer = await client.get(answer["id"])
+            async with asyncio.timeout(_PATIENCE):
+                while (answer := await client.get(answer["id"]))["status"] in ("queued", "in_progress"):
+                    await asyncio.sleep(0.05)
         await self.add(client.sdk, turn, answer)
         return answer
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import orjson
@@ -31,6 +33,20 @@ class Database:
     @property
     def is_sqlite(self) -> bool:
         return self._engine.dialect.name == "sqlite"
+
+    async def is_writable(self) -> bool:
+        """Whether no other process holds the lock of a SQLite file now."""
+
+        def look() -> bool:
+            with closing(sqlite3.connect(self._engine.url.database or "", timeout=0.0)) as connection:
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    return False
+                connection.rollback()
+                return True
+
+        return await asyncio.to_thread(look)
 
     async def row(self, interaction_id: str) -> Row:
         """The row of an interaction, which must be there."""
