@@ -13,7 +13,6 @@ from aiohttp import web
 
 from service.api.server import TolerantRunner
 
-
 #: Seconds after which a thread that computes lets the event loop go on; with Python's own 5 ms, whatever is derived or
 #: packed beside the loop would hold up every answer by as much.
 _SWITCH_INTERVAL: Final = 0.0005
