@@ -13,8 +13,8 @@ from service.store.kept_events import Event
 from service.wire import codec, event_ids
 from service.wire.assembler import Assembler
 
-#: Deltas that are assembled at a time: one after another they cost a fraction of what each costs now and then, and until
-#: then each takes half a kilobyte.
+#: Deltas that are assembled at a time: one after another they cost a fraction of what each costs alone, and until then
+#: each takes half a kilobyte.
 _AT_A_TIME: Final = 8
 
 
