@@ -118,6 +118,11 @@ class StreamLog:
         """Log what there is: somebody else goes on with the stream."""
         self._log.flush_soon(self)
 
+    def discard(self) -> None:
+        """Log nothing of what is not handed to the writer yet: another process holds the stream."""
+        self.take()
+        self._log.forget(self)
+
     def durable(self, batch: EventBatch) -> None:
         """A batch is in the log."""
         if self.on_written is not None:

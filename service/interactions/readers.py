@@ -60,10 +60,14 @@ class Readers:
         """The interactions that are being read here."""
         return self._running.keys()
 
-    def drop_all_but(self, held: Set[bytes]) -> None:
-        """Stop reading what is not among these: it is another process's."""
-        for key in self._running.keys() - held:
-            self._running[key][1].cancel()
+    async def drop(self, keys: Set[bytes]) -> None:
+        """Stop reading these, and wait until nothing of them is logged any more: they are another process's."""
+        dropped = [self._running[key] for key in keys & self._running.keys()]
+        for reader, task in dropped:
+            reader.let_go()
+            task.cancel()
+        await asyncio.gather(*(task for _, task in dropped), return_exceptions=True)
+        await asyncio.gather(*(reader.settled() for reader, _ in dropped))
 
     async def stop_background(self) -> list[bytes]:
         """Stop reading what upstream goes on with by itself; gives what is left open."""
