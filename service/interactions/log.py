@@ -134,6 +134,12 @@ class StreamLog:
         """Log what there is: somebody else goes on with the stream."""
         self._log.flush_soon(self)
 
+    async def left(self) -> None:
+        """The same, and wait until it is durable."""
+        self.leave()
+        await self.settled()
+        await self._log.flushed()
+
     def discard(self) -> None:
         """Log nothing of what is not handed to the writer yet: another process holds the stream."""
         self._discarded = True

@@ -309,13 +309,18 @@ class Supervisor:
             await self._readers.drop(keys)
             await self._held.drained()
 
+    def _is_stray(self, key: bytes) -> bool:
+        return not any(
+            key in known for known in (self.schedule.keys(), self._readers.keys(), self._life.working)
+        )
+
     async def _find_strays(self) -> None:
         """Take up what this process holds though nothing here works on it: an outcome that could not be written."""
-        known = self.schedule.keys() | self._readers.keys() | self._life.working
         before = now() // 1000 - int(_STRAYS * 1000)
         for key in await self._held.held(self._life.id):
-            if key not in known and ids.created_at(key) < before:
+            if self._is_stray(key) and ids.created_at(key) < before:
                 claim = await self._held.claimed_again(self._life.id, key)
-                if claim is not None:
+                # Somebody here may have taken it up meanwhile.
+                if claim is not None and self._is_stray(key):
                     logger.warning("%s was left open here, and is taken up again", ids.to_text(key))
                     self.follow(claim, spread(self._how.pacing.first))

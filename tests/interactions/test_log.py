@@ -63,3 +63,18 @@ async def test_what_the_database_refuses_is_not_told_to_be_durable(database_url:
         await log.emptied()
         assert logged == [[1], [1, 2]]
         await log.close()
+
+
+async def test_what_is_left_to_others_is_in_the_log_before_they_go_on(database_url: str) -> None:
+    async with open_store(database_url) as opened:
+        store = opened.store
+        log = EventLog(store.events, NOBODY, 60.0)
+        stream = log.open(await begun(store))
+        stream.append(event(1), None)
+        flushing = asyncio.create_task(log.flushed())
+        await asyncio.sleep(0)
+        stream.append(event(2), None)
+        await stream.left()
+        assert await store.events.all(stream.key) == [event(1), event(2)]
+        await flushing
+        await log.close()
