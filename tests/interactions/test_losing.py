@@ -6,10 +6,11 @@ import asyncio
 from itertools import pairwise
 
 import pytest
+from aiohttp import web
 
 from service.wire import ids
 from tests.support.gateway import Gateway, eventually
-from tests.support.gateways import StartEmulator, StartGateway
+from tests.support.gateways import StartEmulator, StartGateway, StartScripted
 from tests.support.reconciling import assert_reconciles
 from tests.support.store import literal, query
 from tests.support.upstreams import Emulated
@@ -71,3 +72,33 @@ async def test_what_was_told_between_a_loss_and_its_end_is_told_again_in_its_pla
     assert all(first == last + 1 for (_, last, _), (first, _, _) in pairwise(batches))
     assert (await gateway.events(name)).text == ended.text
     await assert_reconciles(database_url)
+
+
+async def test_a_stream_that_opens_after_the_end_is_closed_again(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    body = {"id": "v1_up", "object": "interaction", "model": "gemini-2.5-flash", "status": "in_progress"}
+    asked, ended, left = (asyncio.Event() for _ in range(3))
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        if "stream" not in request.query:
+            is_cancel = request.path.endswith("/cancel")
+            return web.json_response({**body, "status": "cancelled"} if is_cancel else body)
+        asked.set()
+        await ended.wait()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b": still here\n\n")
+                await asyncio.sleep(0.01)
+        finally:
+            left.set()
+
+    gateway = await start_gateway(await start_scripted(script), **HASTY)
+    made = await gateway.ask(background=True)
+    await asked.wait()
+    assert (await gateway.cancel(made.id)).body["status"] == "cancelled"
+    ended.set()
+    async with asyncio.timeout(20):
+        await left.wait()
