@@ -67,6 +67,25 @@ async def test_usage_that_never_comes_is_not_asked_for_for_ever(
     assert (await gateway.database.row(made.id))["usage_state"] == USAGE_MISSING
 
 
+async def test_usage_that_cannot_be_stored_is_not_asked_for_for_ever(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    body = {"id": "v1_up", "object": "interaction", "model": "gemini-2.5-flash", "status": "completed"}
+    absurd = {**body, "usage": {"total_tokens": 2**63}}
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        return web.json_response(absurd if request.method == "GET" else body)
+
+    hasty = HASTY | {"usage_interval": 0.0001}
+    gateway = await start_gateway(await start_scripted(script), **hasty)
+    await gateway.ask("Tell me")
+
+    async def is_given_up() -> bool:
+        return await gateway.database.notes("usage") == 0
+
+    await eventually(is_given_up)
+
+
 async def test_usage_is_settled_before_the_interaction_is_deleted(
     start_gateway: StartGateway, upstream: Emulated
 ) -> None:
