@@ -73,8 +73,8 @@ class LateUsage:
                 logger.info("the usage of %s is asked for later: %s", ids.to_text(key), error)
 
     async def _is_over(self, key: bytes, *, last: bool) -> bool:
-        found = await self._store.find_held(key)
         try:
+            found = await self._store.find_held(key)
             return found is None or await self.settle(found[0]) or last
         except ServiceError as error:
             if not last:
