@@ -207,15 +207,16 @@ class EventLog:
             await asyncio.wait((self._flushing,))
 
     async def emptied(self) -> None:
-        """Write until there is nothing left to be written."""
-        while self._dirty or self._flushing is not None:
-            await self.flushed()
+        """Write what waits or is being written now, and wait until that is durable; other streams may go on."""
+        await self.written()
+        await self.flushed()
 
     async def close(self, patience: float = _LAST_EFFORT) -> None:
         """Write what is left, the readers having stopped; after ``patience`` seconds it is given up."""
         try:
             async with asyncio.timeout(patience):
-                await self.emptied()
+                while self._dirty or self._flushing is not None:
+                    await self.flushed()
         except TimeoutError:
             logger.error(
                 "the last events of running streams are lost: the store could not be written until the end"

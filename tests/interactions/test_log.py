@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import count
 
 from service.interactions.log import EventLog
 from service.store.entries import Write
@@ -77,4 +78,25 @@ async def test_what_is_left_to_others_is_in_the_log_before_they_go_on(database_u
         await stream.left()
         assert await store.events.all(stream.key) == [event(1), event(2)]
         await flushing
+        await log.close()
+
+
+async def test_what_waits_is_written_though_other_streams_go_on(database_url: str) -> None:
+    async with open_store(database_url) as opened:
+        store = opened.store
+        log = EventLog(store.events, NOBODY, 0.001)
+        stream, other = log.open(await begun(store)), log.open(await begun(store))
+
+        async def go_on() -> None:
+            for seq in count(1):
+                other.append(event(seq), None)
+                await asyncio.sleep(0)
+
+        going_on = asyncio.create_task(go_on())
+        await asyncio.sleep(0.01)
+        stream.append(event(1), None)
+        async with asyncio.timeout(20):
+            await log.emptied()
+        assert await store.events.all(stream.key) == [event(1)]
+        going_on.cancel()
         await log.close()
