@@ -48,13 +48,12 @@ async def create(request: web.Request) -> web.StreamResponse:
     if (pace := await wished(request, principal.project_id)) is not None:
         return await send_recorded(request, call, pace)
     opened = await _opened(request, call)
-    limit = None
     if isinstance(opened, Feed):
-        if call.wishes.timeout is not None:
-            limit = call.wishes.timeout - (perf_counter() - began)
         opened = request.app[STREAMS].live(opened)
     if isinstance(opened, Listening):
-        return await send_events(request, opened, revision, limit=limit)
+        limit = call.wishes.timeout
+        left = None if limit is None else limit - (perf_counter() - began)
+        return await send_events(request, opened, revision, limit=left)
     return answer(
         request,
         render.body(opened.interaction, revision),

@@ -31,14 +31,9 @@ _KEEP_ALIVE: Final = 15.0
 _STALLED: Final = 300.0
 #: Bytes that may wait for a client before writing to it waits.
 _UNSENT: Final = 32 * 1024
+_OVER: Final = "The time that the request allows is over. The interaction goes on: GET it with 'stream=true'."
 _TIME_IS_OVER: Final = sse.frame(
-    {
-        "event_type": "error",
-        "error": {
-            "code": DeadlineExceeded.code,
-            "message": "The time that the request allows is over. The interaction goes on: GET it with 'stream=true'.",
-        },
-    }
+    {"event_type": "error", "error": {"code": DeadlineExceeded.code, "message": _OVER}}
 )
 
 
@@ -60,14 +55,17 @@ async def send_events(
     teller = teller_for(listening, revision)
     direct = _Direct(request, teller)
     batches = listening.events(whole=teller.needs_all, idle=_KEEP_ALIVE, sink=direct.once_open)
-    data = await _beginning(listening, batches, teller)
+    ends_at = None if limit is None else asyncio.get_running_loop().time() + limit
+    data = await _beginning_until(ends_at, listening, batches, teller)
     response = await _open(request, listening, more_headers)
     try:
         await _write(response, data)
+        # It would be held as long as the stream is open.
+        del data
         direct.open(request.transport)
-        if limit is None:
+        if ends_at is None:
             await _follow(response, batches, teller)
-        elif not await _follow_for(limit, response, batches, teller):
+        elif not await _follow_until(ends_at, response, batches, teller):
             await _write(response, _TIME_IS_OVER)
             _break_off(request)
             return response
@@ -128,6 +126,21 @@ class _Direct:
         return True
 
 
+async def _beginning_until(
+    ends_at: float | None, listening: Listening, batches: AsyncIterator[list[Event]], teller: Teller
+) -> bytes:
+    """The same, if it comes in time; raises :class:`DeadlineExceeded` otherwise."""
+    if ends_at is None:
+        return await _beginning(listening, batches, teller)
+    try:
+        async with asyncio.timeout_at(ends_at):
+            return await _beginning(listening, batches, teller)
+    except TimeoutError:
+        error = DeadlineExceeded(_OVER)
+        error.interaction_id = ids.to_text(listening.key)
+        raise error from None
+
+
 async def _beginning(listening: Listening, batches: AsyncIterator[list[Event]], teller: Teller) -> bytes:
     """What is told before the headers can be sent: they tell upstream's id, and a cursor may yet be refused."""
     first = await _first(batches)
@@ -150,11 +163,11 @@ async def _follow(response: web.StreamResponse, batches: AsyncIterator[list[Even
         await _write(response, teller.tell(batch) if batch else sse.KEEP_ALIVE)
 
 
-async def _follow_for(
-    seconds: float, response: web.StreamResponse, batches: AsyncIterator[list[Event]], teller: Teller
+async def _follow_until(
+    ends_at: float, response: web.StreamResponse, batches: AsyncIterator[list[Event]], teller: Teller
 ) -> bool:
     """Follow to the end if that comes in time; whether it did."""
-    patience = asyncio.timeout(max(0.0, seconds))
+    patience = asyncio.timeout_at(ends_at)
     try:
         async with patience:
             await _follow(response, batches, teller)

@@ -58,12 +58,16 @@ class Attaching:
         logged, cursor = await self._store.events.end(record.id)
         if logged != last or (last and cursor is None) or not (last or record.background):
             raise NoStream
+        raw = await self._store.request_of(record.id)
+        if raw is None:
+            # It was deleted, and what is left to do needs no stream.
+            raise NoStream
+        job = _job(record, raw, deployment)
         opened = await self._open(deployment, record.upstream_id or "", cursor)
         if not isinstance(opened, Response):
             return opened
-        raw = await self._store.request_of(record.id)
         return Reader(
-            _job(record, raw or b"{}", deployment),
+            job,
             opened,
             self._store,
             self._client,

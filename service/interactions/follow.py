@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Final
 
-from service.errors import NotFound
+from service.errors import NotFound, ServiceUnavailable
 from service.interactions.feed import PIECE, Feed, Sink
 from service.store.kept_events import APPENDED, Event, KeptEvents
 
@@ -35,18 +35,27 @@ class Follower:
 
         Where ``sink`` gives one, a listener that is level with the feed is handed the events there instead.
 
-        Raises :class:`NotFound` when what a slow listener has missed was deleted meanwhile.
+        Raises :class:`NotFound` when what a slow listener has missed was deleted meanwhile, and
+        :class:`ServiceUnavailable` when it never came to the log.
         """
         begun = False
+        heard = asyncio.get_running_loop().time()
         while True:
             events = feed.after(seq)
             if events is None:
+                ended = feed.ended
                 page = await self._events.after(feed.key, seq)
                 if page is None:
                     raise NotFound("The interaction was deleted.")
                 if not page.events:
+                    if ended:
+                        raise ServiceUnavailable("Events of this stream did not come to the log.")
                     # A batch that was held up, before one that was not.
                     await asyncio.sleep(_POLL)
+                    moment = asyncio.get_running_loop().time()
+                    if moment - heard >= idle:
+                        heard = moment
+                        yield []
                     continue
                 events = page.events
             if events:

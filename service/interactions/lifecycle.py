@@ -112,6 +112,14 @@ class Lifecycle:
         record = await self.find(principal, reference)
         if record.terminal or not (record.stream or record.background):
             raise _not_to_be_cancelled(reference, record)
+        if not await self._supervisor.has_begun(record.id):
+            raise ServiceUnavailable(
+                f"Upstream has not answered the create of {reference!r} yet; cancel it again in a moment.",
+                retry_after=1,
+            )
+        record = await self.find(principal, reference)
+        if record.terminal:
+            raise _not_to_be_cancelled(reference, record)
         try:
             if await self._supervisor.cancel_read(record.id, headers):
                 return await self.told(await self.current(record))

@@ -155,7 +155,7 @@ class Repeats:
             if call.envelope.stream and await self._is_stream(record):
                 # Where whoever read it has died, upstream is asked for the rest at once.
                 record, _ = await self._lifecycle.told(record)
-                return _replayed(self._streams.whole(record), _history_of(record))
+                return _replayed(self._streams.whole(record), record)
             if record.terminal or (record.response is not None and not call.envelope.stream):
                 return await self._answer(record)
             remaining = deadline - self._loop.time()
@@ -211,10 +211,10 @@ async def _heard(news: asyncio.Event, seconds: float) -> None:
         return
 
 
-def _replayed(listening: Listening, history: HistoryUsed | None = None) -> Listening:
+def _replayed(listening: Listening, record: Record | None = None) -> Listening:
     listening.replayed = True
-    if history is not None:
-        listening.history = history
+    if record is not None:
+        listening.history, listening.served = _history_of(record), _served(record)
     return listening
 
 
@@ -241,6 +241,7 @@ def _refusal(record: Record) -> ServiceError:
         record.http_status or 500, record.error_code or "api_error", record.error_message or ""
     )
     error.interaction_id = ids.to_text(record.id)
+    error.deployment, error.attempts = _served(record).deployment, _served(record).attempts
     error.replayed = True
     return error
 

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
-from service.errors import ServiceError, UpstreamError
+from service.errors import ServiceError, Superseded, UpstreamError
 from service.interactions.calls import Job
 from service.interactions.preparation import Preparation
 from service.store.records import now
@@ -66,12 +66,19 @@ class Sender:
             return False
         return True
 
+    async def _check_held(self, job: Job) -> None:
+        """Raise :class:`Superseded` when somebody has ended the interaction during a pause, or has taken it over."""
+        found = await self._store.find_held(job.intent.id)
+        if found is None or found[0].terminal or found[0].owner_id != job.intent.owner_id:
+            raise Superseded()
+
     async def _move(self, job: Job, decision: Decision) -> None:
         course = job.course
         if course is None:
             return
         if decision.pause:
             await asyncio.sleep(decision.pause)
+        await self._check_held(job)
         left = job.route
         route = course.move(decision)
         if route is left:

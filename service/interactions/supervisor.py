@@ -41,6 +41,8 @@ _FORGOTTEN: Final = 24 * 3600 * 1_000_000
 #: Seconds, and how many times, that a client's question waits for the answer of the process that holds the interaction.
 _LOOKED: Final = 0.05
 _LOOKS: Final = 10
+#: How many times it is looked whether a create that is to be cancelled has its answer.
+_BEGINNINGS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +148,14 @@ class Supervisor:
         await self._readers.ended(key)
         return True
 
+    async def has_begun(self, key: bytes) -> bool:
+        """Whether no create of this process waits for upstream's answer any more; waits for that a while."""
+        for _ in range(_BEGINNINGS):
+            if key not in self._life.working or self._readers.reader(key) is not None:
+                return True
+            await asyncio.sleep(_LOOKED)
+        return False
+
     async def _cancel_reader(self, reader: Reader, headers: bytes) -> None:
         reader.cancel(await self._polling.cancelled(reader, headers))
 
@@ -179,7 +189,8 @@ class Supervisor:
         left = await self.schedule.close()
         left += await self._readers.stop_background()
         try:
-            await self._events.emptied()
+            await self._events.written()
+            await self._events.flushed()
             await self._held.hand_back(self._life.id, left)
             await self._held.hint(DUE)
         except ServiceError as error:

@@ -125,12 +125,23 @@ class Entries:
         self._bytes -= sum([entry.size for entry in entries])
 
     def put_back(self, entries: list[Entry], *, last: bool) -> None:
-        """Queue these again, before all others or behind them."""
+        """Queue these again, before all others or behind them; what touches the same interactions stays behind them."""
         kept = self._kept(entries)
-        if last:
-            self._queue.extend(kept)
-        else:
+        if not last:
             self._queue.extendleft(reversed(kept))
+            return
+        touched = {key for entry in kept for key in entry.keys}
+        others: deque[Entry] = deque()
+        followers: list[Entry] = []
+        for entry in self._queue:
+            if touched.isdisjoint(entry.keys):
+                others.append(entry)
+            else:
+                touched |= entry.keys
+                followers.append(entry)
+        others.extend(kept)
+        others.extend(followers)
+        self._queue = others
 
     def impatient(self, moment: float) -> list[Entry]:
         """The entries whose callers have waited long enough."""

@@ -193,8 +193,10 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.abort(ConnectionBroken(_NOT_HTTP))
+            # What ended before that is whole.
+            exchange.wake()
             return
         if not exchange.has_head:
             self._head_size += len(data)

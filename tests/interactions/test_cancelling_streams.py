@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from service.store.records import USAGE_PARTIAL
+from service.wire import ids
 from tests.support.gateway import LEGACY, STEPS, Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway, StartScripted
 from tests.support.replies import Json
@@ -154,3 +155,21 @@ async def test_a_cancel_that_meets_the_end_ends_it_one_way_or_the_other(
     slow.clock.advance(WHOLE)
     over.set()
     await asyncio.gather(*meeting)
+
+
+async def test_a_cancel_waits_for_upstream_to_answer_the_create(gateway: Gateway, upstream: Emulated) -> None:
+    upstream.behave("latency;seconds=0.5")
+    creating = asyncio.create_task(
+        gateway.stream("Hello", headers=STEPS, fault="trickle;bytes=32;seconds=0.05")
+    )
+    await eventually(lambda: _is_begun(gateway))
+    (row,) = await gateway.database.rows()
+    reply = await gateway.cancel(ids.to_text(row["id"]))
+    streamed = await creating
+    assert reply.body["status"] == streamed.final["status"] == "cancelled"
+    assert (await gateway.database.row(streamed.id))["status"] == "cancelled"
+    assert len(upstream.creates) == 1
+
+
+async def _is_begun(gateway: Gateway) -> bool:
+    return bool(await gateway.database.rows())

@@ -122,3 +122,13 @@ async def test_a_stream_counts_until_it_ends(fleet: Fleet) -> None:
         await gateway.refused(503)
         await live.rest()
     assert (await gateway.ask("Hello")).status == 200
+
+
+async def test_a_stream_that_opens_and_says_nothing_is_told_in_time(fleet: Fleet) -> None:
+    gateway = await fleet.gateway("a")
+    body = {"model": MODEL, "input": "Hello", "stream": True}
+    key = {"x_timeout": "0.3", "idempotency_key": "silent"}
+    for _ in range(2):
+        reply = await gateway.post(body, x_emulator_fault="stall;after=0", **key)
+        assert (reply.status, reply.error["code"]) == (504, "deadline_exceeded")
+        assert reply.headers["x-interaction-id"]

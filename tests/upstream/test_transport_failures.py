@@ -300,3 +300,35 @@ async def test_behind_the_end_of_an_answer_there_is_nothing(transport: Transport
     async with raw_server(always(answer(b"hello"))) as server:
         response = await transport.request(server.origin, GET, b"", read_timeout=30)
         assert [await response.chunk() for _ in range(3)] == [b"hello", b"", b""]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        answer(b"hello") + b"GARBAGE",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello\r\n\r\nxx",
+        CHUNKED + b"5\r\nhello\r\n0\r\n\r\nxx",
+    ],
+    ids=["length", "close", "chunked"],
+)
+async def test_what_follows_a_whole_answer_does_not_spoil_it(transport: Transport, sent: bytes) -> None:
+    async def too_much(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(sent)
+
+    async with raw_server(too_much) as server:
+        for _ in range(2):
+            assert await fetch(transport, server) == b"hello"
+        assert server.connections == 2
+
+
+async def test_a_switch_of_protocols_is_broken(transport: Transport) -> None:
+    async def switch(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+        )
+
+    async with raw_server(switch) as server:
+        with pytest.raises(ConnectionBroken):
+            await fetch(transport, server)
