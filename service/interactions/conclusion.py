@@ -20,6 +20,7 @@ from service.interactions.publisher import Arrived, Publisher
 from service.store.entries import Write
 from service.store.records import Outcome
 from service.store.store import Store
+from service.store.writer import NotQueued
 from service.upstream.client import GeminiClient
 from service.wire import codec, ids
 
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that upstream has to tell the usage that its terminal event lacked.
 _USAGE: Final = 5.0
+#: Seconds until upstream's id is handed again to a writer that had no room for it.
+_AGAIN: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Conclusion:
         self._publisher = publisher
         self._status = http_status
         self._noting: asyncio.Task[None] | None = None
+        self._concluding = False
 
     def begin(self) -> None:
         """Commit upstream's id as soon as it is known: whoever takes over after a crash asks by it."""
@@ -71,12 +75,23 @@ class Conclusion:
 
         def write(log: list[Write]) -> asyncio.Task[None]:
             outcome = self._outcome("in_progress", terminal=False)
-            return asyncio.get_running_loop().create_task(self._store.finish(outcome, None, log=log))
+            task = asyncio.get_running_loop().create_task(self._store.finish(outcome, None, log=log))
+            task.add_done_callback(self._begun)
+            return task
 
         self._log.begin(write)
 
+    def _begun(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and isinstance(task.exception(), NotQueued):
+            asyncio.get_running_loop().call_later(_AGAIN, self._begin_again)
+
+    def _begin_again(self) -> None:
+        if not self._concluding and not self._feed.ended:
+            self.begin()
+
     async def complete(self, last: Last) -> None:
         """Commit the outcome with the last of the log, then publish the event that ends it."""
+        self._concluding = True
         arrived, whole = await self._with_usage(last.event, last.whole)
         status = outcomes.status_of(whole)
         event = self._publisher.number(arrived)
@@ -94,6 +109,7 @@ class Conclusion:
 
     async def leave_open(self) -> None:
         """Commit what came so far: somebody else goes on from there."""
+        self._concluding = True
         received = {**self._publisher.assembler.result(), "status": "in_progress"}
         await self._log.settled()
         outcome = self._outcome("in_progress", terminal=False)

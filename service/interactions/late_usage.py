@@ -67,8 +67,17 @@ class LateUsage:
     async def _fetch(self, key: bytes, tries: int) -> None:
         async with self._free:
             try:
-                found = await self._store.find_held(key)
-                if found is None or await self.settle(found[0]) or tries >= TRIES:
+                if await self._is_over(key, last=tries >= TRIES):
                     await self._store.held.forget_usage(key)
             except ServiceError as error:
                 logger.info("the usage of %s is asked for later: %s", ids.to_text(key), error)
+
+    async def _is_over(self, key: bytes, *, last: bool) -> bool:
+        try:
+            found = await self._store.find_held(key)
+            return found is None or await self.settle(found[0]) or last
+        except ServiceError as error:
+            if not last:
+                raise
+            logger.warning("the usage of %s is not asked for any more: %s", ids.to_text(key), error)
+            return True

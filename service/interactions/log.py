@@ -16,6 +16,8 @@ from service.errors import ServiceError, StoreError
 from service.store import kept_events
 from service.store.entries import Write
 from service.store.kept_events import Event, EventBatch, KeptEvents
+from service.store.writer import NotQueued
+from service.wire import ids
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +37,13 @@ class StreamLog:
     __slots__ = (
         "_bytes",
         "_cursor",
+        "_discarded",
         "_frames",
         "_last",
         "_log",
         "_pauses",
+        "_refused",
+        "_returned",
         "_told_at",
         "_waits",
         "_written",
@@ -59,6 +64,10 @@ class StreamLog:
         self._told_at = 0
         self._written: asyncio.Task[None] | None = None
         self._waits = False
+        #: What could not be handed to the writer, ahead of the frames.
+        self._returned: list[EventBatch] = []
+        self._discarded = False
+        self._refused = False
 
     def append(self, event: Event, upstream_cursor: str | None) -> None:
         """Log an event soon."""
@@ -75,7 +84,10 @@ class StreamLog:
             self._log.flush_soon(self)
 
     def begin(self, write: Callable[[list[Write]], asyncio.Task[None]]) -> None:
-        """Log what there is at once, in the transaction of what ``write`` adds to it."""
+        """Log what there is at once, in the transaction of what ``write`` adds to it.
+
+        What is not written together with that is written by itself.
+        """
         batches = self.take()
         self._written = write([batch.write_last(self.key, self._log.owner_id) for batch in batches])
         self._written.add_done_callback(lambda done: self._begun(done, batches))
@@ -100,7 +112,11 @@ class StreamLog:
         """What is not handed to the writer yet, which is the caller's to write from now on."""
         self._waits = False
         first = self._last - len(self._frames) + 1
-        batches = kept_events.batches_of(first, self._frames, self._cursor, self._pauses)
+        batches = [
+            *self._returned,
+            *kept_events.batches_of(first, self._frames, self._cursor, self._pauses),
+        ]
+        self._returned.clear()
         self._frames.clear()
         self._pauses.clear()
         self._bytes = 0
@@ -118,14 +134,39 @@ class StreamLog:
         """Log what there is: somebody else goes on with the stream."""
         self._log.flush_soon(self)
 
+    async def left(self) -> None:
+        """The same, and wait until it is durable."""
+        self.leave()
+        await self.settled()
+        await self._log.flushed()
+
+    def discard(self) -> None:
+        """Log nothing of what is not handed to the writer yet: another process holds the stream."""
+        self._discarded = True
+        self.take()
+        self._log.forget(self)
+
     def durable(self, batch: EventBatch) -> None:
         """A batch is in the log."""
-        if self.on_written is not None:
+        if self.on_written is not None and not self._refused:
             self.on_written(batch.last_seq)
 
+    def refused(self) -> None:
+        """A batch will never be in the log, so from it on the log has not all events."""
+        self._refused = True
+
     def _begun(self, task: asyncio.Task[None], batches: list[EventBatch]) -> None:
-        if not task.cancelled() and task.exception() is None and batches:
-            self.durable(batches[-1])
+        if task.cancelled():
+            return
+        if (error := task.exception()) is None:
+            if batches:
+                self.durable(batches[-1])
+            return
+        logger.warning("the beginning of %s is not recorded yet: %s", ids.to_text(self.key), error)
+        if isinstance(error, (NotQueued, StoreError)) and batches and not self._discarded:
+            self._returned = batches
+            self._bytes += sum(len(batch.frames) for batch in batches)
+            self._log.flush_soon(self)
 
 
 class EventLog:
@@ -166,15 +207,16 @@ class EventLog:
             await asyncio.wait((self._flushing,))
 
     async def emptied(self) -> None:
-        """Write until there is nothing left to be written."""
-        while self._dirty or self._flushing is not None:
-            await self.flushed()
+        """Write what waits or is being written now, and wait until that is durable; other streams may go on."""
+        await self.written()
+        await self.flushed()
 
     async def close(self, patience: float = _LAST_EFFORT) -> None:
         """Write what is left, the readers having stopped; after ``patience`` seconds it is given up."""
         try:
             async with asyncio.timeout(patience):
-                await self.emptied()
+                while self._dirty or self._flushing is not None:
+                    await self.flushed()
         except TimeoutError:
             logger.error(
                 "the last events of running streams are lost: the store could not be written until the end"
@@ -201,25 +243,26 @@ class EventLog:
     async def _write(self) -> None:
         dirty, self._dirty = self._dirty, {}
         taken = [(stream, batch) for stream in dirty.values() for batch in stream.take()]
-        writes = [batch.write(stream.key, self.owner_id) for stream, batch in taken]
-        if not writes:
+        if not taken:
             return
-        await self._append(writes)
-        for stream, batch in taken:
-            stream.durable(batch)
+        await self._append(taken)
         await self._events.announce(kept_events.APPENDED)
 
-    async def _append(self, writes: list[Write]) -> None:
+    async def _append(self, taken: list[tuple[StreamLog, EventBatch]]) -> None:
+        writes = [batch.write(stream.key, self.owner_id) for stream, batch in taken]
         while True:
             try:
                 await self._events.append(*writes)
+                for stream, batch in taken:
+                    stream.durable(batch)
                 return
             except StoreError as error:
-                if len(writes) == 1:
+                if len(taken) == 1:
                     logger.error("a batch of events cannot be stored: %s", error)
+                    taken[0][0].refused()
                     return
-                for write in writes:
-                    await self._append([write])
+                for one in taken:
+                    await self._append([one])
                 return
             except ServiceError as error:
                 logger.warning("events wait for the store: %s", error)

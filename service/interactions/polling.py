@@ -127,10 +127,19 @@ class Polling:
         except NoStream:
             run.may_stream = False
             return None
-        if isinstance(found, Reader):
+        if not isinstance(found, Reader):
+            return found
+        # It may have ended, or been lost, while upstream was asked for the stream.
+        try:
+            record = await self._open(run)
+        except BaseException:
+            found.close()
+            raise
+        if record is None:
+            found.close()
+        else:
             self.start(found)
-            return True
-        return found
+        return True
 
     async def _asked(self, run: Run, deployment: Deployment, upstream_id: str, reply: Reply | None) -> bool:
         try:

@@ -87,6 +87,7 @@ class Reader:
         self._resumed = False
         self._task: asyncio.Task[None] | None = None
         self._ending = False
+        self._dropped = self._failed = False
         self._wish: Literal["cancel", "give up"] | None = None
         self._told_cancelled: dict[str, Any] | None = None
         self._splitter = sse.Splitter()
@@ -109,37 +110,58 @@ class Reader:
         try:
             await self._until_cancelled()
         except asyncio.CancelledError:
-            self._log.leave()
+            if not self._dropped:
+                self._log.leave()
             raise
         except Superseded as error:
             logger.warning("the stream of %s was taken over by another process", self._text_id)
+            self._log.discard()
             self._say_farewell(error.code, error.message)
         except ServiceError as error:
             # What happened is with the writer, or the row stays open; listeners must not take this for an end.
             logger.exception("the stream of %s could not be recorded", self._text_id)
-            self._log.leave()
-            self._say_farewell(error.code, error.message)
+            self._fail(error)
         except Exception:
             logger.exception("the reader of %s failed in a way that was not foreseen", self._text_id)
-            self._log.leave()
-            self._say_farewell(ApiError.code, ApiError().message)
+            self._fail(ApiError())
         finally:
             if timer is not None:
                 timer.cancel()
-            self._response.close()
-            self._job.end()
+            self.close()
             if not self.feed.ended:
                 self.feed.end(broken=True)
+        if self._failed:
+            # Whoever goes on begins where the log ends.
+            await self._log.left()
 
     def cancel(self, told: dict[str, Any] | None = None) -> None:
         """End the interaction as cancelled, unless it is ending anyway; ``told`` is upstream's word on that."""
         self._told_cancelled = told
         self._end_as("cancel")
 
+    def close(self) -> None:
+        """Give back what it was to read: it is never to run."""
+        self._response.close()
+        self._job.end()
+
+    def let_go(self) -> None:
+        """Another process holds the interaction: nothing more is written of it here, and the task is to be stopped."""
+        self._dropped = True
+        self._log.discard()
+
+    async def settled(self) -> None:
+        """Wait until nothing of its log is being written."""
+        await self._log.settled()
+
     @property
     def is_ending(self) -> bool:
         """Whether it is ending already, or was asked to."""
         return self._ending or self._wish is not None
+
+    def _fail(self, error: ServiceError) -> None:
+        self._ending = True
+        self._failed = not self._dropped
+        self._say_farewell(error.code, error.message)
 
     def _end_as(self, wish: Literal["cancel", "give up"]) -> None:
         if self._task is not None and not self.is_ending:

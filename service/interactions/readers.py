@@ -9,6 +9,7 @@ from typing import Protocol
 
 from service.interactions.feed import Feed
 from service.interactions.reader import Reader
+from service.wire import ids
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +34,18 @@ class Readers:
         return len(self._running)
 
     def start(self, reader: Reader) -> Feed:
-        """Let a reader run; it is forgotten when it is through."""
+        """Let a reader run, which is forgotten when it is through; one that comes second is closed instead.
+
+        Gives the feed of the one that runs.
+        """
         key = reader.feed.key
+        if (running := self._running.get(key)) is not None:
+            logger.error("%s is being read already", ids.to_text(key))
+            reader.close()
+            return running[0].feed
         task = asyncio.get_running_loop().create_task(reader.run(), name="reader")
         self._running[key] = (reader, task)
-        task.add_done_callback(lambda done: self._ended(key, done))
+        task.add_done_callback(lambda done: self._ended(reader, done))
         return reader.feed
 
     def feed(self, key: bytes) -> Feed | None:
@@ -60,10 +68,14 @@ class Readers:
         """The interactions that are being read here."""
         return self._running.keys()
 
-    def drop_all_but(self, held: Set[bytes]) -> None:
-        """Stop reading what is not among these: it is another process's."""
-        for key in self._running.keys() - held:
-            self._running[key][1].cancel()
+    async def drop(self, keys: Set[bytes]) -> None:
+        """Stop reading these, and wait until nothing of them is logged any more: they are another process's."""
+        dropped = [self._running[key] for key in keys & self._running.keys()]
+        for reader, task in dropped:
+            reader.let_go()
+            task.cancel()
+        await asyncio.gather(*(task for _, task in dropped), return_exceptions=True)
+        await asyncio.gather(*(reader.settled() for reader, _ in dropped))
 
     async def stop_background(self) -> list[bytes]:
         """Stop reading what upstream goes on with by itself; gives what is left open."""
@@ -93,8 +105,8 @@ class Readers:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
 
-    def _ended(self, key: bytes, task: asyncio.Task[None]) -> None:
-        reader, _ = self._running.pop(key)
+    def _ended(self, reader: Reader, task: asyncio.Task[None]) -> None:
+        del self._running[reader.feed.key]
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a reader failed", exc_info=error)
         self.on_end(reader, stopped=task.cancelled())

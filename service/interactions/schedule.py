@@ -53,13 +53,15 @@ class Schedule:
             self._runs[run.key] = run
             self._place(run, delay)
 
-    def drop(self, key: bytes) -> None:
-        """Ask no more about a run: it is somebody else's."""
-        run = self._runs.pop(key, None)
-        if run is not None:
+    async def drop(self, keys: Set[bytes]) -> None:
+        """Ask no more about these, and wait until nobody does: they are somebody else's."""
+        polling = []
+        for run in [self._runs.pop(key) for key in keys & self._runs.keys()]:
             run.place = 0
             if run.polling is not None:
                 run.polling.cancel()
+                polling.append(run.polling)
+        await asyncio.gather(*polling, return_exceptions=True)
 
     async def at_once(self, run: Run) -> None:
         """Ask now, and wait for that; never raises for what comes of it."""

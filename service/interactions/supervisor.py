@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -171,9 +171,10 @@ class Supervisor:
             return True
         if self._stopping or await self._held.is_alive(record.owner_id):
             return False
+        await self._life.sure()
         claim = await self._held.claim_one(self._life.id, record.id)
         if claim is not None:
-            self.follow(claim)
+            await self._take_up([claim])
             return True
         # This process may have taken it over by itself in the same moment.
         return await self._held.claimed_again(self._life.id, record.id) is not None
@@ -267,13 +268,29 @@ class Supervisor:
         silent_since = now() if self._life.steady else 0
         most = self._how.claim_batch
         while True:
+            # What this process has lost is let go before it can come back.
+            await self._life.sure()
             claims = await self._held.claim(self._life.id, silent_since, most)
-            for claim in claims:
-                self.follow(claim, spread(self._how.pacing.first))
+            await self._take_up(claims, spread)
             if claims:
                 logger.info("%d open interactions of other processes are taken over", len(claims))
             if len(claims) < most:
                 return
+
+    async def _take_up(
+        self, claims: Sequence[Claim], delayed: Callable[[float], float] | None = None
+    ) -> None:
+        """Follow what was claimed; what this process had lost and has not let go yet begins anew."""
+        known = self._readers.keys() | self.schedule.keys()
+        again = {claim.id for claim in claims} & known
+        # What is being created here goes on as if it had never been lost: nothing of it was told yet.
+        new = [claim for claim in claims if claim.id not in known | self._life.working]
+        for claim in new:
+            self.follow(claim, delayed and delayed(self._how.pacing.first))
+        await self._let_go(again)
+        for claim in claims:
+            if claim.id in again:
+                self.follow(claim, delayed and delayed(self._how.pacing.first))
 
     def _cancel(self, key: bytes) -> None:
         run = self.schedule.get(key)
@@ -292,18 +309,29 @@ class Supervisor:
 
     async def _verify(self) -> None:
         """Let go of what others have taken over while this process was silent."""
-        held = await self._held.held(self._life.id)
-        self._readers.drop_all_but(held)
-        for key in self.schedule.keys() - held:
-            self.schedule.drop(key)
+        # What is begun meanwhile is missing in the answer and was not lost.
+        known = self._readers.keys() | self.schedule.keys()
+        await self._let_go(known - await self._held.held(self._life.id))
+
+    async def _let_go(self, keys: Set[bytes]) -> None:
+        """Stop what is done for these here, and wait until nothing of that can be written any more."""
+        if keys:
+            await self.schedule.drop(keys)
+            await self._readers.drop(keys)
+            await self._held.drained()
+
+    def _is_stray(self, key: bytes) -> bool:
+        return not any(
+            key in known for known in (self.schedule.keys(), self._readers.keys(), self._life.working)
+        )
 
     async def _find_strays(self) -> None:
         """Take up what this process holds though nothing here works on it: an outcome that could not be written."""
-        known = self.schedule.keys() | self._readers.keys() | self._life.working
         before = now() // 1000 - int(_STRAYS * 1000)
         for key in await self._held.held(self._life.id):
-            if key not in known and ids.created_at(key) < before:
+            if self._is_stray(key) and ids.created_at(key) < before:
                 claim = await self._held.claimed_again(self._life.id, key)
-                if claim is not None:
+                # Somebody here may have taken it up meanwhile.
+                if claim is not None and self._is_stray(key):
                     logger.warning("%s was left open here, and is taken up again", ids.to_text(key))
                     self.follow(claim, spread(self._how.pacing.first))

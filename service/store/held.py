@@ -75,7 +75,7 @@ class Held:
 
     async def claim_one(self, me: bytes, key: bytes) -> Claim | None:
         """Take one interaction over, if whoever holds it is dead."""
-        found = _claims(await self._take(holding.CLAIM_ONE, me=me, now=now(), id=key))
+        found = _claims(await self._take(holding.CLAIM_ONE, me=me, now=now(), id=key, most=1))
         return found[0] if found else None
 
     async def held(self, me: bytes) -> set[bytes]:
@@ -105,6 +105,11 @@ class Held:
         released = await self._take(holding.RELEASE, me=me)
         await self._take(holding.LEAVE, me=me)
         return len(released)
+
+    async def drained(self) -> None:
+        """Return when everything that was handed in to be written before is written, or never will be."""
+        # NOBODY is known since the first process began, so this only waits for its place among the writes.
+        await self._writer.put((holding.ENTER, (NOBODY, 0)), patience=_PATIENCE)
 
     async def usage_due(self, pause: int, most: int) -> list[tuple[bytes, int]]:
         """Take interactions whose usage is to be asked for now, each with how often it was taken.

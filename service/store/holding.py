@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Executable,
     FromClause,
     Select,
@@ -126,10 +127,9 @@ def _forget_dead() -> Executable:
     )
 
 
-def _left_behind(*columns: Any) -> Select[Any]:
-    """Open interactions of processes that have been silent since before ``now``."""
+def _left_behind() -> Select[Any]:
     return (
-        select(*columns)
+        select(interactions.c.id)
         .select_from(leases.join(interactions, interactions.c.owner_id == leases.c.interaction_id))
         .where(
             leases.c.kind == _PROCESS,
@@ -137,11 +137,26 @@ def _left_behind(*columns: Any) -> Select[Any]:
             leases.c.interaction_id != _ME,
             interactions.c.completed_at.is_(None),
         )
+        .limit(1)
     )
 
 
-def _claim(chosen: Select[Any]) -> Executable:
-    taken = chosen.with_for_update(of=interactions, skip_locked=True).cte("taken")
+def _claim(*conditions: ColumnElement[bool]) -> Executable:
+    # A holder that goes on living at this moment waits until this is committed, or keeps what it holds.
+    silent = (
+        select(leases.c.interaction_id)
+        .where(leases.c.kind == _PROCESS, leases.c.due_at <= _NOW, leases.c.interaction_id != _ME)
+        .with_for_update(read=True, skip_locked=True)
+        .cte("silent")
+    )
+    taken = (
+        select(interactions.c.id)
+        .select_from(silent.join(interactions, interactions.c.owner_id == silent.c.interaction_id))
+        .where(interactions.c.completed_at.is_(None), *conditions)
+        .limit(bindparam("most", type_=BigInteger))
+        .with_for_update(of=interactions, skip_locked=True)
+        .cte("taken")
+    )
     return (
         update(interactions)
         .values(owner_id=_ME)
@@ -181,15 +196,9 @@ LEAVE = Query("leave", _leave())
 #: Forget processes that have been silent since before ``now`` and hold nothing.
 FORGET_DEAD = Query("forget dead processes", _forget_dead())
 #: Take over what processes hold that have been silent since before ``now``, no more than ``most``.
-CLAIM = Query(
-    "claim",
-    _claim(_left_behind(interactions.c.id).limit(bindparam("most", type_=BigInteger))),
-)
+CLAIM = Query("claim", _claim())
 #: The same for one interaction.
-CLAIM_ONE = Query(
-    "claim one",
-    _claim(_left_behind(interactions.c.id).where(interactions.c.id == bindparam("id", type_=Key))),
-)
+CLAIM_ONE = Query("claim one", _claim(interactions.c.id == bindparam("id", type_=Key)))
 #: Give up everything that is open.
 RELEASE = Query("release", _release())
 #: What this process holds, a page in the order of keys.
@@ -204,7 +213,7 @@ CLAIMED_AGAIN = Query(
     ),
 )
 #: Whether there is anything to claim.
-LEFT_BEHIND = Query("anything left behind", _left_behind(interactions.c.id).limit(1))
+LEFT_BEHIND = Query("anything left behind", _left_behind())
 ALIVE = Query(
     "is a process alive",
     select(leases.c.due_at).where(

@@ -1,4 +1,8 @@
-"""Whether this process is alone on a SQLite file: a lock beside it that the system drops when its holder dies."""
+"""Whether this process is alone on a SQLite file: locks beside it that the system drops when their holder dies.
+
+Every process keeps a shared lock for as long as it lives, and was alone when it began if it could have had the lock for
+itself. So who succeeds a process that was killed is not alone while a third one lives.
+"""
 
 from __future__ import annotations
 
@@ -8,35 +12,52 @@ import os
 logger = logging.getLogger(__name__)
 
 _SUFFIX = "-owner"
+#: Held for the moment in which a process finds out: a lock does not go from one kind to the other in one step.
+_TURN = "-owner-turn"
 
 
 class Sole:
     """The lock on one database file; held from :meth:`take` until :meth:`release` or the end of the process."""
 
     def __init__(self, path: str) -> None:
-        self._path = path + _SUFFIX
+        self._path = path
         self._file: int | None = None
 
     def take(self) -> bool:
-        """Take the lock; False when another process has it, or when the file system has no such locks."""
+        """Take the lock; False when another process has it too, or when the file system has no such locks."""
         try:
-            from fcntl import LOCK_EX, LOCK_NB, flock
+            from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
         except ImportError:
             return False
-        file = None
+        turn = file = None
         try:
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            flock(file, LOCK_EX | LOCK_NB)
+            turn = _opened(self._path + _TURN)
+            flock(turn, LOCK_EX)
+            file = _opened(self._path + _SUFFIX)
+            try:
+                flock(file, LOCK_EX | LOCK_NB)
+                alone = True
+            except BlockingIOError:
+                logger.info("another process uses this database, and its leases decide")
+                alone = False
+            flock(file, LOCK_SH | LOCK_NB)
         except OSError as error:
             if file is not None:
                 os.close(file)
             logger.info("another process may use this database, and its leases decide: %s", error)
             return False
+        finally:
+            if turn is not None:
+                os.close(turn)
         self._file = file
-        return True
+        return alone
 
     def release(self) -> None:
-        """Let another process be the only one."""
+        """Be no longer among those that use it."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _opened(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

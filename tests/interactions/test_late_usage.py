@@ -8,8 +8,10 @@ import pytest
 from aiohttp import web
 
 from service.store.records import USAGE_FINAL, USAGE_MISSING, USAGE_PARTIAL
+from service.store.tables import RESPONSE_PAYLOAD
 from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartGateway, StartScripted
+from tests.support.store import is_sqlite, query
 from tests.support.upstreams import Emulated
 
 HASTY = {"poll_interval": 0.02, "poll_interval_max": 0.05, "usage_interval": 0.02, "claim_interval": 0.02}
@@ -65,6 +67,20 @@ async def test_usage_that_never_comes_is_not_asked_for_for_ever(
     await eventually(is_given_up)
     assert 1 < len(upstream.calls("GET")) <= 8
     assert (await gateway.database.row(made.id))["usage_state"] == USAGE_MISSING
+
+
+async def test_usage_of_a_damaged_response_is_not_asked_for_for_ever(
+    start_gateway: StartGateway, upstream: Emulated, database_url: str
+) -> None:
+    gateway = await start_gateway(upstream, **HASTY | {"usage_interval": 0.005})
+    await gateway.ask("Tell me", fault="missing_usage;seconds=1000000")
+    damaged = "x'00'" if is_sqlite(database_url) else r"'\x00'"
+    await query(database_url, f"UPDATE payloads SET body = {damaged} WHERE kind = {RESPONSE_PAYLOAD}")
+
+    async def is_given_up() -> bool:
+        return await gateway.database.notes("usage") == 0
+
+    await eventually(is_given_up)
 
 
 async def test_usage_is_settled_before_the_interaction_is_deleted(

@@ -105,7 +105,7 @@ async def test_what_is_dropped_is_asked_about_no_more() -> None:
     schedule.add(one, 0.0)
     schedule.add(other, 0.0)
     await asyncio.sleep(0.02)
-    schedule.drop(one.key)
+    await schedule.drop({one.key})
     asked = upstream.asked[one.key]
     await asyncio.sleep(0.02)
     assert upstream.asked[one.key] == asked

@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Awaitable
 
 import pytest
+from sqlalchemy import text
 
 from service.errors import StoreError, Superseded
+from service.store.engine import open_engine
 from service.store.kept_events import EventBatch
 from service.store.records import now
 from service.store.store import Store
 from service.store.tables import NOBODY
 from service.wire import ids
-from tests.support.store import OpenStore, intent, open_store, outcome, query, running
+from tests.support.store import OpenStore, intent, literal, open_store, outcome, query, running
 
 MINUTE = 60_000_000
 
@@ -90,6 +92,23 @@ async def test_two_processes_on_one_database_share_what_was_left(store_url: str)
             )
             taken += [key for part in several for key in part]
         assert sorted(taken) == sorted(keys)
+
+
+async def test_who_lives_on_in_this_moment_keeps_what_it_holds(postgres_url: str) -> None:
+    async with open_store(postgres_url) as opened:
+        me, late = await process(opened.store, MINUTE), await process(opened.store)
+        key = await begun(opened.store, late)
+        engine = open_engine(postgres_url)
+        try:
+            async with engine.begin() as beating:
+                name = literal(postgres_url, late)
+                beat = text(f"UPDATE leases SET due_at = :until WHERE interaction_id = {name}")
+                await beating.execute(beat, {"until": now() + MINUTE})
+                assert await claimed(opened.store, me) == set()
+                assert await opened.store.held.claim_one(me, key) is None
+            assert await claimed(opened.store, me) == set()
+        finally:
+            await engine.dispose()
 
 
 async def test_one_interaction_can_be_claimed_alone(opened: OpenStore) -> None:

@@ -1,0 +1,104 @@
+"""A process that loses an interaction and takes it back begins anew with it: what it still had running is nobody's."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+
+import pytest
+from aiohttp import web
+
+from service.wire import ids
+from tests.support.gateway import Gateway, eventually
+from tests.support.gateways import StartEmulator, StartGateway, StartScripted
+from tests.support.reconciling import assert_reconciles
+from tests.support.store import literal, query
+from tests.support.upstreams import Emulated
+
+#: Queued for an hour of the emulator's clock, running for another.
+SLOW = "background;queued=3600;running=3600"
+HASTY = {"poll_interval": 0.02, "poll_interval_max": 0.05, "claim_interval": 0.05}
+FAR = 2**62
+
+
+@pytest.fixture
+async def slow(start_emulator: StartEmulator) -> Emulated:
+    """An emulator whose streams go on only when its clock is moved: one event a minute."""
+    return await start_emulator(token_delay=60.0, stream_limit_seconds=1e9)
+
+
+@pytest.fixture
+async def gateway(start_gateway: StartGateway, slow: Emulated) -> Gateway:
+    return await start_gateway(slow, **HASTY)
+
+
+async def logged(gateway: Gateway, name: str) -> int:
+    return max((last for _, last, _ in await gateway.database.log(name)), default=0)
+
+
+async def test_what_was_told_between_a_loss_and_its_end_is_told_again_in_its_place(
+    gateway: Gateway, slow: Emulated, database_url: str
+) -> None:
+    other = literal(database_url, ids.mint())
+    async with gateway.live("Slowly", background=True, wish=SLOW) as live:
+        slow.clock.advance(3800)
+        for _ in range(2):
+            await live.next()
+        name = live.id
+        key = literal(database_url, (await gateway.database.row(name))["id"])
+
+        async def all_is_logged() -> bool:
+            return await logged(gateway, name) >= len(live.events)
+
+        async def is_held_again() -> bool:
+            return bool((await gateway.database.row(name))["owner_id"] == held)
+
+        await eventually(all_is_logged)
+        held = (await gateway.database.row(name))["owner_id"]
+        living = f"({other}, 'process', {FAR}, 0)"
+        await query(database_url, f"INSERT INTO leases (interaction_id, kind, due_at, tries) VALUES {living}")
+        await query(database_url, f"UPDATE interactions SET owner_id = {other} WHERE id = {key}")
+        before = await logged(gateway, name)
+        slow.clock.advance(300)
+        await live.next()
+        await asyncio.sleep(0.2)
+        assert await logged(gateway, name) == before
+        await query(database_url, f"UPDATE leases SET due_at = 0 WHERE interaction_id = {other}")
+        await eventually(is_held_again)
+        slow.clock.advance(1e6)
+        ended = await gateway.finished(name)
+    assert ended.body["status"] == "completed"
+    batches = await gateway.database.log(name)
+    assert all(first == last + 1 for (_, last, _), (first, _, _) in pairwise(batches))
+    assert (await gateway.events(name)).text == ended.text
+    await assert_reconciles(database_url)
+
+
+async def test_a_stream_that_opens_after_the_end_is_closed_again(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    body = {"id": "v1_up", "object": "interaction", "model": "gemini-2.5-flash", "status": "in_progress"}
+    asked, ended, left = (asyncio.Event() for _ in range(3))
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        if "stream" not in request.query:
+            is_cancel = request.path.endswith("/cancel")
+            return web.json_response({**body, "status": "cancelled"} if is_cancel else body)
+        asked.set()
+        await ended.wait()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b": still here\n\n")
+                await asyncio.sleep(0.01)
+        finally:
+            left.set()
+
+    gateway = await start_gateway(await start_scripted(script), **HASTY)
+    made = await gateway.ask(background=True)
+    await asked.wait()
+    assert (await gateway.cancel(made.id)).body["status"] == "cancelled"
+    ended.set()
+    async with asyncio.timeout(20):
+        await left.wait()
