@@ -203,6 +203,29 @@ def test_an_export_can_be_cut_resumed_and_taken_in(served: Served, tmp_path: Pat
     assert b"was damaged" in command("import", str(file), *at, status=1).stderr
 
 
+def test_an_export_that_fails_leaves_what_there_was(served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "all.jsonl"
+    for resume in ((), ("--resume",)):
+        command("export", "-o", str(file), *resume, "--url", "http://127.0.0.1:9", status=1)
+        served.run("export", "-o", str(file), *resume, "--since", "someday", status=1)
+    assert list(tmp_path.iterdir()) == []
+    served.run("export", "--chain", served.ids[0], "-o", str(file))
+    there = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(there) == 2
+    for resume in ((), ("--resume",)):
+        command("export", "-o", str(file), *resume, "--url", "http://127.0.0.1:9", status=1)
+        served.run("export", "-o", str(file), *resume, "--since", "someday", status=1)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == there
+    part = tmp_path / "all.jsonl.part"
+    part.write_bytes(there[file][: len(there[file]) // 2])
+    served.run("export", "--chain", served.ids[0], "-o", str(file), "--resume")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == there
+    file.write_text("no lines of JSON\n")
+    assert b"leave out --resume" in served.run("export", "-o", str(file), "--resume", status=1).stderr
+    assert b"cannot be written" in served.run("export", "-o", str(tmp_path / "x" / "y"), status=1).stderr
+    assert b"is no file" in served.run("export", "-o", "/dev/null", status=2).stderr
+
+
 def test_tables_have_a_manifest_as_well(served: Served, tmp_path: Path) -> None:
     for form in ("csv", "parquet"):
         file = tmp_path / f"all.{form}"
