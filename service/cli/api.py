@@ -7,12 +7,11 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from service.cli.target import Target
+from service.cli.target import Target, check_file
 from service.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ async def _served(target: Target, *, asking: bool) -> AsyncIterator[tuple[str, s
 
     overrides: dict[str, object] = {"database_url": target.database_url}
     settings = load(target.config, os.environ, overrides).settings
-    _check_file(settings.database_url)
+    check_file(settings.database_url)
     key = secrets.token_urlsafe(32)
     settings = replace(settings, master_key=Secret(key), max_body_bytes=_LARGEST_BODY)
     runner = TolerantRunner(build(settings, serving=asking), access_log=None, shutdown_timeout=1.0)
@@ -142,12 +141,3 @@ async def _served(target: Target, *, asking: bool) -> AsyncIterator[tuple[str, s
         yield f"http://{host}:{port}", key
     finally:
         await runner.cleanup()
-
-
-def _check_file(database_url: str) -> None:
-    """A reading command makes no database: a path with a mistake in it would look like an empty one."""
-    scheme, _, path = database_url.partition(":///")
-    if scheme.startswith("sqlite") and not Path(path.partition("?")[0]).exists():
-        raise ConfigurationError(
-            f"--database-url: there is no file {path!r}; name the database of a service, or its --url"
-        )
