@@ -337,7 +337,7 @@ def _sums(sums: Json) -> list[str]:
         number(sums["requests"]),
         number(sums["errors"]),
         *(number(tokens[kind]) for kind in ("input", "output", "thought", "cached", "total")),
-        dollars(sums["cost"]),
+        "unknown" if sums["cost"] is None else dollars(sums["cost"]),
         seconds(sums["duration"]["p50"]),
         seconds(sums["duration"]["p95"]),
     ]

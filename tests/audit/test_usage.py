@@ -53,16 +53,17 @@ def sums(told: list[Told]) -> Json:
                 modalities[name] += count
     known = sum(cost for cost in costs if cost is not None)
     unpriced = sum(cost is None for cost in costs)
+    unmeasured = sum(one.usage.state == USAGE_MISSING for one in told)
     return {
         "requests": len(told),
         "errors": sum(one.status == "failed" for one in told),
-        "unmeasured": sum(one.usage.state == USAGE_MISSING for one in told),
+        "unmeasured": unmeasured,
         "tokens": {
             name: sum(getattr(one.usage, f"{name}_tokens") or 0 for one in final)
             for name in ("input", "output", "thought", "cached", "tool_use", "total")
         },
         "modalities": {"input": dict(modalities)} if modalities else {},
-        "cost": None if unpriced and not known else known / 1e9,
+        "cost": None if (unpriced or unmeasured) and not known else known / 1e9,
         "unpriced": unpriced,
     }
 
