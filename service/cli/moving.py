@@ -207,7 +207,8 @@ def _counted(path: Path, form: str) -> int:
 def import_(target: Target, files: tuple[str, ...]) -> None:
     """Take in files of JSON lines that `export` has written; `-` is standard input.
 
-    What is there already stays as it is, so a file can be taken in any number of times.
+    What is there already stays as it is, so a file can be taken in any number of times. A database that is not there
+    yet is made, or migrated.
     """
     imported = known = 0
     for name in files:
@@ -242,7 +243,7 @@ def _check(path: Path) -> None:
 
 async def _import(target: Target, file: IO[Any], advance: Callable[[int], None]) -> tuple[int, int]:
     imported = known = 0
-    async with connected(target) as api:
+    async with connected(target, making=True) as api:
         for batch in _batches(file):
             told = await api.call("POST", "api/import", body=batch)
             imported += told["imported"]

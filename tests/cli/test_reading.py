@@ -193,7 +193,9 @@ def test_an_export_can_be_cut_resumed_and_taken_in(served: Served, tmp_path: Pat
     assert file.read_bytes() == whole
     assert orjson.loads((tmp_path / "all.jsonl.manifest.json").read_bytes()) == manifest
     at = ("--database-url", f"sqlite:///{other}")
-    command("migrate", *at)
+    missing = str(tmp_path / "missing.jsonl")
+    assert b"cannot be read" in command("import", missing, *at, status=1).stderr
+    assert not other.exists()
     told = command("import", str(file), *at).stderr.decode()
     assert f"{manifest['count']} imported, 0 there already" in told
     assert f"0 imported, {manifest['count']} there" in command("import", "-", *at, data=whole).stderr.decode()
