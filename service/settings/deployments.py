@@ -30,7 +30,8 @@ _FAMILIES = (
 )
 #: The parameters of another provider are not ours to check.
 _ANY = Keys(ours=frozenset(), free=True)
-_EMULATOR_KEY = "emulator"
+#: What the emulator takes for a key; no word, because messages are told without keys.
+EMULATOR_KEY = "emulated-0"
 _ALIAS = "name the alias that callers use"
 
 
@@ -83,7 +84,7 @@ def read_deployments(
 def default_deployment(environ: Mapping[str, str], *, emulator: bool) -> DeploymentSettings | None:
     """What the environment's key serves without a `model_list`: any model, any agent; None without a key."""
     defaults = _defaults(environ, emulator=emulator)
-    key = defaults.api_key or (Secret(_EMULATOR_KEY) if emulator else None)
+    key = defaults.api_key or (Secret(EMULATOR_KEY) if emulator else None)
     if key is None:
         return None
     return DeploymentSettings(
@@ -167,9 +168,9 @@ def _endpoint(params: Section, defaults: _Defaults) -> tuple[str, str]:
 
 
 def _api_key(params: Section, defaults: _Defaults) -> Secret:
-    key = params.secret("api_key", unset=_EMULATOR_KEY if defaults.emulator else None) or defaults.api_key
+    key = params.secret("api_key", unset=EMULATOR_KEY if defaults.emulator else None) or defaults.api_key
     if key is None and defaults.emulator:
-        return Secret(_EMULATOR_KEY)
+        return Secret(EMULATOR_KEY)
     if key is None:
         raise ConfigurationError(
             f"{params.name('api_key')}: missing; write os.environ/GEMINI_API_KEY there, or set GEMINI_API_KEY"
