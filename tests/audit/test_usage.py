@@ -247,6 +247,7 @@ async def test_nothing_is_counted_twice_or_missed_while_everything_happens_at_on
         ("min_cost=1", "Usage cannot be filtered by 'cost'. It can by model, project"),
         ("q=word", "Usage cannot be filtered by 'q'"),
         ("chain=int_aaaaaaaaaaaaaaaaaaaaaaaaaa", "Usage cannot be filtered by 'chain'"),
+        ("from=1h&to=2h", "invalid for 'from'. Expected a time before 'to'"),
         ("groupby=day", "Unknown parameter 'groupby'; the nearest known one is 'group_by'"),
     ],
 )
