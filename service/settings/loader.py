@@ -33,6 +33,8 @@ from service.settings.webhooks import read_webhooks
 _REPLACING = {"DATABASE_URL": "database_url", "INTERACTIONS_MASTER_KEY": "master_key"}
 _STANDING_IN = {"LITELLM_MASTER_KEY": "master_key", **_REPLACING}
 _MIB = 1024 * 1024
+#: A request is read into memory; larger ones no database takes as one value.
+_LARGEST_MIB = 1024
 
 
 def load(
@@ -169,7 +171,11 @@ def _database_url(general: Section) -> tuple[str, list[str]]:
 
 def _max_body_bytes(general: Section) -> int | None:
     megabytes = general.number("max_request_size_mb", above=0)
-    size = general.integer("max_body_bytes", least=1)
+    size = general.integer("max_body_bytes", least=1, most=_LARGEST_MIB * _MIB)
+    if megabytes is not None and megabytes > _LARGEST_MIB:
+        raise ConfigurationError(
+            f"{general.name('max_request_size_mb')}: must be at most {_LARGEST_MIB}, got {megabytes:g}"
+        )
     return int(megabytes * _MIB) if size is None and megabytes is not None else size
 
 

@@ -228,6 +228,14 @@ litellm_settings: {request_timeout: 90}
                 "master_key: 1234",
                 "general_settings.master_key: expected a string, got an integer; put it in quotes",
             ),
+            (
+                "max_body_bytes: 1.0e+99",
+                "general_settings.max_body_bytes: must be between 1 and 1073741824, got",
+            ),
+            (
+                "max_request_size_mb: 1.0e+99",
+                "general_settings.max_request_size_mb: must be at most 1024, got 1e+99",
+            ),
             ("max_body_bytes: []", "general_settings.max_body_bytes: expected an integer, got a list"),
             ("writer_queue_limit: 0", "general_settings.writer_queue_limit: must be at least 1, got 0"),
             ("idempotency_retention: 0", "general_settings.idempotency_retention: must be at least 1, got 0"),
