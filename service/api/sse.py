@@ -60,6 +60,8 @@ async def send_events(
     response = await _open(request, listening, more_headers)
     try:
         await _write(response, data)
+        # It would be held as long as the stream is open.
+        del data
         direct.open(request.transport)
         if ends_at is None:
             await _follow(response, batches, teller)

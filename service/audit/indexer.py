@@ -34,8 +34,9 @@ _ELSEWHERE_SECONDS: Final = 10.0
 _FAILED_SECONDS: Final = 2.0
 #: The share of one processor from which on the process counts as busy.
 _BUSY: Final = 0.6
-#: How many times as long as it worked the indexer rests then, and at most how many seconds.
+#: How many times as long as it worked the indexer rests then, and otherwise; and at most how many seconds.
 _RESTS: Final = 9.0
+_PAUSES: Final = 2.0
 _LONGEST_REST: Final = 2.0
 #: How often the words of deleted texts are looked after.
 _TIDY_SECONDS: Final = 6 * 3_600.0
@@ -139,7 +140,7 @@ class Indexer:
             await asyncio.sleep(self._idle)
             self._busy = False
         else:
-            rest = min(_LONGEST_REST, worked * (_RESTS if self._busy else 0.2))
+            rest = min(_LONGEST_REST, worked * (_RESTS if self._busy else _PAUSES))
             before, since = time.process_time(), time.monotonic()
             await asyncio.sleep(rest)
             elapsed = time.monotonic() - since

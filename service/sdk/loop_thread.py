@@ -25,6 +25,9 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._pid = os.getpid()
+        #: What is handed in before the end is there to be cancelled when it comes.
+        self._handing_in = threading.Lock()
+        self._stopping = False
         self._loop = asyncio.new_event_loop()
         self._callers: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._thread = threading.Thread(target=self._run, name=_NAME, daemon=True)
@@ -54,15 +57,20 @@ class LoopThread:
                 self._loop.call_soon_threadsafe(callback)
 
     def stop(self) -> None:
-        """End the loop and its thread; what is still running is cancelled."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """End the loop and its thread; what is still running is cancelled, and nothing is taken any more."""
+        with self._handing_in:
+            self._stopping = True
+            self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         self._callers.add(threading.current_thread())
         try:
             self._check()
-            return asyncio.run_coroutine_threadsafe(work, self._loop)
+            with self._handing_in:
+                if self._stopping:
+                    raise RuntimeError("The client has been closed.")
+                return asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:
             work.close()
             raise

@@ -38,6 +38,9 @@ _DONE: Final = b"[DONE]"
 _ABORTED: Final = "the connection was closed before the end of the stream"
 #: What is said of a place in the stream that is not known.
 _UNKNOWN_PLACE: Final = 400
+#: What the service says at the end of the time that a call allows, and the headers that allow one.
+_OVER: Final = "deadline_exceeded"
+_LIMITS: Final = frozenset({"x-timeout", "x-litellm-timeout"})
 #: Refusals that time may mend.
 _PASSING: Final = frozenset({408, 409, 425, 429})
 
@@ -177,6 +180,8 @@ class Resuming:
             raise self._lost()
         if self.interaction_id is None:
             raise self._lost()
+        if self._is_over():
+            raise self._lost()
         await asyncio.sleep(self._pause)
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
         try:
@@ -190,6 +195,11 @@ class Resuming:
         self._splitter = sse.Splitter()
         self._skip, self._farewell = self._behind, None
         return opened
+
+    def _is_over(self) -> bool:
+        """Whether the service has ended the stream because the time that this call allows is over."""
+        code = getattr(None if self._farewell is None else self._farewell.error, "code", None)
+        return code == _OVER and any(name.lower() in _LIMITS for name in self._call.headers)
 
     def _judge(self, answer: Answer) -> None:
         if answer.status < 300:

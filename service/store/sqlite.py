@@ -36,6 +36,8 @@ from service.store.tables import interactions
 
 _READERS = 2
 _READER_BUSY_MS = 10_000
+#: What readers see of the file without copying it: a long chain is thousands of pages from all over it.
+_MAPPED_BYTES = 2**30
 #: Short, because the group-commit writer tries again itself and counts its callers' patience between two tries.
 _WRITER_BUSY_MS = 500
 #: What a value can be that the driver refuses before the database sees it.
@@ -134,6 +136,7 @@ class SqliteBackend:
                 )
                 self._readers.append(reader)
                 await reader.execute(f"PRAGMA busy_timeout = {_READER_BUSY_MS}")
+                await reader.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
         except sqlite3.Error as error:
             raise ConfigurationError(
                 f"general_settings.database_url: SQLite cannot use the file {self._path!r} ({error}); "
