@@ -14,8 +14,9 @@ $(VENV)/.dev: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@ $(VENV)/.runtime
 
+# ARGS='--port 4001' gives the command more arguments.
 serve: $(VENV)/.runtime
-	$(BIN)/python -m service serve --or-emulator
+	$(BIN)/python -m service serve --or-emulator $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
@@ -55,9 +56,10 @@ def build(settings: Settings, *, serving: bool = True) -> web.Application:
     return app
 
 
-async def run(settings: Settings, stop: asyncio.Event | None = None) -> None:
+async def run(settings: Settings, stop: asyncio.Event | None = None, notices: Sequence[str] = ()) -> None:
     """Serve until ``stop`` is set, or until SIGTERM or SIGINT when it is not given.
 
+    The notices are warnings, and are told once it serves: what cannot start is told alone.
     Raises :class:`ConfigurationError` when the database or the address cannot be used.
     """
     stop = stop or stop_on_signals()
@@ -79,6 +81,8 @@ async def run(settings: Settings, stop: asyncio.Event | None = None) -> None:
         gc.freeze()
         gc.set_threshold(*_COLLECT_AFTER)
         host, port = runner.addresses[0][:2]
+        for notice in notices:
+            logger.warning(notice)
         logger.info("listening on http://%s:%s", host, port)
         await stop.wait()
         logger.info("stopping: open interactions have %g seconds", settings.drain_timeout)
@@ -86,6 +90,6 @@ async def run(settings: Settings, stop: asyncio.Event | None = None) -> None:
         await runner.cleanup()
 
 
-def serve(settings: Settings) -> None:
-    """Serve in this process until it is told to stop."""
-    run_loop(run(settings))
+def serve(settings: Settings, notices: Sequence[str] = ()) -> None:
+    """Serve in this process until it is told to stop; the notices are told when it begins."""
+    run_loop(run(settings, notices=notices))

@@ -21,15 +21,16 @@ from service.wire import codec, ids
 
 
 async def hold(request: web.Request) -> web.StreamResponse:
-    """Hold an interaction; one that is held already stays as it is."""
+    """Hold an interaction; one that is held already gets the reason, if there is one."""
     principal = request.app[AUTHENTICATOR].principal(request)
-    body = await _object(request, "reason")
+    reason = _text(await _object(request, "reason"), "reason")
     record = await request.app[LIFECYCLE].find(principal, request.match_info["id"])
     holds = request.app[STORE].holds
     own = [found for found in await holds.on(record.id) if found.interaction_id == record.id]
-    placed = own[0] if own else None
-    if placed is None:
-        placed = await holds.place(principal.project_id, key=record.id, reason=_text(body, "reason"))
+    if not own:
+        placed = await holds.place(principal.project_id, key=record.id, reason=reason)
+    else:
+        placed = own[0] if reason is None else await holds.explain(own[0], reason)
     return answer(request, codec.dumps(_told(placed)), interaction_id=ids.to_text(record.id))
 
 

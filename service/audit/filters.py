@@ -20,6 +20,7 @@ from service.audit import moments
 from service.audit.fields import FIELDS, LABEL_PREFIXES, Field, names
 from service.errors import InvalidRequest
 from service.settings.values import nearest
+from service.store.records import STATUSES
 from service.wire import ids
 
 ANY: Final = "any"
@@ -186,7 +187,10 @@ def parse(
             raise InvalidRequest(
                 f"Unknown parameter '{name[:100]}'; the nearest known one is {nearest(name[:100], known)!r}."
             )
-    return parsing.filters(), rest
+    found = parsing.filters()
+    if found.since is not None and found.until is not None and found.since >= found.until:
+        raise InvalidRequest("The value is invalid for 'from'. Expected a time before 'to'.")
+    return found, rest
 
 
 def _label(name: str) -> str | None:
@@ -212,6 +216,8 @@ def _value(field: Field, value: str) -> Value:
     if value == ANY:
         return ANY
     match field.kind:
+        case "text" if field.name == "status" and value not in STATUSES:
+            raise _wrong("status", f"one of {', '.join(sorted(STATUSES))}", value)
         case "flag":
             flag = _FLAGS.get(value.lower())
             if flag is None:

@@ -147,7 +147,7 @@ def _values(grouping: Grouping, group: tuple[Any, ...], names: Mapping[bytes, st
 def told_sums(sums: Measures) -> dict[str, Any]:
     """Sums as they are answered; a cost of which nothing is known is None."""
     counts = sums.counts
-    unknown = counts["unpriced"] and not counts["cost_nanos"]
+    unknown = (counts["unpriced"] or counts["unmeasured"]) and not counts["cost_nanos"]
     return {
         "requests": counts["requests"],
         "errors": counts["errors"],

@@ -7,12 +7,11 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from service.cli.target import Target
+from service.cli.target import Target, check_file
 from service.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -92,16 +91,17 @@ async def _message(response: ClientResponse) -> str:
 
 
 @asynccontextmanager
-async def connected(target: Target, *, asking: bool = False) -> AsyncIterator[Api]:
+async def connected(target: Target, *, asking: bool = False, making: bool = False) -> AsyncIterator[Api]:
     """The service of a target; raises :class:`ConfigurationError` for a database that cannot be used.
 
-    With ``asking``, one that is served to the command itself looks after the interactions that are made of it.
+    With ``asking``, one that is served to the command itself looks after the interactions that are made of it; with
+    ``making``, a SQLite file that is not there is made.
     """
     if target.url is not None:
         async with _client(target.url, target.key) as api:
             yield api
         return
-    async with _served(target, asking=asking) as (url, key), _client(url, key) as api:
+    async with _served(target, asking=asking, making=making) as (url, key), _client(url, key) as api:
         yield api
 
 
@@ -121,7 +121,7 @@ async def _client(url: str, key: str | None) -> AsyncIterator[Api]:
 
 
 @asynccontextmanager
-async def _served(target: Target, *, asking: bool) -> AsyncIterator[tuple[str, str]]:
+async def _served(target: Target, *, asking: bool, making: bool) -> AsyncIterator[tuple[str, str]]:
     """Serve a database on this machine to whoever knows a key made for it; its address and that key."""
     from aiohttp import web
 
@@ -131,7 +131,8 @@ async def _served(target: Target, *, asking: bool) -> AsyncIterator[tuple[str, s
 
     overrides: dict[str, object] = {"database_url": target.database_url}
     settings = load(target.config, os.environ, overrides).settings
-    _check_file(settings.database_url)
+    if not making:
+        check_file(settings.database_url)
     key = secrets.token_urlsafe(32)
     settings = replace(settings, master_key=Secret(key), max_body_bytes=_LARGEST_BODY)
     runner = TolerantRunner(build(settings, serving=asking), access_log=None, shutdown_timeout=1.0)
@@ -142,12 +143,3 @@ async def _served(target: Target, *, asking: bool) -> AsyncIterator[tuple[str, s
         yield f"http://{host}:{port}", key
     finally:
         await runner.cleanup()
-
-
-def _check_file(database_url: str) -> None:
-    """A reading command makes no database: a path with a mistake in it would look like an empty one."""
-    scheme, _, path = database_url.partition(":///")
-    if scheme.startswith("sqlite") and not Path(path.partition("?")[0]).exists():
-        raise ConfigurationError(
-            f"--database-url: there is no file {path!r}; name the database of a service, or its --url"
-        )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -39,10 +40,15 @@ def export(
 ) -> None:
     """Export everything that the filters select, oldest first.
 
-    Beside a file, FILE.manifest.json says how many interactions and bytes it has, and their digest.
+    Beside a file, FILE.manifest.json says how many interactions and bytes it has, and their digest. A file that is
+    there is replaced when the export is whole.
     """
     if resume and (output is None or form != "jsonl"):
         raise click.UsageError("--resume goes on with a file of JSON lines: name it by --output.")
+    if output is not None and output.exists() and not output.is_file():
+        raise click.UsageError(f"{output} is no file; leave out --output for standard output.")
+    if form == "parquet" and output is not None and find_spec("pyarrow") is None:
+        raise click.UsageError("Parquet needs pip install 'interactions-service[parquet]'.")
     if output is None:
         asyncio.run(_to_standard_output(target, [*filters, ("format", form)]))
     else:
@@ -58,38 +64,61 @@ async def _to_standard_output(target: Target, parameters: Parameters) -> None:
 
 
 def _to_file(target: Target, parameters: Parameters, output: Path, *, resume: bool) -> Json:
+    """Export into a file, which stays as it was until the export is whole; returns the manifest.
+
+    Meanwhile the lines are in FILE.part, with which ``resume`` goes on; without one, with FILE itself.
+    Raises :class:`Failed`.
+    """
     import orjson
 
     form = dict(parameters)["format"]
-    kept = _Kept.of(output) if resume and output.exists() else _Kept()
-    more = [] if kept.last is None else [("cursor", kept.last)]
-    with output.open("r+b" if kept.size else "wb") as file, _progress("exported", None) as advance:
-        file.seek(kept.size)
-        file.truncate()
-        asyncio.run(_receive(target, [*parameters, *more], file, advance))
-    if form == "jsonl":
-        count, digest = _checked(output, kept.size)
-    else:
-        count, digest = _counted(output, form), _digest(output)
-    manifest = {
-        "file": output.name,
-        "format": form,
-        "bytes": output.stat().st_size,
-        "count": count,
-        "sha256": digest,
-    }
-    beside = output.with_name(f"{output.name}.manifest.json")
-    beside.write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    part = output.with_name(f"{output.name}.part")
+    if resume and not part.exists() and output.exists():
+        part = output
+    try:
+        kept = _Kept.of(part) if resume and part.exists() else _Kept()
+        more = [] if kept.last is None else [("cursor", kept.last)]
+        try:
+            with _progress("exported", None) as advance:
+                asyncio.run(_receive(target, [*parameters, *more], part, kept.size, advance))
+            count, digest = _checked(part, kept.size) if form == "jsonl" else _measured(part, form)
+        except BaseException:
+            if part != output and (form != "jsonl" or _is_empty(part)):
+                part.unlink(missing_ok=True)
+            raise
+        part.replace(output)
+        manifest = {
+            "file": output.name,
+            "format": form,
+            "bytes": output.stat().st_size,
+            "count": count,
+            "sha256": digest,
+        }
+        beside = output.with_name(f"{output.name}.manifest.json")
+        beside.write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    except OSError as error:
+        raise Failed(f"{output} cannot be written ({error.strerror or error})") from error
     return manifest
 
 
 async def _receive(
-    target: Target, parameters: Parameters, file: IO[bytes], advance: Callable[[int], None]
+    target: Target, parameters: Parameters, path: Path, start: int, advance: Callable[[int], None]
 ) -> None:
+    """Write an export behind the first ``start`` bytes of a file, which is not touched before the service answers."""
     async with connected(target) as api:
-        async for piece in api.pieces("api/export", parameters):
-            file.write(piece)
-            advance(len(piece))
+        pieces = api.pieces("api/export", parameters)
+        piece: bytes | None = await anext(pieces, b"")
+        with path.open("r+b" if start else "wb") as file:
+            file.seek(start)
+            file.truncate()
+            while piece is not None:
+                file.write(piece)
+                advance(len(piece))
+                piece = await anext(pieces, None)
+
+
+def _is_empty(path: Path) -> bool:
+    return path.exists() and path.stat().st_size == 0
 
 
 class _Kept:
@@ -108,8 +137,11 @@ class _Kept:
             for line in file:
                 if not line.endswith(b"\n") or line.startswith(_MANIFEST):
                     break
+                try:
+                    kept.last = orjson.loads(line)["id"]
+                except (ValueError, KeyError, TypeError) as error:
+                    raise Failed(f"{path} is no export of JSON lines; leave out --resume") from error
                 kept.size += len(line)
-                kept.last = orjson.loads(line)["id"]
         return kept
 
 
@@ -147,12 +179,13 @@ def _checked(path: Path, start: int = 0) -> tuple[int, str]:
     return count, whole.hexdigest()
 
 
-def _digest(path: Path) -> str:
+def _measured(path: Path, form: str) -> tuple[int, str]:
+    """Count and digest of a table."""
     digest = sha256()
     with path.open("rb") as file:
         while piece := file.read(_MIB):
             digest.update(piece)
-    return digest.hexdigest()
+    return _counted(path, form), digest.hexdigest()
 
 
 def _counted(path: Path, form: str) -> int:
@@ -174,7 +207,8 @@ def _counted(path: Path, form: str) -> int:
 def import_(target: Target, files: tuple[str, ...]) -> None:
     """Take in files of JSON lines that `export` has written; `-` is standard input.
 
-    What is there already stays as it is, so a file can be taken in any number of times.
+    What is there already stays as it is, so a file can be taken in any number of times. A database that is not there
+    yet is made, or migrated.
     """
     imported = known = 0
     for name in files:
@@ -209,7 +243,7 @@ def _check(path: Path) -> None:
 
 async def _import(target: Target, file: IO[Any], advance: Callable[[int], None]) -> tuple[int, int]:
     imported = known = 0
-    async with connected(target) as api:
+    async with connected(target, making=True) as api:
         for batch in _batches(file):
             told = await api.call("POST", "api/import", body=batch)
             imported += told["imported"]

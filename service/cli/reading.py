@@ -58,7 +58,10 @@ async def _follow(api: Api, filters: Parameters, seen: Sequence[Json], *, as_jso
     """Print what ends, until the command is interrupted; looks again from the oldest that still runs."""
     kept = [(name, value) for name, value in filters if name != "from"]
     told = {one["id"] for one in seen if one["status"] not in _ENDLESS}
-    since = await _now(api) if not seen else seen[-1]["created"]
+    since = min(
+        (one["created"] for one in seen if one["status"] in _ENDLESS),
+        default=seen[-1]["created"] if seen else _now(),
+    )
     while True:
         await asyncio.sleep(_POLL)
         found = await listed(api, [*kept, ("from", since), ("order", "asc")], None)
@@ -69,7 +72,7 @@ async def _follow(api: Api, filters: Parameters, seen: Sequence[Json], *, as_jso
         told = {one["id"] for one in ended if one["created"] >= since} | (told if not found else set())
 
 
-async def _now(api: Api) -> str:
+def _now() -> str:
     from datetime import UTC, datetime
 
     return datetime.now(UTC).isoformat()
@@ -337,7 +340,7 @@ def _sums(sums: Json) -> list[str]:
         number(sums["requests"]),
         number(sums["errors"]),
         *(number(tokens[kind]) for kind in ("input", "output", "thought", "cached", "total")),
-        dollars(sums["cost"]),
+        "unknown" if sums["cost"] is None else dollars(sums["cost"]),
         seconds(sums["duration"]["p50"]),
         seconds(sums["duration"]["p95"]),
     ]

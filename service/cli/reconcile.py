@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from service.cli.target import Target, check_file, targeted
 from service.errors import ConfigurationError, ServiceError
 from service.settings import load
 
@@ -16,40 +17,27 @@ _MISMATCHES = 1
 
 
 @click.command()
+@targeted
 @click.option("--from", "start", metavar="TIME", help="A time, or how long ago: 24h, 7d.  [default: 24h]")
 @click.option("--to", "end", metavar="TIME", help="A time, or how long ago.  [default: now]")
 @click.option("--interval", type=click.Choice(["minute", "hour", "day"]), help="What is counted together.")
-@click.option("--config", metavar="FILE", help="The configuration, YAML.")
-@click.option("--database-url", metavar="URL", help="The database.  [default: sqlite:///interactions.db]")
-@click.option("--url", metavar="URL", help="Ask a running service instead of the database.")
-@click.option(
-    "--key",
-    metavar="KEY",
-    envvar="INTERACTIONS_MASTER_KEY",
-    help="Its master key.  [$INTERACTIONS_MASTER_KEY]",
-)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
 def reconcile(
     ctx: click.Context,
+    target: Target,
     start: str | None,
     end: str | None,
     interval: str | None,
-    config: str | None,
-    database_url: str | None,
-    url: str | None,
-    key: str | None,
     as_json: bool,
 ) -> None:
     """Compare requests, attempts, outcomes, usage and events, and name what does not fit."""
-    if url is not None and (config is not None or database_url is not None):
-        raise click.UsageError("give --url, or --config and --database-url, not both")
     asked = {"from": start, "to": end, "interval": interval}
     try:
-        if url is not None:
-            report = asyncio.run(_of_service(url.rstrip("/"), key, asked))
+        if target.url is not None:
+            report = asyncio.run(_of_service(target.url.rstrip("/"), target.key, asked))
         else:
-            settings = load(config, os.environ, {"database_url": database_url}).settings
+            settings = load(target.config, os.environ, {"database_url": target.database_url}).settings
             report = asyncio.run(_of_database(settings.database_url, asked))
     except ServiceError as error:
         raise ConfigurationError(error.message) from error
@@ -70,6 +58,7 @@ async def _of_database(url: str, asked: dict[str, str | None]) -> dict[str, Any]
     from service.store.engine import open_backend
 
     chosen = span(asked["from"], asked["to"], asked["interval"])
+    check_file(url)
     codec = Codec()
     backend = open_backend(url, codec, pool_limit=1)
     await backend.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
 import click
@@ -10,7 +9,6 @@ import click
 from service.cli import logs
 from service.settings import LoadedSettings, check_bind, check_upstream, load, show_config
 
-_log = logging.getLogger(__name__)
 _EMULATOR = "answers are made up by the built-in emulator, not by Gemini"
 
 
@@ -57,21 +55,18 @@ def serve(
         _show(loaded)
         return
     check_upstream(loaded.settings)
-    notices = check_bind(loaded.settings)
-
-    logs.configure()
-    for line in (*loaded.warnings, *notices):
-        _log.warning(line)
+    notices = [*loaded.warnings, *check_bind(loaded.settings)]
     if num_workers is not None and num_workers > 1:
-        _log.warning(
+        notices.append(
             "--num_workers means nothing here: run one more process on the same PostgreSQL for each worker"
         )
     if loaded.settings.emulator:
-        _log.warning(_EMULATOR if emulator else f"GEMINI_API_KEY is not set: {_EMULATOR}")
+        notices.append(_EMULATOR if emulator else f"GEMINI_API_KEY is not set: {_EMULATOR}")
 
     from service.app import serve as run
 
-    run(loaded.settings)
+    logs.configure()
+    run(loaded.settings, notices)
 
 
 def _show(loaded: LoadedSettings) -> None:

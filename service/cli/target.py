@@ -6,9 +6,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 import click
+
+from service.errors import ConfigurationError
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -64,3 +67,15 @@ def targeted(command: Callable[_P, _R]) -> Callable[..., _R]:
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
     return wrapped
+
+
+def check_file(database_url: str) -> None:
+    """Refuse a SQLite file that is not there; raises :class:`ConfigurationError`.
+
+    A reading command makes no database: a path with a mistake in it would look like an empty one.
+    """
+    scheme, _, path = database_url.partition(":///")
+    if scheme.startswith("sqlite") and not Path(path.partition("?")[0]).exists():
+        raise ConfigurationError(
+            f"--database-url: there is no file {path!r}; name the database of a service, or its --url"
+        )

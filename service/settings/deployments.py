@@ -30,7 +30,9 @@ _FAMILIES = (
 )
 #: The parameters of another provider are not ours to check.
 _ANY = Keys(ours=frozenset(), free=True)
-_EMULATOR_KEY = "emulator"
+#: What the emulator takes for a key; no word, because messages are told without keys.
+EMULATOR_KEY = "emulated-0"
+_ALIAS = "name the alias that callers use"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +47,25 @@ class _Defaults:
 
 def read_deployments(
     reading: Reading, entries: object, *, emulator: bool
-) -> tuple[tuple[DeploymentSettings, ...], tuple[str, ...]]:
-    """The deployments, and the dotted paths of entries skipped because their provider is not Gemini.
+) -> tuple[tuple[DeploymentSettings, ...], Mapping[str, str]]:
+    """The deployments, and the aliases of entries skipped because their provider is not Gemini, by dotted path.
 
     Raises `ConfigurationError` for an entry that cannot be used, two with one id, or when all were skipped.
     """
     if entries is None:
-        return (), ()
+        return (), {}
     items = sequence("model_list", entries)
     defaults = _defaults(reading.environ, emulator=emulator)
     deployments: list[DeploymentSettings] = []
     places: dict[str, str] = {}
-    skipped: list[str] = []
+    skipped: dict[str, str] = {}
     seen: Counter[tuple[str, ...]] = Counter()
     for position, item in enumerate(items):
         path = f"model_list[{position}]"
-        deployment = _read(Section(reading, path, item, MODEL), defaults, seen)
+        entry = Section(reading, path, item, MODEL)
+        deployment = _read(entry, defaults, seen)
         if deployment is None:
-            skipped.append(path)
+            skipped[path] = _required(entry, "model_name", _ALIAS)
             continue
         if deployment.id in places:
             raise ConfigurationError(
@@ -75,13 +78,13 @@ def read_deployments(
         raise ConfigurationError(
             "model_list: no entry is for Gemini; write at least one model as gemini/MODEL"
         )
-    return tuple(deployments), tuple(skipped)
+    return tuple(deployments), skipped
 
 
 def default_deployment(environ: Mapping[str, str], *, emulator: bool) -> DeploymentSettings | None:
     """What the environment's key serves without a `model_list`: any model, any agent; None without a key."""
     defaults = _defaults(environ, emulator=emulator)
-    key = defaults.api_key or (Secret(_EMULATOR_KEY) if emulator else None)
+    key = defaults.api_key or (Secret(EMULATOR_KEY) if emulator else None)
     if key is None:
         return None
     return DeploymentSettings(
@@ -101,7 +104,7 @@ def _defaults(environ: Mapping[str, str], *, emulator: bool) -> _Defaults:
 
 
 def _read(entry: Section, defaults: _Defaults, seen: Counter[tuple[str, ...]]) -> DeploymentSettings | None:
-    name = _required(entry, "model_name", "name the alias that callers use")
+    name = _required(entry, "model_name", _ALIAS)
     model = _model(_child(entry, "litellm_params", _ANY))
     if model is None:
         return None
@@ -165,9 +168,9 @@ def _endpoint(params: Section, defaults: _Defaults) -> tuple[str, str]:
 
 
 def _api_key(params: Section, defaults: _Defaults) -> Secret:
-    key = params.secret("api_key", unset=_EMULATOR_KEY if defaults.emulator else None) or defaults.api_key
+    key = params.secret("api_key", unset=EMULATOR_KEY if defaults.emulator else None) or defaults.api_key
     if key is None and defaults.emulator:
-        return Secret(_EMULATOR_KEY)
+        return Secret(EMULATOR_KEY)
     if key is None:
         raise ConfigurationError(
             f"{params.name('api_key')}: missing; write os.environ/GEMINI_API_KEY there, or set GEMINI_API_KEY"

@@ -6,7 +6,7 @@ file's `environment_variables`. Keys of LiteLLM's without meaning here are not r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import cast
 
@@ -24,6 +24,7 @@ from service.settings.model import History, LoadedSettings, Settings
 from service.settings.retention import read_retention
 from service.settings.router import read_router
 from service.settings.section import Reading, Section
+from service.settings.served import Served, check_models
 from service.settings.urls import parse_database_url
 from service.settings.values import describe, given, mapping
 from service.settings.webhooks import read_webhooks
@@ -32,6 +33,8 @@ from service.settings.webhooks import read_webhooks
 _REPLACING = {"DATABASE_URL": "database_url", "INTERACTIONS_MASTER_KEY": "master_key"}
 _STANDING_IN = {"LITELLM_MASTER_KEY": "master_key", **_REPLACING}
 _MIB = 1024 * 1024
+#: A request is read into memory; larger ones no database takes as one value.
+_LARGEST_MIB = 1024
 
 
 def load(
@@ -54,9 +57,11 @@ def load(
 
     deployments, skipped = read_deployments(reading, top.raw("model_list"), emulator=emulator)
     litellm = Section(reading, "litellm_settings", top.raw("litellm_settings"), LITELLM_SETTINGS)
-    router = Section(
+    routing = Section(
         reading, "router_settings", top.raw("router_settings"), ROUTER_SETTINGS, fallback=litellm
     )
+    router = read_router(routing)
+    unused = check_models(routing, router, Served.of(deployments, skipped.values()))
     general = _general(reading, top.raw("general_settings"), own, chosen)
     database_url, dropped = _database_url(general)
 
@@ -65,7 +70,7 @@ def load(
     settings = Settings(
         deployments=deployments,
         default_deployment=None if deployments else default_deployment(reading.environ, emulator=emulator),
-        router=read_router(router),
+        router=router,
         master_key=general.secret("master_key"),
         database_url=database_url,
         database_connection_pool_limit=given(
@@ -118,7 +123,7 @@ def load(
         request_timeout=given(litellm.seconds("request_timeout", above=0), plain.request_timeout),
     )
     ignored = [*reading.ignored, *dropped]
-    return LoadedSettings(settings, _warnings(ignored, skipped))
+    return LoadedSettings(settings, _warnings(ignored, skipped, unused))
 
 
 def _variables(top: Section) -> dict[str, str]:
@@ -166,14 +171,20 @@ def _database_url(general: Section) -> tuple[str, list[str]]:
 
 def _max_body_bytes(general: Section) -> int | None:
     megabytes = general.number("max_request_size_mb", above=0)
-    size = general.integer("max_body_bytes", least=1)
+    size = general.integer("max_body_bytes", least=1, most=_LARGEST_MIB * _MIB)
+    if megabytes is not None and megabytes > _LARGEST_MIB:
+        raise ConfigurationError(
+            f"{general.name('max_request_size_mb')}: must be at most {_LARGEST_MIB}, got {megabytes:g}"
+        )
     return int(megabytes * _MIB) if size is None and megabytes is not None else size
 
 
-def _warnings(ignored: list[str], skipped: tuple[str, ...]) -> tuple[str, ...]:
+def _warnings(ignored: Iterable[str], skipped: Iterable[str], unused: Iterable[str]) -> tuple[str, ...]:
     parts = []
     if ignored:
         parts.append(f"LiteLLM's keys without meaning here: {', '.join(ignored)}")
     if skipped:
         parts.append(f"entries that are not Gemini's (gemini/MODEL): {', '.join(skipped)}")
+    if unused:
+        parts.append(f"models that no entry of model_list serves: {', '.join(unused)}")
     return (f"ignored {'; '.join(parts)}",) if parts else ()

@@ -32,9 +32,14 @@ def _release(rows: FromClause, database: Particulars) -> Executable:
     )
 
 
+def _explain(rows: FromClause, database: Particulars) -> Executable:
+    return update(holds).values(reason=rows.c.reason).where(holds.c.id == rows.c.id)
+
+
 PLACE_HOLD = BatchStatement("place hold", _HOLD, _place)
 RELEASE_HOLD = BatchStatement("release hold", columns_of(holds, "id released_at"), _release)
-PLACING: Final = (PLACE_HOLD, RELEASE_HOLD)
+EXPLAIN_HOLD = BatchStatement("explain hold", columns_of(holds, "id reason"), _explain)
+PLACING: Final = (PLACE_HOLD, RELEASE_HOLD, EXPLAIN_HOLD)
 
 _stands = holds.c.released_at.is_(None)
 STANDING = Query("standing holds", select(*_TOLD).where(_stands).order_by(holds.c.id))

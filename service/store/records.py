@@ -22,6 +22,8 @@ TERMINAL = frozenset(
         "requires_continuation",
     }
 )
+#: Every status that an interaction can have.
+STATUSES = TERMINAL | {"in_progress", "queued"}
 #: Statuses on which a follow-up may build (contract 5.5); a continuation names its token's issuer, whatever its status.
 ANCHORS = frozenset({"completed", "requires_action", "incomplete"})
 

@@ -21,6 +21,7 @@ from service.upstream.transport import Origin, request_head
 STEPS_REVISION = "2026-05-20"
 _PREFIXES = ("gemini/", "models/")
 _NAMES_IN_MESSAGE = 20
+_LEAST_KEY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,12 @@ class Deployment:
         return self.settings.id
 
     def discreet(self, message: str) -> str:
-        """A message without this deployment's key, which upstream has been seen to quote."""
-        return message.replace(self.settings.api_key.reveal(), "[key]")
+        """A message without this deployment's key, which upstream has been seen to quote.
+
+        What is too short for a key of Google's may be any word, and stays.
+        """
+        key = self.settings.api_key.reveal()
+        return message.replace(key, "[key]") if len(key) >= _LEAST_KEY else message
 
     def create_line(self) -> bytes:
         """Request line and fixed headers of a create."""

@@ -176,6 +176,11 @@ async def test_every_filter_finds_what_a_look_at_every_row_finds(store_url: str)
         ("statsu=failed", "Unknown parameter 'statsu'; the nearest known one is 'status'"),
         ("min_status=1", "Unknown parameter 'min_status'; the nearest known one is"),
         ("total_token=1", "nearest known one is 'total_tokens'"),
+        (
+            "status=done",
+            "invalid for 'status'. Expected one of budget_exceeded, cancelled, completed, failed",
+        ),
+        ("from=2026-11-25&to=2026-11-25", "invalid for 'from'. Expected a time before 'to'"),
         ("status=", "invalid for 'status'. Expected a value"),
         ("stream=perhaps", "invalid for 'stream'. Expected true or false, got 'perhaps'"),
         ("min_cost=much", "invalid for 'min_cost'. Expected a number, got 'much'"),
@@ -191,7 +196,7 @@ async def test_every_filter_finds_what_a_look_at_every_row_finds(store_url: str)
         ("chain=v1_upstream", "invalid for 'chain'. Expected the id of an interaction"),
         ("deleted=perhaps", "invalid for 'deleted'. Expected false, true or any"),
         ("label:=search", "names no label"),
-        ("status=a%00b", "Remove the NUL character"),
+        ("agent=a%00b", "Remove the NUL character"),
     ],
 )
 def test_a_filter_that_makes_no_sense_is_refused(query: str, message: str) -> None:

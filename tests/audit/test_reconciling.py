@@ -109,6 +109,8 @@ async def test_the_command_asks_the_database_or_the_service(
     asked = await run("--url", gateway.url, "--json", INTERACTIONS_MASTER_KEY="a-private-key")
     assert asked.returncode == 0, asked.stderr
     assert orjson.loads(asked.stdout)["intervals"][-1]["outcomes"] == {"completed": 1}
+    named = await run(INTERACTIONS_URL=gateway.url, INTERACTIONS_MASTER_KEY="a-private-key")
+    assert (named.returncode, "completed" in named.stdout) == (0, True), named.stderr
     refused = await run("--url", gateway.url, "--key", "wrong")
     assert (refused.returncode, "401" in refused.stderr) == (2, True)
 
@@ -128,7 +130,12 @@ async def test_the_command_says_what_it_cannot_do(tmp_path: Path) -> None:
     assert both.returncode == 2
     nobody = await run("--url", "http://127.0.0.1:1")
     assert (nobody.returncode, "--url" in nobody.stderr) == (2, True)
-    empty = await run("--database-url", f"sqlite:///{tmp_path / 'empty.db'}")
-    assert (empty.returncode, "interactions migrate" in empty.stderr) == (2, True)
+    missing = tmp_path / "missing.db"
+    absent = await run("--database-url", f"sqlite:///{missing}")
+    assert (absent.returncode, "there is no file" in absent.stderr, missing.exists()) == (2, True, False)
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    unmade = await run("--database-url", f"sqlite:///{empty}")
+    assert (unmade.returncode, "interactions migrate" in unmade.stderr) == (2, True)
     wrong = await run("--from", "yesterday")
     assert (wrong.returncode, "'from'" in wrong.stderr) == (2, True)

@@ -53,16 +53,17 @@ def sums(told: list[Told]) -> Json:
                 modalities[name] += count
     known = sum(cost for cost in costs if cost is not None)
     unpriced = sum(cost is None for cost in costs)
+    unmeasured = sum(one.usage.state == USAGE_MISSING for one in told)
     return {
         "requests": len(told),
         "errors": sum(one.status == "failed" for one in told),
-        "unmeasured": sum(one.usage.state == USAGE_MISSING for one in told),
+        "unmeasured": unmeasured,
         "tokens": {
             name: sum(getattr(one.usage, f"{name}_tokens") or 0 for one in final)
             for name in ("input", "output", "thought", "cached", "tool_use", "total")
         },
         "modalities": {"input": dict(modalities)} if modalities else {},
-        "cost": None if unpriced and not known else known / 1e9,
+        "cost": None if (unpriced or unmeasured) and not known else known / 1e9,
         "unpriced": unpriced,
     }
 
@@ -246,6 +247,7 @@ async def test_nothing_is_counted_twice_or_missed_while_everything_happens_at_on
         ("min_cost=1", "Usage cannot be filtered by 'cost'. It can by model, project"),
         ("q=word", "Usage cannot be filtered by 'q'"),
         ("chain=int_aaaaaaaaaaaaaaaaaaaaaaaaaa", "Usage cannot be filtered by 'chain'"),
+        ("from=1h&to=2h", "invalid for 'from'. Expected a time before 'to'"),
         ("groupby=day", "Unknown parameter 'groupby'; the nearest known one is 'group_by'"),
     ],
 )

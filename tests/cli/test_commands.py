@@ -126,6 +126,12 @@ def test_a_port_in_use_is_told_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"--port {port}: cannot listen" in refusal(run(tmp_path, "emulator", "--port", str(port)))
+        assert "cannot listen" in refusal(run(tmp_path, "serve", "--emulator", "--port", str(port)))
+
+
+def test_a_database_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}"
+    assert "database_url" in refusal(run(tmp_path, "serve", "--emulator", "--database-url", url))
 
 
 def test_migrating_makes_the_database(tmp_path: Path) -> None:

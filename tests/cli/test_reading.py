@@ -193,7 +193,9 @@ def test_an_export_can_be_cut_resumed_and_taken_in(served: Served, tmp_path: Pat
     assert file.read_bytes() == whole
     assert orjson.loads((tmp_path / "all.jsonl.manifest.json").read_bytes()) == manifest
     at = ("--database-url", f"sqlite:///{other}")
-    command("migrate", *at)
+    missing = str(tmp_path / "missing.jsonl")
+    assert b"cannot be read" in command("import", missing, *at, status=1).stderr
+    assert not other.exists()
     told = command("import", str(file), *at).stderr.decode()
     assert f"{manifest['count']} imported, 0 there already" in told
     assert f"0 imported, {manifest['count']} there" in command("import", "-", *at, data=whole).stderr.decode()
@@ -201,6 +203,29 @@ def test_an_export_can_be_cut_resumed_and_taken_in(served: Served, tmp_path: Pat
     assert [orjson.loads(line)["id"] for line in found][:3] == served.ids
     file.write_bytes(whole.replace(b"tea", b"tee"))
     assert b"was damaged" in command("import", str(file), *at, status=1).stderr
+
+
+def test_an_export_that_fails_leaves_what_there_was(served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "all.jsonl"
+    for resume in ((), ("--resume",)):
+        command("export", "-o", str(file), *resume, "--url", "http://127.0.0.1:9", status=1)
+        served.run("export", "-o", str(file), *resume, "--since", "someday", status=1)
+    assert list(tmp_path.iterdir()) == []
+    served.run("export", "--chain", served.ids[0], "-o", str(file))
+    there = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(there) == 2
+    for resume in ((), ("--resume",)):
+        command("export", "-o", str(file), *resume, "--url", "http://127.0.0.1:9", status=1)
+        served.run("export", "-o", str(file), *resume, "--since", "someday", status=1)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == there
+    part = tmp_path / "all.jsonl.part"
+    part.write_bytes(there[file][: len(there[file]) // 2])
+    served.run("export", "--chain", served.ids[0], "-o", str(file), "--resume")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == there
+    file.write_text("no lines of JSON\n")
+    assert b"leave out --resume" in served.run("export", "-o", str(file), "--resume", status=1).stderr
+    assert b"cannot be written" in served.run("export", "-o", str(tmp_path / "x" / "y"), status=1).stderr
+    assert b"is no file" in served.run("export", "-o", "/dev/null", status=2).stderr
 
 
 def test_tables_have_a_manifest_as_well(served: Served, tmp_path: Path) -> None:

@@ -185,7 +185,12 @@ async def test_a_hold_beats_every_rule(gateway: Gateway) -> None:
     plain = await labelled(gateway, "Plain", team="other")
     hold = await put(gateway, f"/api/interactions/{held.id}/hold", reason="case 7")
     assert (hold["interaction"], hold["reason"], hold["released"]) == (held.id, "case 7", None)
-    assert await put(gateway, f"/api/interactions/{held.id}/hold", reason="again") == hold
+    assert await put(gateway, f"/api/interactions/{held.id}/hold") == hold
+    explained = await put(gateway, f"/api/interactions/{held.id}/hold", reason="case 8")
+    assert explained == {**hold, "reason": "case 8"}
+    assert (await gateway.request("GET", "/api/holds")).body["holds"] == [explained]
+    wrong = await gateway.request("PUT", f"/api/interactions/{held.id}/hold", data=b'{"reason": 7}')
+    assert (wrong.status, "'reason'" in wrong.error["message"]) == (400, True)
     on_label = await put(gateway, "/api/holds", "POST", label="team=legal")
     report = await applied(gateway, ALL)
     assert (report.expired, report.rules[0].held) == (1, 2)

@@ -228,6 +228,14 @@ litellm_settings: {request_timeout: 90}
                 "master_key: 1234",
                 "general_settings.master_key: expected a string, got an integer; put it in quotes",
             ),
+            (
+                "max_body_bytes: 1.0e+99",
+                "general_settings.max_body_bytes: must be between 1 and 1073741824, got",
+            ),
+            (
+                "max_request_size_mb: 1.0e+99",
+                "general_settings.max_request_size_mb: must be at most 1024, got 1e+99",
+            ),
             ("max_body_bytes: []", "general_settings.max_body_bytes: expected an integer, got a list"),
             ("writer_queue_limit: 0", "general_settings.writer_queue_limit: must be at least 1, got 0"),
             ("idempotency_retention: 0", "general_settings.idempotency_retention: must be at least 1, got 0"),
@@ -291,6 +299,39 @@ router_settings:
     def test_a_wrong_value_names_the_key(self, read: Reader, line: str, message: str) -> None:
         assert read.error(f"router_settings:\n  {line}").startswith(message)
 
+    @pytest.mark.parametrize(
+        ("line", "path"),
+        [
+            ("fallbacks: [{gemini-flash: [gemini-flahs]}]", "fallbacks.gemini-flash"),
+            ("default_fallbacks: [gemini-flahs]", "default_fallbacks"),
+            ("model_group_alias: {x: {model: gemini-flahs}}", "model_group_alias.x"),
+        ],
+    )
+    def test_a_model_that_nothing_serves_cannot_stand_in(self, read: Reader, line: str, path: str) -> None:
+        message = read.error(f"{deployment()}router_settings:\n  {line}")
+        assert message == (
+            f"router_settings.{path}: no entry of model_list serves 'gemini-flahs'; the nearest known model is "
+            "'gemini-flash'"
+        )
+
+    def test_models_stand_in_by_any_of_their_names(self, read: Reader) -> None:
+        others = """
+  - model_name: "pro/*"
+    litellm_params: {model: "gemini/*", api_key: k}
+  - model_name: gpt
+    litellm_params: {model: openai/gpt-5}
+router_settings:
+  fallbacks: [{x: [gemini/gemini-2.5-flash, pro/a, gemini-3-pro, gpt]}, {gpt: [x]}]
+  model_group_alias: {x: gemini-flash}
+"""
+        (warning,) = read(deployment() + others).warnings
+        assert "no entry" not in warning
+
+    def test_fallbacks_of_what_nothing_serves_are_a_warning(self, read: Reader) -> None:
+        rules = "router_settings: {fallbacks: [{lost: [gemini-flash]}]}"
+        (warning,) = read(deployment() + rules).warnings
+        assert "no entry of model_list serves: router_settings.fallbacks.lost" in warning
+
     def test_every_key_of_routing_has_an_effect(self, read: Reader) -> None:
         limits = "rpm: 10, tpm: 1000, weight: 2, order: 2, max_parallel_requests: 3"
         times = "timeout: 9, stream_timeout: 8, connect_timeout: 7, first_byte_timeout: 6"
@@ -302,8 +343,8 @@ router_settings:
   num_retries: 3
   retry_after: 1
   retry_ambiguous: true
-  fallbacks: [{gemini-flash: [other]}]
-  default_fallbacks: [other]
+  fallbacks: [{gemini-flash: [gemini-2.5-flash]}]
+  default_fallbacks: [gemini-2.5-flash]
   max_fallbacks: 2
   allowed_fails: 5
   cooldown_time: 1m

@@ -12,7 +12,7 @@ CONFIG = """
 model_list:
   - model_name: flash
     litellm_params: {model: gemini/gemini-2.5-flash, api_key: upstream-secret, rpm: 5}
-router_settings: {fallbacks: [{flash: [pro]}]}
+router_settings: {fallbacks: [{flash: [gemini/gemini-2.5-flash]}]}
 general_settings: {master_key: master-secret, database_url: "postgres://u:db-secret@h/d"}
 """
 
@@ -28,7 +28,7 @@ def test_secrets_are_stars_and_the_rest_is_there(tmp_path: Path) -> None:
     assert entry["litellm_params"]["model"] == "gemini/gemini-2.5-flash"
     assert entry["litellm_params"]["api_key"] == "***"
     assert entry["litellm_params"]["rpm"] == 5
-    assert shown["router_settings"]["fallbacks"] == {"flash": ["pro"]}
+    assert shown["router_settings"]["fallbacks"] == {"flash": ["gemini/gemini-2.5-flash"]}
     assert shown["general_settings"]["master_key"] == "***"
     assert shown["general_settings"]["database_url"] == "postgresql+asyncpg://u:***@h/d"
 

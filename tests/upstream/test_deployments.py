@@ -234,3 +234,10 @@ def test_only_this_machine_is_local(base: str, local: bool) -> None:
 )
 def test_prefixes_are_taken_off_a_name(name: str, bare: str) -> None:
     assert bare_name(name) == bare
+
+
+def test_messages_are_told_without_keys_and_words_stay() -> None:
+    long = build(entry("a", "a", "a", api_key=Secret("AIza-0123")), "tests/1")
+    assert long.discreet("bad key AIza-0123") == "bad key [key]"
+    short = build(entry("b", "b", "b", api_key=Secret("model")), "tests/1")
+    assert short.discreet("no such model") == "no such model"
