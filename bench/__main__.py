@@ -60,7 +60,8 @@ def rounds(compared: list[Target], count: int, seconds: float, rate: float) -> d
     found: dict[str, list[Round]] = {target.name: [] for target in compared}
     for number in range(count + 1):
         for target in compared:
-            measured = one_round(target, seconds, rate)
+            with target.alone(compared):
+                measured = one_round(target, seconds, rate)
             if number:
                 found[target.name].append(measured)
     return found
@@ -133,6 +134,8 @@ def run(count: int, seconds: float, folder: Path) -> dict[str, Any]:
             "idle_megabytes": round(again.resident_bytes() / 1e6, 1),
         }
         report["throughput"] = throughput(group, count, seconds)
+        for target in group[1:]:
+            target.kill()
         report["latency"] = latency(compared("latency", MODEL_SECONDS), count, seconds)
     return report
 

@@ -1,7 +1,8 @@
 """``python -m bench.streams``: what streams cost beside a direct connection and a pass-through that stores nothing.
 
-All targets run at the same time and are measured in turn, round after round. Delays are counted event by event from the
-moment that upstream put into it; what a target adds is its figure less the direct one of the same round.
+All targets are there at the same time and are measured in turn, the others paused, round after round. Delays are
+counted event by event from the moment that upstream put into it; what a target adds is its figure less the direct one
+of the same round.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def rounds(compared: list[Target], count: int, streams: int, seconds: float) -> 
     found: dict[str, list[Measured]] = {target.name: [] for target in compared}
     for number in range(count + 1):
         for target in compared:
-            measured = one_round(target, streams, seconds)
+            with target.alone(compared):
+                measured = one_round(target, streams, seconds)
             if number:
                 found[target.name].append(measured)
     return found

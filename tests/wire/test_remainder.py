@@ -43,6 +43,15 @@ def split_text(event: Event, sizes: list[int]) -> list[Event]:
     return [*pieces, {**event, "delta": {**told, name: text}}]
 
 
+def said(told: Any) -> Any:
+    """What steps say, without members that are null or empty: upstream leaves them out of one form or the other."""
+    if isinstance(told, list):
+        return [said(item) for item in told]
+    if isinstance(told, dict):
+        return {name: said(value) for name, value in told.items() if value not in (None, "", [], {})}
+    return told
+
+
 @given(interactions, st.lists(st.integers(0, 3), max_size=3), st.data())
 def test_after_a_break_anywhere_the_rest_makes_the_whole(
     interaction: Event, sizes: list[int], data: st.DataObject
@@ -54,7 +63,7 @@ def test_after_a_break_anywhere_the_rest_makes_the_whole(
     missing = remainder(assembled(*told), whole)
     assert missing is not None
     together = assembled(*told, *missing)
-    assert together.steps == whole["steps"]
+    assert said(together.steps) == said(whole["steps"])
     assert together.terminal
     assert together.status == whole["status"]
     assert whole == before
