@@ -47,9 +47,10 @@ bench: $(VENV)/.dev
 bench-history: $(VENV)/.dev
 	$(BIN)/python -m bench.history $(if $(KEEP),--keep $(KEEP))
 
-# A million interactions with all that is derived from them are put into each database first; COUNT=N puts fewer.
+# A million interactions with all that is derived from them are put into each database first; COUNT=N puts fewer, KEEP=DIR
+# keeps them for the next time.
 bench-audit: $(VENV)/.dev
-	$(BIN)/python -m bench.audit $(if $(COUNT),--count $(COUNT))
+	$(BIN)/python -m bench.audit $(if $(COUNT),--count $(COUNT)) $(if $(KEEP),--keep $(KEEP))
 
 # Ten thousand background runs open in one process; RUNS=10000 SECONDS=60 STREAMS=0.
 bench-background: $(VENV)/.dev

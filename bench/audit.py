@@ -197,14 +197,17 @@ async def run(folder: Path, count: int, rounds: int) -> str:
             "postgres": stack.enter_context(postgres(folder)),
         }
         await prepare(urls)
-        started = time.perf_counter()
-        fillings: list[Filling] = [
-            SqliteFilling(str(folder / "audit.db")),
-            await PostgresFilling.open(urls["postgres"]),
-        ]
         filling = AuditFilling(random.Random(20_261_125))
-        await filling.fill(fillings, count)
-        print(f"filled with {count:,} in {time.perf_counter() - started:.0f} s", file=sys.stderr)
+        filled = folder / f"filled-{count}"
+        if not filled.exists():
+            started = time.perf_counter()
+            fillings: list[Filling] = [
+                SqliteFilling(str(folder / "audit.db")),
+                await PostgresFilling.open(urls["postgres"]),
+            ]
+            await filling.fill(fillings, count)
+            filled.touch()
+            print(f"filled with {count:,} in {time.perf_counter() - started:.0f} s", file=sys.stderr)
         for name, url in urls.items():
             async with subject(name, url) as measured:
                 results[name] = await measure(measured, filling.phrase, rounds)
@@ -216,9 +219,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument(
+        "--keep", type=Path, help="a folder for the filled databases, used again when it has them"
+    )
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        print(uvloop.run(run(Path(folder), arguments.count, arguments.rounds)))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        folder: Path = arguments.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        print(uvloop.run(run(folder, arguments.count, arguments.rounds)))
 
 
 if __name__ == "__main__":

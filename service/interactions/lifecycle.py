@@ -26,6 +26,7 @@ from service.interactions.resolve import Resolver
 from service.interactions.supervisor import Supervisor
 from service.interactions.taking_over import TakeOver
 from service.interactions.upstream_copy import UpstreamCopy
+from service.store.kept_events import CANCEL
 from service.store.records import USAGE_MISSING, Record, now
 from service.store.store import Store
 from service.upstream.client import GeminiClient
@@ -39,6 +40,8 @@ _SETTLING: Final = 5.0
 #: How often, and with how many seconds between, another process is looked after that is to cancel a stream.
 _CANCEL_LOOKS: Final = 100
 _CANCEL_LOOK: Final = 0.1
+#: After how many of these looks it is reminded.
+_CANCEL_HINTS: Final = 10
 
 
 class Lifecycle:
@@ -127,7 +130,9 @@ class Lifecycle:
             error.message = error.message.replace(record.upstream_id or reference, reference)
             raise
         if not await self._supervisor.secure(record):
-            return await self.told(await self._cancelled_elsewhere(record))
+            ended = await self._cancelled_elsewhere(record)
+            if ended is not None:
+                return await self.told(ended)
         record = replace(await self.current(record), upstream_id=record.upstream_id)
         if not record.background:
             # Nobody reads it any more, and upstream cannot end it.
@@ -155,13 +160,21 @@ class Lifecycle:
         else:
             await self._supervisor.look(record)
 
-    async def _cancelled_elsewhere(self, record: Record) -> Record:
-        """Have the process that holds the interaction end it; raises :class:`ServiceUnavailable` when it does not."""
+    async def _cancelled_elsewhere(self, record: Record) -> Record | None:
+        """Have the process that holds the interaction end it; None when its holder has died and it is held here now.
+
+        Raises :class:`ServiceUnavailable` when the holder does not end it.
+        """
         await self._store.events.wish_cancel(record.id)
-        for _ in range(_CANCEL_LOOKS):
+        for look in range(1, _CANCEL_LOOKS + 1):
             await asyncio.sleep(_CANCEL_LOOK)
             if (found := await self.current(record)).terminal:
                 return found
+            if look % _CANCEL_HINTS == 0:
+                if await self._supervisor.secure(found):
+                    return None
+                # A hint may be lost, or be heard while a run is being handed to its reader.
+                await self._store.held.hint(CANCEL)
         raise ServiceUnavailable("The interaction is not cancelled yet.", retry_after=1)
 
     async def _as_cancelled(self, record: Record) -> dict[str, Any]:

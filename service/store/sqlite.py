@@ -13,6 +13,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -38,6 +39,9 @@ _READERS = 2
 _READER_BUSY_MS = 10_000
 #: What readers see of the file without copying it: a long chain is thousands of pages from all over it.
 _MAPPED_BYTES = 2**30
+#: Seconds that another process is waited for at the start, while it prepares the file, and between two tries.
+_OPENING = 30.0
+_OPENING_PAUSE = 0.1
 #: Short, because the group-commit writer tries again itself and counts its callers' patience between two tries.
 _WRITER_BUSY_MS = 500
 #: What a value can be that the driver refuses before the database sees it.
@@ -285,10 +289,23 @@ def connect_writer(path: str) -> sqlite3.Connection:
         path, isolation_level=None, check_same_thread=False, cached_statements=_PREPARED_STATEMENTS
     )
     connection.execute(f"PRAGMA busy_timeout = {_WRITER_BUSY_MS}")
-    connection.execute("PRAGMA journal_mode = WAL")
+    _log_ahead(connection)
     connection.execute("PRAGMA synchronous = FULL")
     # What was deleted is overwritten, not only forgotten.
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
     connection.execute("PRAGMA cache_size = -16000")
     return connection
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Switch the file to WAL; the busy time-out does not hold for this (SQLITE_BUSY while another writes)."""
+    deadline = time.monotonic() + _OPENING
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(_OPENING_PAUSE)

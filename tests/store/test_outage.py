@@ -185,3 +185,15 @@ async def test_reads_come_back_after_their_connections_ended(own_postgres_url: s
             with suppress(ServiceUnavailable):
                 await saved(opened, key)
         assert await saved(opened, key) == b"answer"
+
+
+async def test_a_file_that_another_process_is_preparing_is_waited_for(sqlite_url: str) -> None:
+    connection = sqlite3.connect(sqlite_path(sqlite_url), isolation_level=None)
+    connection.execute("PRAGMA journal_mode = DELETE")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("CREATE TABLE prepared (name TEXT)")
+    asyncio.get_running_loop().call_later(0.3, connection.close)
+    async with open_store(sqlite_url) as opened:
+        begun = intent()
+        await opened.store.begin(begun, b"{}")
+        assert await opened.store.find(DEFAULT_PROJECT, begun.id) is not None
