@@ -15,6 +15,7 @@ import orjson
 from aiohttp import web
 
 from service.api.keys import COMMON_HEADERS, REQUESTS
+from service.api.whole_answer import WholeAnswer
 from service.errors import ApiError, InvalidRequest, PayloadTooLarge, ServiceError
 from service.interactions.calls import HistoryUsed, Served
 from service.wire import ids
@@ -33,27 +34,25 @@ def endpoint(handler: Handler) -> Handler:
     """Turn every error of a handler into an answer in Google's shape (contract 7.1), and count what was answered."""
     operation = handler.__name__.strip("_")
 
-    async def counted(request: web.Request) -> web.StreamResponse:
-        began = perf_counter()
-        response = await guarded(request)
-        named = operation if isinstance(response, web.Response) else f"{operation} stream"
-        request.app[REQUESTS].note(named, response.status, began)
-        return response
-
     async def guarded(request: web.Request) -> web.StreamResponse:
+        began = perf_counter()
+        response: web.StreamResponse
         try:
-            return await handler(request)
+            response = await handler(request)
         except ServiceError as error:
-            return error_response(request, error)
+            response = error_response(request, error)
         except web.HTTPRequestEntityTooLarge:
-            return error_response(request, too_large(request))
+            response = error_response(request, too_large(request))
         except (ConnectionError, web.HTTPException):
             raise
         except Exception:
             logger.exception("a request failed in a way that was not foreseen")
-            return error_response(request, ApiError())
+            response = error_response(request, ApiError())
+        named = operation if isinstance(response, web.Response) else f"{operation} stream"
+        request.app[REQUESTS].note(named, response.status, began)
+        return response
 
-    return counted
+    return guarded
 
 
 def answer(
@@ -70,7 +69,7 @@ def answer(
     """A JSON answer with the headers every answer carries."""
     headers = response_headers(request, interaction_id, upstream_id, history, served, replayed=replayed)
     headers["Content-Type"] = JSON
-    return web.Response(status=status, body=body, headers=headers)
+    return WholeAnswer(status=status, body=body, headers=headers)
 
 
 def response_headers(
@@ -136,13 +135,14 @@ def too_large(request: web.Request) -> PayloadTooLarge:
 async def read_body(request: web.Request) -> bytes:
     """The whole body; a declared length beyond the limit is refused before a byte of it is read."""
     limit = request._client_max_size
-    if limit and (request.content_length or 0) > limit:
-        raise too_large(request)
+    content = request.content
     try:
-        if not request.content.is_eof():
+        if not content.is_eof():
+            if limit and (request.content_length or 0) > limit:
+                raise too_large(request)
             return await request.read()
         # A small body is here with its head; reading it takes no turn of the event loop.
-        body = request.content.read_nowait()
+        body = content.read_nowait()
     except (ValueError, web.RequestPayloadError) as error:
         raise InvalidRequest("The request body cannot be read: it is cut off or badly encoded.") from error
     if limit and len(body) > limit:

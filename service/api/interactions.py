@@ -31,10 +31,11 @@ _BOOLEANS = {"true": True, "1": True, "": True, "false": False, "0": False}
 async def create(request: web.Request) -> web.StreamResponse:
     """``POST /interactions``: unary or streamed, anew or what an earlier one with the same key has made."""
     began = perf_counter()
-    principal = request.app[AUTHENTICATOR].principal(request)
+    app, headers = request.app, request.headers
+    principal = app[AUTHENTICATOR].principal(request)
     raw = await read_body(request)
     asked = envelope.parse(raw)
-    revision = detect(request.headers, asked.body)
+    revision = detect(headers, asked.body)
     call = Call(
         principal,
         raw,
@@ -43,13 +44,19 @@ async def create(request: web.Request) -> web.StreamResponse:
         upstream_headers(request),
         history_wish(request),
         wishes=wishes_of(request, asked),
-        labels=labels.of_header(request.headers.get(labels.HEADER)),
+        labels=labels.of_header(headers.get(labels.HEADER)),
     )
     if (pace := await wished(request, principal.project_id)) is not None:
         return await send_recorded(request, call, pace)
-    opened = await _opened(request, call)
+    opened: Feed | Answer | Listening
+    if idempotency_key.HEADER in headers and (key := _key(request)) is not None:
+        opened = await app[REPEATS].create(call, key)
+    elif asked.stream:
+        opened = await app[CREATOR].stream(call)
+    else:
+        opened = await app[CREATOR].create(call)
     if isinstance(opened, Feed):
-        opened = request.app[STREAMS].live(opened)
+        opened = app[STREAMS].live(opened)
     if isinstance(opened, Listening):
         limit = call.wishes.timeout
         left = None if limit is None else limit - (perf_counter() - began)
@@ -65,13 +72,8 @@ async def create(request: web.Request) -> web.StreamResponse:
     )
 
 
-async def _opened(request: web.Request, call: Call) -> Feed | Answer | Listening:
-    if idempotency_key.HEADER in request.headers:
-        key = idempotency_key.parse(request.headers.getall(idempotency_key.HEADER))
-        if key is not None:
-            return await request.app[REPEATS].create(call, key)
-    creator = request.app[CREATOR]
-    return await (creator.stream(call) if call.envelope.stream else creator.create(call))
+def _key(request: web.Request) -> str | None:
+    return idempotency_key.parse(request.headers.getall(idempotency_key.HEADER))
 
 
 async def get(request: web.Request) -> web.StreamResponse:

@@ -76,6 +76,11 @@ class TolerantHandler(web.RequestHandler):
         if rest:
             self.data_received(rest)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Let the peer go on; aiohttp says so for every body that is read, and parses nothing at all once more."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def _forward(self, data: bytes) -> None:
         found = self._request_count
         super().data_received(data)
@@ -137,13 +142,17 @@ class _Remembering:
         self._handle = handle
         self._known: dict[tuple[str, str], web.UrlMappingMatchInfo] = {}
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    def __call__(self, request: web.Request) -> Awaitable[web.StreamResponse]:
         """Serve a request."""
-        place = (request.method, request._message.path)
-        known = self._known.get(place)
-        if known is not None and "Expect" not in request.headers:
+        message = request._message
+        known = self._known.get((message.method, message.path))
+        if known is not None and "Expect" not in message.headers:
             request._match_info = known
-            return await known.handler(request)
+            return known.handler(request)
+        return self._find(request)
+
+    async def _find(self, request: web.Request) -> web.StreamResponse:
+        place = (request.method, request._message.path)
         response = await self._handle(request)
         found = request._match_info
         resource = found.route.resource if found is not None else None

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import cache
 from operator import itemgetter
 from typing import Any, Final
 
@@ -19,11 +20,8 @@ from sqlalchemy import (
     LargeBinary,
     SmallInteger,
     Text,
-    and_,
     bindparam,
     func,
-    literal,
-    or_,
     select,
     tuple_,
     update,
@@ -34,7 +32,7 @@ from service.audit import documents, series
 from service.audit.measures import COUNTERS, Measures
 from service.audit.series import Series
 from service.store.script import Ask, Execute, Script
-from service.store.statement import Query
+from service.store.statement import Query, key_parameters, named_keys
 from service.store.tables import Key, interactions, listing_terms, rollups
 
 NOTHING: Final = 0
@@ -48,6 +46,8 @@ DAY: Final = 24 * HOUR
 SPANS: Final = (HOUR, DAY)
 
 _KEYS: Final = ("project_id", "grain", "span", "start", "series_id")
+#: Roll-ups that one statement looks up.
+_PLACES_AT_ONCE: Final = 20
 _SUMS: Final = (*COUNTERS, "modalities", "durations", "first_events")
 #: A roll-up: project, grain, span, start, series.
 Place = tuple[bytes, int, int, int, bytes]
@@ -72,9 +72,14 @@ class Derived:
     document: tuple[str, str] | None
     measures: Measures | None
 
+    @property
+    def moment(self) -> int:
+        """The time in its key, in microseconds."""
+        return int.from_bytes(self.id[:6], "big") * 1000
+
     def places(self) -> Iterator[Place]:
         """The roll-ups that it is a part of, by the time in its key."""
-        moment = int.from_bytes(self.id[:6], "big") * 1000
+        moment = self.moment
         for series_id, one in self.series.items():
             for span in SPANS:
                 yield self.project_id, one.grain, span, moment - moment % span, series_id
@@ -86,50 +91,43 @@ class Derivation:
 
     dialect: str
     items: Sequence[Derived]
-    _statements: Statements = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._statements = Statements(self.dialect)
 
     def script(self) -> Script:
         """Write what is derived from those that nobody has derived it from meanwhile; how many that were."""
-        found = yield Ask(_still_waiting(self.items))
-        deleted = {row[0]: row[2] is not None for row in found}
+        keys = named_keys([item.id for item in self.items])
+        found = yield Ask(_states_of(len(self.items)), keys)
+        deleted = {row[0]: row[3] is not None for row in found}
         # Where usage came since it was looked at, everything is looked at again.
-        same = {(row[0], row[1]) for row in found}
-        items = [item for item in self.items if (item.id, item.old_usage_state) in same]
+        same = {(row[0], row[1], row[2]) for row in found}
+        items = [item for item in self.items if (item.id, item.old_state, item.old_usage_state) in same]
         if items:
             yield Execute(MARK, [_marked(item) for item in items])
             yield from self._series(items)
             yield from self._rollups(items)
             terms = [{"term": term, "interaction_id": item.id} for item in items for term in item.terms]
-            yield Execute(self._statements.terms, terms)
+            yield Execute(_statements(self.dialect).terms, terms)
             yield from self._documents([item for item in items if not deleted[item.id]])
         return len(items)
 
     def _series(self, items: Sequence[Derived]) -> Script:
         known = {digest: one for item in items for digest, one in item.series.items()}
         rows = [{"id": digest, **asdict(one)} for digest, one in sorted(known.items(), key=itemgetter(0))]
-        yield Execute(self._statements.series, rows)
+        yield Execute(_statements(self.dialect).series, rows)
         return 0
 
     def _rollups(self, items: Sequence[Derived]) -> Script:
-        sums: dict[Place, Measures] = defaultdict(Measures)
-        for item in items:
-            if item.measures is None:
-                continue
-            for place in item.places():
-                sums[place].add(item.measures)
-        if not sums:
-            return 0
-        found = yield Ask(_rollups_at(list(sums)))
-        for row in found:
-            sums[row[0], row[1], row[2], row[3], row[4]].add_columns(iter(row[len(_KEYS) :]))
+        sums = _summed(items)
+        places = list(sums)
+        for start in range(0, len(places), _PLACES_AT_ONCE):
+            some = places[start : start + _PLACES_AT_ONCE]
+            found = yield Ask(_rollups_at(len(some)), _named_places(some))
+            for row in found:
+                sums[row[0], row[1], row[2], row[3], row[4]].add_columns(iter(row[len(_KEYS) :]))
         rows = [
             {**dict(zip(_KEYS, place, strict=True)), **measures.columns()}
             for place, measures in sorted(sums.items())
         ]
-        yield Execute(self._statements.rollups, rows)
+        yield Execute(_statements(self.dialect).rollups, rows)
         return 0
 
     def _documents(self, items: Sequence[Derived]) -> Script:
@@ -141,6 +139,24 @@ class Derivation:
         if chosen:
             yield Execute(chosen[0][0], [told for _, told in chosen])
         return 0
+
+
+def _summed(items: Sequence[Derived]) -> dict[Place, Measures]:
+    """What the items add to each roll-up: first those that have all in common are added up."""
+    alike: dict[tuple[bytes, int], tuple[Derived, Measures]] = {}
+    for item in items:
+        if item.measures is None:
+            continue
+        kind = (next(iter(item.series)), item.moment // HOUR)
+        known = alike.get(kind)
+        if known is None:
+            known = alike[kind] = (item, Measures())
+        known[1].add(item.measures)
+    sums: dict[Place, Measures] = defaultdict(Measures)
+    for item, measures in alike.values():
+        for place in item.places():
+            sums[place].add(measures)
+    return sums
 
 
 class Statements:
@@ -163,6 +179,8 @@ class Statements:
             ),
         )
 
+
+_statements: Final = cache(Statements)
 
 MARK: Final = Query(
     "mark as derived",
@@ -187,24 +205,37 @@ def _marked(item: Derived) -> Mapping[str, Any]:
     }
 
 
-def _still_waiting(items: Sequence[Derived]) -> Any:
-    """Those whose state is what it was; their rows are held, and those that others hold wait for the next time."""
-    states = or_(
-        *(
-            and_(
-                interactions.c.derived_state == state,
-                interactions.c.id.in_([literal(item.id, Key) for item in items if item.old_state == state]),
-            )
-            for state in sorted({item.old_state for item in items})
+@cache
+def _states_of(count: int) -> Query:
+    """How so many interactions stand; their rows are held, and those that others hold wait for the next time."""
+    chosen = (
+        select(
+            interactions.c.id,
+            interactions.c.derived_state,
+            interactions.c.usage_state,
+            interactions.c.deleted_at,
         )
-    )
-    return (
-        select(interactions.c.id, interactions.c.usage_state, interactions.c.deleted_at)
-        .where(states)
+        .where(interactions.c.id.in_(key_parameters(count)))
         .with_for_update(skip_locked=True)
     )
+    return Query(f"states of {count}", chosen)
 
 
-def _rollups_at(places: Sequence[Place]) -> Any:
+@cache
+def _rollups_at(count: int) -> Query:
+    """So many roll-ups, as far as they are there."""
     key = tuple_(*(rollups.c[name] for name in _KEYS))
-    return select(*(rollups.c[name] for name in (*_KEYS, *_SUMS))).where(key.in_(places))
+    places = [
+        tuple_(*(bindparam(f"{name}_{place}", type_=rollups.c[name].type) for name in _KEYS))
+        for place in range(count)
+    ]
+    chosen = select(*(rollups.c[name] for name in (*_KEYS, *_SUMS))).where(key.in_(places))
+    return Query(f"rollups at {count}", chosen)
+
+
+def _named_places(places: Sequence[Place]) -> dict[str, Any]:
+    return {
+        f"{name}_{number}": value
+        for number, place in enumerate(places)
+        for name, value in zip(_KEYS, place, strict=True)
+    }

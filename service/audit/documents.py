@@ -47,6 +47,8 @@ _MERGE: Final = Query(
     "merge the search index",
     text(f"INSERT INTO search_index (search_index, rank) VALUES ('merge', -{_MERGED_PAGES})"),  # noqa: S608
 )
+_DELETIONS: Final = Query("deletions", select(_deletions.c.number))
+_CHANGES: Final = Query("changes of this connection", select(func.total_changes()))
 _FORGET_DELETIONS: Final = Query("forget deletions", update(_deletions).values(number=0))
 
 _NUMBER_BITS: Final = 20
@@ -106,13 +108,12 @@ def tidying() -> Script:
 
     A delete leaves them, without their text, in the segments of the index until those are merged.
     """
-    ((deleted,),) = yield Ask(select(_deletions.c.number))
+    ((deleted,),) = yield Ask(_DELETIONS)
     if not deleted:
         return 0
-    changes = select(func.total_changes())
-    ((before,),) = yield Ask(changes)
+    ((before,),) = yield Ask(_CHANGES)
     yield Execute(_MERGE, [{}])
-    ((after,),) = yield Ask(changes)
+    ((after,),) = yield Ask(_CHANGES)
     if after - before >= 2:
         return 1
     yield Execute(_FORGET_DELETIONS, [{}])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Select, literal, select, text
+from sqlalchemy import BindParameter, Select, SmallInteger, literal, literal_column, select, text
 
 from service.audit import derivation, measures, series, terms, texts
 from service.audit.derivation import Derived
@@ -17,6 +18,7 @@ from service.errors import StoreError
 from service.store.codec import Codec
 from service.store.records import USAGE_MISSING
 from service.store.reports import Reading
+from service.store.statement import Query, key_parameters, named_keys
 from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD, Key, inputs, interactions, payloads
 from service.store.tables import series as series_table
 from service.wire import codec
@@ -74,6 +76,9 @@ def waiting_after(key: bytes, limit: int) -> Select[Any]:
     )
 
 
+_OLDEST: Final = Query("oldest that wait", waiting_after(_FIRST_KEY, AT_ONCE))
+
+
 def rows_of(found: Sequence[Sequence[Any]]) -> list[Row]:
     """Rows of :data:`COLUMNS` by the names of their columns."""
     return [dict(zip(COLUMNS, row, strict=True)) for row in found]
@@ -88,7 +93,7 @@ class Gathering:
 
     async def next(self, reading: Reading) -> tuple[list[Row], list[Sequence[Any]]]:
         """The rows of the next batch, and the bodies of those that have any; no rows when nothing waits."""
-        found = rows_of(await reading.fetch(waiting_after(_FIRST_KEY, AT_ONCE)))
+        found = rows_of(await reading.ask(_OLDEST, {}))
         rows: list[Row] = []
         size = 0
         for row in found:
@@ -100,7 +105,7 @@ class Gathering:
             return [], []
         await self._add_series(reading, rows)
         keys = [row["id"] for row in rows]
-        return rows, list(await reading.fetch(bodies_of(keys, REQUEST_PAYLOAD, RESPONSE_PAYLOAD)))
+        return rows, list(await reading.ask(_bodies(len(keys)), named_keys(keys)))
 
     async def _add_series(self, reading: Reading, rows: Sequence[Row]) -> None:
         """What those whose usage came late were counted under: their own labels may be gone."""
@@ -166,8 +171,19 @@ class Gathering:
             return None
 
 
+@cache
+def _bodies(count: int) -> Query:
+    """Requests and answers of so many interactions."""
+    chosen = _bodies_of(key_parameters(count), REQUEST_PAYLOAD, RESPONSE_PAYLOAD)
+    return Query(f"bodies of {count}", chosen)
+
+
 def bodies_of(keys: Sequence[bytes], *kinds: int) -> Select[Any]:
     """The bodies of these kinds as they are stored, and where a request lacks what its base has."""
+    return _bodies_of([literal(key, Key) for key in keys], *kinds)
+
+
+def _bodies_of(keys: Sequence[BindParameter[bytes]], *kinds: int) -> Select[Any]:
     return (
         select(
             payloads.c.interaction_id,
@@ -179,7 +195,10 @@ def bodies_of(keys: Sequence[bytes], *kinds: int) -> Select[Any]:
             inputs.c.base_id,
         )
         .select_from(payloads.outerjoin(inputs, inputs.c.interaction_id == payloads.c.interaction_id))
-        .where(payloads.c.interaction_id.in_([literal(key, Key) for key in keys]), payloads.c.kind.in_(kinds))
+        .where(
+            payloads.c.interaction_id.in_(keys),
+            payloads.c.kind.in_([literal_column(str(kind), SmallInteger) for kind in kinds]),
+        )
     )
 
 

@@ -7,6 +7,7 @@ None and never 0, and so is that of a tier for which the data have none.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
@@ -21,9 +22,19 @@ _STANDARD: Final = "standard"
 _HOUR: Final = 3_600_000_000
 _NANOS: Final = Decimal(1_000_000_000)
 _PREFIXES: Final = ("gemini/", "models/")
+_MILLION: Final = Decimal(1_000_000)
+_TEXT_ALONE: Final = frozenset({"text"})
 #: What the data call the modalities of which they may have prices.
 _MODALITIES: Final = ("audio", "image", "video")
 _MOST_NANOS: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class _Price:
+    """A model's prices; ``a_token`` is what one of input and one of output cost, where only their number matters."""
+
+    whole: Any
+    a_token: tuple[Decimal, Decimal] | None
 
 
 class Prices:
@@ -77,10 +88,13 @@ def _list_price(it: Mapping[str, Any], modalities: Modalities) -> Decimal | None
     price = _price_of(name, it["created_at"] // _HOUR, it["service_tier"] or _STANDARD)
     if price is None:
         return None
+    if price.a_token is not None and _is_plain(it, modalities):
+        asked, made = price.a_token
+        return asked * _input(it) + made * _output(it)
     from genai_prices import Usage
 
     try:
-        total: Decimal = price.calc_price(Usage(**_usage(it, modalities)))["total_price"]
+        total: Decimal = price.whole.calc_price(Usage(**_usage(it, modalities)))["total_price"]
     except (ValueError, TypeError):
         # Counts that contradict each other.
         return None
@@ -88,7 +102,7 @@ def _list_price(it: Mapping[str, Any], modalities: Modalities) -> Decimal | None
 
 
 @lru_cache(maxsize=1_024)
-def _price_of(name: str, hour: int, tier: str) -> Any:
+def _price_of(name: str, hour: int, tier: str) -> _Price | None:
     """The prices of a model in an hour since the epoch and a tier; None when they are not known."""
     # Reading the data takes a third of a second, which no start should wait for.
     from genai_prices import data_snapshot
@@ -104,7 +118,25 @@ def _price_of(name: str, hour: int, tier: str) -> Any:
     if context is not None and not _has_tier(model, tier, moment):
         return None
     price = model.get_prices(moment, context)
-    return price if any(value is not None for value in vars(price).values()) else None
+    known = any(value is not None for value in vars(price).values())
+    return _Price(price, _a_token(price)) if known else None
+
+
+def _a_token(price: Any) -> tuple[Decimal, Decimal] | None:
+    told = vars(price)
+    asked, made = told.get("input_mtok"), told.get("output_mtok")
+    if not isinstance(asked, Decimal) or not isinstance(made, Decimal):
+        return None
+    if told.get("requests_kcount") is not None:
+        return None
+    return asked / _MILLION, made / _MILLION
+
+
+def _is_plain(it: Mapping[str, Any], modalities: Modalities) -> bool:
+    """Whether all tokens are text, none was cached, and nothing was searched."""
+    return not it["cached_tokens"] and all(
+        kind != "grounding" and counts.keys() <= _TEXT_ALONE for kind, counts in modalities.items()
+    )
 
 
 def _has_tier(model: Any, tier: str, moment: datetime) -> bool:

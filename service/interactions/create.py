@@ -91,7 +91,9 @@ class Creator:
     async def create(self, call: Call) -> Answer:
         """Run a unary create; raises a :class:`ServiceError` that carries the interaction's id once it has one."""
         job = await self._job(call)
-        return await self._in_time(job, self._answered(job))
+        if call.wishes.timeout is None:
+            return await self._answered(job)
+        return await self._in_time(job, call.wishes.timeout, self._answered(job))
 
     async def stream(self, call: Call) -> Feed | Answer:
         """Open a streaming create; the feed's reader belongs to the interaction, not to the caller.
@@ -99,7 +101,9 @@ class Creator:
         An :class:`Answer` comes instead when upstream ignored the wish to stream.
         """
         job = await self._job(call)
-        return await self._in_time(job, self._opened(job))
+        if call.wishes.timeout is None:
+            return await self._opened(job)
+        return await self._in_time(job, call.wishes.timeout, self._opened(job))
 
     def _reader(self, job: Job, opened: Response) -> Reader:
         patience = None
@@ -125,43 +129,44 @@ class Creator:
             await asyncio.gather(*pending, return_exceptions=True)
 
     async def _answered(self, job: Job) -> Answer:
+        key, working = job.intent.id, self._life.working
+        working.add(key)
         try:
-            with self._life.work(job.intent.id):
-                await self._begin(job)
-                try:
-                    reply = await self._sender.send(job, self._client.create)
-                except ServiceError as error:
-                    await self._fail(job, error)
-                    raise
-                return await self._finish(job, reply)
+            await self._begin(job)
+            try:
+                reply = await self._sender.send(job, self._client.create)
+            except ServiceError as error:
+                await self._fail(job, error)
+                raise
+            return await self._finish(job, reply)
         finally:
+            working.discard(key)
             job.end()
 
     async def _opened(self, job: Job) -> Feed | Answer:
         feed: Feed | None = None
+        key, working = job.intent.id, self._life.working
+        working.add(key)
         try:
-            with self._life.work(job.intent.id):
-                await self._begin(job)
-                try:
-                    opened = await self._sender.send(job, self._client.create_stream)
-                except ServiceError as error:
-                    await self._fail(job, error)
-                    raise
-                if isinstance(opened, Reply):
-                    job.attempts[-1]["whole"] = True
-                    return await self._finish(job, opened)
-                feed = self._readers.start(self._reader(job, opened))
-                return feed
+            await self._begin(job)
+            try:
+                opened = await self._sender.send(job, self._client.create_stream)
+            except ServiceError as error:
+                await self._fail(job, error)
+                raise
+            if isinstance(opened, Reply):
+                job.attempts[-1]["whole"] = True
+                return await self._finish(job, opened)
+            feed = self._readers.start(self._reader(job, opened))
+            return feed
         finally:
+            working.discard(key)
             # A reader ends its job itself.
             if feed is None:
                 job.end()
 
-    async def _in_time(self, job: Job, work: Coroutine[Any, Any, _Result]) -> _Result:
+    async def _in_time(self, job: Job, timeout: float, work: Coroutine[Any, Any, _Result]) -> _Result:
         """The result, if it comes while the caller waits; raises :class:`DeadlineExceeded` then, and goes on."""
-        timeout = job.call.wishes.timeout
-        if timeout is None:
-            return await work
         task = asyncio.get_running_loop().create_task(work, name="create")
         left = timeout if job.course is None else max(0.0, job.course.left)
         try:
@@ -193,7 +198,8 @@ class Creator:
         return job
 
     async def _begin(self, job: Job) -> None:
-        await self._life.sure()
+        if not self._life.is_sure:
+            await self._life.sure()
         listed = isinstance(job.call.envelope.body.get("input"), list)
         call = job.call
         await self._store.begin(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from service.errors import ServiceError
@@ -57,19 +57,15 @@ class Life:
         self._renewed = self._loop.time()
         self._beating = self._loop.create_task(self._beat(), name="heartbeat")
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether this process is certainly alive, as far as it knows."""
+        return self._loop.time() - self._renewed <= self._lease * _SURE
+
     async def sure(self) -> None:
         """Return when this process is certainly alive; raises :class:`~service.errors.ServiceUnavailable`."""
-        if self._loop.time() - self._renewed > self._lease * _SURE:
+        if not self.is_sure:
             await self._renew()
-
-    @contextmanager
-    def work(self, key: bytes) -> Iterator[None]:
-        """Note that an interaction is being created here."""
-        self.working.add(key)
-        try:
-            yield
-        finally:
-            self.working.discard(key)
 
     async def end(self) -> None:
         """Give up what is still held, so that others may have it at once; never raises."""

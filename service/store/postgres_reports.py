@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 from sqlalchemy import Executable, make_url
 
 from service.errors import ConfigurationError
 from service.store.postgres import CLOSE_TIMEOUT, CONNECT_TIMEOUT, FAILURES, prepare_connection
+from service.store.queries import CompiledQueries
 from service.store.reports import (
     ACQUIRE_TIMEOUT,
     TIMEOUT,
@@ -22,6 +23,7 @@ from service.store.reports import (
     too_slow,
     unreadable,
 )
+from service.store.statement import Query
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +38,20 @@ class _PostgresReading:
 
     dialect = "postgresql"
 
-    def __init__(self, connection: asyncpg.Connection, timeout: float) -> None:
+    def __init__(self, connection: asyncpg.Connection, queries: CompiledQueries, timeout: float) -> None:
         self._connection = connection
+        self._queries = queries
         self._timeout = timeout
 
     async def fetch(self, statement: Executable) -> Rows:
         """All rows of a statement."""
         text, arguments = prepared(statement, _DIALECT)
+        rows: Rows = await self._connection.fetch(text, *arguments, timeout=self._timeout)
+        return rows
+
+    async def ask(self, query: Query, parameters: Mapping[str, Any]) -> Rows:
+        """All rows of a query."""
+        text, arguments = self._queries.prepare(query, parameters)
         rows: Rows = await self._connection.fetch(text, *arguments, timeout=self._timeout)
         return rows
 
@@ -52,6 +61,7 @@ class PostgresReports:
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
+        self._queries = CompiledQueries(_DIALECT)
         self._pool: asyncpg.Pool | None = None
 
     async def start(self) -> None:
@@ -95,7 +105,7 @@ class PostgresReports:
             raise unreadable() from error
         try:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
-                yield _PostgresReading(connection, timeout)
+                yield _PostgresReading(connection, self._queries, timeout)
         except (TimeoutError, asyncpg.QueryCanceledError):
             raise too_slow(timeout) from None
         except FAILURES as error:

@@ -14,7 +14,6 @@ import asyncpg
 from sqlalchemy import Dialect
 
 from service.store.queries import CompiledQueries
-from service.store.reports import prepared
 from service.store.script import Ask, Rows, Script, ScriptMaker
 
 _ADVISORY_LOCK: Final = 7_310_579_014_225
@@ -25,7 +24,6 @@ class Scripts:
 
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], dialect: Dialect) -> None:
         self._connect = connect
-        self._dialect = dialect
         self._queries = CompiledQueries(dialect)
         self._connection: asyncpg.Connection | None = None
         self._alone = False
@@ -59,13 +57,12 @@ class Scripts:
                 result: int = end.value
                 return result
             if isinstance(step, Ask):
-                text, arguments = prepared(step.statement, self._dialect)
+                text, arguments = self._queries.prepare(step.query, step.parameters)
                 found = await connection.fetch(text, *arguments)
                 continue
             found = []
-            chosen = [self._queries.prepare(step.query, parameters) for parameters in step.parameters]
-            if chosen:
-                await connection.executemany(chosen[0][0], [arguments for _, arguments in chosen])
+            if step.parameters:
+                await connection.executemany(*self._queries.prepare_many(step.query, step.parameters))
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():

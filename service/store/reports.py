@@ -6,7 +6,7 @@ Reports are planned anew each time and by the planner's own judgement, unlike th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol, cast
 
@@ -14,6 +14,7 @@ from sqlalchemy import ClauseElement, Dialect, Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from service.errors import DeadlineExceeded, ServiceUnavailable
+from service.store.statement import Query
 
 #: Seconds that one report may take.
 TIMEOUT: Final = 30.0
@@ -36,6 +37,9 @@ class Reading(Protocol):
         Raises :class:`DeadlineExceeded` when it takes too long, :class:`ServiceUnavailable` when the database cannot
         be read.
         """
+
+    async def ask(self, query: Query, parameters: Mapping[str, Any]) -> Rows:
+        """All rows of a query that is asked so often that its text is kept; raises as :meth:`fetch` does."""
 
 
 class Reports(Protocol):

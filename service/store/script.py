@@ -6,10 +6,8 @@ Written once as a generator that yields steps and is sent their rows; each datab
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
-
-from sqlalchemy import Executable
 
 from service.store.statement import Query
 
@@ -18,7 +16,8 @@ from service.store.statement import Query
 class Ask:
     """A read; its rows are sent back."""
 
-    statement: Executable
+    query: Query
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

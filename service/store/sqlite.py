@@ -27,7 +27,6 @@ from service.errors import ConfigurationError
 from service.store.backend import Batch, Row, RowRefused, StoreUnavailable, packed
 from service.store.codec import Codec
 from service.store.queries import CompiledQueries, compile_statement
-from service.store.reports import prepared
 from service.store.script import Ask, ScriptMaker
 from service.store.sole import Sole
 from service.store.sqlite_space import give_back
@@ -240,12 +239,11 @@ class SqliteBackend:
                 result: int = end.value
                 return result
             if isinstance(step, Ask):
-                found = connection.execute(*prepared(step.statement, _DIALECT)).fetchall()
+                found = connection.execute(*self._scripts.prepare(step.query, step.parameters)).fetchall()
                 continue
             found = []
-            chosen = [self._scripts.prepare(step.query, parameters) for parameters in step.parameters]
-            if chosen:
-                connection.executemany(chosen[0][0], [arguments for _, arguments in chosen])
+            if step.parameters:
+                connection.executemany(*self._scripts.prepare_many(step.query, step.parameters))
 
     def _execute(self, connection: sqlite3.Connection, batch: Batch) -> Mapping[bytes, bool]:
         unwritten: list[Row] = []

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 import aiosqlite
 from sqlalchemy import Executable
 from sqlalchemy.dialects import sqlite
 
 from service.errors import ConfigurationError
+from service.store.queries import CompiledQueries
 from service.store.reports import (
     ACQUIRE_TIMEOUT,
     TIMEOUT,
@@ -24,6 +25,7 @@ from service.store.reports import (
     too_slow,
     unreadable,
 )
+from service.store.statement import Query
 
 logger = logging.getLogger(__name__)
 
@@ -38,13 +40,18 @@ class _SqliteReading:
 
     dialect = "sqlite"
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+    def __init__(self, connection: aiosqlite.Connection, queries: CompiledQueries) -> None:
         self._connection = connection
+        self._queries = queries
 
     async def fetch(self, statement: Executable) -> Rows:
         """All rows of a statement."""
         text, arguments = prepared(statement, _SQLITE)
         return list(await self._connection.execute_fetchall(text, arguments))
+
+    async def ask(self, query: Query, parameters: Mapping[str, Any]) -> Rows:
+        """All rows of a query."""
+        return list(await self._connection.execute_fetchall(*self._queries.prepare(query, parameters)))
 
 
 class SqliteReports:
@@ -52,6 +59,7 @@ class SqliteReports:
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
+        self._queries = CompiledQueries(_SQLITE)
         self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
         self._all: list[aiosqlite.Connection] = []
 
@@ -90,7 +98,7 @@ class SqliteReports:
         try:
             async with asyncio.timeout(timeout):
                 await connection.execute("BEGIN")
-                yield _SqliteReading(connection)
+                yield _SqliteReading(connection, self._queries)
         except TimeoutError:
             raise too_slow(timeout) from None
         except sqlite3.ProgrammingError:

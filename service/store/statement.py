@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Executable, FromClause, Select, Table, select, true
+from sqlalchemy import BindParameter, Column, Executable, FromClause, Select, Table, bindparam, select, true
 from sqlalchemy.sql.dml import Insert
+
+from service.store.tables import Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,16 @@ class Query:
 
     name: str
     select: Executable
+
+
+def key_parameters(count: int) -> list[BindParameter[bytes]]:
+    """Parameters for so many keys, by the names that :func:`named_keys` gives them."""
+    return [bindparam(f"key_{place}", type_=Key) for place in range(count)]
+
+
+def named_keys(keys: Sequence[bytes]) -> dict[str, bytes]:
+    """Keys as the parameters of a query over so many."""
+    return {f"key_{place}": key for place, key in enumerate(keys)}
 
 
 #: Reads all rows of a query; raises :class:`~service.errors.ServiceUnavailable`.

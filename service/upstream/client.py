@@ -7,11 +7,10 @@ Raises, from every call: :class:`~service.errors.UpstreamError` for what upstrea
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
-
-from multidict import CIMultiDictProxy
 
 from service.errors import BadGateway, DeadlineExceeded, InvalidRequest, ServiceError, ServiceUnavailable
 from service.upstream.deployments import Deployment
@@ -37,7 +36,6 @@ class Reply:
     status: int
     raw: bytes
     body: dict[str, Any]
-    headers: CIMultiDictProxy[str]
 
 
 class GeminiClient:
@@ -58,14 +56,14 @@ class GeminiClient:
         self._connect_timeout = connect_timeout
         self._first_byte_timeout = first_byte_timeout
 
-    async def create(self, deployment: Deployment, body: bytes, headers: bytes = b"") -> Reply:
+    def create(self, deployment: Deployment, body: bytes, headers: bytes = b"") -> Awaitable[Reply]:
         """Send a create and read its whole answer within the deployment's time limit."""
         head = b"%b%bContent-Length: %d\r\n\r\n" % (
             deployment.create_line(),
             _own(deployment, headers),
             len(body),
         )
-        return await self._unary(deployment, head, body, deployment.settings.timeout or self._request_timeout)
+        return self._unary(deployment, head, body, deployment.settings.timeout or self._request_timeout)
 
     async def create_stream(
         self, deployment: Deployment, body: bytes, headers: bytes = b""
@@ -127,43 +125,45 @@ class GeminiClient:
                 raise _refusal(deployment, response, await response.read())
             if response.headers.get("content-type", "").lower().startswith(_EVENT_STREAM):
                 return response
-            return _reply(response, await response.read())
+            return _reply(response.status, await response.read())
         except TransportError as error:
             raise as_service_error(error) from error
 
     async def _unary(self, deployment: Deployment, head: bytes, body: bytes, limit: float) -> Reply:
-        return _reply(*await self._exchange(deployment, head, body, limit))
+        status, raw = await self._exchange(deployment, head, body, limit)
+        return _reply(status, raw)
 
     async def _exchange(
         self, deployment: Deployment, head: bytes, body: bytes, limit: float
-    ) -> tuple[Response, bytes]:
+    ) -> tuple[int, bytes]:
+        settings = deployment.settings
         try:
             response = await self._transport.request(
                 deployment.origin,
                 head,
                 body,
                 total_timeout=limit,
-                connect_timeout=deployment.settings.connect_timeout or self._connect_timeout,
-                first_byte_timeout=deployment.settings.first_byte_timeout or self._first_byte_timeout,
+                connect_timeout=settings.connect_timeout or self._connect_timeout,
+                first_byte_timeout=settings.first_byte_timeout or self._first_byte_timeout,
             )
             raw = await response.read()
         except TransportError as error:
             raise as_service_error(error) from error
         if response.status >= 300:
             raise _refusal(deployment, response, raw)
-        return response, raw
+        return response.status, raw
 
 
-def _reply(response: Response, raw: bytes) -> Reply:
+def _reply(status: int, raw: bytes) -> Reply:
     try:
         parsed = codec.loads(raw)
     except InvalidRequest:
         parsed = None
     if not isinstance(parsed, dict):
         raise BadGateway(
-            f"Upstream answered {response.status} with a body that is not a JSON object; the request may have run."
+            f"Upstream answered {status} with a body that is not a JSON object; the request may have run."
         )
-    return Reply(response.status, raw, parsed, response.headers)
+    return Reply(status, raw, parsed)
 
 
 def as_service_error(error: TransportError) -> ServiceError:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.audit.measures import Modalities, modalities_of
 from service.audit.prices import Prices
@@ -116,3 +118,21 @@ def test_what_makes_no_sense_by_modality_is_left_out() -> None:
         "grounding_tool_count": [{"type": "google_search", "count": 2}],
     }
     assert modalities_of(told) == {"input": {"text": 10}, "grounding": {"google_search": 2}}
+
+
+@given(
+    st.sampled_from(("gemini-2.5-flash", "gemini-2.5-pro", "gemini-2.5-flash-lite", "gemini-3.5-flash")),
+    *[st.integers(0, 2_000_000) for _ in range(4)],
+)
+def test_the_short_way_for_plain_text_leads_to_the_same_price(
+    model: str, asked: int, tools: int, made: int, thought: int
+) -> None:
+    tokens: dict[str, Any] = {
+        "model": model,
+        "input_tokens": asked,
+        "tool_use_tokens": tools,
+        "output_tokens": made,
+        "thought_tokens": thought,
+    }
+    # A count of what was not said takes the long way, and costs nothing.
+    assert priced(**tokens) == priced({"grounding": {"retrieval": 1}}, **tokens)

@@ -12,6 +12,7 @@ from service.errors import DeadlineExceeded
 from service.store.engine import open_reports
 from service.store.reports import Reports
 from service.store.script import Ask, Script
+from service.store.statement import Query
 from service.store.tables import interactions
 from tests.support.store import OpenStore, completed, open_store
 
@@ -60,7 +61,7 @@ async def test_reports_wait_for_their_turn(opened: OpenStore, reports: Reports) 
 
 
 def counting() -> Script:
-    ((one,),) = yield Ask(select(literal(1)))
+    ((one,),) = yield Ask(Query("one", select(literal(1))))
     return int(one)
 
 
