@@ -24,7 +24,7 @@ from service.store.tables import series as series_table
 from service.wire import codec
 
 #: Interactions of one transaction, and bytes of their bodies that are in memory at once (but for a larger one alone).
-AT_ONCE: Final = 16
+AT_ONCE: Final = 8
 _BYTES_AT_ONCE: Final = 8 * 1024 * 1024
 _FIRST_KEY: Final = bytes(16)
 #: The condition of the index, word for word.

@@ -35,9 +35,9 @@ _FAILED_SECONDS: Final = 2.0
 #: The share of one processor from which on the process counts as busy.
 _BUSY: Final = 0.6
 #: How many times as long as it worked the indexer rests then, and otherwise; and at most how many seconds.
-_RESTS: Final = 9.0
+_RESTS: Final = 24.0
 _PAUSES: Final = 2.0
-_LONGEST_REST: Final = 2.0
+_LONGEST_REST: Final = 1.0
 #: How often the words of deleted texts are looked after.
 _TIDY_SECONDS: Final = 6 * 3_600.0
 
