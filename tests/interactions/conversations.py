@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from service.wire.assembler import Assembler
 from tests.support.gateway import Gateway
 from tests.support.replies import Json, Reply
+
+#: Of the emulator: a token in the middle of a stream's text.
+CHECKPOINT = "checkpoint;after=8"
 
 WEATHER = {
     "type": "function",
@@ -50,3 +54,13 @@ def assert_quotes(reply: Reply, *texts: str) -> None:
     places = [reply.text.find(f'"{text}"') for text in texts]
     assert -1 not in places
     assert places == sorted(places)
+
+
+def before_checkpoint(events: list[Json]) -> tuple[str, list[Json]]:
+    """The token in the middle of a stream, and the steps that a client was told before it."""
+    told = Assembler()
+    for event in events:
+        if (token := event.get("continuation_token")) is not None:
+            return token, told.steps
+        told.feed(event)
+    raise AssertionError("The stream has no checkpoint.")
