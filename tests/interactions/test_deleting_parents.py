@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -209,8 +210,9 @@ async def test_of_a_deleted_link_the_conversation_has_what_was_told_before_the_c
 ) -> None:
     parent, told, hop = await gone_on_with(gateway)
     assert (await gateway.delete(parent)).status == 200
-    for query_of in ({"stream": "true"}, {"stream": "true", "last_event_id": "evt_3"}, {}):
-        assert (await gateway.get(parent, **query_of)).error["code"] == "not_found"
+    ways: list[dict[str, Any]] = [{"stream": "true"}, {"stream": "true", "last_event_id": "evt_3"}, {}]
+    for way in ways:
+        assert (await gateway.get(parent, **way)).error["code"] == "not_found"
     upstream.forget()
     after = await gateway.ask("And then?", previous_interaction_id=hop.id)
     assert upstream.creates[-1]["input"] == [said("A long story"), *told, *hop.steps, said("And then?")]
