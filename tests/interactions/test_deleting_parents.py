@@ -12,7 +12,7 @@ from tests.interactions.conversations import (
     CHECKPOINT,
     assert_quotes,
     assert_rebuilt,
-    before_checkpoint,
+    checkpoint_of,
     said,
     talk,
 )
@@ -197,7 +197,9 @@ async def test_two_services_delete_one_conversation(
 async def gone_on_with(gateway: Gateway, wish: str = CHECKPOINT) -> tuple[str, list[Json], Reply]:
     """A stream, what it had told up to its checkpoint, and the interaction that went on from there."""
     streamed = await gateway.stream("A long story", headers=STEPS, wish=wish)
-    token, told = before_checkpoint(streamed.events)
+    found = checkpoint_of(streamed.events)
+    assert found is not None
+    token, told = found
     body = {"model": MODEL, "continuation_token": token, "previous_interaction_id": streamed.id}
     hop = await gateway.post(body, **STEPS)
     assert hop.status == 200, hop.raw
@@ -238,7 +240,9 @@ async def test_a_link_that_is_deleted_while_it_runs_is_kept_up_to_its_checkpoint
         upstream.clock.advance(600)
         while "continuation_token" not in await live.until("interaction.status_update"):
             pass
-        token, told = before_checkpoint(live.events)
+        found = checkpoint_of(live.events)
+        assert found is not None
+        token, told = found
         body = {"model": MODEL, "continuation_token": token, "previous_interaction_id": live.id}
         hop = await gateway.post(body, **STEPS)
         assert hop.status == 200, hop.raw
