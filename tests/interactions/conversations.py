@@ -32,6 +32,14 @@ def said(text: str) -> Json:
     return {"type": "user_input", "content": [{"type": "text", "text": text}]}
 
 
+def steps_of(events: list[Json]) -> list[Json]:
+    """The steps that a stream has told."""
+    assembler = Assembler()
+    for event in events:
+        assembler.feed(event)
+    return assembler.steps
+
+
 def result_of(asked: Reply, result: str) -> Json:
     """The result of the only function call of an answer."""
     (call,) = [step for step in asked.steps if step["type"] == "function_call"]
