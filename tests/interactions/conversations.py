@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.wire.assembler import Assembler
-from tests.support.gateway import Gateway
+from tests.support.gateway import MODEL, STEPS, Gateway
 from tests.support.replies import Json, Reply
 
 #: Of the emulator: a token in the middle of a stream's text.
@@ -72,3 +72,16 @@ def checkpoint_of(events: list[Json]) -> tuple[str, list[Json]] | None:
             return token, told.steps
         told.feed(event)
     return None
+
+
+async def gone_on_with(gateway: Gateway) -> tuple[str, list[Json], Reply]:
+    """A stream, what it had told up to its checkpoint, and the interaction that went on from there."""
+    streamed = await gateway.stream("A long story", headers=STEPS, wish=CHECKPOINT)
+    found = checkpoint_of(streamed.events)
+    assert found is not None
+    token, told = found
+    body = {"model": MODEL, "continuation_token": token, "previous_interaction_id": streamed.id}
+    hop = await gateway.post(body, **STEPS)
+    assert hop.status == 200, hop.raw
+    assert told != (await gateway.got(streamed.id, headers=STEPS)).steps
+    return streamed.id, told, hop

@@ -13,12 +13,13 @@ from tests.interactions.conversations import (
     assert_quotes,
     assert_rebuilt,
     checkpoint_of,
+    gone_on_with,
     said,
     talk,
 )
 from tests.support.gateway import MODEL, STEPS, Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway
-from tests.support.replies import Json, Reply
+from tests.support.replies import Reply
 from tests.support.store import literal, query
 from tests.support.upstreams import Emulated
 
@@ -192,19 +193,6 @@ async def test_two_services_delete_one_conversation(
     assert await kept(gateway, root) == [True]
     await deleted(other, right)
     assert await kept(gateway, root, left, right, after) == [False] * 4
-
-
-async def gone_on_with(gateway: Gateway, wish: str = CHECKPOINT) -> tuple[str, list[Json], Reply]:
-    """A stream, what it had told up to its checkpoint, and the interaction that went on from there."""
-    streamed = await gateway.stream("A long story", headers=STEPS, wish=wish)
-    found = checkpoint_of(streamed.events)
-    assert found is not None
-    token, told = found
-    body = {"model": MODEL, "continuation_token": token, "previous_interaction_id": streamed.id}
-    hop = await gateway.post(body, **STEPS)
-    assert hop.status == 200, hop.raw
-    assert told != (await gateway.got(streamed.id, headers=STEPS)).steps
-    return streamed.id, told, hop
 
 
 async def test_of_a_deleted_link_the_conversation_has_what_was_told_before_the_checkpoint(
