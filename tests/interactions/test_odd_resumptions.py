@@ -186,3 +186,39 @@ async def test_an_event_that_is_larger_than_what_may_wait_for_the_database_passe
     assert streamed.final["status"] == "completed"
     assert (await gateway.got(streamed.id)).steps == [{"type": "model_output", "content": [picture] * 3}]
     assert (await gateway.events(streamed.id, headers=STEPS)).events == streamed.events
+
+
+async def test_upstreams_id_is_an_alias_from_the_moment_it_is_told(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    asked, told, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        asked.set()
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await told.wait()
+        await response.prepare(request)
+        await response.write(sse(*OPENING, done=False))
+        await over.wait()
+        await response.write(sse(*REST))
+        return response
+
+    gateway = await start_gateway(await start_scripted(script))
+
+    async def follow() -> None:
+        async with gateway.live(headers=STEPS) as live:
+            assert live.response.headers["x-upstream-interaction-id"] == "v1_a"
+            assert (await gateway.got("v1_a")).id == live.id
+            over.set()
+            assert (await live.rest()).final["status"] == "completed"
+
+    following = asyncio.create_task(follow())
+    await asked.wait()
+    async with gateway.database.held():
+        told.set()
+        # What it commits at its end waits until the database can be written again.
+        ending = asyncio.create_task(over.wait())
+        await asyncio.wait((following, ending), return_when=asyncio.FIRST_COMPLETED)
+        over.set()
+    await following
+    await ending
