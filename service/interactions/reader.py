@@ -300,12 +300,11 @@ class Reader:
         return False
 
     def _is_of_the_stream(self, error: Arrived, following: Arrived) -> bool:
-        """Whether upstream would tell an error again where its stream is taken up.
+        """Whether an error that the stream has gone on behind is told: not where that can be taken up again.
 
-        One without a cursor among events with one is the connection's, and an event that comes only once must not be
-        told: the ids of those behind it would be others' when another reader goes on.
+        An error comes once, or with each connection: the ids behind it would be others' when another reader goes on.
         """
-        return error.cursor is not None or (following.cursor is None and self._publisher.cursor is None)
+        return error.cursor is None and following.cursor is None and self._publisher.cursor is None
 
     async def _recover(self, error: Exception) -> Last | None:
         """Find what came after a break, and tell it; None when upstream cannot be asked."""

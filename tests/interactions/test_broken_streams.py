@@ -138,7 +138,7 @@ async def test_a_stream_may_go_on_after_an_error_event(
     assert (await gateway.database.row(streamed.id))["error_code"] is None
 
 
-async def test_an_error_of_the_connection_among_events_that_can_be_had_again_is_not_told(
+async def test_an_error_among_events_that_can_be_had_again_is_not_told(
     start_scripted: StartScripted, start_gateway: StartGateway
 ) -> None:
     events: list[Json] = [
@@ -150,8 +150,9 @@ async def test_an_error_of_the_connection_among_events_that_can_be_had_again_is_
     ]
     with_cursors = [{**event, "event_id": f"u{place}"} for place, event in enumerate(events)]
     hiccup = {"event_type": "error", "error": {"code": "api_error", "message": "A hiccup"}}
-    for place in range(3):
-        body = sse(*with_cursors[:place], hiccup, *with_cursors[place:])
+    for place in range(4):
+        error = {**hiccup, "event_id": "u9"} if place % 2 else hiccup
+        body = sse(*with_cursors[:place], error, *with_cursors[place:])
         upstream = await start_scripted(answering(body, content_type="text/event-stream"))
         gateway = await start_gateway(upstream)
         streamed = await gateway.stream(headers=STEPS)
