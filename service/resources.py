@@ -298,7 +298,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     adoption = None
     if settings.adopt_unknown:
         adoption = Adoption(app[STORE], Search(client, deployments), readers, keeper)
-    resolver = Resolver(app[STORE], adoption)
+    resolver = Resolver(app[STORE], readers, adoption)
     app[LIFECYCLE] = Lifecycle(
         store, deployments, client, readers, resolver, supervisor, take_over, late_usage, upstream_copy
     )

@@ -17,6 +17,7 @@ from service.interactions.feed import Feed
 from service.interactions.log import StreamLog
 from service.interactions.media import MediaKeeper
 from service.interactions.publisher import Arrived, Publisher
+from service.store import kept_events
 from service.store.entries import Write
 from service.store.records import Outcome
 from service.store.store import Store
@@ -41,6 +42,10 @@ class Last:
     broken: bool = False
     #: Whether upstream had not ended it, so that what it had used is not all there was.
     cut: bool = False
+    #: What is to be told before it, of which nothing was told yet.
+    before: tuple[Arrived, ...] = ()
+    #: Whether these events are the service's own and not those of upstream's stream.
+    made_here: bool = False
 
 
 class Conclusion:
@@ -56,7 +61,11 @@ class Conclusion:
         log: StreamLog,
         publisher: Publisher,
         http_status: int,
+        *,
+        continues: bool,
     ) -> None:
+        """``continues`` says that another reader may have told events that are not in the log."""
+        self._continues = continues
         self._job = job
         self._store = store
         self._client = client
@@ -94,17 +103,23 @@ class Conclusion:
         self._concluding = True
         arrived, whole = await self._with_usage(last.event, last.whole)
         status = outcomes.status_of(whole)
-        event = self._publisher.number(arrived)
+        # What the reader before this one told may be lost, and is told again as upstream's stream goes on, or never.
+        apart = last.made_here and self._continues
+        told = self._publisher.numbered([*last.before, arrived], kept_events.DISTANCE if apart else 1)
         await self._log.settled()
         error = outcomes.error_of(whole)
         outcome = self._outcome(status, terminal=True, error=error, body=whole, cut=last.cut)
-        self._log.append(event, arrived.cursor)
-        # A listener that is behind may find the event in the log before it is published here.
+        if apart:
+            self._log.part()
+        for event in told:
+            self._log.append(event, arrived.cursor)
+        # A listener that is behind may find the events in the log before they are published here.
         self._feed.steps = outcomes.steps_of(whole)
         await self._commit(outcome, whole)
         self._job.spent(outcome.usage)
         self._job.end()
-        self._feed.publish(event)
+        for event in told:
+            self._feed.publish(event)
         self._feed.end(broken=last.broken)
 
     async def leave_open(self) -> None:

@@ -113,12 +113,19 @@ class Feed:
         self._attached: list[_Attachment] = []
 
     def publish(self, event: Event) -> None:
-        """Hand the next event to all listeners."""
+        """Hand the next event to all listeners; where it is not the next seq, all before it must be in the log."""
+        if event.seq != self.seq + 1:
+            self._begin_at(event.seq)
         self.seq = event.seq
         self._frames.append(event.frame)
         for attached in self._attached:
             attached.take(event)
         self._wake()
+
+    def _begin_at(self, seq: int) -> None:
+        self._first, self._logged = seq, seq - 1
+        self._frames.clear()
+        self._logged_bytes = 0
 
     def logged(self, seq: int) -> None:
         """The log has all events up to this one: those that are not among the newest leave memory."""

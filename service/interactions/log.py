@@ -64,7 +64,7 @@ class StreamLog:
         self._told_at = 0
         self._written: asyncio.Task[None] | None = None
         self._waits = False
-        #: What could not be handed to the writer, ahead of the frames.
+        #: What could not be handed to the writer, or was parted from what follows, ahead of the frames.
         self._returned: list[EventBatch] = []
         self._discarded = False
         self._refused = False
@@ -82,6 +82,10 @@ class StreamLog:
         if not self._waits:
             self._waits = True
             self._log.flush_soon(self)
+
+    def part(self) -> None:
+        """What follows need not begin at the next seq: it is a batch of its own."""
+        self._returned += self._batches()
 
     def begin(self, write: Callable[[list[Write]], asyncio.Task[None]]) -> None:
         """Log what there is at once, in the transaction of what ``write`` adds to it.
@@ -111,15 +115,16 @@ class StreamLog:
     def take(self) -> list[EventBatch]:
         """What is not handed to the writer yet, which is the caller's to write from now on."""
         self._waits = False
-        first = self._last - len(self._frames) + 1
-        batches = [
-            *self._returned,
-            *kept_events.batches_of(first, self._frames, self._cursor, self._pauses),
-        ]
+        batches = [*self._returned, *self._batches()]
         self._returned.clear()
+        self._bytes = 0
+        return batches
+
+    def _batches(self) -> list[EventBatch]:
+        first = self._last - len(self._frames) + 1
+        batches = kept_events.batches_of(first, self._frames, self._cursor, self._pauses)
         self._frames.clear()
         self._pauses.clear()
-        self._bytes = 0
         return batches
 
     def rest(self) -> list[Write]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -77,14 +78,16 @@ class Publisher:
 
     def publish(self, arrived: Arrived) -> None:
         """Tell listeners an event, and log it soon."""
-        event = self.number(arrived)
+        event = self._event(self._feed.seq + 1, arrived)
         self._feed.publish(event)
         self._log.append(event, arrived.cursor)
         self.cursor = arrived.cursor
 
-    def number(self, arrived: Arrived) -> Event:
-        """The event as the next one of this interaction, published by nobody yet."""
-        seq = self._feed.seq + 1
+    def numbered(self, arrived: Sequence[Arrived], distance: int = 1) -> list[Event]:
+        """Events as the next ones of this interaction, so far behind the last one; published by nobody yet."""
+        return [self._event(seq, one) for seq, one in enumerate(arrived, self._feed.seq + distance)]
+
+    def _event(self, seq: int, arrived: Arrived) -> Event:
         body = self._translated(arrived.body)
         data = arrived.data if body is arrived.body else None
         if data is None:

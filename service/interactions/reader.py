@@ -16,10 +16,9 @@ import asyncio
 import logging
 from typing import Any, Final, Literal
 
-from service.errors import ApiError, BadGateway, InvalidRequest, ServiceError, Superseded
-from service.interactions import outcomes
+from service.errors import ApiError, InvalidRequest, ServiceError, Superseded
 from service.interactions.calls import Job
-from service.interactions.cancelling import cancelled_upstream
+from service.interactions.closing import Closing
 from service.interactions.conclusion import Conclusion, Last
 from service.interactions.feed import Feed
 from service.interactions.inquiry import Gone
@@ -27,16 +26,11 @@ from service.interactions.log import EventLog, StreamLog
 from service.interactions.media import MediaKeeper
 from service.interactions.publisher import Arrived, Publisher, Told
 from service.interactions.recovery import Recovery
-from service.interactions.render import timestamp
-from service.interactions.timeline import made_of
-from service.interactions.verdicts import GIVEN_UP, failed
 from service.store.records import now
 from service.store.store import Store
-from service.upstream.client import GeminiClient, Reply, as_service_error
+from service.upstream.client import GeminiClient, Reply
 from service.upstream.transport import Flow, Response, TransportError
 from service.wire import codec, ids, sse
-from service.wire.assembler import TERMINAL_EVENTS
-from service.wire.remainder import remainder
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +75,7 @@ class Reader:
         self._client = client
         self._upstream_settle = upstream_settle
         self._text_id = ids.to_text(job.intent.id)
-        self._seen: dict[str, None] = {}
+        self._seen: dict[str, None] = {} if told.cursor is None else {told.cursor: None}
         self._held: Arrived | None = None
         #: Whether the stream was taken up again and has brought nothing yet.
         self._resumed = False
@@ -97,8 +91,17 @@ class Reader:
         self.feed = Feed(job.intent.id, job.history, job.served, seq=told.seq, upstream_id=told.upstream_id)
         self._log: StreamLog = events.open(job.intent.id)
         self._publisher = Publisher(job, self.feed, self._log, told)
+        self._closing = Closing(job, client, self.feed, self._publisher)
         self._conclusion = Conclusion(
-            job, store, client, media, self.feed, self._log, self._publisher, response.status
+            job,
+            store,
+            client,
+            media,
+            self.feed,
+            self._log,
+            self._publisher,
+            response.status,
+            continues=self._continues,
         )
 
     async def run(self) -> None:
@@ -158,6 +161,14 @@ class Reader:
         """Whether it is ending already, or was asked to."""
         return self._ending or self._wish is not None
 
+    async def _as_wished(self) -> Last:
+        if self._wish == "cancel":
+            last = await self._closing.cancelled(self._told_cancelled)
+        else:
+            last = await self._closing.given_up()
+        self._response.close()
+        return last
+
     def _fail(self, error: ServiceError) -> None:
         self._ending = True
         self._failed = not self._dropped
@@ -178,7 +189,7 @@ class Reader:
             last = self._last
             if last is None:
                 # Nothing that ends it has arrived meanwhile.
-                last = await (self._cancelled() if self._wish == "cancel" else self._given_up())
+                last = await self._as_wished()
         self._ending = True
         if last is not None:
             await self._conclusion.complete(last)
@@ -216,7 +227,7 @@ class Reader:
                 continue
             arrived = self._arrived(block)
             if arrived is not None and self._take(arrived):
-                self._last = self._end_with(arrived)
+                self._last = self._closing.by_event(arrived)
                 return Flow.ENOUGH
         return Flow.MORE if self._log.has_room else Flow.HOLD
 
@@ -269,7 +280,7 @@ class Reader:
         """Tell an event, unless it is to be held back; whether the interaction ends with it."""
         if self._job.first_byte_at is None:
             self._job.first_byte_at = now()
-        if self._held is not None and not self._resumed:
+        if self._held is not None and not self._resumed and self._is_of_the_stream(self._held, arrived):
             self._publisher.publish(self._held)
         self._held, self._resumed = None, False
         self._publisher.assembler.feed(arrived.body)
@@ -288,17 +299,18 @@ class Reader:
             self._conclusion.note_status(self._status)
         return False
 
-    def _end_with(self, arrived: Arrived) -> Last:
-        status = self._publisher.assembler.status or "completed"
-        if not outcomes.is_terminal(status):
-            status = TERMINAL_EVENTS.get(str(arrived.body.get("event_type")), "completed")
-        return Last(arrived, {**self._publisher.assembler.result(), "status": status})
+    def _is_of_the_stream(self, error: Arrived, following: Arrived) -> bool:
+        """Whether an error that the stream has gone on behind is told: not where that can be taken up again.
+
+        An error comes once, or with each connection: the ids behind it would be others' when another reader goes on.
+        """
+        return error.cursor is None and following.cursor is None and self._publisher.cursor is None
 
     async def _recover(self, error: Exception) -> Last | None:
         """Find what came after a break, and tell it; None when upstream cannot be asked."""
         upstream_id = self.feed.upstream_id
         if upstream_id is None or not self._job.intent.upstream_stored:
-            return self._lost(error)
+            return self._closing.lost(error, self._held)
         logger.info("the stream of %s broke, and is taken up again: %s", self._text_id, error)
         recovery = Recovery(
             self._client,
@@ -311,55 +323,17 @@ class Reader:
             try:
                 found = await recovery.next(self._publisher.cursor)
             except Gone:
-                return self._lost(error)
+                return self._closing.lost(error, self._held)
             except ServiceError as unknown:
                 await self._leave_open(unknown)
                 return None
             if isinstance(found, Reply):
-                return self._rest(found.body)
+                return self._closing.by_word(found.body)
             self._response, self._resumed = found, True
             try:
                 return await self._read(found, again=True)
             except _TROUBLE as cut:
                 error = cut
-
-    def _rest(self, body: dict[str, Any]) -> Last:
-        """Tell what was not told yet of an interaction that has ended."""
-        whole = {**body, "steps": made_of(body, self._job.call.envelope.body)}
-        missing = remainder(self._publisher.assembler, whole)
-        if missing is None:
-            message = "The stream cannot be continued: upstream tells its beginning in another way. GET has the whole."
-            event = {"event_type": "error", "error": {"code": BadGateway.code, "message": message}}
-            return Last(Arrived(event), whole, broken=True)
-        self._held = None
-        for event in missing[:-1]:
-            self._publisher.assembler.feed(event)
-            self._publisher.publish(Arrived(event))
-        self._publisher.assembler.feed(missing[-1])
-        if self._publisher.assembler.terminal:
-            return self._end_with(Arrived(missing[-1]))
-        return Last(Arrived(missing[-1]), whole)
-
-    def _lost(self, error: Exception) -> Last:
-        code, message = self._told(error)
-        event = self._held or Arrived({"event_type": "error", "error": {"code": code, "message": message}})
-        logger.warning("the stream of %s is lost: %s", self._text_id, message)
-        failed = {
-            "created": timestamp(self._job.intent.created_at),
-            "updated": timestamp(now()),
-            **self._publisher.assembler.result(),
-            "status": "failed",
-            "errors": [{"code": code, "message": message}],
-        }
-        # What upstream itself declared is an end like any other; a loss must not look like one.
-        return Last(event, failed, broken=self._held is None, cut=True)
-
-    def _told(self, error: Exception) -> tuple[str, str]:
-        failure = as_service_error(error) if isinstance(error, TransportError) else error
-        code, message = getattr(failure, "code", BadGateway.code), str(failure)
-        if self._held is not None and (told := self._publisher.assembler.error) is not None:
-            code, message = str(told.get("code", "api_error")), str(told.get("message", message))
-        return code, self._job.told(message)
 
     async def _leave_open(self, error: ServiceError) -> None:
         """Upstream may still have it: what came is kept, and whoever goes on finds the row and its log."""
@@ -374,33 +348,6 @@ class Reader:
             error = {"event_type": "error", "error": {"code": code, "message": message}}
             self.feed.farewell = sse.frame(error)
             self.feed.end(broken=True)
-
-    async def _cancelled(self) -> Last:
-        """End upstream's work, and the interaction with what came of it and its usage so far."""
-        told = self._told_cancelled
-        if told is None:
-            told = await cancelled_upstream(self._client, self._job, self.feed.upstream_id)
-        self._response.close()
-        if told is not None:
-            made = made_of(told, self._job.call.envelope.body)
-            if remainder(self._publisher.assembler, {**told, "steps": made}) is not None:
-                return self._rest(told)
-        so_far = {**self._publisher.assembler.result(), "updated": timestamp(now()), "status": "cancelled"}
-        if told is not None and (usage := told.get("usage")):
-            # Upstream may show less of the steps than it has told, and knows best what they cost.
-            so_far["usage"] = usage
-        return self._rest(so_far)
-
-    async def _given_up(self) -> Last:
-        """End an interaction that has run for too long, with what came of it (contract 3.4)."""
-        told = await cancelled_upstream(self._client, self._job, self.feed.upstream_id)
-        self._response.close()
-        so_far = self._publisher.assembler.result()
-        if told is not None and (usage := told.get("usage")):
-            so_far["usage"] = usage
-        whole = failed(so_far, GIVEN_UP)
-        event = {"event_type": "error", "error": whole["errors"][0]}
-        return Last(Arrived(event), whole, broken=True, cut=True)
 
     async def _drain(self) -> None:
         try:

@@ -5,16 +5,23 @@ from __future__ import annotations
 from service.errors import NotFound
 from service.interactions.adoption import Adoption
 from service.interactions.calls import Principal
+from service.interactions.readers import Readers
 from service.store.records import Record
 from service.store.store import Store
 from service.wire import ids
 
 
 class Resolver:
-    """Resolves references; with an ``adoption``, those that this store has never seen as well."""
+    """Resolves references; with ``readers`` by ids of upstream that are told and not yet committed.
 
-    def __init__(self, store: Store, adoption: Adoption | None = None) -> None:
+    With an ``adoption``, it resolves those that this store has never seen as well.
+    """
+
+    def __init__(
+        self, store: Store, readers: Readers | None = None, adoption: Adoption | None = None
+    ) -> None:
         self._store = store
+        self._readers = readers
         self._adoption = adoption
 
     async def resolve(self, principal: Principal, reference: str, member: str = "id") -> Record:
@@ -27,6 +34,10 @@ class Resolver:
             record = await self._store.find(principal.project_id, key)
         else:
             record = await self._store.find_by_upstream_id(principal.project_id, reference)
+            if record is None and self._readers is not None:
+                # A stream's upstream id is told a moment before it is committed.
+                read = self._readers.key_of(reference)
+                record = None if read is None else await self._store.find(principal.project_id, read)
             if record is None and self._adoption is not None:
                 record = await self._adoption.adopt(principal, reference)
         if record is None:

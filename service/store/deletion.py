@@ -1,7 +1,8 @@
 """Deletes: a tombstone that hides at once, and the erasing of content as soon as nothing needs it any more.
 
 A follow-up needs the interactions before it, and a request stored without the part that an earlier one has needs that
-one (its *base*): what they need of a deleted interaction stays, hidden, until they are erased as well. What a statement
+one (its *base*): what they need of a deleted interaction stays, hidden, until they are erased as well. So does its
+event log, which knows what was told before a checkpoint that a follow-up went on from (contract 4.7). What a statement
 erases is decided by :data:`ERASABLE` in an earlier transaction, and stays right: nothing can build on an interaction
 once its tombstone is committed, so what is needed by nobody is needed by nobody for ever: a create that found its
 parent or its base just before looks again after its intent (:data:`STANDS`), and does without.

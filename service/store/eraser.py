@@ -55,7 +55,7 @@ class Eraser:
         after = _FIRST_KEY
         while page := await self._fetch(deletion.WAITING, {"after": after}):
             free = [key for key, needed, *_ in page if not needed]
-            # The events and the words of what has expired are kept for nobody, and nobody is told of it any more.
+            # The words of what has expired are kept for nobody, and nobody is told of it any more.
             await self._forget([key for key, needed, *_ in page if needed])
             await self._write(free, at)
             for key, needed, previous, base in page:
@@ -70,7 +70,7 @@ class Eraser:
 
     async def _forget(self, keys: Sequence[bytes]) -> None:
         if keys:
-            unneeded = (deletion.DELETE_EVENTS, deletion.DELETE_DOCUMENTS, FORGET_WEBHOOKS)
+            unneeded = (deletion.DELETE_DOCUMENTS, FORGET_WEBHOOKS)
             writes: list[Write] = [(statement, (key,)) for key in keys for statement in unneeded]
             await self._writer.put(*writes, patience=_PATIENCE)
 

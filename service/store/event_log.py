@@ -119,8 +119,11 @@ _ID = bindparam("id", type_=Key)
 _AFTER = bindparam("after", type_=BigInteger)
 
 
-def _events_after() -> Executable:
-    """What follows an event, from the batch that holds the next one on; one row without a batch when there is none."""
+def _events_after(*, hidden: bool) -> Executable:
+    """What follows an event, from the batch that holds the next one on; one row without a batch when there is none.
+
+    With ``hidden`` also of what is deleted and kept.
+    """
     inner = events.alias("begun")
     begun = (
         select(func.max(inner.c.first_seq))
@@ -142,13 +145,14 @@ def _events_after() -> Executable:
             events.c.body,
         )
         .select_from(interactions.outerjoin(events, following))
-        .where(interactions.c.id == _ID, interactions.c.deleted_at.is_(None))
+        .where(interactions.c.id == _ID, *(() if hidden else (interactions.c.deleted_at.is_(None),)))
         .order_by(events.c.first_seq)
         .limit(PAGE)
     )
 
 
-EVENTS_AFTER = Query("events after", _events_after())
+EVENTS_AFTER = Query("events after", _events_after(hidden=False))
+KEPT_EVENTS_AFTER = Query("kept events after", _events_after(hidden=True))
 LAST_BATCH = Query(
     "last batch of events",
     select(events.c.last_seq, events.c.upstream_cursor)
@@ -166,4 +170,4 @@ CANCEL_WISHES = Query(
     "interactions to be cancelled",
     select(leases.c.interaction_id).where(leases.c.kind == _CANCEL).limit(_MOST_WISHES),
 )
-EVENT_QUERIES: Final = (EVENTS_AFTER, LAST_BATCH, CANCEL_WISHES)
+EVENT_QUERIES: Final = (EVENTS_AFTER, KEPT_EVENTS_AFTER, LAST_BATCH, CANCEL_WISHES)

@@ -12,7 +12,7 @@ from service.store.backend import Backend
 from service.store.codec import Codec
 from service.store.entries import Write
 from service.store.records import now, storable
-from service.store.statement import Fetch
+from service.store.statement import Fetch, Query
 from service.store.timings import pack
 from service.store.timings import unpack as timings_of
 from service.store.writer import Writer
@@ -92,7 +92,21 @@ class KeptEvents:
 
     async def after(self, key: bytes, seq: int) -> Page | None:
         """A page of the log behind an event, by its seq; None when there is no such interaction any more."""
-        rows = await self._fetch(event_log.EVENTS_AFTER, {"id": key, "after": seq})
+        return await self._page(event_log.EVENTS_AFTER, key, seq)
+
+    async def all(self, key: bytes) -> list[Event]:
+        """The whole log as it stands, also of what is deleted and kept for others; that is never to be told."""
+        events: list[Event] = []
+        seq = 0
+        while page := await self._page(event_log.KEPT_EVENTS_AFTER, key, seq):
+            events += page.events
+            if not page.full:
+                break
+            seq = events[-1].seq
+        return events
+
+    async def _page(self, query: Query, key: bytes, seq: int) -> Page | None:
+        rows = await self._fetch(query, {"id": key, "after": seq})
         if not rows:
             return None
         batches = _connected(rows, seq)
@@ -109,15 +123,6 @@ class KeptEvents:
         ]
         full = len(rows) == event_log.PAGE or len(batches) < len(rows)
         return Page(events, rows[0][0] is not None, bool(events) and full)
-
-    async def all(self, key: bytes) -> list[Event]:
-        """The whole log as it stands."""
-        events: list[Event] = []
-        while page := await self.after(key, events[-1].seq if events else 0):
-            events += page.events
-            if not page.full:
-                break
-        return events
 
     async def pauses(self, key: bytes) -> dict[int, int]:
         """How many milliseconds after the event before each event came, by its seq; without those that came at once."""

@@ -193,7 +193,6 @@ class Store:
         """
         await self._writer.put(
             (deletion.TOMBSTONE, (key, at, usage_detail)),
-            (deletion.DELETE_EVENTS, (key,)),
             (deletion.DELETE_DOCUMENTS, (key,)),
             kept_webhooks.forget(key),
             patience=OUTCOME_PATIENCE,

@@ -17,6 +17,7 @@ from typing import Any
 from service.emulator.inputs import steps_of
 from tests.contract.official import Client, Json, Sdk
 from tests.contract.reading import MODEL, produced, quoted, streamed_text, text_of, text_part, types_of
+from tests.interactions.conversations import checkpoint_of
 from tests.support.gateway import STEPS, Gateway
 from tests.support.upstreams import Emulated
 
@@ -180,6 +181,21 @@ class Conversation:
         assert len(ids) == hops
         assert told == text_in(made)
         assert quoted(told, *self.words)
+
+    async def say_from_checkpoint(self, client: Client, turn: Turn, after: int) -> None:
+        """Take a turn whose stream breaks behind a token, from which the SDK goes on (contract 4.7)."""
+        self.prepare()
+        self.upstream.behave(f"checkpoint;after={after}")
+        events = await client.stream(**self.request(client.sdk, turn))
+        first, second = (event["interaction"]["id"] for event in events if event["event_type"] == _CREATED)
+        given = turn.given(self.pending)
+        upstream_id = self.check_requests(given)
+        self.words += turn.words
+        found = checkpoint_of((await self.gateway.events(first, headers=STEPS)).events)
+        assert found is not None
+        self.links.append(Link(first, upstream_id, [*given, *found[1]]))
+        made = [*found[1], *self._add_hops([second])]
+        assert streamed_text(events) == text_in(made)
 
     def _add_hops(self, ids: Sequence[str]) -> list[Json]:
         """Check the requests that went on with an answer, and count them in; returns what came of them."""

@@ -16,10 +16,13 @@ import pytest
 from tests.contract.conversing import Conversation, Turn, read_back
 from tests.contract.kinds import AGENTS, DEPLOYMENTS, KINDS
 from tests.contract.official import API_KEY, SDKS, Client, Process, Processes, SdkError
+from tests.support.cutting import cutting
 from tests.support.gateway import Gateway
 from tests.support.gateways import StartGateway
 from tests.support.upstreams import Emulated, deployment
 
+#: Events of a stream before the token in its middle.
+BEFORE_CHECKPOINT = 8
 CONTINUING = [sdk for sdk in SDKS if sdk.continues]
 #: Clients of both generations, as they take turns in one conversation.
 MIXED = ("python-1.75.0", "python-3.4.0", "python-2.8.0", "js-3.1.0")
@@ -103,6 +106,24 @@ async def test_an_answer_that_comes_in_hops_is_continued(
             await conversation.say_in_hops(near, Turn(text), 3, streamed=streamed)
         await conversation.say(near, Turn("Which was longer?"), streamed=streamed)
     assert kept.steps == lost.steps
+
+
+@only_continuing
+@either_way
+async def test_what_a_client_goes_on_with_from_a_checkpoint_is_said_once(
+    near: Client, gateway: Gateway, upstream: Emulated, streamed: bool
+) -> None:
+    """SDKs do so by themselves when the connection breaks behind one (contract 4.7)."""
+    async with cutting(gateway.url) as network:
+        for forgetful in (False, True):
+            conversation = Conversation(gateway, upstream, forgetful)
+            await conversation.say(near, Turn("I like long stories."), streamed=streamed)
+            network.cuts, network.cut_after = 1, BEFORE_CHECKPOINT + 1
+            await conversation.say_from_checkpoint(
+                near.having(base_url=network.url), Turn("Tell me one."), after=BEFORE_CHECKPOINT
+            )
+            assert network.cuts == 0
+            await conversation.say(near, Turn("Which was longer?"), streamed=streamed)
 
 
 @either_way

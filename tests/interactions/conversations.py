@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.gateway import Gateway
+from service.wire.assembler import Assembler
+from tests.support.gateway import MODEL, STEPS, Gateway
 from tests.support.replies import Json, Reply
+
+#: Of the emulator: a token in the middle of a stream's text.
+CHECKPOINT = "checkpoint;after=8"
 
 WEATHER = {
     "type": "function",
@@ -26,6 +30,14 @@ async def talk(gateway: Gateway, *texts: str) -> list[Reply]:
 def said(text: str) -> Json:
     """A user turn as upstream gets it."""
     return {"type": "user_input", "content": [{"type": "text", "text": text}]}
+
+
+def steps_of(events: list[Json]) -> list[Json]:
+    """The steps that a stream has told."""
+    assembler = Assembler()
+    for event in events:
+        assembler.feed(event)
+    return assembler.steps
 
 
 def result_of(asked: Reply, result: str) -> Json:
@@ -50,3 +62,26 @@ def assert_quotes(reply: Reply, *texts: str) -> None:
     places = [reply.text.find(f'"{text}"') for text in texts]
     assert -1 not in places
     assert places == sorted(places)
+
+
+def checkpoint_of(events: list[Json]) -> tuple[str, list[Json]] | None:
+    """The token in the middle of a stream, and the steps that a client was told before it; None without one."""
+    told = Assembler()
+    for event in events:
+        if (token := event.get("continuation_token")) is not None:
+            return token, told.steps
+        told.feed(event)
+    return None
+
+
+async def gone_on_with(gateway: Gateway) -> tuple[str, list[Json], Reply]:
+    """A stream, what it had told up to its checkpoint, and the interaction that went on from there."""
+    streamed = await gateway.stream("A long story", headers=STEPS, wish=CHECKPOINT)
+    found = checkpoint_of(streamed.events)
+    assert found is not None
+    token, told = found
+    body = {"model": MODEL, "continuation_token": token, "previous_interaction_id": streamed.id}
+    hop = await gateway.post(body, **STEPS)
+    assert hop.status == 200, hop.raw
+    assert told != (await gateway.got(streamed.id, headers=STEPS)).steps
+    return streamed.id, told, hop

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from hypothesis import strategies as st
 
 from service.emulator.signatures import SKIP
-from tests.interactions.conversations import WEATHER, said
+from tests.interactions.conversations import CHECKPOINT, WEATHER, said
 from tests.support.replies import Json
 
 Caller: TypeAlias = Literal["steps", "legacy", "unknown"]
@@ -221,11 +221,19 @@ asks = st.builds(
     answers=st.sampled_from([True, True, False]),
     alias=st.booleans(),
 )
+#: Answers that are gone on with from their middle.
+_checkpoints = st.builds(
+    lambda anchor, words, place: Ask(anchor, words, way="stream", place=place, wish=CHECKPOINT),
+    anchor=st.sampled_from([0, None, 1, 3]),
+    words=st.text(max_size=5),
+    place=st.sampled_from([0, 1, 2]),
+)
 _nodes = st.integers(0, 8)
 actions: st.SearchStrategy[Action] = st.one_of(
     asks,
     asks,
     asks,
+    _checkpoints,
     st.builds(Together, st.lists(asks, min_size=2, max_size=3).map(tuple)),
     st.builds(Wipe, st.integers(0, 1)),
     st.builds(Lose, _nodes),

@@ -138,6 +138,28 @@ async def test_a_stream_may_go_on_after_an_error_event(
     assert (await gateway.database.row(streamed.id))["error_code"] is None
 
 
+async def test_an_error_among_events_that_can_be_had_again_is_not_told(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    events: list[Json] = [
+        {"event_type": "interaction.created", "interaction": {"id": "v1_a", "status": "in_progress"}},
+        {"event_type": "step.start", "index": 0, "step": {"type": "model_output"}},
+        {"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "All is well"}},
+        {"event_type": "step.stop", "index": 0},
+        {"event_type": "interaction.completed", "interaction": {"id": "v1_a", "status": "completed"}},
+    ]
+    with_cursors = [{**event, "event_id": f"u{place}"} for place, event in enumerate(events)]
+    hiccup = {"event_type": "error", "error": {"code": "api_error", "message": "A hiccup"}}
+    for place in range(4):
+        error = {**hiccup, "event_id": "u9"} if place % 2 else hiccup
+        body = sse(*with_cursors[:place], error, *with_cursors[place:])
+        upstream = await start_scripted(answering(body, content_type="text/event-stream"))
+        gateway = await start_gateway(upstream)
+        streamed = await gateway.stream(headers=STEPS)
+        assert streamed.types == [event["event_type"] for event in events]
+        assert streamed.text == "All is well"
+
+
 async def test_legacy_clients_are_told_too(gateway: Gateway) -> None:
     streamed = await gateway.stream(headers={"api-revision": "2026-05-07"}, store=False, fault="cut;after=8")
     assert streamed.types[0] == "interaction.start"

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from tests.interactions.conversations import assert_quotes, assert_rebuilt, talk
-from tests.support.gateway import Gateway, eventually
-from tests.support.gateways import StartGateway
+from service.wire import ids
+from tests.interactions.conversations import (
+    CHECKPOINT,
+    assert_quotes,
+    assert_rebuilt,
+    checkpoint_of,
+    gone_on_with,
+    said,
+    talk,
+)
+from tests.support.gateway import MODEL, STEPS, Gateway, eventually
+from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.replies import Reply
+from tests.support.store import literal, query
 from tests.support.upstreams import Emulated
 
 
@@ -182,3 +193,72 @@ async def test_two_services_delete_one_conversation(
     assert await kept(gateway, root) == [True]
     await deleted(other, right)
     assert await kept(gateway, root, left, right, after) == [False] * 4
+
+
+async def test_of_a_deleted_link_the_conversation_has_what_was_told_before_the_checkpoint(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    parent, told, hop = await gone_on_with(gateway)
+    assert (await gateway.delete(parent)).status == 200
+    ways: list[dict[str, Any]] = [{"stream": "true"}, {"stream": "true", "last_event_id": "evt_3"}, {}]
+    for way in ways:
+        assert (await gateway.get(parent, **way)).error["code"] == "not_found"
+    upstream.forget()
+    after = await gateway.ask("And then?", previous_interaction_id=hop.id)
+    assert upstream.creates[-1]["input"] == [said("A long story"), *told, *hop.steps, said("And then?")]
+    assert_quotes(after, "A long story", "And then?")
+    await deleted(gateway, hop)
+    upstream.forget()
+    last = await gateway.ask("At last?", previous_interaction_id=after.id)
+    assert upstream.creates[-1]["input"][: len(told) + 1] == [said("A long story"), *told]
+    await deleted(gateway, after)
+    assert await gateway.database.log(parent)
+    await deleted(gateway, last)
+    assert await gateway.database.log(parent) == []
+    assert await gateway.database.bodies(parent) == {}
+
+
+async def test_a_link_that_is_deleted_while_it_runs_is_kept_up_to_its_checkpoint(
+    start_emulator: StartEmulator, start_gateway: StartGateway
+) -> None:
+    upstream = await start_emulator(token_delay=60.0, stream_limit_seconds=1e9)
+    gateway = await start_gateway(upstream)
+    async with gateway.live("A long story", headers=STEPS, wish=CHECKPOINT) as live:
+        await live.next()
+        upstream.clock.advance(600)
+        while "continuation_token" not in await live.until("interaction.status_update"):
+            pass
+        found = checkpoint_of(live.events)
+        assert found is not None
+        token, told = found
+        body = {"model": MODEL, "continuation_token": token, "previous_interaction_id": live.id}
+        hop = await gateway.post(body, **STEPS)
+        assert hop.status == 200, hop.raw
+
+        async def logged() -> bool:
+            return any(token.encode() in frames for *_, frames in await gateway.database.log(live.id))
+
+        await eventually(logged)
+        assert (await gateway.delete(live.id)).status == 200
+        upstream.clock.advance(1e6)
+        await live.rest()
+    upstream.forget()
+    await gateway.ask("And then?", previous_interaction_id=hop.id)
+    assert upstream.creates[-1]["input"] == [said("A long story"), *told, *hop.steps, said("And then?")]
+
+
+async def test_a_link_whose_log_is_lost_is_refused_and_never_told_twice(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    parent, _, hop = await gone_on_with(gateway)
+    assert (await gateway.delete(parent)).status == 200
+    key = literal(gateway.database.url, ids.from_text(parent) or b"")
+    await query(gateway.database.url, f"DELETE FROM events WHERE interaction_id = {key}")
+    upstream.forget()
+    upstream.clear()
+    reply = await gateway.refused(400, "And then?", previous_interaction_id=hop.id)
+    assert reply.error["code"] == "failed_precondition"
+    for part in (parent, hop.id, "'previous_interaction_id'", "Start anew"):
+        assert part in reply.error["message"]
+    # Upstream was asked for what it had, and got nothing in its place.
+    assert [body.get("input") for body in upstream.creates] == ["And then?"]

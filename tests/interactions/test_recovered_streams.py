@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import orjson
 import pytest
-from aiohttp import web
 
 from service.store.records import USAGE_FINAL, USAGE_MISSING
 from service.wire import event_ids
-from service.wire.assembler import Assembler
-from tests.interactions.conversations import WEATHER
-from tests.support.gateway import LEGACY, MODEL, STEPS, Gateway
-from tests.support.gateways import StartEmulator, StartGateway, StartScripted
+from tests.interactions.conversations import WEATHER, steps_of
+from tests.support.gateway import LEGACY, MODEL, STEPS, Gateway, eventually
+from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.replies import Json, Streamed
-from tests.support.upstreams import Emulated, Scripted, deployment, sse
+from tests.support.upstreams import Emulated, Scripted, deployment
 
 _Result = TypeVar("_Result")
 
@@ -54,13 +52,6 @@ def alike(events: list[Json]) -> list[Json]:
         {**event, "interaction": shown(event["interaction"])} if "interaction" in event else event
         for event in told
     ]
-
-
-def steps_of(events: list[Json]) -> list[Json]:
-    assembler = Assembler()
-    for event in events:
-        assembler.feed(event)
-    return assembler.steps
 
 
 async def record_of(gateway: Gateway, streamed: Streamed) -> Json:
@@ -253,147 +244,26 @@ async def test_both_generations_are_told_the_rest(gateway: Gateway) -> None:
         ]
 
 
-OPENING: list[Json] = [
-    {
-        "event_type": "interaction.created",
-        "interaction": {"id": "v1_a", "status": "in_progress"},
-        "event_id": "u1",
-    },
-    {"event_type": "step.start", "index": 0, "step": {"type": "thought"}, "event_id": "u2"},
-    {
-        "event_type": "step.delta",
-        "index": 0,
-        "delta": {"type": "thought_signature", "signature": "Co"},
-        "event_id": "u3",
-    },
-]
-REST: list[Json] = [
-    {
-        "event_type": "step.delta",
-        "index": 0,
-        "delta": {"type": "thought_signature", "signature": "4="},
-        "event_id": "u4",
-    },
-    {"event_type": "step.stop", "index": 0, "event_id": "u5"},
-    {
-        "event_type": "step.start",
-        "index": 1,
-        "step": {"type": "model_output", "content": [{"type": "text", "text": "One\u2028"}]},
-        "event_id": "u6",
-    },
-    {"event_type": "step.delta", "index": 1, "delta": {"type": "text", "text": "two\x85"}, "event_id": "u7"},
-    {"event_type": "step.delta", "index": 1, "delta": {"type": "aroma", "smell": "of", "power": 1}},
-    {"event_type": "step.stop", "index": 1, "event_id": "u9"},
-    {
-        "event_type": "interaction.completed",
-        "interaction": {"id": "v1_a", "status": "completed", "usage": {"total_tokens": 3}},
-        "event_id": "u10",
-    },
-]
-WHOLE: Json = {
-    "id": "v1_a",
-    "status": "completed",
-    "usage": {"total_tokens": 3},
-    "steps": [
-        {"type": "thought", "signature": "Co4="},
-        {
-            "type": "model_output",
-            "content": [{"type": "text", "text": "One\u2028two\x85"}],
-            "smell": "of",
-            "power": 1,
-        },
-    ],
-}
+async def test_what_is_made_of_upstreams_word_is_told_when_it_is_committed(
+    start_emulator: StartEmulator, start_gateway: StartGateway
+) -> None:
+    upstream = await start_emulator(token_delay=60.0, stream_limit_seconds=1e9)
+    gateway = await start_gateway(upstream)
+    async with gateway.live("Tell me", headers=STEPS, fault="cut;after=6") as live:
+        await live.next()
+        upstream.clock.advance(600)
+        while len(live.events) < 6:
+            await live.next()
+        async with gateway.database.held():
+            upstream.clock.advance(1e6)
+            asked = len(upstream.calls("GET"))
 
+            async def asked_again() -> bool:
+                return len(upstream.calls("GET")) > asked
 
-async def scripted(start_scripted: StartScripted, resumed: list[Json], whole: Json = WHOLE) -> Scripted:
-    """An upstream that breaks off after its opening, with CRLF for line ends, and then sends or tells this."""
-
-    async def script(request: web.Request) -> web.StreamResponse:
-        if request.method == "GET" and "stream" not in request.query:
-            return web.Response(body=orjson.dumps(whole), content_type="application/json")
-        body = sse(*resumed) if request.method == "GET" else sse(*OPENING, done=False)
-        return web.Response(body=body.replace(b"\n", b"\r\n"), content_type="text/event-stream")
-
-    return await start_scripted(script)
-
-
-async def assert_whole(gateway: Gateway) -> Streamed:
-    streamed = await gateway.stream(headers=STEPS)
-    assert steps_of(streamed.events) == WHOLE["steps"]
-    assert streamed.types.count("interaction.created") == 1
+            await eventually(asked_again)
+            with pytest.raises(TimeoutError):
+                await live.next(0.3)
+        streamed = await live.rest()
     assert streamed.final["status"] == "completed"
-    stored = await gateway.got(streamed.id, headers=STEPS)
-    assert (stored.body["steps"], stored.body["usage"]) == (WHOLE["steps"], WHOLE["usage"])
-    return streamed
-
-
-async def test_the_rest_may_hold_anything(start_scripted: StartScripted, start_gateway: StartGateway) -> None:
-    streamed = await assert_whole(await start_gateway(await scripted(start_scripted, REST)))
-    assert "\u2028".encode() in streamed.raw
-    assert b"\r" not in streamed.raw
-
-
-async def test_what_upstream_sends_again_is_not_told_again(
-    start_scripted: StartScripted, start_gateway: StartGateway
-) -> None:
-    streamed = await assert_whole(await start_gateway(await scripted(start_scripted, [*OPENING, *REST])))
-    assert len(streamed.events) == len(OPENING) + len(REST)
-
-
-async def test_a_stream_that_begins_anew_under_other_ids_is_not_told(
-    start_scripted: StartScripted, start_gateway: StartGateway
-) -> None:
-    anew = [{**event, "event_id": f"n{place}"} for place, event in enumerate([*OPENING, *REST])]
-    await assert_whole(await start_gateway(await scripted(start_scripted, anew)))
-
-
-async def test_a_whole_that_begins_otherwise_is_kept_and_the_stream_broken_off(
-    start_scripted: StartScripted, start_gateway: StartGateway
-) -> None:
-    other = {**WHOLE, "steps": [{"type": "thought", "signature": "Xx"}, *WHOLE["steps"][1:]]}
-    gateway = await start_gateway(await scripted(start_scripted, [], other))
-    streamed = await gateway.stream(headers=STEPS)
-    assert streamed.types[-1] == "error"
-    assert streamed.broken
-    stored = await gateway.got(streamed.id, headers=STEPS)
-    assert (stored.body["status"], stored.body["steps"]) == ("completed", other["steps"])
-
-
-async def test_a_type_that_only_the_line_names_stands_in_the_json_too(
-    start_scripted: StartScripted, start_gateway: StartGateway
-) -> None:
-    odd = b'event: weather.changed\ndata: {"of":{"event_type":"another"}}\n\n'
-    body = sse(OPENING[0], done=False) + odd + sse(*OPENING[1:], *REST)
-
-    async def script(request: web.Request) -> web.StreamResponse:
-        return web.Response(body=body, content_type="text/event-stream")
-
-    streamed = await assert_whole(await start_gateway(await start_scripted(script)))
-    assert streamed.events[1] == {
-        "of": {"event_type": "another"},
-        "event_type": "weather.changed",
-        "event_id": "evt_2",
-    }
-
-
-async def test_an_event_that_is_larger_than_what_may_wait_for_the_database_passes(
-    start_scripted: StartScripted, start_gateway: StartGateway
-) -> None:
-    picture = {"type": "image", "mime_type": "image/png", "data": "aGVs" * (5 * 256 * 1024)}
-    events: list[Any] = [
-        OPENING[0],
-        {"event_type": "step.start", "index": 0, "step": {"type": "model_output"}},
-        *({"event_type": "step.delta", "index": 0, "delta": picture} for _ in range(3)),
-        {"event_type": "step.stop", "index": 0},
-        REST[-1],
-    ]
-
-    async def script(request: web.Request) -> web.StreamResponse:
-        return web.Response(body=sse(*events), content_type="text/event-stream")
-
-    gateway = await start_gateway(await start_scripted(script))
-    streamed = await gateway.stream(headers=STEPS)
-    assert streamed.final["status"] == "completed"
-    assert (await gateway.got(streamed.id)).steps == [{"type": "model_output", "content": [picture] * 3}]
-    assert (await gateway.events(streamed.id, headers=STEPS)).events == streamed.events
+    assert streamed.text == (await gateway.got(live.id)).text

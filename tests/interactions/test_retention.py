@@ -17,7 +17,7 @@ from service.store.records import now
 from service.store.regions import SHARED_FROM
 from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
-from tests.interactions.conversations import assert_quotes, talk
+from tests.interactions.conversations import assert_quotes, gone_on_with, said, talk
 from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartGateway
 from tests.support.replies import Json, Reply
@@ -177,6 +177,19 @@ async def test_what_runs_is_left_until_it_has_ended(gateway: Gateway, upstream: 
     upstream.clock.advance(100)
     await gateway.finished(running.id)
     assert (await applied(gateway, ALL)).expired == 1
+
+
+async def test_of_what_has_expired_a_follow_up_keeps_what_was_told_before_its_checkpoint(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    parent, told, hop = await gone_on_with(gateway)
+    await put(gateway, f"/api/interactions/{hop.id}/hold")
+    for _ in range(2):
+        await applied(gateway, ALL)
+    assert (await gateway.get(parent, stream="true")).status == 404
+    upstream.forget()
+    await gateway.ask("And then?", previous_interaction_id=hop.id)
+    assert upstream.creates[-1]["input"] == [said("A long story"), *told, *hop.steps, said("And then?")]
 
 
 async def test_a_hold_beats_every_rule(gateway: Gateway) -> None:

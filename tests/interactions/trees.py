@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
+from tests.interactions.conversations import checkpoint_of
 from tests.interactions.scripts import (
     TOOLS,
     Action,
@@ -67,6 +68,8 @@ class Node:
     #: Upstream's id, where upstream was asked to keep it.
     upstream_id: str | None = None
     token: str | None = None
+    #: The token in the middle of its stream, and what it had made until then.
+    checkpoint: tuple[str, list[Json]] | None = field(default=None, repr=False)
     #: Whether upstream has lost it, and whether the service has been told.
     lost: bool = False
     known_lost: bool = False
@@ -272,6 +275,7 @@ class Player:
             born=self.now,
             upstream_id=got.headers.get("x-upstream-interaction-id"),
             token=got.body.get("continuation_token"),
+            checkpoint=checkpoint_of(reply.events) if isinstance(reply, Streamed) else None,
         )
 
     async def _created(self, turn: Turn) -> Reply | Streamed:
@@ -288,12 +292,15 @@ class Player:
         """Hold every create of a turn against the path from the root; returns how each gave upstream its history."""
         creates = [seen for seen in self._creates() if seen["body"].get("system_instruction") == turn.mark]
         assert creates, turn
-        path = [*(turn.parent.path if turn.parent else ()), *turn.said.means]
+        before = turn.parent.path if turn.parent else []
+        path = [*before, *turn.said.means]
+        # A token from the middle of a stream stands for what had been made until then.
+        held = {turn.parent.upstream_id: before} if turn.parent and turn.token else self.held
         kinds = []
         for seen in creates:
             body = seen["body"]
             reference = body.get("previous_interaction_id")
-            assert [*self.held.get(reference, ()), *_steps(body.get("input", []), turn.said)] == path, turn
+            assert [*held.get(reference, ()), *_steps(body.get("input", []), turn.said)] == path, turn
             assert body["model"] == turn.place.model
             assert body.get("tools", []) == TOOLS[turn.ask.tools]
             assert body.get("store", True) is turn.kept_upstream
@@ -319,13 +326,16 @@ class Player:
         return [seen for upstream in self.upstreams for seen in upstream.requests if is_create(seen)]
 
     async def _continue(self, turn: Turn, node: Node) -> None:
-        """What SDKs do after `requires_continuation`: a link without input, at once (contract 4.7)."""
-        if node.token is None:
+        """What SDKs do after `requires_continuation` or a checkpoint: a link without input, at once (contract 4.7)."""
+        token, parent = node.token, node
+        if node.checkpoint is not None:
+            token, made = node.checkpoint
+            parent = replace(node, made=made)
+        if token is None:
             return
         self.marks += 1
         ask = turn.ask._replace(alias=False)
-        hop = Turn(ask, node, turn.place, _NOTHING, f"turn {self.marks}", node.token)
-        await self._ask([hop])
+        await self._ask([Turn(ask, parent, turn.place, _NOTHING, f"turn {self.marks}", token)])
 
     def _wipe(self, upstream: Emulated) -> None:
         upstream.forget()

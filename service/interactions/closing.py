@@ -1,0 +1,107 @@
+"""How an interaction that is read ends: by its stream, by upstream's word in place of that, or by a verdict.
+
+What is made here in place of upstream's events is told together with the end, when all of that is committed: so an id
+of such an event has never been given out for anything that the log does not have.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from service.errors import BadGateway
+from service.interactions import outcomes
+from service.interactions.calls import Job
+from service.interactions.cancelling import cancelled_upstream
+from service.interactions.conclusion import Last
+from service.interactions.feed import Feed
+from service.interactions.publisher import Arrived, Publisher
+from service.interactions.render import timestamp
+from service.interactions.timeline import made_of
+from service.interactions.verdicts import GIVEN_UP, failed
+from service.store.records import now
+from service.upstream.client import GeminiClient, as_service_error
+from service.upstream.transport import TransportError
+from service.wire import ids
+from service.wire.assembler import TERMINAL_EVENTS
+from service.wire.remainder import remainder
+
+logger = logging.getLogger(__name__)
+
+
+class Closing:
+    """Finds the end of one interaction; nothing of it is told or committed here."""
+
+    def __init__(self, job: Job, client: GeminiClient, feed: Feed, publisher: Publisher) -> None:
+        self._job = job
+        self._client = client
+        self._feed = feed
+        self._publisher = publisher
+
+    def by_event(self, arrived: Arrived) -> Last:
+        """The end by a terminal event of upstream, which has been assembled."""
+        status = self._publisher.assembler.status or "completed"
+        if not outcomes.is_terminal(status):
+            status = TERMINAL_EVENTS.get(str(arrived.body.get("event_type")), "completed")
+        return Last(arrived, {**self._publisher.assembler.result(), "status": status})
+
+    def by_word(self, body: dict[str, Any]) -> Last:
+        """The end by what upstream says of the whole, with what was not told yet of it."""
+        whole = {**body, "steps": made_of(body, self._job.call.envelope.body)}
+        missing = remainder(self._publisher.assembler, whole)
+        if missing is None:
+            message = "The stream cannot be continued: upstream tells its beginning in another way. GET has the whole."
+            event = {"event_type": "error", "error": {"code": BadGateway.code, "message": message}}
+            return Last(Arrived(event), whole, broken=True, made_here=True)
+        for event in missing:
+            self._publisher.assembler.feed(event)
+        *before, last = [Arrived(event) for event in missing]
+        if self._publisher.assembler.terminal:
+            whole = self.by_event(last).whole
+        return Last(last, whole, before=tuple(before), made_here=True)
+
+    def lost(self, error: Exception, held: Arrived | None) -> Last:
+        """The end of what upstream has lost; ``held`` is the error event with which it said so itself."""
+        code, message = self._reason(error, held)
+        event = held or Arrived({"event_type": "error", "error": {"code": code, "message": message}})
+        logger.warning("the stream of %s is lost: %s", ids.to_text(self._job.intent.id), message)
+        whole = {
+            "created": timestamp(self._job.intent.created_at),
+            "updated": timestamp(now()),
+            **self._publisher.assembler.result(),
+            "status": "failed",
+            "errors": [{"code": code, "message": message}],
+        }
+        # What upstream itself declared is an end like any other; a loss must not look like one.
+        return Last(event, whole, broken=held is None, cut=True, made_here=True)
+
+    async def cancelled(self, told: dict[str, Any] | None) -> Last:
+        """End upstream's work, unless it has ``told`` how it stands, and the interaction with what came of it."""
+        if told is None:
+            told = await cancelled_upstream(self._client, self._job, self._feed.upstream_id)
+        if told is not None:
+            made = made_of(told, self._job.call.envelope.body)
+            if remainder(self._publisher.assembler, {**told, "steps": made}) is not None:
+                return self.by_word(told)
+        so_far = {**self._publisher.assembler.result(), "updated": timestamp(now()), "status": "cancelled"}
+        if told is not None and (usage := told.get("usage")):
+            # Upstream may show less of the steps than it has told, and knows best what they cost.
+            so_far["usage"] = usage
+        return self.by_word(so_far)
+
+    async def given_up(self) -> Last:
+        """End an interaction that has run for too long, with what came of it (contract 3.4)."""
+        told = await cancelled_upstream(self._client, self._job, self._feed.upstream_id)
+        so_far = self._publisher.assembler.result()
+        if told is not None and (usage := told.get("usage")):
+            so_far["usage"] = usage
+        whole = failed(so_far, GIVEN_UP)
+        event = {"event_type": "error", "error": whole["errors"][0]}
+        return Last(Arrived(event), whole, broken=True, cut=True, made_here=True)
+
+    def _reason(self, error: Exception, held: Arrived | None) -> tuple[str, str]:
+        failure = as_service_error(error) if isinstance(error, TransportError) else error
+        code, message = getattr(failure, "code", BadGateway.code), str(failure)
+        if held is not None and (told := self._publisher.assembler.error) is not None:
+            code, message = str(told.get("code", "api_error")), str(told.get("message", message))
+        return code, self._job.told(message)

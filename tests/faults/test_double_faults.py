@@ -1,0 +1,105 @@
+"""The service is killed, and the stream breaks for whoever goes on: an id of an event never stands for two."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from service.store import migrate
+from service.store.kept_events import DISTANCE
+from service.wire import event_ids
+from tests.support.database import Database
+from tests.support.gateway import eventually
+from tests.support.reconciling import assert_reconciles
+from tests.support.replies import Json, Live
+from tests.support.store import query
+from tests.support.stream_processes import Replica, replicas
+from tests.support.upstreams import Emulated
+
+BODY: Json = {"model": "gemini-2.5-flash", "input": "Tell me"}
+WHOLE = 1e6
+#: What a client was told, and of that what the log has, when the service is killed; the next reader gets some of it.
+TOLD, LOGGED, AGAIN = 12, 6, 3
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Emulated]:
+    """An emulator that outlives the service; its streams go on when its clock is moved, one event a minute."""
+    emulated = Emulated(token_delay=60.0, stream_limit_seconds=1e9, foreground_event_ids=True)
+    await emulated.server.start_server()
+    yield emulated
+    await emulated.close()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    await migrate.upgrade(database_url)
+    looking = Database(database_url)
+    yield looking
+    await looking.close()
+
+
+async def logged(database: Database, name: str) -> int:
+    return max((last for _, last, _ in await database.log(name)), default=0)
+
+
+async def killed(service: Replica, database: Database, upstream: Emulated) -> tuple[str, list[Json]]:
+    """A stream of a service that is killed while the database does not take what it tells."""
+    async with service.create(BODY, x_emulator_behavior="length;bytes=4000") as live:
+        await live.next()
+        # Two events come at once.
+        upstream.clock.advance(60 * (LOGGED - 2) + 1)
+        await told(live, LOGGED)
+
+        async def in_the_log() -> bool:
+            return await logged(database, live.id) == LOGGED
+
+        await eventually(in_the_log)
+        async with database.held():
+            upstream.clock.advance(60 * (TOLD - LOGGED))
+            await told(live, TOLD)
+            await service.kill()
+        return live.id, live.events[:TOLD]
+
+
+async def told(live: Live, count: int) -> None:
+    while len(live.events) < count:
+        assert await live.next() is not None
+
+
+async def test_an_id_that_was_lost_is_no_other_events_though_the_next_reader_loses_the_stream_too(
+    database_url: str, database: Database, upstream: Emulated
+) -> None:
+    async with replicas(1, database_url, upstream.url) as (service,):
+        name, lost = await killed(service, database, upstream)
+    assert await logged(database, name) == LOGGED
+    upstream.fault(f"cut;after={AGAIN}", method="GET", path="stream=true")
+    upstream.fault("status;code=404", count=0, method="GET", path="stream=true")
+    # As if the time had passed in which the process would have given a sign of life.
+    await query(database_url, "UPDATE leases SET due_at = 1 WHERE kind = 'process'")
+    async with replicas(1, database_url, upstream.url) as (service,):
+        async with service.attach(name) as listening, service.attach(name) as slow:
+            await told(listening, LOGGED + AGAIN)
+            await slow.next()
+            assert listening.events == lost[: LOGGED + AGAIN]
+            upstream.clock.advance(WHOLE)
+            events = (await listening.rest()).events
+            assert (await slow.rest()).events == events
+        whole = await service.finished(name)
+        assert whole["status"] == "completed"
+        text = "".join(event["delta"].get("text", "") for event in events if "delta" in event)
+        assert text == whole["steps"][-1]["content"][0]["text"]
+        # What the service itself has made of upstream's word has ids that no process can have given out before.
+        assert [event["event_id"] for event in events[LOGGED + AGAIN :]] == [
+            event_ids.text(LOGGED + AGAIN + DISTANCE + place) for place in range(len(events) - LOGGED - AGAIN)
+        ]
+        for place in (LOGGED, LOGGED + AGAIN, len(events) - 2):
+            async with service.attach(name, events[place - 1]["event_id"]) as resumed:
+                assert (await resumed.rest()).events == events[place:]
+        refusals = await asyncio.gather(
+            *(service.refused(name, event["event_id"]) for event in lost[LOGGED + AGAIN :])
+        )
+        assert set(refusals) == {400}
+    await assert_reconciles(database_url)

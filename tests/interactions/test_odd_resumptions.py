@@ -1,0 +1,224 @@
+"""Streams that upstream goes on with in ways of its own: other ids, repetitions, steps that no schema knows."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from service.wire import event_ids
+from tests.interactions.conversations import steps_of
+from tests.support.gateway import STEPS, Gateway
+from tests.support.gateways import StartGateway, StartScripted
+from tests.support.replies import Json, Streamed
+from tests.support.upstreams import Scripted, sse
+
+OPENING: list[Json] = [
+    {
+        "event_type": "interaction.created",
+        "interaction": {"id": "v1_a", "status": "in_progress"},
+        "event_id": "u1",
+    },
+    {"event_type": "step.start", "index": 0, "step": {"type": "thought"}, "event_id": "u2"},
+    {
+        "event_type": "step.delta",
+        "index": 0,
+        "delta": {"type": "thought_signature", "signature": "Co"},
+        "event_id": "u3",
+    },
+]
+REST: list[Json] = [
+    {
+        "event_type": "step.delta",
+        "index": 0,
+        "delta": {"type": "thought_signature", "signature": "4="},
+        "event_id": "u4",
+    },
+    {"event_type": "step.stop", "index": 0, "event_id": "u5"},
+    {
+        "event_type": "step.start",
+        "index": 1,
+        "step": {"type": "model_output", "content": [{"type": "text", "text": "One\u2028"}]},
+        "event_id": "u6",
+    },
+    {"event_type": "step.delta", "index": 1, "delta": {"type": "text", "text": "two\x85"}, "event_id": "u7"},
+    {"event_type": "step.delta", "index": 1, "delta": {"type": "aroma", "smell": "of", "power": 1}},
+    {"event_type": "step.stop", "index": 1, "event_id": "u9"},
+    {
+        "event_type": "interaction.completed",
+        "interaction": {"id": "v1_a", "status": "completed", "usage": {"total_tokens": 3}},
+        "event_id": "u10",
+    },
+]
+WHOLE: Json = {
+    "id": "v1_a",
+    "status": "completed",
+    "usage": {"total_tokens": 3},
+    "steps": [
+        {"type": "thought", "signature": "Co4="},
+        {
+            "type": "model_output",
+            "content": [{"type": "text", "text": "One\u2028two\x85"}],
+            "smell": "of",
+            "power": 1,
+        },
+    ],
+}
+
+
+async def scripted(start_scripted: StartScripted, resumed: list[Json], whole: Json = WHOLE) -> Scripted:
+    """An upstream that breaks off after its opening, with CRLF for line ends, and then sends or tells this."""
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        if request.method == "GET" and "stream" not in request.query:
+            return web.Response(body=orjson.dumps(whole), content_type="application/json")
+        body = sse(*resumed) if request.method == "GET" else sse(*OPENING, done=False)
+        return web.Response(body=body.replace(b"\n", b"\r\n"), content_type="text/event-stream")
+
+    return await start_scripted(script)
+
+
+async def assert_whole(gateway: Gateway) -> Streamed:
+    streamed = await gateway.stream(headers=STEPS)
+    assert steps_of(streamed.events) == WHOLE["steps"]
+    assert streamed.types.count("interaction.created") == 1
+    assert streamed.final["status"] == "completed"
+    stored = await gateway.got(streamed.id, headers=STEPS)
+    assert (stored.body["steps"], stored.body["usage"]) == (WHOLE["steps"], WHOLE["usage"])
+    return streamed
+
+
+async def test_the_rest_may_hold_anything(start_scripted: StartScripted, start_gateway: StartGateway) -> None:
+    streamed = await assert_whole(await start_gateway(await scripted(start_scripted, REST)))
+    assert "\u2028".encode() in streamed.raw
+    assert b"\r" not in streamed.raw
+
+
+async def test_what_upstream_sends_again_is_not_told_again(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    streamed = await assert_whole(await start_gateway(await scripted(start_scripted, [*OPENING, *REST])))
+    assert len(streamed.events) == len(OPENING) + len(REST)
+
+
+async def test_what_upstream_sends_again_to_another_reader_is_not_told_again(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    async def script(request: web.Request) -> web.StreamResponse:
+        if request.method == "GET":
+            return web.Response(body=sse(OPENING[-1], *REST), content_type="text/event-stream")
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(sse(*OPENING, done=False))
+        await asyncio.sleep(3600)
+        return response
+
+    upstream = await start_scripted(script)
+    gateway = await start_gateway(upstream, drain_timeout=0.1)
+    async with gateway.live(headers=STEPS) as live:
+        while len(live.events) < len(OPENING):
+            await live.next()
+        await gateway.stop()
+    other = await start_gateway(upstream)
+    events = (await other.events(live.id, headers=STEPS)).events
+    assert events[: len(OPENING)] == live.events[: len(OPENING)]
+    assert [event["event_id"] for event in events] == [
+        event_ids.text(seq) for seq in range(1, len(OPENING) + len(REST) + 1)
+    ]
+    assert steps_of(events) == WHOLE["steps"]
+
+
+async def test_a_stream_that_begins_anew_under_other_ids_is_not_told(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    anew = [{**event, "event_id": f"n{place}"} for place, event in enumerate([*OPENING, *REST])]
+    await assert_whole(await start_gateway(await scripted(start_scripted, anew)))
+
+
+async def test_a_whole_that_begins_otherwise_is_kept_and_the_stream_broken_off(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    other = {**WHOLE, "steps": [{"type": "thought", "signature": "Xx"}, *WHOLE["steps"][1:]]}
+    gateway = await start_gateway(await scripted(start_scripted, [], other))
+    streamed = await gateway.stream(headers=STEPS)
+    assert streamed.types[-1] == "error"
+    assert streamed.broken
+    stored = await gateway.got(streamed.id, headers=STEPS)
+    assert (stored.body["status"], stored.body["steps"]) == ("completed", other["steps"])
+
+
+async def test_a_type_that_only_the_line_names_stands_in_the_json_too(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    odd = b'event: weather.changed\ndata: {"of":{"event_type":"another"}}\n\n'
+    body = sse(OPENING[0], done=False) + odd + sse(*OPENING[1:], *REST)
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, content_type="text/event-stream")
+
+    streamed = await assert_whole(await start_gateway(await start_scripted(script)))
+    assert streamed.events[1] == {
+        "of": {"event_type": "another"},
+        "event_type": "weather.changed",
+        "event_id": "evt_2",
+    }
+
+
+async def test_an_event_that_is_larger_than_what_may_wait_for_the_database_passes(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    picture = {"type": "image", "mime_type": "image/png", "data": "aGVs" * (5 * 256 * 1024)}
+    events: list[Any] = [
+        OPENING[0],
+        {"event_type": "step.start", "index": 0, "step": {"type": "model_output"}},
+        *({"event_type": "step.delta", "index": 0, "delta": picture} for _ in range(3)),
+        {"event_type": "step.stop", "index": 0},
+        REST[-1],
+    ]
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=sse(*events), content_type="text/event-stream")
+
+    gateway = await start_gateway(await start_scripted(script))
+    streamed = await gateway.stream(headers=STEPS)
+    assert streamed.final["status"] == "completed"
+    assert (await gateway.got(streamed.id)).steps == [{"type": "model_output", "content": [picture] * 3}]
+    assert (await gateway.events(streamed.id, headers=STEPS)).events == streamed.events
+
+
+async def test_upstreams_id_is_an_alias_from_the_moment_it_is_told(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    asked, told, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        asked.set()
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await told.wait()
+        await response.prepare(request)
+        await response.write(sse(*OPENING, done=False))
+        await over.wait()
+        await response.write(sse(*REST))
+        return response
+
+    gateway = await start_gateway(await start_scripted(script))
+
+    async def follow() -> None:
+        async with gateway.live(headers=STEPS) as live:
+            assert live.response.headers["x-upstream-interaction-id"] == "v1_a"
+            assert (await gateway.got("v1_a")).id == live.id
+            over.set()
+            assert (await live.rest()).final["status"] == "completed"
+
+    following = asyncio.create_task(follow())
+    await asked.wait()
+    async with gateway.database.held():
+        told.set()
+        # What it commits at its end waits until the database can be written again.
+        ending = asyncio.create_task(over.wait())
+        await asyncio.wait((following, ending), return_when=asyncio.FIRST_COMPLETED)
+        over.set()
+    await following
+    await ending
