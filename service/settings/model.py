@@ -12,6 +12,8 @@ from service.settings.secret import Secret
 
 DAY = 86_400.0
 GOOGLE = "https://generativelanguage.googleapis.com"
+#: The model of `fallbacks` whose models stand in for all that have none of their own.
+ANY_MODEL = "*"
 
 Network = IPv4Network | IPv6Network
 History = Literal["upstream", "local"]

@@ -328,9 +328,18 @@ router_settings:
         assert "no entry" not in warning
 
     def test_fallbacks_of_what_nothing_serves_are_a_warning(self, read: Reader) -> None:
-        rules = "router_settings: {fallbacks: [{lost: [gemini-flash]}]}"
+        rules = "router_settings: {fallbacks: [{gemini-flahs: [gemini-flash]}]}"
         (warning,) = read(deployment() + rules).warnings
-        assert "no entry of model_list serves: router_settings.fallbacks.lost" in warning
+        assert (
+            "no entry of model_list serves: router_settings.fallbacks.gemini-flahs (the nearest known model is "
+            "'gemini-flash')"
+        ) in warning
+
+    def test_any_model_may_fall_back(self, read: Reader) -> None:
+        rules = 'router_settings: {fallbacks: [{"*": [gemini-flash]}]}'
+        loaded = read(deployment() + rules)
+        assert loaded.warnings == ()
+        assert loaded.settings.router.fallbacks == {"*": ("gemini-flash",)}
 
     def test_every_key_of_routing_has_an_effect(self, read: Reader) -> None:
         limits = "rpm: 10, tpm: 1000, weight: 2, order: 2, max_parallel_requests: 3"

@@ -10,10 +10,11 @@ from typing import Final
 
 from service.errors import InvalidRequest, ModelNotFound, RateLimitExceeded, ServiceError, ServiceUnavailable
 from service.settings import Settings
+from service.settings.model import ANY_MODEL
 from service.upstream.deployments import Deployment, Deployments, Group, Route
 from service.upstream.routing.budget import RetryBudget
 from service.upstream.routing.circuit import Circuit
-from service.upstream.routing.course import Ask, Course
+from service.upstream.routing.course import Ask, Course, Stay
 from service.upstream.routing.gate import Gate
 from service.upstream.routing.retry import Policy
 from service.upstream.routing.state import MINUTE, State
@@ -83,6 +84,16 @@ class Router:
     def state(self, deployment_id: str) -> State | None:
         """What is known of a deployment."""
         return self._states.get(deployment_id)
+
+    def spent(self, deployment_id: str, tokens: int | None) -> None:
+        """An interaction of this deployment has used so many tokens."""
+        if tokens and (state := self._states.get(deployment_id)) is not None:
+            state.spent(tokens)
+
+    def stay(self, deployment_id: str) -> Stay | None:
+        """A place for a stream that is taken up in the middle; None where the deployment is not configured."""
+        state = self._states.get(deployment_id)
+        return None if state is None else Stay(self, state)
 
     def start(self, ask: Ask) -> Course:
         """Choose the first deployment of a create.
@@ -188,6 +199,8 @@ class Router:
             for name in (model, *pool.names):
                 if (found := settings.fallbacks.get(name)) is not None:
                     return found
+            if (found := settings.fallbacks.get(ANY_MODEL)) is not None:
+                return found
         return settings.default_fallbacks
 
     def _check(self, name: str) -> None:

@@ -187,6 +187,13 @@ def test_fallbacks_of_the_model_stand_before_the_default_ones_and_are_bounded() 
     assert failed(routing.start("c")) == "d"
 
 
+def test_fallbacks_of_any_model_stand_behind_its_own() -> None:
+    names = [entry(name, name, f"gemini-{name}") for name in "abc"]
+    routing = Routing(*names, fallbacks={"*": ("b",), "c": ("a",)}, default_fallbacks=("c",), num_retries=0)
+    assert failed(routing.start("a")) == "b"
+    assert failed(routing.start("c")) == "a"
+
+
 @pytest.mark.parametrize("name", ["pro", "gemini-2.5-pro", "gemini/gemini-2.5-pro"])
 def test_fallbacks_are_found_by_the_models_alias_whatever_a_caller_calls_it(name: str) -> None:
     routing = Routing(
