@@ -270,16 +270,16 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     store = app[STORE]
     life = Life(store.held, settings.lease_seconds)
     log = EventLog(store.events, life.id, settings.event_flush_interval)
-    take_over = TakeOver(store, keeper)
+    take_over = TakeOver(store, keeper, app[ROUTER])
     upstream_copy = UpstreamCopy(store, client, deployments)
-    late_usage = LateUsage(store, client, deployments, settings.usage_interval)
+    late_usage = LateUsage(store, client, deployments, app[ROUTER], settings.usage_interval)
     pacing = Pacing(settings.poll_interval, settings.poll_interval_max)
     polling = Polling(
         life.id,
         store,
         client,
         deployments,
-        Attaching(store, client, log, settings.upstream_settle, keeper),
+        Attaching(store, client, log, settings.upstream_settle, keeper, app[ROUTER]),
         take_over,
         upstream_copy,
         pacing=pacing,

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from tests.support.fleet import Fleet, fleet_of
+from tests.support.fleet import Fleet, fleet_of, time_in_this_minute
 from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway
 
@@ -76,7 +76,7 @@ async def test_processes_share_a_minutes_usage(fleet: Fleet) -> None:
         )
         for _ in range(2)
     ]
-    await _time_in_this_minute(10.0)
+    await time_in_this_minute(10.0)
     assert await spread(gateways[:1], 15, clients=2) == {"a": 15, "b": 15}
 
     async def told() -> bool:
@@ -116,10 +116,3 @@ async def _states(gateway: Gateway) -> dict[str, str]:
 async def _minute(gateway: Gateway) -> dict[str, int]:
     body = (await gateway.request("GET", "/api/deployments")).body
     return {one["id"]: one["minute"]["requests"] for one in body["deployments"]}
-
-
-async def _time_in_this_minute(seconds: float) -> None:
-    """Wait for the next minute if this one has no more than so many seconds left."""
-    left = 60.0 - time.time() % 60.0
-    if left < seconds:
-        await asyncio.sleep(left)

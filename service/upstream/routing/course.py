@@ -47,7 +47,43 @@ class Ask:
     wishes: Wishes = NO_WISHES
 
 
-class Course:
+class Stay:
+    """The place of a stream at a deployment that was taken up there in the middle, until :meth:`end`."""
+
+    __slots__ = ("_deployment_id", "_router", "_state")
+
+    def __init__(self, router: Router, state: State) -> None:
+        self._router = router
+        self._deployment_id = state.id
+        self._state: State | None = state
+        state.join()
+
+    @property
+    def deployment_id(self) -> str:
+        """Where it is, or was at last."""
+        return self._deployment_id
+
+    def broke(self) -> None:
+        """What the deployment had begun to answer has broken off; to be said once of an interaction."""
+        state = self._state
+        if state is not None:
+            opened = state.circuit.opened
+            state.broke(self._router.clock())
+            if state.circuit.opened > opened:
+                logger.warning("deployment %s cools down: it breaks streams off", state.id)
+
+    def spent(self, tokens: int | None) -> None:
+        """The interaction has used so many tokens."""
+        self._router.spent(self.deployment_id, tokens)
+
+    def end(self) -> None:
+        """The stream is over; may be said again."""
+        if self._state is not None:
+            self._state.release()
+            self._state = None
+
+
+class Course(Stay):
     """Holds a place at one deployment at a time, from its start to :meth:`end`.
 
     The start raises as :meth:`Router.start` does.
@@ -62,8 +98,6 @@ class Course:
         "_policy",
         "_pool",
         "_probe",
-        "_router",
-        "_state",
         "_tried",
         "fallback",
         "route",
@@ -84,10 +118,15 @@ class Course:
         self._deadline = inf if timeout is None else router.clock() + timeout
         #: The model that stands in for the one asked for.
         self.fallback: str | None = None
-        self._state: State | None = None
+        self._state = None
         self._probe = False
         self.route: Route
         self._enter(self._first())
+
+    @property
+    def deployment_id(self) -> str:
+        """Where it is, or was at last."""
+        return self.route.deployment.id
 
     @property
     def left(self) -> float:
@@ -145,11 +184,6 @@ class Course:
             raise self._router.refusal(self._pool)
         self._enter(state)
         return self.route
-
-    def spent(self, tokens: int | None) -> None:
-        """The interaction has used so many tokens."""
-        if tokens and (state := self._router.state(self.route.deployment.id)) is not None:
-            state.spent(tokens)
 
     def end(self) -> None:
         """The create is over, or its stream is; may be said again."""

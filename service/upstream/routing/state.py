@@ -81,7 +81,8 @@ class State:
         self.elsewhere_tokens = 0
         #: The part of its limits that is used up.
         self.share = 0.0
-        #: Attempts since the start of the process, by how they ended.
+        #: Attempts since the start of the process, by how they ended; of those that were answered, ``broken`` ones are
+        #: the streams that broke off.
         self.counts: Counter[str] = Counter()
         #: Whether other processes have not been told what happened here.
         self.changed = False
@@ -110,6 +111,11 @@ class State:
         self._settle()
         return probe
 
+    def join(self) -> None:
+        """A stream that was begun before is read from there: no request, and no probe."""
+        self.running += 1
+        self._settle()
+
     def release(self, *, probe: bool = False) -> None:
         """A request is over."""
         self.running -= 1
@@ -135,6 +141,13 @@ class State:
             asked = failure.retry_after if failure.kind is Kind.REFUSED else None
             self.circuit.failed(now, probe=probe, asked=asked)
             self.changed = True
+        self._settle()
+
+    def broke(self, now: float) -> None:
+        """A stream that it had opened has broken off."""
+        self.counts["broken"] += 1
+        self.circuit.broke(now)
+        self.changed = True
         self._settle()
 
     def spent(self, tokens: int) -> None:
