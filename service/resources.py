@@ -65,6 +65,7 @@ from service.interactions.retention import Retention
 from service.interactions.run import Pacing
 from service.interactions.search import Search
 from service.interactions.sharing import Sharing
+from service.interactions.stream_limits import StreamLimits
 from service.interactions.supervisor import Supervision, Supervisor
 from service.interactions.taking_over import TakeOver
 from service.interactions.upstream_copy import UpstreamCopy
@@ -315,6 +316,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         life=life,
         following=supervisor,
         upstream_settle=settings.upstream_settle,
+        stream_limits=StreamLimits(deployments, settings.router.stream_total_timeout),
         media=keeper,
         destinations=app[DESTINATIONS],
     )

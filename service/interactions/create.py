@@ -26,6 +26,7 @@ from service.interactions.reader import Reader
 from service.interactions.readers import Readers
 from service.interactions.render import with_our_ids, with_webhooks
 from service.interactions.sending import Sender
+from service.interactions.stream_limits import StreamLimits, shorter
 from service.store.held import Claim
 from service.store.records import USAGE_MISSING, Outcome, Record, Usage, now
 from service.store.store import Store
@@ -70,6 +71,7 @@ class Creator:
         life: Life,
         following: Following,
         upstream_settle: float,
+        stream_limits: StreamLimits,
         media: MediaKeeper | None = None,
         destinations: Destinations | None = None,
     ) -> None:
@@ -85,6 +87,7 @@ class Creator:
         self._life = life
         self._following = following
         self._upstream_settle = upstream_settle
+        self.stream_limits = stream_limits
         self._media = media
         self._destinations = destinations or Destinations()
 
@@ -99,12 +102,12 @@ class Creator:
         An :class:`Answer` comes instead when upstream ignored the wish to stream.
         """
         job = await self._job(call)
-        return await self._in_time(job, self._opened(job))
+        limit = self.stream_limits.of(job.route.deployment.id)
+        if limit is not None and job.course is not None:
+            job.course.bound(limit)
+        return await self._in_time(job, self._opened(job), limit)
 
     def _reader(self, job: Job, opened: Response) -> Reader:
-        patience = None
-        if job.intent.background:
-            patience = self._following.remaining(job.intent.created_at, job.route.deployment.id)
         return Reader(
             job,
             opened,
@@ -113,7 +116,7 @@ class Creator:
             self._events,
             self._upstream_settle,
             self._media,
-            patience=patience,
+            patience=self._following.remaining(job.intent.created_at, job.route.deployment.id),
         )
 
     async def close(self, patience: float) -> None:
@@ -157,9 +160,11 @@ class Creator:
             if feed is None:
                 job.end()
 
-    async def _in_time(self, job: Job, work: Coroutine[Any, Any, _Result]) -> _Result:
+    async def _in_time(
+        self, job: Job, work: Coroutine[Any, Any, _Result], limit: float | None = None
+    ) -> _Result:
         """The result, if it comes while the caller waits; raises :class:`DeadlineExceeded` then, and goes on."""
-        timeout = job.call.wishes.timeout
+        timeout = job.call.wishes.timeout if limit is None else shorter(job.call.wishes.timeout, limit)
         if timeout is None:
             return await work
         task = asyncio.get_running_loop().create_task(work, name="create")
@@ -282,8 +287,8 @@ def _claim(outcome: Outcome, job: Job) -> Claim:
 def _too_late(job: Job, timeout: float) -> DeadlineExceeded:
     """What a caller is told that has stopped waiting; names the interaction once that is committed."""
     error = DeadlineExceeded(
-        f"There is no answer after the {timeout:g} seconds that the request allows. It goes on, and what comes of it "
-        "is recorded: GET the interaction that 'x-interaction-id' names."
+        f"There is no answer after the {timeout:g} seconds that it may take. The request goes on, and what comes of "
+        "it is recorded: GET the interaction that 'x-interaction-id' names."
     )
     if job.attempts:
         error.interaction_id = ids.to_text(job.intent.id)

@@ -133,6 +133,10 @@ class Course(Stay):
         """Seconds that the caller still waits."""
         return self._deadline - self._router.clock()
 
+    def bound(self, seconds: float) -> None:
+        """The caller waits so many seconds from now at most."""
+        self._deadline = min(self._deadline, self._router.clock() + seconds)
+
     def on_end(self, callback: Callable[[], None]) -> None:
         """Call this back at the end."""
         self._on_end = callback
