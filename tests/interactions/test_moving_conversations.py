@@ -99,6 +99,34 @@ async def test_what_cannot_be_rebuilt_goes_on_where_it_is(fleet: Fleet) -> None:
     assert (reply.headers["x-deployment"], reply.headers["x-interactions-history"]) == ("a", "upstream")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_cannot_be_rebuilt_elsewhere_is_tried_again_where_it_is(
+    fleet: Fleet, stream: bool
+) -> None:
+    gateway = await fleet.gateway(max_rebuild_bytes=10, members={"order": {"a": 1, "b": 2}})
+    first = await gateway.ask("One")
+    fleet["a"].fault("status;code=503")
+    if stream:
+        streamed = await gateway.stream("Two", previous_interaction_id=first.id)
+        assert streamed.done
+        headers = streamed.headers
+    else:
+        headers = (await gateway.ask("Two", previous_interaction_id=first.id)).headers
+    assert (headers["x-deployment"], headers["x-attempts"]) == ("a", "2")
+    assert headers["x-interactions-history"] == "upstream"
+    assert fleet.asked() == {"a": 3}
+
+
+async def test_the_refusal_of_its_own_deployment_is_told_where_nothing_else_can_serve(fleet: Fleet) -> None:
+    gateway = await fleet.gateway(max_rebuild_bytes=10, num_retries=1, members={"order": {"a": 1, "b": 2}})
+    first = await gateway.ask("One")
+    fleet["a"].behave("status;code=503;message=Overloaded")
+    reply = await gateway.refused(503, "Two", previous_interaction_id=first.id)
+    assert reply.error["message"] == "Overloaded"
+    assert (reply.headers["x-deployment"], reply.headers["x-attempts"]) == ("a", "2")
+    assert fleet.asked() == {"a": 3}
+
+
 async def test_get_and_cancel_go_to_the_interactions_own_deployment_whatever_its_state(fleet: Fleet) -> None:
     gateway = await fleet.gateway(allowed_fails=0, cooldown_time=60.0, members={"order": {"a": 1, "b": 2}})
     running = await gateway.ask("Work", background=True, wish="zombie")

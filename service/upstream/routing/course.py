@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import ModelNotFound
 from service.upstream.deployments import Route
-from service.upstream.routing.retry import Decision, Failure, Place, decide
+from service.upstream.routing.retry import Decision, Failure, Kind, Place, decide
 from service.upstream.routing.state import State
 from service.upstream.routing.strategies.choice import CHANCE
 
@@ -94,6 +94,7 @@ class Course(Stay):
         "_deadline",
         "_failures",
         "_fallbacks",
+        "_home",
         "_on_end",
         "_policy",
         "_pool",
@@ -173,8 +174,28 @@ class Course(Stay):
         )
         if decision is None or not self._router.budget.retry(self._router.clock()):
             return None
+        self._home = (self._state, self._pool, self.fallback, self._failures)
         self._leave()
         return decision
+
+    def stay(self) -> Decision | None:
+        """Nowhere else will do: what follows where the last attempt has failed; None: nothing.
+
+        To be said of a decision of :meth:`next` that has not led to an attempt.
+        """
+        self._leave()
+        state, self._pool, self.fallback, self._failures = self._home
+        if state is None or _is_dead(state, self._failures[-1], self._router.clock()):
+            return None
+        self._ask = replace(self._ask, pinned=True)
+        self._tried, self._fallbacks = [state], []
+        roll = CHANCE.random()
+        return decide(self._policy, self._failures, others=False, fallback=False, left=self.left, roll=roll)
+
+    def back(self) -> Route:
+        """Go where :meth:`stay` has said."""
+        self._enter(self._tried[-1])
+        return self.route
 
     def move(self, decision: Decision) -> Route:
         """Go there; raises :class:`~service.errors.ServiceError` when nothing can serve any more."""
@@ -240,3 +261,8 @@ class Course(Stay):
         if self._state is not None:
             self._state.release(probe=self._probe)
             self._state, self._probe = None, False
+
+
+def _is_dead(state: State, failure: Failure, now: float) -> bool:
+    """Whether a deployment cannot be reached, and not for the first time."""
+    return failure.kind is Kind.UNREACHABLE and state.circuit.state(now) == "open"
