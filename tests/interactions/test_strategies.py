@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
@@ -106,6 +108,24 @@ async def test_a_process_heeds_the_cooldown_that_another_has_begun(fleet: Fleet)
     await eventually(told)
     assert "a" not in await spread(gateways[1:], 5, clients=4)
     assert fleet["a"].asked == asked
+
+
+async def test_a_process_heeds_what_another_has_under_way(fleet: Fleet) -> None:
+    strategy: dict[str, Any] = {"routing_strategy": "least-busy", "shared_state_interval": INTERVAL}
+    busy = await fleet.gateway(members={"order": {"a": 1, "b": 2, "c": 2}}, **strategy)
+    idle = await fleet.gateway(**strategy)
+    fleet["a"].behave("stall;after=3")
+    async with AsyncExitStack() as streams:
+        for _ in range(4):
+            live = await streams.enter_async_context(busy.live("Hello"))
+            assert live.response.headers["x-deployment"] == "a"
+            streams.push_async_callback(busy.cancel, live.response.headers["x-interaction-id"])
+
+        async def avoided() -> bool:
+            return "a" not in await spread([idle], 6, clients=1)
+
+        await eventually(avoided)
+        assert "a" not in await spread([idle], 20, clients=1)
 
 
 async def _states(gateway: Gateway) -> dict[str, str]:

@@ -18,12 +18,11 @@ from service.upstream.routing.course import Ask, Course, Stay
 from service.upstream.routing.gate import Gate
 from service.upstream.routing.retry import Policy
 from service.upstream.routing.state import MINUTE, State
-from service.upstream.routing.strategies import goes_by_usage, strategy_of
+from service.upstream.routing.strategies import goes_by_load, goes_by_usage, strategy_of
 
 #: Groups that are remembered; callers make up names where a wildcard serves them.
 _REMEMBERED: Final = 1_000
-#: Seconds after which an average latency that nothing renews begins to fade, and by how much each second.
-_STALE: Final = 5.0
+#: By how much an average latency that nothing renews fades each second.
 _FADING: Final = 0.8
 #: Seconds after which trying again is worth it where nothing better is known.
 _SOON: Final = 1.0
@@ -74,6 +73,7 @@ class Router:
         self.enforces_limits = goes_by_usage(router.routing_strategy) or (
             "enforce_model_rate_limits" in router.optional_pre_call_checks
         )
+        self.shares_load = goes_by_load(router.routing_strategy)
         self._states = {deployment.id: self._state(deployment) for deployment in deployments}
         self._pools: dict[tuple[str | None, str | None], Pool] = {}
         self._minute_ends = 0.0
@@ -165,7 +165,8 @@ class Router:
             self._roll(now)
         self.budget.tick(now)
         for state in self._states.values():
-            state.fade(now, _STALE, _FADING)
+            state.fade(now, _FADING)
+            state.look()
 
     def _roll(self, now: float) -> None:
         self._minute_ends = (now // MINUTE + 1) * MINUTE
