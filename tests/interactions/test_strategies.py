@@ -122,7 +122,8 @@ async def test_a_process_heeds_what_another_has_under_way(fleet: Fleet) -> None:
             streams.push_async_callback(busy.cancel, live.response.headers["x-interaction-id"])
 
         async def avoided() -> bool:
-            return "a" not in await spread([idle], 6, clients=1)
+            # By chance it is so once in thousands of times.
+            return "a" not in await spread([idle], 20, clients=1)
 
         await eventually(avoided)
         assert "a" not in await spread([idle], 20, clients=1)
