@@ -39,16 +39,6 @@ async def spread(gateways: list[Gateway], each: int, clients: int = 8) -> Counte
     return Counter(place for places in found for place in places)
 
 
-async def test_weights_are_shares(fleet: Fleet, replicas: int) -> None:
-    members = {"weight": {"a": 6.0, "b": 3.0, "c": 1.0}}
-    gateways = [await fleet.gateway(members=members) for _ in range(replicas)]
-    found = await spread(gateways, 60 // replicas)
-    assert found.total() == 480
-    # Four standard deviations of so many draws.
-    assert found["a"] / 480 == pytest.approx(0.6, abs=0.09)
-    assert found["c"] / 480 == pytest.approx(0.1, abs=0.055)
-
-
 @pytest.mark.parametrize("strategy", ["least-busy", "latency-based-routing"])
 async def test_load_leaves_a_slow_deployment(fleet: Fleet, replicas: int, strategy: str) -> None:
     gateways = [await fleet.gateway(routing_strategy=strategy) for _ in range(replicas)]
