@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from random import Random
 from typing import Any
 
 import pytest
 
 from tests.interactions.conversations import assert_quotes
+from tests.support.door import Door
 from tests.support.fleet import Fleet, fleet_of
 from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.replies import Reply
@@ -20,24 +22,41 @@ async def fleet(start_emulator: StartEmulator, start_gateway: StartGateway) -> F
     return await fleet_of(start_emulator, start_gateway, "ab")
 
 
-async def test_every_turn_has_the_whole_history_while_deployments_come_and_go(fleet: Fleet) -> None:
-    gateway = await fleet.gateway(cooldown_time=0.05, allowed_fails=0)
+@pytest.fixture
+async def doors(fleet: Fleet, running: AsyncExitStack) -> dict[str, Door]:
+    """The ways to the emulators."""
+    found = {name: await Door(emulated.url).open() for name, emulated in fleet.emulators.items()}
+    for door in found.values():
+        running.push_async_callback(door.shut)
+    return found
+
+
+async def test_every_turn_has_the_whole_history_while_deployments_come_and_go(
+    fleet: Fleet, doors: dict[str, Door]
+) -> None:
+    addresses = {name: door.url for name, door in doors.items()}
+    gateway = await fleet.gateway(cooldown_time=0.05, allowed_fails=0, members={"api_base": addresses})
     random = Random(20)
+    befell: set[int] = set()
     texts: list[str] = []
     replies: list[Reply] = []
     for turn in range(TURNS):
         texts.append(f"turn number {turn}")
         for name in "ab":
             fleet[name].calm()
+            await doors[name].open()
         if replies:
             holder = replies[-1].headers["x-deployment"]
-            match random.randrange(4):
+            befell.add(fate := random.randrange(5))
+            match fate:
                 case 0:
                     fleet[holder].behave("status;code=503")
                 case 1:
                     fleet[holder].behave("status;code=429;retry_after=0.1")
                 case 2:
                     fleet[holder].forget()
+                case 3:
+                    await doors[holder].shut()
                 case _:
                     pass
         previous: dict[str, Any] = {"previous_interaction_id": replies[-1].id} if replies else {}
@@ -50,6 +69,7 @@ async def test_every_turn_has_the_whole_history_while_deployments_come_and_go(fl
             reply = await gateway.ask(texts[-1], **previous)
         assert_quotes(reply, *texts)
         replies.append(reply)
+    assert befell == set(range(5))
     histories = {reply.headers["x-interactions-history"] for reply in replies[1:]}
     assert histories == {"upstream", "rebuilt"}
     assert {reply.headers["x-deployment"] for reply in replies} == {"a", "b"}

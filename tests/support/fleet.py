@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -32,7 +32,8 @@ class Fleet:
         """The deployments; a member that is a mapping has a value for each id."""
         chosen = self.emulators if names is None else names
         return tuple(
-            deployment(self.emulators[name], "fast", MODEL, id=name, **_of(name, members)) for name in chosen
+            replace(deployment(self.emulators[name], "fast", MODEL, id=name), **_of(name, members))
+            for name in chosen
         )
 
     async def gateway(self, names: Iterable[str] | None = None, **settings: Any) -> Gateway:
