@@ -65,6 +65,7 @@ from service.interactions.retention import Retention
 from service.interactions.run import Pacing
 from service.interactions.search import Search
 from service.interactions.sharing import Sharing
+from service.interactions.stream_limits import StreamLimits
 from service.interactions.supervisor import Supervision, Supervisor
 from service.interactions.taking_over import TakeOver
 from service.interactions.upstream_copy import UpstreamCopy
@@ -270,16 +271,16 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     store = app[STORE]
     life = Life(store.held, settings.lease_seconds)
     log = EventLog(store.events, life.id, settings.event_flush_interval)
-    take_over = TakeOver(store, keeper)
+    take_over = TakeOver(store, keeper, app[ROUTER])
     upstream_copy = UpstreamCopy(store, client, deployments)
-    late_usage = LateUsage(store, client, deployments, settings.usage_interval)
+    late_usage = LateUsage(store, client, deployments, app[ROUTER], settings.usage_interval)
     pacing = Pacing(settings.poll_interval, settings.poll_interval_max)
     polling = Polling(
         life.id,
         store,
         client,
         deployments,
-        Attaching(store, client, log, settings.upstream_settle, keeper),
+        Attaching(store, client, log, settings.upstream_settle, keeper, app[ROUTER]),
         take_over,
         upstream_copy,
         pacing=pacing,
@@ -315,6 +316,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         life=life,
         following=supervisor,
         upstream_settle=settings.upstream_settle,
+        stream_limits=StreamLimits(deployments, settings.router.stream_total_timeout),
         media=keeper,
         destinations=app[DESTINATIONS],
     )

@@ -17,6 +17,7 @@ from service.interactions import render
 from service.interactions.calls import Answer, Call
 from service.interactions.feed import Feed
 from service.interactions.listening import Listening
+from service.interactions.stream_limits import shorter
 from service.settings.model import History
 from service.store.records import Record
 from service.wire import envelope, idempotency_key, ids, labels
@@ -59,6 +60,8 @@ async def create(request: web.Request) -> web.StreamResponse:
         opened = app[STREAMS].live(opened)
     if isinstance(opened, Listening):
         limit = call.wishes.timeout
+        if opened.served is not None:
+            limit = shorter(limit, request.app[CREATOR].stream_limits.of(opened.served.deployment))
         left = None if limit is None else limit - (perf_counter() - began)
         return await send_events(request, opened, revision, limit=left)
     return answer(

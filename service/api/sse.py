@@ -31,7 +31,9 @@ _KEEP_ALIVE: Final = 15.0
 _STALLED: Final = 300.0
 #: Bytes that may wait for a client before writing to it waits.
 _UNSENT: Final = 32 * 1024
-_OVER: Final = "The time that the request allows is over. The interaction goes on: GET it with 'stream=true'."
+_OVER: Final = (
+    "The time that this stream may take is over. The interaction goes on: GET it with 'stream=true'."
+)
 _TIME_IS_OVER: Final = sse.frame(
     {"event_type": "error", "error": {"code": DeadlineExceeded.code, "message": _OVER}}
 )

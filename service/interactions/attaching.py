@@ -18,6 +18,7 @@ from service.store.records import Intent, Record
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
 from service.upstream.deployments import Deployment, Route
+from service.upstream.routing.router import Router
 from service.upstream.transport import Response
 from service.wire import envelope
 from service.wire.revision import Revision
@@ -37,12 +38,14 @@ class Attaching:
         events: EventLog,
         upstream_settle: float,
         media: MediaKeeper | None,
+        router: Router,
     ) -> None:
         self._store = store
         self._client = client
         self._events = events
         self._upstream_settle = upstream_settle
         self._media = media
+        self._router = router
 
     async def reader(self, record: Record, deployment: Deployment, patience: float) -> Reader | Reply | None:
         """A reader that goes on with the stream, or upstream's word instead of one.
@@ -66,6 +69,7 @@ class Attaching:
         opened = await self._open(deployment, record.upstream_id or "", cursor)
         if not isinstance(opened, Response):
             return opened
+        job.stay = self._router.stay(deployment.id)
         return Reader(
             job,
             opened,

@@ -11,7 +11,7 @@ from service.settings.model import History as HistorySetting
 from service.store.idempotency import KeyClaim
 from service.store.records import Intent, Outcome, Record, Usage, now
 from service.upstream.deployments import Route
-from service.upstream.routing.course import NO_WISHES, Course, Wishes
+from service.upstream.routing.course import NO_WISHES, Course, Stay, Wishes
 from service.wire.envelope import Envelope
 from service.wire.revision import Revision
 
@@ -100,6 +100,8 @@ class Job:
     first_byte_at: int | None = None
     #: Its way through the deployments; None for what was begun by another process.
     course: Course | None = None
+    #: Its place at its deployment then.
+    stay: Stay | None = None
     #: Whether upstream was found to have lost what ``body`` named: the conversation travels with every later attempt.
     lost_upstream: bool = False
 
@@ -110,13 +112,21 @@ class Job:
 
     def spent(self, usage: Usage | None) -> None:
         """Count what the interaction has used towards the limits of its deployment."""
-        if self.course is not None and usage is not None:
-            self.course.spent(usage.total_tokens)
+        stay = self.course or self.stay
+        if stay is not None and usage is not None:
+            stay.spent(usage.total_tokens)
+
+    def broke(self) -> None:
+        """Its stream has broken off, which counts as a failure of its deployment; to be said once."""
+        stay = self.course or self.stay
+        if stay is not None:
+            stay.broke()
 
     def end(self) -> None:
         """Upstream has nothing more to do for it: its place there is another's."""
-        if self.course is not None:
-            self.course.end()
+        stay = self.course or self.stay
+        if stay is not None:
+            stay.end()
 
     @property
     def history(self) -> HistoryUsed:

@@ -26,6 +26,7 @@ from service.interactions.reader import Reader
 from service.interactions.readers import Readers
 from service.interactions.render import with_our_ids, with_webhooks
 from service.interactions.sending import Sender
+from service.interactions.stream_limits import StreamLimits, shorter
 from service.store.held import Claim
 from service.store.records import USAGE_MISSING, Outcome, Record, Usage, now
 from service.store.store import Store
@@ -70,6 +71,7 @@ class Creator:
         life: Life,
         following: Following,
         upstream_settle: float,
+        stream_limits: StreamLimits,
         media: MediaKeeper | None = None,
         destinations: Destinations | None = None,
     ) -> None:
@@ -85,6 +87,7 @@ class Creator:
         self._life = life
         self._following = following
         self._upstream_settle = upstream_settle
+        self.stream_limits = stream_limits
         self._media = media
         self._destinations = destinations or Destinations()
 
@@ -101,14 +104,17 @@ class Creator:
         An :class:`Answer` comes instead when upstream ignored the wish to stream.
         """
         job = await self._job(call)
-        if call.wishes.timeout is None:
+        timeout = call.wishes.timeout
+        limit = self.stream_limits.of(job.route.deployment.id)
+        if limit is not None:
+            timeout = shorter(timeout, limit)
+            if job.course is not None:
+                job.course.bound(limit)
+        if timeout is None:
             return await self._opened(job)
-        return await self._in_time(job, call.wishes.timeout, self._opened(job))
+        return await self._in_time(job, timeout, self._opened(job))
 
     def _reader(self, job: Job, opened: Response) -> Reader:
-        patience = None
-        if job.intent.background:
-            patience = self._following.remaining(job.intent.created_at, job.route.deployment.id)
         return Reader(
             job,
             opened,
@@ -117,7 +123,7 @@ class Creator:
             self._events,
             self._upstream_settle,
             self._media,
-            patience=patience,
+            patience=self._following.remaining(job.intent.created_at, job.route.deployment.id),
         )
 
     async def close(self, patience: float) -> None:
@@ -288,8 +294,8 @@ def _claim(outcome: Outcome, job: Job) -> Claim:
 def _too_late(job: Job, timeout: float) -> DeadlineExceeded:
     """What a caller is told that has stopped waiting; names the interaction once that is committed."""
     error = DeadlineExceeded(
-        f"There is no answer after the {timeout:g} seconds that the request allows. It goes on, and what comes of it "
-        "is recorded: GET the interaction that 'x-interaction-id' names."
+        f"There is no answer after the {timeout:g} seconds that it may take. The request goes on, and what comes of "
+        "it is recorded: GET the interaction that 'x-interaction-id' names."
     )
     if job.attempts:
         error.interaction_id = ids.to_text(job.intent.id)

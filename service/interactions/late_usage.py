@@ -13,6 +13,7 @@ from service.store.records import USAGE_MISSING, Record
 from service.store.store import Store
 from service.upstream.client import GeminiClient
 from service.upstream.deployments import Deployments
+from service.upstream.routing.router import Router
 from service.wire import codec, ids
 
 logger = logging.getLogger(__name__)
@@ -26,8 +27,16 @@ _MOST: Final = 64
 class LateUsage:
     """One per process. ``interval`` is the number of seconds before the second try."""
 
-    def __init__(self, store: Store, client: GeminiClient, deployments: Deployments, interval: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        client: GeminiClient,
+        deployments: Deployments,
+        router: Router,
+        interval: float,
+    ) -> None:
         self._store = store
+        self._router = router
         self._client = client
         self._deployments = deployments
         self._pause = int(interval * 1_000_000)
@@ -57,11 +66,17 @@ class LateUsage:
             return True
         if reply is None or not reply.body.get("usage"):
             return False
+        # Upstream was asked for a while: somebody else may have made it final.
+        found = await self._store.find_held(record.id)
+        if found is None or found[0].usage_state != USAGE_MISSING:
+            return True
+        told = outcomes.usage_of(reply.body)
         response = None
         if record.response is not None and (record.http_status or 0) < 300:
             body = codec.loads(record.response)
             response = codec.dumps({**body, "usage": reply.body["usage"]})
-        await self._store.held.settle_usage(record.id, outcomes.usage_of(reply.body), response)
+        await self._store.held.settle_usage(record.id, told, response)
+        self._router.spent(record.deployment_id, told.total_tokens)
         return True
 
     async def _fetch(self, key: bytes, tries: int) -> None:

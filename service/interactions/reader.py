@@ -44,6 +44,22 @@ _DRAIN: Final = 1.0
 _LARGEST_STREAM: Final = 512 * 1024 * 1024
 #: Cursors that are remembered, so that what upstream sends again is not told twice.
 _REMEMBERED: Final = 4_096
+#: Seconds after which upstream cuts any stream, whatever the health of the deployment (contract 4.6).
+_CUT_BY_RULE: Final = 590.0
+#: What upstream says in an ``error`` event that is its own trouble and not the request's (contract 4.8, 7.2).
+_ITS_OWN: Final = frozenset(
+    {
+        "api_error",
+        "bad_gateway",
+        "deadline_exceeded",
+        "gateway_timeout",
+        "internal_server_error",
+        "quota_exceeded",
+        "rate_limit_exceeded",
+        "service_unavailable",
+        "too_many_requests",
+    }
+)
 
 
 class Reader:
@@ -67,6 +83,8 @@ class Reader:
         self.job = self._job = job
         #: Whether the interaction goes on though this reader has stopped.
         self.left_open = True
+        #: Whether somebody has asked for its end: a stream that breaks then is no failure of its deployment's.
+        self.cancelling = False
         #: Whether it goes on where another reader has stopped.
         self._continues = told.upstream_id is not None
         self._patience = patience
@@ -86,6 +104,7 @@ class Reader:
         self._told_cancelled: dict[str, Any] | None = None
         self._splitter = sse.Splitter()
         self._received = 0
+        self._opened_at = 0.0
         self._again = False
         self._last: Last | None = None
         self.feed = Feed(job.intent.id, job.history, job.served, seq=told.seq, upstream_id=told.upstream_id)
@@ -107,6 +126,7 @@ class Reader:
     async def run(self) -> None:
         """Read, publish, commit; never raises for what upstream or a listener does."""
         self._task = asyncio.current_task()
+        self._opened_at = asyncio.get_running_loop().time()
         timer = None
         if self._patience is not None:
             timer = asyncio.get_running_loop().call_later(self._patience, self._end_as, "give up")
@@ -201,7 +221,17 @@ class Reader:
         try:
             return await self._read(self._response, again=self.feed.seq > 0)
         except _TROUBLE as error:
+            self._note_break(error)
             return await self._recover(error)
+
+    def _note_break(self, error: Exception) -> None:
+        """Let the deployment's health know, unless the break says nothing about it."""
+        lasted = asyncio.get_running_loop().time() - self._opened_at
+        if self.cancelling or isinstance(error, ServiceError) or lasted >= _CUT_BY_RULE:
+            return
+        told = self._publisher.assembler.error if self._held is not None else None
+        if told is None or told.get("code", "api_error") in _ITS_OWN:
+            self._job.broke()
 
     async def _read(self, response: Response, *, again: bool = False) -> Last:
         """Publish the events of one stream up to the terminal one, which is returned unpublished.

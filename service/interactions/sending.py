@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
-from service.errors import ServiceError, Superseded, UpstreamError
+from service.errors import Aborted, FailedPrecondition, ServiceError, Superseded, UpstreamError
 from service.interactions.calls import Job
 from service.interactions.preparation import Preparation
 from service.store.records import now
@@ -59,11 +59,29 @@ class Sender:
             return False
         before = job.route
         try:
-            await self._move(job, decision)
+            try:
+                await self._move(job, decision)
+            except (FailedPrecondition, Aborted) as error:
+                job.route = before
+                if not await self._stayed(job, error):
+                    return False
         except ServiceError as error:
             logger.info("an attempt on %s is the last one: %s", before.deployment.id, error.message)
             job.route = before
             return False
+        return True
+
+    async def _stayed(self, job: Job, reason: ServiceError) -> bool:
+        """Whether what cannot be had elsewhere has a place for another attempt where it was."""
+        course = job.course
+        decision = course.stay() if course is not None else None
+        if course is None or decision is None:
+            return False
+        home = job.route.deployment.id
+        logger.info("a conversation stays on %s: %s", home, reason.message)
+        await asyncio.sleep(decision.pause)
+        await self._check_held(job)
+        await self._preparation.address(job, course.back())
         return True
 
     async def _check_held(self, job: Job) -> None:

@@ -157,7 +157,13 @@ class Supervisor:
         return False
 
     async def _cancel_reader(self, reader: Reader, headers: bytes) -> None:
-        reader.cancel(await self._polling.cancelled(reader, headers))
+        reader.cancelling = True
+        try:
+            told = await self._polling.cancelled(reader, headers)
+        except BaseException:
+            reader.cancelling = False
+            raise
+        reader.cancel(told)
 
     def _cancel_ended(self, key: bytes, task: asyncio.Task[None]) -> None:
         del self._cancelling[key]

@@ -15,14 +15,16 @@ from service.store.entries import Write
 from service.store.records import Outcome, Record, Usage, now
 from service.store.store import Store
 from service.upstream.client import Reply
+from service.upstream.routing.router import Router
 from service.wire import codec
 
 
 class TakeOver:
     """Commits how an interaction stands that this process holds and does not read."""
 
-    def __init__(self, store: Store, media: MediaKeeper | None) -> None:
+    def __init__(self, store: Store, media: MediaKeeper | None, router: Router) -> None:
         self._store = store
+        self._router = router
         self._media = media
 
     async def word(self, record: Record, reply: Reply) -> None:
@@ -49,6 +51,7 @@ class TakeOver:
             log = [kept_events.forget_wishes(record.id, record.owner_id)]
         media_due = self._media.due(raw) if self._media is not None and terminal else None
         await self._store.finish(outcome, raw, media_due=media_due, log=log)
+        self._router.spent(record.deployment_id, outcome.usage.total_tokens)
         if self._media is not None and media_due is not None:
             self._media.keep(record.id, record.project_id)
 

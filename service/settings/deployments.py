@@ -120,6 +120,7 @@ def _read(entry: Section, defaults: _Defaults, seen: Counter[tuple[str, ...]]) -
         api_version=version,
         timeout=params.seconds("timeout", above=0),
         stream_timeout=params.seconds("stream_timeout", above=0),
+        stream_total_timeout=params.seconds("stream_total_timeout", above=0),
         connect_timeout=params.seconds("connect_timeout", above=0),
         first_byte_timeout=params.seconds("first_byte_timeout", above=0),
         rpm=params.integer("rpm") or None,

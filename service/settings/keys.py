@@ -45,7 +45,7 @@ LITELLM_PARAMS = Keys(
     ours=_words("""
         api_base api_key api_version background_timeout connect_timeout custom_llm_provider file_retention
         first_byte_timeout input_cost_per_token max_parallel_requests model order output_cost_per_token
-        retention rpm stream_timeout timeout tpm weight
+        retention rpm stream_timeout stream_total_timeout timeout tpm weight
     """),
     theirs=_words("""
         additional_drop_params allowed_fails allowed_fails_policy allowed_openai_params api_type
@@ -99,7 +99,7 @@ ROUTER_SETTINGS = Keys(
     ours=_words("""
         allowed_fails connect_timeout cooldown_time default_fallbacks disable_cooldowns fallbacks
         first_byte_timeout max_fallbacks model_group_alias num_retries optional_pre_call_checks retry_after
-        retry_ambiguous routing_strategy shared_state_interval stream_timeout timeout
+        retry_ambiguous routing_strategy shared_state_interval stream_timeout stream_total_timeout timeout
     """),
     theirs=_words("""
         alerting_config allowed_fails_policy assistants_config cache_kwargs cache_responses caching_groups

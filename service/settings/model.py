@@ -12,6 +12,8 @@ from service.settings.secret import Secret
 
 DAY = 86_400.0
 GOOGLE = "https://generativelanguage.googleapis.com"
+#: The model of `fallbacks` whose models stand in for all that have none of their own.
+ANY_MODEL = "*"
 
 Network = IPv4Network | IPv6Network
 History = Literal["upstream", "local"]
@@ -42,6 +44,8 @@ class DeploymentSettings:
     #: Seconds for a whole unary answer, for each silence of a stream, for a connection, and until an answer begins.
     timeout: float | None = None
     stream_timeout: float | None = None
+    #: Seconds after which whoever has begun a stream is told to take it up again later; the interaction goes on.
+    stream_total_timeout: float | None = None
     connect_timeout: float | None = None
     first_byte_timeout: float | None = None
     #: Requests and tokens a minute, and requests at a time; None is no limit.
@@ -74,6 +78,7 @@ class RouterSettings:
     retry_ambiguous: bool = False
     timeout: float | None = None
     stream_timeout: float | None = None
+    stream_total_timeout: float | None = None
     connect_timeout: float | None = None
     first_byte_timeout: float | None = None
     fallbacks: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))

@@ -25,6 +25,7 @@ def read_router(section: Section) -> RouterSettings:
         retry_ambiguous=given(section.flag("retry_ambiguous"), plain.retry_ambiguous),
         timeout=section.seconds("timeout", above=0),
         stream_timeout=section.seconds("stream_timeout", above=0),
+        stream_total_timeout=section.seconds("stream_total_timeout", above=0),
         connect_timeout=section.seconds("connect_timeout", above=0),
         first_byte_timeout=section.seconds("first_byte_timeout", above=0),
         fallbacks=_fallbacks(section.name("fallbacks"), section.value("fallbacks")),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from service.errors import ConfigurationError
-from service.settings.model import DeploymentSettings, RouterSettings
+from service.settings.model import ANY_MODEL, DeploymentSettings, RouterSettings
 from service.settings.section import Section
 from service.settings.values import nearest
 
@@ -37,8 +37,9 @@ class Served:
 
 
 def check_models(section: Section, router: RouterSettings, served: Served) -> tuple[str, ...]:
-    """What of `fallbacks` is never used, because nobody can ask for its model, as dotted paths.
+    """What of `fallbacks` is never used, because nobody can ask for its model: dotted paths and the nearest names.
 
+    LiteLLM takes such a rule without a word, and configurations bring along rules of models that are gone.
     Raises `ConfigurationError` for a model that is to stand in for another and that nothing serves.
     """
     aliases = router.model_group_alias
@@ -50,9 +51,9 @@ def check_models(section: Section, router: RouterSettings, served: Served) -> tu
         for name in names:
             _check(path, name, name in aliases or served.has(name), served)
     return tuple(
-        f"{section.name('fallbacks')}.{model}"
+        f"{section.name('fallbacks')}.{model} (the nearest known model is {nearest(model, served.names)!r})"
         for model in router.fallbacks
-        if model not in aliases and not served.has(model)
+        if model != ANY_MODEL and model not in aliases and not served.has(model)
     )
 
 

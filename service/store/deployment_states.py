@@ -1,4 +1,4 @@
-"""What the processes on one database tell one another of their deployments: usage of a minute, cooldowns.
+"""What the processes on one database tell one another of their deployments: usage of a minute, cooldowns, load.
 
 Each process writes rows of its own, once a second or so and all at once, and reads those of the others: no row has two
 writers, and nothing here is on a request's way.
@@ -26,14 +26,17 @@ class SharedState(NamedTuple):
     cooling_until: int | None
     asked: bool
     told_at: int
+    running: int = 0
+    latency: int | None = None
 
     def row(self) -> tuple[object, ...]:
         """The members in the order of ``SHARE_STATE``."""
-        return (*self[:6], +self.asked, self.told_at)
+        return (*self[:6], +self.asked, *self[7:])
 
 
 _STATE = columns_of(
-    deployment_states, "replica deployment_id minute requests tokens cooling_until asked told_at"
+    deployment_states,
+    "replica deployment_id minute requests tokens cooling_until asked told_at running latency",
 )
 
 

@@ -315,6 +315,9 @@ deployment_states = Table(
     Column("cooling_until", BigInteger),
     Column("asked", Boolean, nullable=False),
     Column("told_at", BigInteger, nullable=False, index=True),
+    # Thousandths of requests under way, on average, and microseconds of an answer, while there are answers.
+    Column("running", BigInteger, nullable=False, server_default="0"),
+    Column("latency", BigInteger),
     sqlite_with_rowid=False,
 )
 

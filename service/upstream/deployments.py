@@ -1,13 +1,15 @@
 """Deployments, and which of them could serve a request.
 
-A caller may name a model by its alias (``model_name``), by ``gemini/<model>`` or by the bare ``<model>``. Which one of
+A caller may name a model by its alias (``model_name``), by ``gemini/<model>`` or by the bare ``<model>``. An alias
+stands above a model that is called the same, both above a pattern, and a pattern above one that says less: so a name
+does not reach a deployment, and its key, that the configuration has put under a narrower or another one. Which one of
 several serves it is the router's to choose (:mod:`service.upstream.routing`).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
@@ -110,10 +112,11 @@ class Deployments:
             self._default = build(settings.default_deployment, user_agent)
             self._by_id[self._default.id] = self._default
         self._aliases = dict(settings.router.model_group_alias)
-        self._exact: dict[str, list[Deployment]] = defaultdict(list)
-        self._wild: list[tuple[str, Deployment]] = []
+        self._called = _Names()
+        self._models = _Names()
         for deployment in self._all:
-            self._register(deployment)
+            self._called.add(deployment.settings.model_name, deployment)
+            self._models.add(deployment.settings.model, deployment)
 
     def by_id(self, deployment_id: str) -> Deployment | None:
         """The deployment that a record names, or None when it is not configured any more."""
@@ -135,7 +138,7 @@ class Deployments:
             found = self._for_agent(agent or "")
             return Group(agent or "", tuple(Route(deployment, None) for deployment in found))
         name = self._aliases.get(model, model)
-        found = self._exact.get(name) or self._matching(name)
+        found = self._named(name)
         if not found and self._default is not None:
             found = [self._default]
         if not found:
@@ -146,26 +149,23 @@ class Deployments:
         """Whether a create for this model or agent could go to this deployment; raises :class:`ModelNotFound`."""
         return any(route.deployment is deployment for route in self.group(model, agent).routes)
 
-    def _register(self, deployment: Deployment) -> None:
-        settings = deployment.settings
-        names = {settings.model_name, settings.model, f"gemini/{settings.model}"}
-        for name in names:
-            if "*" in name:
-                self._wild.append((name, deployment))
-            else:
-                self._exact[name].append(deployment)
-
-    def _matching(self, name: str) -> list[Deployment]:
+    def _named(self, name: str) -> list[Deployment]:
         bare = bare_name(name)
-        found = {
-            deployment.id: deployment
-            for pattern, deployment in self._wild
-            if fnmatchcase(name, pattern) or fnmatchcase(bare, pattern)
-        }
-        return list(found.values()) or self._exact.get(bare, [])
+        return (
+            self._called.exact(name)
+            or self._models.exact(bare)
+            or self._called.matching({name, bare, f"gemini/{bare}"})
+            or self._models.matching({bare})
+            or self._called.exact(bare)
+        )
 
     def _for_agent(self, agent: str) -> Sequence[Deployment]:
-        found = self._exact.get(agent) or self._all or ([self._default] if self._default else [])
+        found = (
+            self._called.exact(agent)
+            or self._models.exact(agent)
+            or self._all
+            or ([self._default] if self._default else [])
+        )
         if not found:
             raise ModelNotFound(f"No deployment is configured that could run the agent {agent!r}.")
         return found
@@ -177,6 +177,31 @@ class Deployments:
             ", ".join(shown[:_NAMES_IN_MESSAGE]) + (", ..." if len(shown) > _NAMES_IN_MESSAGE else "")
             or "none"
         )
+
+
+class _Names:
+    """Deployments by names, which may be patterns."""
+
+    def __init__(self) -> None:
+        self._exact: dict[str, list[Deployment]] = defaultdict(list)
+        self._patterns: dict[str, list[Deployment]] = defaultdict(list)
+
+    def add(self, name: str, deployment: Deployment) -> None:
+        (self._patterns if "*" in name else self._exact)[name].append(deployment)
+
+    def exact(self, name: str) -> list[Deployment]:
+        return self._exact.get(name, [])
+
+    def matching(self, names: Collection[str]) -> list[Deployment]:
+        """Those of the pattern that says most of one of these names."""
+        matching = [
+            pattern for pattern in self._patterns if any(fnmatchcase(name, pattern) for name in names)
+        ]
+        return self._patterns[max(matching, key=_says)] if matching else []
+
+
+def _says(pattern: str) -> int:
+    return len(pattern) - pattern.count("*")
 
 
 def _route(deployment: Deployment, name: str) -> Route:

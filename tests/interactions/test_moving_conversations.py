@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from random import Random
 from typing import Any
 
 import pytest
 
 from tests.interactions.conversations import assert_quotes
+from tests.support.door import Door
 from tests.support.fleet import Fleet, fleet_of
 from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.replies import Reply
@@ -20,24 +22,41 @@ async def fleet(start_emulator: StartEmulator, start_gateway: StartGateway) -> F
     return await fleet_of(start_emulator, start_gateway, "ab")
 
 
-async def test_every_turn_has_the_whole_history_while_deployments_come_and_go(fleet: Fleet) -> None:
-    gateway = await fleet.gateway(cooldown_time=0.05, allowed_fails=0)
+@pytest.fixture
+async def doors(fleet: Fleet, running: AsyncExitStack) -> dict[str, Door]:
+    """The ways to the emulators."""
+    found = {name: await Door(emulated.url).open() for name, emulated in fleet.emulators.items()}
+    for door in found.values():
+        running.push_async_callback(door.shut)
+    return found
+
+
+async def test_every_turn_has_the_whole_history_while_deployments_come_and_go(
+    fleet: Fleet, doors: dict[str, Door]
+) -> None:
+    addresses = {name: door.url for name, door in doors.items()}
+    gateway = await fleet.gateway(cooldown_time=0.05, allowed_fails=0, members={"api_base": addresses})
     random = Random(20)
+    befell: set[int] = set()
     texts: list[str] = []
     replies: list[Reply] = []
     for turn in range(TURNS):
         texts.append(f"turn number {turn}")
         for name in "ab":
             fleet[name].calm()
+            await doors[name].open()
         if replies:
             holder = replies[-1].headers["x-deployment"]
-            match random.randrange(4):
+            befell.add(fate := random.randrange(5))
+            match fate:
                 case 0:
                     fleet[holder].behave("status;code=503")
                 case 1:
                     fleet[holder].behave("status;code=429;retry_after=0.1")
                 case 2:
                     fleet[holder].forget()
+                case 3:
+                    await doors[holder].shut()
                 case _:
                     pass
         previous: dict[str, Any] = {"previous_interaction_id": replies[-1].id} if replies else {}
@@ -50,6 +69,7 @@ async def test_every_turn_has_the_whole_history_while_deployments_come_and_go(fl
             reply = await gateway.ask(texts[-1], **previous)
         assert_quotes(reply, *texts)
         replies.append(reply)
+    assert befell == set(range(5))
     histories = {reply.headers["x-interactions-history"] for reply in replies[1:]}
     assert histories == {"upstream", "rebuilt"}
     assert {reply.headers["x-deployment"] for reply in replies} == {"a", "b"}
@@ -97,6 +117,34 @@ async def test_what_cannot_be_rebuilt_goes_on_where_it_is(fleet: Fleet) -> None:
     assert (await gateway.ask("Hello")).headers["x-deployment"] == "b"
     reply = await gateway.ask("Two", previous_interaction_id=first.id)
     assert (reply.headers["x-deployment"], reply.headers["x-interactions-history"]) == ("a", "upstream")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_cannot_be_rebuilt_elsewhere_is_tried_again_where_it_is(
+    fleet: Fleet, stream: bool
+) -> None:
+    gateway = await fleet.gateway(max_rebuild_bytes=10, members={"order": {"a": 1, "b": 2}})
+    first = await gateway.ask("One")
+    fleet["a"].fault("status;code=503")
+    if stream:
+        streamed = await gateway.stream("Two", previous_interaction_id=first.id)
+        assert streamed.done
+        headers = streamed.headers
+    else:
+        headers = (await gateway.ask("Two", previous_interaction_id=first.id)).headers
+    assert (headers["x-deployment"], headers["x-attempts"]) == ("a", "2")
+    assert headers["x-interactions-history"] == "upstream"
+    assert fleet.asked() == {"a": 3}
+
+
+async def test_the_refusal_of_its_own_deployment_is_told_where_nothing_else_can_serve(fleet: Fleet) -> None:
+    gateway = await fleet.gateway(max_rebuild_bytes=10, num_retries=1, members={"order": {"a": 1, "b": 2}})
+    first = await gateway.ask("One")
+    fleet["a"].behave("status;code=503;message=Overloaded")
+    reply = await gateway.refused(503, "Two", previous_interaction_id=first.id)
+    assert reply.error["message"] == "Overloaded"
+    assert (reply.headers["x-deployment"], reply.headers["x-attempts"]) == ("a", "2")
+    assert fleet.asked() == {"a": 3}
 
 
 async def test_get_and_cancel_go_to_the_interactions_own_deployment_whatever_its_state(fleet: Fleet) -> None:

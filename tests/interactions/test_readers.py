@@ -12,10 +12,11 @@ from service.interactions.attaching import Attaching
 from service.interactions.log import EventLog
 from service.interactions.reader import Reader
 from service.interactions.readers import Readers
-from service.settings import DeploymentSettings, Secret
+from service.settings import DeploymentSettings, Secret, Settings
 from service.store.tables import NOBODY
 from service.upstream.client import GeminiClient
-from service.upstream.deployments import build
+from service.upstream.deployments import Deployments, build
+from service.upstream.routing.router import Router
 from service.upstream.transport import Transport
 from tests.support.gateways import StartScripted
 from tests.support.store import intent, open_store, running
@@ -59,7 +60,8 @@ async def test_a_second_reader_of_an_interaction_is_closed_and_the_first_goes_on
         found = await store.find_held(entry.id)
         assert found is not None
         log = EventLog(store.events, NOBODY)
-        attaching = Attaching(store, client, log, 1.0, None)
+        router = Router(Settings(), Deployments(Settings(), "tests/1"))
+        attaching = Attaching(store, client, log, 1.0, None, router)
         first, second = [await attaching.reader(found[0], deployment, 60.0) for _ in range(2)]
         assert isinstance(first, Reader)
         assert isinstance(second, Reader)

@@ -58,6 +58,15 @@ async def test_a_refusal_is_repeated_elsewhere(fleet: Fleet, fault: str) -> None
     assert (row["deployment_id"], row["status"], row["model"]) == ("b", "completed", MODEL)
 
 
+async def test_a_key_that_is_refused_is_nobodys_but_its_deployments(fleet: Fleet) -> None:
+    fleet["a"].behave("status;code=401;shape=classic")
+    gateway = await fleet.gateway(**FIRST)
+    reply = await gateway.ask("Hello")
+    assert (reply.headers["x-deployment"], reply.headers["x-attempts"]) == ("b", "2")
+    alone = await fleet.gateway("a")
+    assert (await alone.refused(401)).headers["x-attempts"] == "1"
+
+
 async def test_a_stream_is_repeated_before_its_first_byte(fleet: Fleet) -> None:
     fleet["a"].behave("status;code=503")
     gateway = await fleet.gateway(**FIRST)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
-from tests.support.fleet import Fleet, fleet_of
+from tests.support.fleet import Fleet, fleet_of, time_in_this_minute
 from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway
 
@@ -35,16 +37,6 @@ async def spread(gateways: list[Gateway], each: int, clients: int = 8) -> Counte
 
     found = await asyncio.gather(*(client(gateway) for gateway in gateways for _ in range(clients)))
     return Counter(place for places in found for place in places)
-
-
-async def test_weights_are_shares(fleet: Fleet, replicas: int) -> None:
-    members = {"weight": {"a": 6.0, "b": 3.0, "c": 1.0}}
-    gateways = [await fleet.gateway(members=members) for _ in range(replicas)]
-    found = await spread(gateways, 60 // replicas)
-    assert found.total() == 480
-    # Four standard deviations of so many draws.
-    assert found["a"] / 480 == pytest.approx(0.6, abs=0.09)
-    assert found["c"] / 480 == pytest.approx(0.1, abs=0.055)
 
 
 @pytest.mark.parametrize("strategy", ["least-busy", "latency-based-routing"])
@@ -76,7 +68,7 @@ async def test_processes_share_a_minutes_usage(fleet: Fleet) -> None:
         )
         for _ in range(2)
     ]
-    await _time_in_this_minute(10.0)
+    await time_in_this_minute(10.0)
     assert await spread(gateways[:1], 15, clients=2) == {"a": 15, "b": 15}
 
     async def told() -> bool:
@@ -108,6 +100,25 @@ async def test_a_process_heeds_the_cooldown_that_another_has_begun(fleet: Fleet)
     assert fleet["a"].asked == asked
 
 
+async def test_a_process_heeds_what_another_has_under_way(fleet: Fleet) -> None:
+    strategy: dict[str, Any] = {"routing_strategy": "least-busy", "shared_state_interval": INTERVAL}
+    busy = await fleet.gateway(members={"order": {"a": 1, "b": 2, "c": 2}}, **strategy)
+    idle = await fleet.gateway(**strategy)
+    fleet["a"].behave("stall;after=3")
+    async with AsyncExitStack() as streams:
+        for _ in range(4):
+            live = await streams.enter_async_context(busy.live("Hello"))
+            assert live.response.headers["x-deployment"] == "a"
+            streams.push_async_callback(busy.cancel, live.response.headers["x-interaction-id"])
+
+        async def avoided() -> bool:
+            # By chance it is so once in thousands of times.
+            return "a" not in await spread([idle], 20, clients=1)
+
+        await eventually(avoided)
+        assert "a" not in await spread([idle], 20, clients=1)
+
+
 async def _states(gateway: Gateway) -> dict[str, str]:
     body = (await gateway.request("GET", "/api/deployments")).body
     return {one["id"]: one["state"] for one in body["deployments"]}
@@ -116,10 +127,3 @@ async def _states(gateway: Gateway) -> dict[str, str]:
 async def _minute(gateway: Gateway) -> dict[str, int]:
     body = (await gateway.request("GET", "/api/deployments")).body
     return {one["id"]: one["minute"]["requests"] for one in body["deployments"]}
-
-
-async def _time_in_this_minute(seconds: float) -> None:
-    """Wait for the next minute if this one has no more than so many seconds left."""
-    left = 60.0 - time.time() % 60.0
-    if left < seconds:
-        await asyncio.sleep(left)

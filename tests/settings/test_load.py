@@ -328,13 +328,22 @@ router_settings:
         assert "no entry" not in warning
 
     def test_fallbacks_of_what_nothing_serves_are_a_warning(self, read: Reader) -> None:
-        rules = "router_settings: {fallbacks: [{lost: [gemini-flash]}]}"
+        rules = "router_settings: {fallbacks: [{gemini-flahs: [gemini-flash]}]}"
         (warning,) = read(deployment() + rules).warnings
-        assert "no entry of model_list serves: router_settings.fallbacks.lost" in warning
+        assert (
+            "no entry of model_list serves: router_settings.fallbacks.gemini-flahs (the nearest known model is "
+            "'gemini-flash')"
+        ) in warning
+
+    def test_any_model_may_fall_back(self, read: Reader) -> None:
+        rules = 'router_settings: {fallbacks: [{"*": [gemini-flash]}]}'
+        loaded = read(deployment() + rules)
+        assert loaded.warnings == ()
+        assert loaded.settings.router.fallbacks == {"*": ("gemini-flash",)}
 
     def test_every_key_of_routing_has_an_effect(self, read: Reader) -> None:
         limits = "rpm: 10, tpm: 1000, weight: 2, order: 2, max_parallel_requests: 3"
-        times = "timeout: 9, stream_timeout: 8, connect_timeout: 7, first_byte_timeout: 6"
+        times = "timeout: 9, stream_timeout: 8, stream_total_timeout: 50, connect_timeout: 7, first_byte_timeout: 6"
         loaded = read(
             deployment(f"{limits}, {times}")
             + """
@@ -351,6 +360,7 @@ router_settings:
   disable_cooldowns: false
   timeout: 60
   stream_timeout: 50
+  stream_total_timeout: 5m
   connect_timeout: 40
   first_byte_timeout: 30
   optional_pre_call_checks: [deployment_affinity, enforce_model_rate_limits]
@@ -362,6 +372,7 @@ general_settings: {max_concurrent_requests: 70}
         router, (only,) = loaded.settings.router, loaded.settings.deployments
         assert (router.retry_ambiguous, router.cooldown_time, router.shared_state_interval) == (True, 60, 2)
         assert (router.connect_timeout, router.first_byte_timeout) == (40, 30)
+        assert (router.stream_total_timeout, only.stream_total_timeout) == (300, 50)
         assert router.optional_pre_call_checks == ("deployment_affinity", "enforce_model_rate_limits")
         assert (only.connect_timeout, only.first_byte_timeout, only.weight) == (7, 6, 2)
         assert loaded.settings.max_concurrent_requests == 70

@@ -33,7 +33,7 @@ async def test_each_hears_the_others_and_not_itself(store: Store) -> None:
 async def test_the_last_word_counts(store: Store) -> None:
     one = ids.mint()
     await store.share_states([word(one, "a")])
-    newer = SharedState(one, "a", 30_000_001, 7, 8, None, False, AT + 9)
+    newer = SharedState(one, "a", 30_000_001, 7, 8, None, False, AT + 9, 2_500, 130_000)
     await store.share_states([newer])
     assert await store.shared_states(ids.mint(), 0) == [newer]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -30,7 +32,8 @@ class Fleet:
         """The deployments; a member that is a mapping has a value for each id."""
         chosen = self.emulators if names is None else names
         return tuple(
-            deployment(self.emulators[name], "fast", MODEL, id=name, **_of(name, members)) for name in chosen
+            replace(deployment(self.emulators[name], "fast", MODEL, id=name), **_of(name, members))
+            for name in chosen
         )
 
     async def gateway(self, names: Iterable[str] | None = None, **settings: Any) -> Gateway:
@@ -62,3 +65,10 @@ def _of(name: str, members: Json) -> Json:
 async def fleet_of(start_emulator: StartEmulator, start_gateway: StartGateway, names: str) -> Fleet:
     """One emulator for each letter."""
     return Fleet({name: await start_emulator() for name in names}, start_gateway)
+
+
+async def time_in_this_minute(seconds: float) -> None:
+    """Wait for the next minute if this one has no more than so many seconds left."""
+    left = 60.0 - time.time() % 60.0
+    if left < seconds:
+        await asyncio.sleep(left)

@@ -76,6 +76,30 @@ def test_an_exact_name_goes_before_a_wildcard() -> None:
     assert known.route("gemini-2.5-pro", None).deployment.id == "any"
 
 
+def test_an_alias_goes_before_a_model_of_the_same_name() -> None:
+    known = deployments(
+        entry("own", "gemini-2.5-flash", "gemini-2.5-flash"), entry("other", "cheap", "gemini-2.5-flash")
+    )
+    for name, found in (("gemini-2.5-flash", "own"), ("cheap", "other")):
+        assert {known.route(name, None).deployment.id for _ in range(30)} == {found}
+    both = {known.route("gemini/gemini-2.5-flash", None).deployment.id for _ in range(60)}
+    assert both == {"own", "other"}
+
+
+@pytest.mark.parametrize("prefix", ["", "gemini/", "models/"])
+def test_the_pattern_that_says_most_goes_first(prefix: str) -> None:
+    known = deployments(
+        entry("any", "*", "*"), entry("gemini", "gemini/*", "*"), entry("new", "gemini/gemini-3*", "*")
+    )
+    for name, found in (("gemini-3-pro", "new"), ("gemini-2.5-pro", "gemini")):
+        assert {known.route(prefix + name, None).deployment.id for _ in range(30)} == {found}
+
+
+def test_a_model_that_is_named_goes_before_a_pattern() -> None:
+    known = deployments(entry("any", "*", "*"), FLASH)
+    assert {known.route("models/gemini-2.5-flash", None).deployment.id for _ in range(30)} == {"flash"}
+
+
 def test_an_alias_with_a_wildcard_may_stand_for_one_model() -> None:
     route = deployments(entry("team", "team-*", "gemini-2.5-flash")).route("team-blue", None)
     assert route.model == "gemini-2.5-flash"

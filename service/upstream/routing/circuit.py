@@ -1,8 +1,9 @@
 """Whether a deployment is asked at all: its circuit is closed, open for a while, or half-open for one probe.
 
 It opens when more than ``allowed_fails`` attempts in a row have failed, or more than that many within a minute and a
-quarter of all in it; and at once when upstream says how long it wants to be left alone. After its cooldown one request
-is let through: its success closes the circuit, its failure opens it again.
+quarter of all in it; and at once when upstream says how long it wants to be left alone. A stream that breaks off after
+it was opened is a failure as well. After its cooldown one request is let through: its success closes the circuit, its
+failure opens it again.
 """
 
 from __future__ import annotations
@@ -94,6 +95,14 @@ class Circuit:
         elif probe or (not self.until and self._too_many()):
             self._open(now, self._cooldown)
 
+    def broke(self, now: float) -> None:
+        """What the deployment had begun to answer, and what counted as its success, has broken off."""
+        self._roll(now)
+        self._row += 1
+        self._fails += 1
+        if self._allowed < inf and not self.until and self._too_many():
+            self._open(now, self._cooldown)
+
     def told(self, until: float, *, asked: bool) -> None:
         """Another process has opened its circuit of this deployment."""
         if self._allowed != inf and until > self.until:
@@ -113,6 +122,10 @@ class Circuit:
 
     def _count(self, now: float) -> None:
         if now - self._minute > _MINUTE:
+            self._roll(now)
+        self._calls += 1
+
+    def _roll(self, now: float) -> None:
+        if now - self._minute > _MINUTE:
             self._minute = now
             self._fails = self._calls = 0
-        self._calls += 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import ModelNotFound
 from service.upstream.deployments import Route
-from service.upstream.routing.retry import Decision, Failure, Place, decide
+from service.upstream.routing.retry import Decision, Failure, Kind, Place, decide
 from service.upstream.routing.state import State
 from service.upstream.routing.strategies.choice import CHANCE
 
@@ -47,7 +47,43 @@ class Ask:
     wishes: Wishes = NO_WISHES
 
 
-class Course:
+class Stay:
+    """The place of a stream at a deployment that was taken up there in the middle, until :meth:`end`."""
+
+    __slots__ = ("_deployment_id", "_router", "_state")
+
+    def __init__(self, router: Router, state: State) -> None:
+        self._router = router
+        self._deployment_id = state.id
+        self._state: State | None = state
+        state.join()
+
+    @property
+    def deployment_id(self) -> str:
+        """Where it is, or was at last."""
+        return self._deployment_id
+
+    def broke(self) -> None:
+        """What the deployment had begun to answer has broken off; to be said once of an interaction."""
+        state = self._state
+        if state is not None:
+            opened = state.circuit.opened
+            state.broke(self._router.clock())
+            if state.circuit.opened > opened:
+                logger.warning("deployment %s cools down: it breaks streams off", state.id)
+
+    def spent(self, tokens: int | None) -> None:
+        """The interaction has used so many tokens."""
+        self._router.spent(self.deployment_id, tokens)
+
+    def end(self) -> None:
+        """The stream is over; may be said again."""
+        if self._state is not None:
+            self._state.release()
+            self._state = None
+
+
+class Course(Stay):
     """Holds a place at one deployment at a time, from its start to :meth:`end`.
 
     The start raises as :meth:`Router.start` does.
@@ -58,12 +94,11 @@ class Course:
         "_deadline",
         "_failures",
         "_fallbacks",
+        "_home",
         "_on_end",
         "_policy",
         "_pool",
         "_probe",
-        "_router",
-        "_state",
         "_tried",
         "fallback",
         "route",
@@ -84,15 +119,24 @@ class Course:
         self._deadline = inf if timeout is None else router.clock() + timeout
         #: The model that stands in for the one asked for.
         self.fallback: str | None = None
-        self._state: State | None = None
+        self._state = None
         self._probe = False
         self.route: Route
         self._enter(self._first())
 
     @property
+    def deployment_id(self) -> str:
+        """Where it is, or was at last."""
+        return self.route.deployment.id
+
+    @property
     def left(self) -> float:
         """Seconds that the caller still waits."""
         return self._deadline - self._router.clock()
+
+    def bound(self, seconds: float) -> None:
+        """The caller waits so many seconds from now at most."""
+        self._deadline = min(self._deadline, self._router.clock() + seconds)
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Call this back at the end."""
@@ -130,8 +174,28 @@ class Course:
         )
         if decision is None or not self._router.budget.retry(self._router.clock()):
             return None
+        self._home = (self._state, self._pool, self.fallback, self._failures)
         self._leave()
         return decision
+
+    def stay(self) -> Decision | None:
+        """Nowhere else will do: what follows where the last attempt has failed; None: nothing.
+
+        To be said of a decision of :meth:`next` that has not led to an attempt.
+        """
+        self._leave()
+        state, self._pool, self.fallback, self._failures = self._home
+        if state is None or _is_dead(state, self._failures[-1], self._router.clock()):
+            return None
+        self._ask = replace(self._ask, pinned=True)
+        self._tried, self._fallbacks = [state], []
+        roll = CHANCE.random()
+        return decide(self._policy, self._failures, others=False, fallback=False, left=self.left, roll=roll)
+
+    def back(self) -> Route:
+        """Go where :meth:`stay` has said."""
+        self._enter(self._tried[-1])
+        return self.route
 
     def move(self, decision: Decision) -> Route:
         """Go there; raises :class:`~service.errors.ServiceError` when nothing can serve any more."""
@@ -145,11 +209,6 @@ class Course:
             raise self._router.refusal(self._pool)
         self._enter(state)
         return self.route
-
-    def spent(self, tokens: int | None) -> None:
-        """The interaction has used so many tokens."""
-        if tokens and (state := self._router.state(self.route.deployment.id)) is not None:
-            state.spent(tokens)
 
     def end(self) -> None:
         """The create is over, or its stream is; may be said again."""
@@ -202,3 +261,8 @@ class Course:
         if self._state is not None:
             self._state.release(probe=self._probe)
             self._state, self._probe = None, False
+
+
+def _is_dead(state: State, failure: Failure, now: float) -> bool:
+    """Whether a deployment cannot be reached, and not for the first time."""
+    return failure.kind is Kind.UNREACHABLE and state.circuit.state(now) == "open"

@@ -3,7 +3,8 @@
 Only what cannot have happened twice, or is safe to repeat, is repeated by itself: a connection that was never made,
 and a refusal with 408, 409, 429 or 5xx (contract 7.5). An answer that was lost leaves it open whether the create has
 run and was billed, so it is repeated only where the configuration says so. A 500, 502 or 504 is a refusal as well and
-is repeated; the record notes of both that upstream may have run the request.
+is repeated; the record notes of both that upstream may have run the request. A 401 refuses the deployment's own key, so
+it is repeated where there is another one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _LONGEST_PAUSE: Final = 8.0
 #: A longer wait that upstream asks for is the caller's to decide on: it gets the refusal with its ``Retry-After``.
 _LONGEST_ASKED: Final = 30.0
 _REPEATABLE: Final = frozenset({408, 409, 429})
+#: A refusal of the deployment's key, of which no caller knows.
+_KEY_REFUSED: Final = 401
 #: Server errors that no repetition changes.
 _SETTLED: Final = frozenset({501, 505})
 #: Refusals of a front end that may have given up on a model that was at work (contract 7.5).
@@ -122,13 +125,14 @@ def decide(
     is how many seconds the caller still waits; ``roll`` is a random number from 0 to 1.
     """
     last = failures[-1]
-    if left <= 0 or not repeatable(last, policy):
+    elsewhere = last.kind is Kind.FINAL and last.status == _KEY_REFUSED
+    if left <= 0 or not (elsewhere or repeatable(last, policy)):
         return None
     if len(failures) <= policy.retries:
         if others:
             return Decision(Place.OTHER)
         pause = pause_before(policy, failures, roll)
-        waits = pause < left and (last.retry_after or 0.0) <= _LONGEST_ASKED
+        waits = not elsewhere and pause < left and (last.retry_after or 0.0) <= _LONGEST_ASKED
         if waits and not (fallback and last.status == 429):
             return Decision(Place.SAME, pause)
     return Decision(Place.FALLBACK) if fallback else None

@@ -10,19 +10,19 @@ from typing import Final
 
 from service.errors import InvalidRequest, ModelNotFound, RateLimitExceeded, ServiceError, ServiceUnavailable
 from service.settings import Settings
+from service.settings.model import ANY_MODEL
 from service.upstream.deployments import Deployment, Deployments, Group, Route
 from service.upstream.routing.budget import RetryBudget
 from service.upstream.routing.circuit import Circuit
-from service.upstream.routing.course import Ask, Course
+from service.upstream.routing.course import Ask, Course, Stay
 from service.upstream.routing.gate import Gate
 from service.upstream.routing.retry import Policy
 from service.upstream.routing.state import MINUTE, State
-from service.upstream.routing.strategies import goes_by_usage, strategy_of
+from service.upstream.routing.strategies import goes_by_load, goes_by_usage, strategy_of
 
 #: Groups that are remembered; callers make up names where a wildcard serves them.
 _REMEMBERED: Final = 1_000
-#: Seconds after which an average latency that nothing renews begins to fade, and by how much each second.
-_STALE: Final = 5.0
+#: By how much an average latency that nothing renews fades each second.
 _FADING: Final = 0.8
 #: Seconds after which trying again is worth it where nothing better is known.
 _SOON: Final = 1.0
@@ -73,6 +73,7 @@ class Router:
         self.enforces_limits = goes_by_usage(router.routing_strategy) or (
             "enforce_model_rate_limits" in router.optional_pre_call_checks
         )
+        self.shares_load = goes_by_load(router.routing_strategy)
         self._states = {deployment.id: self._state(deployment) for deployment in deployments}
         self._pools: dict[tuple[str | None, str | None], Pool] = {}
         self._minute_ends = 0.0
@@ -83,6 +84,16 @@ class Router:
     def state(self, deployment_id: str) -> State | None:
         """What is known of a deployment."""
         return self._states.get(deployment_id)
+
+    def spent(self, deployment_id: str, tokens: int | None) -> None:
+        """An interaction of this deployment has used so many tokens."""
+        if tokens and (state := self._states.get(deployment_id)) is not None:
+            state.spent(tokens)
+
+    def stay(self, deployment_id: str) -> Stay | None:
+        """A place for a stream that is taken up in the middle; None where the deployment is not configured."""
+        state = self._states.get(deployment_id)
+        return None if state is None else Stay(self, state)
 
     def start(self, ask: Ask) -> Course:
         """Choose the first deployment of a create.
@@ -154,7 +165,8 @@ class Router:
             self._roll(now)
         self.budget.tick(now)
         for state in self._states.values():
-            state.fade(now, _STALE, _FADING)
+            state.fade(now, _FADING)
+            state.look()
 
     def _roll(self, now: float) -> None:
         self._minute_ends = (now // MINUTE + 1) * MINUTE
@@ -188,6 +200,8 @@ class Router:
             for name in (model, *pool.names):
                 if (found := settings.fallbacks.get(name)) is not None:
                     return found
+            if (found := settings.fallbacks.get(ANY_MODEL)) is not None:
+                return found
         return settings.default_fallbacks
 
     def _check(self, name: str) -> None:

@@ -15,8 +15,12 @@ from service.upstream.routing.circuit import Circuit
 from service.upstream.routing.retry import Failure, Kind
 
 MINUTE: Final = 60.0
+#: Seconds after which an average latency that no answer has renewed is not to be relied on.
+STALE: Final = 5.0
 #: How much of the average one answer is.
 _NEWEST: Final = 0.25
+#: How much of the average of what is under way one look is.
+_LAST_LOOK: Final = 0.5
 #: Where there is no limit, usage is compared by tokens, then by requests; both far below any share of a limit.
 _PER_TOKEN: Final = 1e-12
 _PER_REQUEST: Final = 1e-15
@@ -32,12 +36,15 @@ class State:
         "_enforced",
         "_minute_ends",
         "_parallel",
+        "average",
+        "busy",
         "changed",
         "circuit",
         "cost",
         "counts",
         "deployment",
         "elsewhere_requests",
+        "elsewhere_running",
         "elsewhere_tokens",
         "expected",
         "latency",
@@ -67,8 +74,12 @@ class State:
         self._minute_ends = 0.0
         #: No request goes there before this time; infinite while it is full.
         self.rest_until = 0.0
-        #: Creates and streams under way.
+        #: Creates and streams under way here; in another process, on the average of those that have any; and together.
         self.running = 0
+        self.elsewhere_running = 0.0
+        self.busy = 0.0
+        #: Those here, on an average of the last looks (:meth:`look`).
+        self.average = 0.0
         #: A running average; 0 until there is an answer.
         self.latency = 0.0
         self.sampled_at = 0.0
@@ -81,7 +92,8 @@ class State:
         self.elsewhere_tokens = 0
         #: The part of its limits that is used up.
         self.share = 0.0
-        #: Attempts since the start of the process, by how they ended.
+        #: Attempts since the start of the process, by how they ended; of those that were answered, ``broken`` ones are
+        #: the streams that broke off.
         self.counts: Counter[str] = Counter()
         #: Whether other processes have not been told what happened here.
         self.changed = False
@@ -110,6 +122,11 @@ class State:
         self._settle()
         return probe
 
+    def join(self) -> None:
+        """A stream that was begun before is read from there: no request, and no probe."""
+        self.running += 1
+        self._settle()
+
     def release(self, *, probe: bool = False) -> None:
         """A request is over."""
         self.running -= 1
@@ -137,6 +154,13 @@ class State:
             self.changed = True
         self._settle()
 
+    def broke(self, now: float) -> None:
+        """A stream that it had opened has broken off."""
+        self.counts["broken"] += 1
+        self.circuit.broke(now)
+        self.changed = True
+        self._settle()
+
     def spent(self, tokens: int) -> None:
         """A request has used so many tokens."""
         self.tokens += tokens
@@ -147,6 +171,23 @@ class State:
         """What all other processes have sent there this minute."""
         self.elsewhere_requests = requests
         self.elsewhere_tokens = tokens
+        self._settle()
+
+    def look(self) -> None:
+        """See how busy it is; to be called every second or so."""
+        self.average += (self.running - self.average) * _LAST_LOOK
+
+    def told_load(self, running: float) -> None:
+        """What another process has under way there, on average."""
+        if running != self.elsewhere_running:
+            self.elsewhere_running = running
+            self._settle()
+
+    def told_latency(self, now: float, seconds: float) -> None:
+        """How long answers take another process, to be believed where this one has had none for long."""
+        self.latency = seconds
+        # Whoever was told tells nobody, and begins to forget at once when it is told no more.
+        self.sampled_at = now - STALE
         self._settle()
 
     def told_cooling(self, until: float, *, asked: bool) -> None:
@@ -160,19 +201,20 @@ class State:
         self._minute_ends = minute_ends
         self._settle()
 
-    def fade(self, now: float, after: float, factor: float) -> None:
-        """An average that no answer has renewed for ``after`` seconds is believed less and less."""
-        if now - self.sampled_at > after:
+    def fade(self, now: float, factor: float) -> None:
+        """An average that no answer has renewed for a while is believed less and less."""
+        if now - self.sampled_at > STALE:
             self.latency *= factor
             self.expected *= factor
 
     def _sample(self, now: float, seconds: float) -> None:
         self.latency += (seconds - self.latency) * (_NEWEST if self.latency else 1.0)
         self.sampled_at = now
-        self.expected = self.latency * (self.running + 1)
+        self.expected = self.latency * (self.busy + 1)
 
     def _settle(self) -> None:
-        self.expected = self.latency * (self.running + 1)
+        busy = self.busy = self.running + self.elsewhere_running
+        self.expected = self.latency * (busy + 1)
         requests = self.requests + self.elsewhere_requests
         tokens = self.tokens + self.elsewhere_tokens
         if self.rpm or self.tpm:

@@ -66,6 +66,24 @@ def test_a_probe_that_says_nothing_is_followed_by_another() -> None:
     assert circuit.enter(5.0)
 
 
+def test_streams_that_open_and_break_off_open_it() -> None:
+    circuit = Circuit(2, 5.0)
+    for _ in range(3):
+        assert circuit.state(0.0) == "closed"
+        circuit.succeeded(0.0, probe=False)
+        circuit.broke(0.0)
+    assert circuit.state(0.0) == "open"
+
+
+def test_a_few_broken_streams_among_many_whole_ones_do_not_open_it() -> None:
+    circuit = Circuit(2, 5.0)
+    for number in range(100):
+        circuit.succeeded(0.0, probe=False)
+        if number % 5 == 4:
+            circuit.broke(0.0)
+    assert circuit.state(0.0) == "closed"
+
+
 def test_what_was_under_way_when_it_opened_changes_nothing() -> None:
     circuit = failing(Circuit(0, 5.0), 1)
     failing(circuit, 10, 3.0)

@@ -87,6 +87,13 @@ def test_a_fallback_comes_after_the_retries_and_before_waiting_for_a_limit() -> 
     assert after(BUSY, policy=Policy(retries=0), fallback=True) == Decision(Place.FALLBACK)
 
 
+def test_a_refused_key_is_repeated_with_another_one_only() -> None:
+    refused = Failure(Kind.FINAL, 401, "authentication")
+    assert after(refused) == Decision(Place.OTHER)
+    assert after(refused, others=False) is None
+    assert after(refused, others=False, fallback=True) == Decision(Place.FALLBACK)
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "may_have_run"),
     [

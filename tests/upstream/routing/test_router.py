@@ -65,6 +65,35 @@ def test_what_is_pinned_is_retried_there_alone() -> None:
     assert [failed(course), failed(course), failed(course)] == ["a", "a", None]
 
 
+def test_what_can_go_nowhere_else_stays_where_it_was() -> None:
+    routing = Routing(entry("a", "pro", "gemini-2.5-pro"), entry("b"), default_fallbacks=("fast",))
+    course = routing.start("pro")
+    for _ in range(2):
+        course.failed(0.01, BUSY)
+        decision = course.next()
+        assert decision is not None
+        course.move(decision)
+        decision = course.stay()
+        assert decision is not None
+        assert decision.pause > 0
+        assert (course.back().deployment.id, course.fallback) == ("a", None)
+    assert failed(course) is None
+    course.end()
+    assert [state.running for state in routing.router] == [0, 0]
+
+
+def test_nothing_stays_at_a_deployment_that_cannot_be_reached() -> None:
+    routing = Routing(entry("a"), entry("b", order=2), allowed_fails=0)
+    course = routing.start()
+    course.failed(0.01, Failure(Kind.UNREACHABLE, 503, "service_unavailable"))
+    decision = course.next()
+    assert decision is not None
+    course.move(decision)
+    assert course.stay() is None
+    course.end()
+    assert [state.running for state in routing.router] == [0, 0]
+
+
 def test_after_a_cooldown_one_request_probes() -> None:
     routing = Routing(entry("a"), entry("b", order=2), cooldown_time=5.0)
     routing.rest("a")
@@ -185,6 +214,13 @@ def test_fallbacks_of_the_model_stand_before_the_default_ones_and_are_bounded() 
     course = routing.start("a")
     assert [failed(course), failed(course)] == ["b", None]
     assert failed(routing.start("c")) == "d"
+
+
+def test_fallbacks_of_any_model_stand_behind_its_own() -> None:
+    names = [entry(name, name, f"gemini-{name}") for name in "abc"]
+    routing = Routing(*names, fallbacks={"*": ("b",), "c": ("a",)}, default_fallbacks=("c",), num_retries=0)
+    assert failed(routing.start("a")) == "b"
+    assert failed(routing.start("c")) == "a"
 
 
 @pytest.mark.parametrize("name", ["pro", "gemini-2.5-pro", "gemini/gemini-2.5-pro"])

@@ -10,7 +10,7 @@ from service.upstream.routing.strategies.least_busy import LeastBusy
 from service.upstream.routing.strategies.shuffle import SimpleShuffle
 from service.upstream.routing.strategies.usage import UsageBased
 
-__all__ = ("Strategy", "goes_by_usage", "strategy_of")
+__all__ = ("Strategy", "goes_by_load", "goes_by_usage", "strategy_of")
 
 
 def strategy_of(name: RoutingStrategy) -> Strategy:
@@ -26,6 +26,11 @@ def strategy_of(name: RoutingStrategy) -> Strategy:
             return UsageBased()
         case "cost-based-routing":
             return CostBased()
+
+
+def goes_by_load(name: RoutingStrategy) -> bool:
+    """Whether it matters to this strategy what processes have under way, and how long their answers take."""
+    return name in ("least-busy", "latency-based-routing")
 
 
 def goes_by_usage(name: RoutingStrategy) -> bool:

@@ -1,4 +1,4 @@
-"""`least-busy`: where the fewest requests of this process are under way."""
+"""`least-busy`: where the fewest requests are under way, here and on average in another process."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ class LeastBusy:
 
     def choose(self, states: Sequence[State]) -> State:
         """One of the least busy."""
-        return lowest(states, [state.running for state in states])
+        return lowest(states, [state.busy for state in states])
