@@ -19,6 +19,7 @@ from service.store import migrate
 from service.store.records import USAGE_FINAL
 from service.store.tables import metadata
 from tests.support.database import Database
+from tests.support.outliving import outliving
 from tests.support.reconciling import assert_reconciles
 from tests.support.replicas import Replica, until
 from tests.support.upstreams import Emulated
@@ -40,10 +41,8 @@ _FAULTS = ("", "", "missing_usage;gets=1", "not_found_after_create;gets=1", "lim
 @pytest.fixture
 async def upstream() -> AsyncIterator[Emulated]:
     """An emulator that outlives the service."""
-    emulated = Emulated(foreground_event_ids=True)
-    await emulated.server.start_server()
-    yield emulated
-    await emulated.close()
+    async with outliving(foreground_event_ids=True) as emulated:
+        yield emulated
 
 
 class _Killing:
