@@ -95,6 +95,7 @@ async def test_a_stopping_process_hands_over_at_once(
     for name in names:
         await until(partial(ended, database, name))
         assert (await other.got(name))["status"] == "completed"
+    await assert_reconciles(database.url)
 
 
 async def test_any_replica_answers_for_what_another_holds(
@@ -119,3 +120,4 @@ async def test_any_replica_answers_for_what_another_holds(
     await until(lambda: ended(database, asked))
     assert (await holder.got(asked))["status"] == "completed"
     assert len(upstream.creates) == 4
+    await assert_reconciles(database.url)
