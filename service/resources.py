@@ -14,7 +14,6 @@ from aiohttp import web
 from service import __version__
 from service.api.keys import (
     CREATOR,
-    DELIVERIES,
     DETAILS,
     EXPORT,
     IMPORT,
@@ -28,6 +27,7 @@ from service.api.keys import (
     REQUESTS,
     RETENTION,
     ROUTER,
+    SIGNING,
     STORE,
     STREAMS,
     USAGE,
@@ -87,6 +87,7 @@ from service.upstream.transport import Transport
 from service.webhooks.deliveries import Deliveries, Patience
 from service.webhooks.destinations import Destinations
 from service.webhooks.sender import Sender
+from service.webhooks.signing import Signing
 
 logger = logging.getLogger(__name__)
 
@@ -239,16 +240,18 @@ async def _webhooks(app: web.Application) -> AsyncIterator[None]:
     sender = Sender(app[DESTINATIONS], timeout=settings.webhook_timeout, user_agent=_USER_AGENT)
     patience = Patience(
         timeout=settings.webhook_timeout,
+        lease=settings.lease_seconds,
         first_pause=settings.webhook_retry_after,
         retry_for=settings.webhook_retry_for,
     )
-    secret = settings.webhook_secret
-    deliveries = app[DELIVERIES] = Deliveries(
+    configured = tuple(secret.reveal() for secret in settings.webhook_secret)
+    app[SIGNING] = Signing(app[STORE].secrets, configured)
+    deliveries = Deliveries(
         app[STORE].webhooks,
+        app[SIGNING],
         sender,
         patience,
         concurrency=settings.webhook_concurrency,
-        secret=secret.reveal() if secret else None,
     )
     deliveries.start()
     yield

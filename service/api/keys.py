@@ -25,7 +25,7 @@ from service.interactions.retention import Retention
 from service.store.reports import Reports
 from service.store.store import Store
 from service.upstream.routing.router import Router
-from service.webhooks.deliveries import Deliveries
+from service.webhooks.signing import Signing
 
 AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
 CREATOR: Final = web.AppKey("creator", Creator)
@@ -45,6 +45,6 @@ DETAILS: Final = web.AppKey("details", Details)
 LISTING: Final = web.AppKey("listing", Listing)
 USAGE: Final = web.AppKey("usage", UsageReports)
 RECONCILIATION: Final = web.AppKey("reconciliation", Reconciliation)
-DELIVERIES: Final = web.AppKey("deliveries", Deliveries)
+SIGNING: Final = web.AppKey("signing", Signing)
 #: What every answer carries besides its own headers.
 COMMON_HEADERS: Final = web.AppKey[Mapping[str, str]]("common_headers", Mapping)

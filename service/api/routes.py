@@ -55,7 +55,10 @@ def add_routes(app: web.Application) -> None:
     _add(app, "/api/usage", GET=usage.usage)
     _add(app, "/openapi.json", GET=openapi.openapi)
     _add(app, "/api/reconcile", GET=reconcile.report)
-    _add(app, "/api/projects/{project:[^/]+}/webhook-secret", GET=webhooks.secret)
+    signing = "/api/projects/{project:[^/]+}/webhook-secret"
+    _add(app, signing, GET=webhooks.secret, POST=webhooks.create_secret)
+    _add(app, f"{signing}/rotate", POST=webhooks.rotate_secret)
+    _add(app, f"{signing}/previous", DELETE=webhooks.retire_secret)
     _add(app, "/api/interactions/{id:[^/:]+}/replay", POST=replays.replay)
     _add(app, "/api/interactions/{id:[^/:]+}/comparison", GET=replays.comparison)
     _add(app, "/api/interactions/{id:[^/:]+}/hold", PUT=retention.hold, DELETE=retention.release)

@@ -1,5 +1,6 @@
 """The command line: to serve (`serve`, `emulator`, `migrate`), to read (`logs`, `show`, `chain`, `search`, `usage`),
-to check (`reconcile`), to move (`export`, `import`), to ask again (`replay`), and to let go (`retention`).
+to check (`reconcile`), to move (`export`, `import`), to ask again (`replay`), to let go (`retention`), and to set up
+receivers (`webhook-secret`).
 
 A configuration that cannot be used ends every command with one line on stderr and exit status 2.
 """

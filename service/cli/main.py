@@ -14,6 +14,7 @@ from service.cli.reconcile import reconcile
 from service.cli.replaying import replay
 from service.cli.retaining import retention
 from service.cli.serve import serve
+from service.cli.signing import webhook_secret
 from service.errors import ConfigurationError
 
 
@@ -46,6 +47,7 @@ for _command in (
     import_,
     replay,
     retention,
+    webhook_secret,
 ):
     commands.add_command(_command)
 

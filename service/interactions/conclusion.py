@@ -91,8 +91,12 @@ class Conclusion:
         self._log.begin(write)
 
     def _begun(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and isinstance(task.exception(), NotQueued):
+        if task.cancelled():
+            return
+        if isinstance(task.exception(), NotQueued):
             asyncio.get_running_loop().call_later(_AGAIN, self._begin_again)
+        else:
+            self._feed.release()
 
     def _begin_again(self) -> None:
         if not self._concluding and not self._feed.ended:

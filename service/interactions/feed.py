@@ -89,8 +89,11 @@ class Feed:
         *,
         seq: int = 0,
         upstream_id: str | None = None,
+        held: bool = False,
     ) -> None:
         self.key = key
+        #: Whether listeners are told nothing yet: what they would take for begun could still be lost with this process.
+        self.held = held
         self.history = history
         self.served = served
         #: Upstream's id, once it is known.
@@ -127,6 +130,12 @@ class Feed:
         self._frames.clear()
         self._logged_bytes = 0
 
+    def release(self) -> None:
+        """Tell listeners what there is from now on."""
+        if self.held:
+            self.held = False
+            self._wake()
+
     def logged(self, seq: int) -> None:
         """The log has all events up to this one: those that are not among the newest leave memory."""
         for place in range(max(self._logged + 1, self._first), seq + 1):
@@ -144,6 +153,7 @@ class Feed:
         """No more events."""
         self.broken = self.broken or broken
         self.ended = True
+        self.held = False
         for attached in self._attached:
             attached.end()
         self._wake()

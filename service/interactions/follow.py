@@ -41,7 +41,7 @@ class Follower:
         begun = False
         heard = asyncio.get_running_loop().time()
         while True:
-            events = feed.after(seq)
+            events = [] if feed.held else feed.after(seq)
             if events is None:
                 ended = feed.ended
                 page = await self._events.after(feed.key, seq)
@@ -64,7 +64,7 @@ class Follower:
                     yield piece
             elif feed.ended:
                 return
-            elif (direct := sink()) is not None:
+            elif not feed.held and (direct := sink()) is not None:
                 begun, seq = True, await feed.hand_over(seq, direct, idle)
                 if seq == feed.seq and not feed.ended:
                     # Nobody was there to hear of the silence; writing to a client that has left ends this.

@@ -51,8 +51,9 @@ class Life:
     async def begin(self) -> None:
         """Be alive; raises :class:`~service.errors.ServiceUnavailable`."""
         await self._held.enter(self.id, self._until())
-        if self._held.alone:
-            await self._held.expire_others(self.id)
+        if (alone_since := self._held.alone_since) is not None:
+            # Others may have begun meanwhile, and live.
+            await self._held.expire_before(alone_since)
             self._steady_since -= self._lease
         self._renewed = self._loop.time()
         self._beating = self._loop.create_task(self._beat(), name="heartbeat")

@@ -107,7 +107,15 @@ class Reader:
         self._opened_at = 0.0
         self._again = False
         self._last: Last | None = None
-        self.feed = Feed(job.intent.id, job.history, job.served, seq=told.seq, upstream_id=told.upstream_id)
+        self.feed = Feed(
+            job.intent.id,
+            job.history,
+            job.served,
+            seq=told.seq,
+            upstream_id=told.upstream_id,
+            # Whoever has seen a background run begin may leave: it is not to be lost any more.
+            held=job.intent.background and not self._continues,
+        )
         self._log: StreamLog = events.open(job.intent.id)
         self._publisher = Publisher(job, self.feed, self._log, told)
         self._closing = Closing(job, client, self.feed, self._publisher)
@@ -324,6 +332,8 @@ class Reader:
         self.feed.upstream_id = self._publisher.assembler.upstream_id or known
         if self.feed.upstream_id != known:
             self._conclusion.begin()
+        elif known is None:
+            self.feed.release()
         status, self._status = self._status, self._publisher.assembler.status
         if self._continues and self._status is not None and self._status != status:
             self._conclusion.note_status(self._status)

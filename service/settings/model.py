@@ -194,8 +194,9 @@ class Settings:
     event_flush_interval: float = 0.05
     #: Seconds that an interaction which has ended waits at most until it is searched and summed up, if there is time.
     index_interval: float = 0.5
-    #: What signs the webhooks of every project; None: one of its own for each, made and kept by the service.
-    webhook_secret: Secret | None = None
+    #: What signs the webhooks of every project, two while one is rotated out; none: one of its own for each project,
+    #: made and kept by the service.
+    webhook_secret: tuple[Secret, ...] = ()
     #: Whether webhooks may go to addresses that are not public: to all of them, or to those of these networks.
     webhook_allow_private: bool | tuple[Network, ...] = False
     #: Seconds for one try to deliver a webhook, until the second try, and for all of them together.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TypedDict
+from typing import Final, TypedDict
 
 from service.errors import ConfigurationError
 from service.settings.model import Network, Settings
@@ -12,11 +12,13 @@ from service.settings.section import Section
 from service.settings.values import describe, flag, given
 from service.webhooks.secrets import is_secret
 
+_MOST_SECRETS: Final = 2
+
 
 class WebhookSettings(TypedDict):
     """The settings of webhooks."""
 
-    webhook_secret: Secret | None
+    webhook_secret: tuple[Secret, ...]
     webhook_allow_private: bool | tuple[Network, ...]
     webhook_timeout: float
     webhook_retry_after: float
@@ -28,7 +30,7 @@ def read_webhooks(general: Section) -> WebhookSettings:
     """The settings of webhooks; raises `ConfigurationError` naming the key."""
     plain = Settings()
     return WebhookSettings(
-        webhook_secret=_secret(general),
+        webhook_secret=_secrets(general),
         webhook_allow_private=_allow_private(general),
         webhook_timeout=given(general.seconds("webhook_timeout", above=0), plain.webhook_timeout),
         webhook_retry_after=given(general.seconds("webhook_retry_after", above=0), plain.webhook_retry_after),
@@ -37,14 +39,15 @@ def read_webhooks(general: Section) -> WebhookSettings:
     )
 
 
-def _secret(general: Section) -> Secret | None:
-    secret = general.secret("webhook_secret")
-    if secret is not None and not is_secret(secret.reveal()):
+def _secrets(general: Section) -> tuple[Secret, ...]:
+    """The newest comes first; in one string they are divided by spaces."""
+    found = [part for text in general.strings("webhook_secret") or () for part in text.split()]
+    if len(found) > _MOST_SECRETS or not all(is_secret(secret) for secret in found):
         raise ConfigurationError(
             f"{general.name('webhook_secret')}: not a secret that can sign webhooks; write 'whsec_' and the base64 "
-            "of 24 to 64 random bytes"
+            "of 24 to 64 random bytes, and behind it another one if that is being rotated out"
         )
-    return secret
+    return tuple(Secret(secret) for secret in found)
 
 
 def _allow_private(general: Section) -> bool | tuple[Network, ...]:

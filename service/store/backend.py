@@ -34,8 +34,8 @@ class Backend(Protocol):
     async def close(self) -> None:
         """Finish what was handed in and close every connection."""
 
-    #: Whether this process is the only one on the database: what another had begun can only have been left behind.
-    alone: bool
+    #: When this process was the only one on the database, as a key: whatever has a smaller one was left behind.
+    alone_since: bytes | None
 
     async def commit(self, batch: Batch) -> Mapping[bytes, bool]:
         """Write the batch as one durable transaction; raises :class:`StoreUnavailable` or :class:`RowRefused`.

@@ -43,9 +43,9 @@ class Held:
         self._writer = writer
 
     @property
-    def alone(self) -> bool:
-        """Whether no other process can be on this database."""
-        return self._backend.alone
+    def alone_since(self) -> bytes | None:
+        """A key that parts processes which can only be dead from those that may live; None when it is not known."""
+        return self._backend.alone_since
 
     async def enter(self, me: bytes, until: int) -> None:
         """Begin to live until then."""
@@ -55,9 +55,9 @@ class Held:
         """Go on living until then; False when nothing is known of this process any more."""
         return bool(await self._take(holding.BEAT, me=me, until=until))
 
-    async def expire_others(self, me: bytes) -> None:
-        """Declare every other process dead."""
-        await self._take(holding.EXPIRE_OTHERS, me=me)
+    async def expire_before(self, key: bytes) -> None:
+        """Declare every process dead whose own key is smaller."""
+        await self._take(holding.EXPIRE_BEFORE, before=key)
 
     async def forget_dead(self, silent_since: int) -> None:
         """Forget processes that have been silent since then and hold nothing."""

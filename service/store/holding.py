@@ -96,7 +96,7 @@ def _expire() -> Executable:
     return (
         update(leases)
         .values(due_at=_NONE)
-        .where(leases.c.interaction_id != _ME, leases.c.kind == _PROCESS)
+        .where(leases.c.interaction_id < bindparam("before", type_=Key), leases.c.kind == _PROCESS)
         .returning(leases.c.interaction_id)
     )
 
@@ -189,8 +189,8 @@ def _held() -> Select[Any]:
 
 #: Put off the end of this process's life; gives nothing when it has no row.
 BEAT = Query("beat", _beat())
-#: Declare all other processes dead: this one is alone.
-EXPIRE_OTHERS = Query("expire other processes", _expire())
+#: Declare processes dead that had begun before another one found itself alone.
+EXPIRE_BEFORE = Query("expire earlier processes", _expire())
 #: This process has ended in peace, and holds nothing.
 LEAVE = Query("leave", _leave())
 #: Forget processes that have been silent since before ``now`` and hold nothing.

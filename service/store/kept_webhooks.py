@@ -118,16 +118,6 @@ class KeptWebhooks:
         )
         await self._writer.put((webhooks.REPORT, row), patience=_PATIENCE)
 
-    async def secret(self, project_id: bytes, otherwise: Callable[[], str]) -> str:
-        """What signs this project's webhooks; the first caller's ``otherwise`` where there is none yet."""
-        found = await self._fetch(webhooks.SECRET, {"project_id": project_id})
-        if not found:
-            row = (project_id, otherwise(), now())
-            await self._writer.put((webhooks.KEEP_SECRET, row), patience=_PATIENCE)
-            found = await self._fetch(webhooks.SECRET, {"project_id": project_id})
-        secret: str = found[0][0]
-        return secret
-
 
 def register(key: bytes, config: WebhookConfig | None) -> list[Write]:
     """What the transaction of an intent has to write for those that wish to be told of its outcome."""

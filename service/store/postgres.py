@@ -127,7 +127,7 @@ class PostgresBackend:
     """One PostgreSQL database, shared by any number of processes."""
 
     #: There may always be another.
-    alone = False
+    alone_since: bytes | None = None
 
     def __init__(self, dsn: str, codec: Codec, *, pool_limit: int) -> None:
         self._dsn = dsn

@@ -1,13 +1,16 @@
-"""Whether this process is alone on a SQLite file: locks beside it that the system drops when their holder dies.
+"""Whether a process that begins is alone on a SQLite file: locks beside it that the system drops with their holder.
 
 Every process keeps a shared lock for as long as it lives, and was alone when it began if it could have had the lock for
-itself. So who succeeds a process that was killed is not alone while a third one lives.
+itself. So who succeeds a process that was killed is not alone while a third one lives. It says nothing of later: others
+may begin at any moment, so what counts is whether somebody was there before it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+
+from service.wire import ids
 
 logger = logging.getLogger(__name__)
 
@@ -23,29 +26,32 @@ class Sole:
         self._path = path
         self._file: int | None = None
 
-    def take(self) -> bool:
-        """Take the lock; False when another process has it too, or when the file system has no such locks."""
+    def take(self) -> bytes | None:
+        """Take the lock; a key that is smaller than all that are minted by processes which begin later.
+
+        None when another process has the lock too, or when the file system has no such locks.
+        """
         try:
             from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
         except ImportError:
-            return False
+            return None
         turn = file = None
+        alone: bytes | None = None
         try:
             turn = _opened(self._path + _TURN)
             flock(turn, LOCK_EX)
             file = _opened(self._path + _SUFFIX)
             try:
                 flock(file, LOCK_EX | LOCK_NB)
-                alone = True
+                alone = ids.first_of_now()
             except BlockingIOError:
                 logger.info("another process uses this database, and its leases decide")
-                alone = False
             flock(file, LOCK_SH | LOCK_NB)
         except OSError as error:
             if file is not None:
                 os.close(file)
             logger.info("another process may use this database, and its leases decide: %s", error)
-            return False
+            return None
         finally:
             if turn is not None:
                 os.close(turn)

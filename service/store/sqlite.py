@@ -120,13 +120,13 @@ class SqliteBackend:
         self._readers: list[aiosqlite.Connection] = []
         self._next_reader = 0
         self._sole = Sole(os.path.abspath(path))
-        self.alone = False
+        self.alone_since: bytes | None = None
         self._loop: asyncio.AbstractEventLoop
 
     async def start(self) -> None:
         """Open the writer and the readers; raises :class:`ConfigurationError` when the file cannot be used."""
         self._loop = asyncio.get_running_loop()
-        self.alone = self._sole.take()
+        self.alone_since = self._sole.take()
         try:
             connection = await asyncio.to_thread(connect_writer, self._path)
             self._thread = threading.Thread(

@@ -60,6 +60,7 @@ from service.store.recordings import RECORDING, RECORDING_QUERIES
 from service.store.records import Record
 from service.store.replays import FIGURES
 from service.store.retention import EXPIRE, RETENTION_QUERIES
+from service.store.signing_secrets import SECRET, SIGNING
 from service.store.statement import BatchStatement, Particulars, Query, columns_of, insert_rows
 from service.store.tables import (
     REQUEST_PAYLOAD,
@@ -73,7 +74,6 @@ from service.store.usage import FORGET_USAGE, SETTLE_RESPONSE, SETTLE_USAGE, WAN
 from service.store.webhooks import (
     ANNOUNCE,
     FORGET_WEBHOOKS,
-    KEEP_SECRET,
     REFUSE,
     REGISTER,
     REPORT,
@@ -235,7 +235,7 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     REFUSE,
     FINISH,
     REPORT,
-    KEEP_SECRET,
+    *SIGNING,
     SETTLE_RESPONSE,
     SETTLE_USAGE,
     MARK_UPSTREAM_GONE,
@@ -332,6 +332,7 @@ QUERIES = (
     *MEDIA_QUERIES,
     *EVENT_QUERIES,
     *WEBHOOK_QUERIES,
+    SECRET,
     *KEY_QUERIES,
     *HOLDING,
     SHARED_STATES,

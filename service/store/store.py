@@ -32,6 +32,7 @@ from service.store.kept_holds import KeptHolds
 from service.store.kept_keys import KeptKeys
 from service.store.kept_media import KeptMedia
 from service.store.kept_recordings import KeptRecordings
+from service.store.kept_secrets import KeptSecrets
 from service.store.kept_webhooks import KeptWebhooks
 from service.store.records import Intent, Link, Outcome, Record, now, storable, upstream_id_hash
 from service.store.replays import FIGURES, Figures
@@ -72,6 +73,7 @@ class Store:
         self.media = KeptMedia(self._fetch, writer)
         self.events = KeptEvents(backend, self._fetch, writer, codec)
         self.webhooks = KeptWebhooks(self._fetch, self._take, writer)
+        self.secrets = KeptSecrets(self._fetch, writer)
         self.keys = KeptKeys(self._fetch, writer)
         self._requests = Requests(self._fetch, writer, codec, self.keys)
         self.held = Held(backend, self._fetch, writer)

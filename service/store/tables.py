@@ -299,6 +299,9 @@ webhook_secrets = Table(
     Column("project_id", Key, primary_key=True),
     Column("secret", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    # The secret before it, which signs along until then.
+    Column("previous_secret", Text),
+    Column("previous_until", BigInteger),
 )
 
 #: What each process (``replica``) knows of its deployments, for the others: what it has sent there in one minute

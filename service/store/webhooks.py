@@ -25,14 +25,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import Insert
 
-from service.store.statement import BatchStatement, Particulars, Query, columns_of, insert_rows
-from service.store.tables import Key, interactions, webhook_secrets, webhooks
+from service.store.statement import BatchStatement, Particulars, Query, columns_of
+from service.store.tables import Key, interactions, webhooks
 
 _ONE_KEY = (Column("interaction_id", Key),)
 _OWNED = (*_ONE_KEY, *columns_of(interactions, "owner_id"))
 _REGISTERED = columns_of(webhooks, "interaction_id place uri user_metadata")
 _RESULT = columns_of(webhooks, "interaction_id place lease_token due_at tries settled_at http_status error")
-_SECRET = columns_of(webhook_secrets, "project_id secret created_at")
 _NONE = literal_column("0", BigInteger)
 
 
@@ -75,10 +74,6 @@ def _report(rows: FromClause, database: Particulars) -> Executable:
     )
 
 
-def _keep_secret(rows: FromClause, database: Particulars) -> Executable:
-    return insert_rows(webhook_secrets, _SECRET, rows, database)
-
-
 REGISTER = BatchStatement("register webhook", _REGISTERED, _register)
 #: Written only together with the outcome of the same interaction, which decides whether they are.
 ANNOUNCE = BatchStatement("announce outcome", (*_OWNED, *columns_of(webhooks, "due_at")), _announce)
@@ -86,7 +81,6 @@ REFUSE = BatchStatement("tell nobody of outcome", _OWNED, _refuse)
 #: Looks again, because the outcome that is committed at the same time must not make due what is deleted.
 FORGET_WEBHOOKS = BatchStatement("forget webhooks", _ONE_KEY, _forget, looks_again=True)
 REPORT = BatchStatement("report delivery", _RESULT, _report)
-KEEP_SECRET = BatchStatement("keep webhook secret", _SECRET, _keep_secret)
 
 
 def _claim() -> Executable:
@@ -133,10 +127,4 @@ ENDED = Query(
         interactions.c.deleted_at.is_(None),
     ),
 )
-SECRET = Query(
-    "webhook secret",
-    select(webhook_secrets.c.secret).where(
-        webhook_secrets.c.project_id == bindparam("project_id", type_=Key)
-    ),
-)
-WEBHOOK_QUERIES: Final[tuple[Query, ...]] = (NEXT_DUE, WEBHOOKS_OF, ENDED, SECRET)
+WEBHOOK_QUERIES: Final[tuple[Query, ...]] = (NEXT_DUE, WEBHOOKS_OF, ENDED)

@@ -14,25 +14,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import SystemRandom
 from typing import Final
-from urllib.parse import urlsplit
-from weakref import WeakValueDictionary
 
 from service.errors import ServiceError
 from service.store.kept_webhooks import Delivery, Ended, KeptWebhooks
 from service.store.records import now
 from service.webhooks import secrets
+from service.webhooks.origins import Origins
 from service.webhooks.sender import Answer, Sender
+from service.webhooks.signing import Signing
 from service.wire import ids, webhooks
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at the database without news: what another process left is found then.
 _LOOK: Final = 2.0
-#: Seconds beyond a try that a claim lasts.
-_SPARE: Final = 15.0
-#: Tries at a time behind one origin; seconds that others wait for their turn, and for which they are then put aside.
+#: Tries at a time behind one origin at most, and the share of all tries that they may be.
 _PER_ORIGIN: Final = 8
-_TURN: Final = 1.0
+_SHARE: Final = 4
+#: Seconds for which those are put aside that get no turn.
 _ASIDE: Final = (1.0, 5.0)
 #: Seconds that a look gets to end when the process stops.
 _LAST_LOOK: Final = 5.0
@@ -44,9 +43,13 @@ _CHANCE: Final = SystemRandom()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long receivers are waited for, in seconds: one try, the first pause, all tries together."""
+    """How long receivers are waited for, in seconds: one try, the first pause, all tries together.
+
+    ``lease`` is how much longer than a try a claim lasts, which another process waits for when this one dies.
+    """
 
     timeout: float
+    lease: float
     first_pause: float
     retry_for: float
 
@@ -62,25 +65,23 @@ class Deliveries:
     def __init__(
         self,
         store: KeptWebhooks,
+        signing: Signing,
         sender: Sender,
         patience: Patience,
         *,
         concurrency: int,
-        secret: str | None,
     ) -> None:
         self._store = store
+        self._signing = signing
         self._sender = sender
         self._patience = patience
         self._concurrency = concurrency
-        self._secret = secret
         self._running: set[asyncio.Task[None]] = set()
-        self._origins: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._origins = Origins(
+            most=max(1, min(_PER_ORIGIN, concurrency // _SHARE)), slow=patience.timeout / 2
+        )
         self._stopping = False
         self._look: asyncio.Task[None] | None = None
-
-    async def secret(self, project_id: bytes) -> str:
-        """What signs the webhooks of a project: the configured secret, or one of its own that is made when needed."""
-        return self._secret or await self._store.secret(project_id, secrets.generate)
 
     def start(self) -> None:
         """Begin to look for what is due."""
@@ -127,7 +128,9 @@ class Deliveries:
             return _LOOK
         if wait > 0:
             return wait
-        claimed = await self._store.claim(now() + int((self._patience.timeout + _SPARE) * _SECOND), room)
+        claimed = await self._store.claim(
+            now() + int((self._patience.timeout + self._patience.lease) * _SECOND), room
+        )
         for delivery in claimed:
             task = asyncio.get_running_loop().create_task(self._deliver(delivery), name="webhook")
             self._running.add(task)
@@ -140,18 +143,15 @@ class Deliveries:
         self._store.news.set()
 
     async def _deliver(self, delivery: Delivery) -> None:
-        turns = self._turns(urlsplit(delivery.uri).netloc.lower())
         try:
-            try:
-                async with asyncio.timeout(_TURN):
-                    await turns.acquire()
-            except TimeoutError:
-                await self._store.hand_back(delivery, now() + int(_CHANCE.uniform(*_ASIDE) * _SECOND))
+            turn = await self._origins.take(delivery.uri)
+            if turn is None:
+                await self._store.hand_back(delivery, now() + int(self._aside(delivery) * _SECOND))
                 return
             try:
                 await self._try(delivery)
             finally:
-                turns.release()
+                turn.end()
         except asyncio.CancelledError:
             await self._hand_back_now(delivery)
             raise
@@ -161,11 +161,11 @@ class Deliveries:
         except Exception:
             logger.exception("a webhook of %s could not be tried", _name(delivery))
 
-    def _turns(self, origin: str) -> asyncio.Semaphore:
-        turns = self._origins.get(origin)
-        if turns is None:
-            turns = self._origins[origin] = asyncio.Semaphore(_PER_ORIGIN)
-        return turns
+    def _aside(self, delivery: Delivery) -> float:
+        if self._origins.is_slow(delivery.uri):
+            # Its turn comes with the end of a try at the soonest.
+            return _CHANCE.uniform(0.5, 2.0) * self._patience.timeout
+        return _CHANCE.uniform(*_ASIDE)
 
     async def _try(self, delivery: Delivery) -> None:
         ended = await self._store.ended(delivery.interaction_id)
@@ -192,9 +192,13 @@ class Deliveries:
         body = webhooks.event(
             name, ended.status, moment.strftime("%Y-%m-%dT%H:%M:%SZ"), delivery.user_metadata
         )
-        secret = await self.secret(ended.project_id)
-        headers = secrets.headers(secret, webhooks.event_id(name), body, datetime.now(UTC))
-        return await self._sender.send(delivery.uri, headers, body)
+        signing = await self._signing.secrets(ended.project_id)
+        headers = secrets.headers(signing, webhooks.event_id(name), body, datetime.now(UTC))
+        time = asyncio.get_running_loop().time
+        began = time()
+        answer = await self._sender.send(delivery.uri, headers, body)
+        self._origins.note(delivery.uri, time() - began)
+        return answer
 
     async def _hand_back_now(self, delivery: Delivery) -> None:
         try:

@@ -21,6 +21,9 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 #: All of IPv6 that is routed (RFC 4291 2.4); what else is special stands in the registry that ``ipaddress`` knows.
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+#: What the registry holds for protocols, and some older Pythons for public (RFC 6890), and addresses of the host that
+#: a machine runs on: clouds answer there with what only the machine itself is to know.
+_OF_THE_NETWORK: Final = (ipaddress.IPv4Network("192.0.0.0/24"), ipaddress.IPv4Network("168.63.129.16/32"))
 #: The well-known prefix of translators to IPv4 (RFC 6052).
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 #: Tunnels that end wherever the address says (RFC 3056, RFC 4380).
@@ -71,7 +74,9 @@ class Destinations:
     def _is_public(self, address: Address) -> bool:
         if not address.is_global or address.is_multicast or address.is_reserved or address.is_unspecified:
             return False
-        return isinstance(address, ipaddress.IPv4Address) or address in _GLOBAL_UNICAST
+        if isinstance(address, ipaddress.IPv4Address):
+            return not any(address in network for network in _OF_THE_NETWORK)
+        return address in _GLOBAL_UNICAST
 
     def _is_named(self, address: Address) -> bool:
         return any(address in network for network in self._allowed)

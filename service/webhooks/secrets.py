@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -29,11 +30,15 @@ def is_secret(text: str) -> bool:
         return False
 
 
-def headers(secret: str, event_id: str, body: bytes, moment: datetime) -> dict[str, str]:
-    """What a receiver checks: the event's id, the time of this try, the signature of both and of the body."""
+def headers(signing: Sequence[str], event_id: str, body: bytes, moment: datetime) -> dict[str, str]:
+    """What a receiver checks: the event's id, the time of this try, and for each secret a signature of both and of the
+    body, of which one has to be right.
+    """
     moment = moment.astimezone(UTC)
     return {
         "webhook-id": event_id,
         "webhook-timestamp": str(int(moment.timestamp())),
-        "webhook-signature": Webhook(secret).sign(event_id, moment, body.decode()),
+        "webhook-signature": " ".join(
+            Webhook(secret).sign(event_id, moment, body.decode()) for secret in signing
+        ),
     }

@@ -9,6 +9,7 @@ from typing import Final
 from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 
 from service.webhooks.destinations import Destinations, ForbiddenAddress
+from service.webhooks.names import Names
 
 #: Bytes of an answer that are read, so that its connection can be used again; nobody looks at them.
 _READ: Final = 4 * 1024
@@ -35,7 +36,10 @@ class Sender:
     def __init__(self, destinations: Destinations, *, timeout: float, user_agent: str) -> None:
         self._session = ClientSession(
             connector=TCPConnector(
-                limit=0, socket_factory=destinations.open_socket, ttl_dns_cache=_NAMES_KEPT
+                limit=0,
+                resolver=Names(),
+                socket_factory=destinations.open_socket,
+                ttl_dns_cache=_NAMES_KEPT,
             ),
             cookie_jar=DummyCookieJar(),
             timeout=ClientTimeout(total=timeout),

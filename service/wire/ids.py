@@ -25,6 +25,11 @@ def mint() -> bytes:
     return uuid7().bytes
 
 
+def first_of_now() -> bytes:
+    """A key smaller than all that are minted from this millisecond on, by any process of this machine."""
+    return uuid7().bytes[:6] + bytes(10)
+
+
 def derived(milliseconds: int, name: str) -> bytes:
     """The key of what was made elsewhere at that time: a UUIDv7 (RFC 9562 5.7) with a hash of its name for chance."""
     chance = int.from_bytes(blake2b(name.encode(), digest_size=10).digest(), "big")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.outliving import database_fixture, start_replica_fixture, upstream_fixture
+
+__all__ = ("database_fixture", "start_replica_fixture", "upstream_fixture")
+
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line for each test that has counted something."""

@@ -15,6 +15,7 @@ from sqlalchemy import update
 from service.store.engine import open_engine
 from service.store.tables import leases
 from tests.support.gateway import MODEL, STEPS, eventually
+from tests.support.outliving import outliving
 from tests.support.postgres import PostgresServer
 from tests.support.processes import ServiceProcess
 from tests.support.upstreams import KEY, Emulated
@@ -89,10 +90,8 @@ async def cut_off(tasks: list[asyncio.Task[Any]]) -> None:
 @pytest.fixture
 async def upstream() -> AsyncIterator[Emulated]:
     """An emulator that outlives the services; its streams and answers wait for its clock."""
-    emulated = Emulated(token_delay=60.0, stream_limit_seconds=1e9)
-    await emulated.server.start_server()
-    yield emulated
-    await emulated.close()
+    async with outliving(token_delay=60.0, stream_limit_seconds=1e9) as emulated:
+        yield emulated
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from aiohttp import ClientError
 from service.interactions.log import FLUSH_INTERVAL
 from service.wire import event_ids, ids
 from tests.support.database import Database
+from tests.support.outliving import outliving
 from tests.support.replies import Json
 from tests.support.store import open_store, query
 from tests.support.stream_processes import Replica, replicas
@@ -43,10 +44,8 @@ class Told:
 @pytest.fixture
 async def upstream() -> AsyncIterator[Emulated]:
     """An emulator that outlives the service, with an event every few milliseconds."""
-    emulated = Emulated(token_delay=0.01)
-    await emulated.server.start_server()
-    yield emulated
-    await emulated.close()
+    async with outliving(token_delay=0.01) as emulated:
+        yield emulated
 
 
 @pytest.mark.timeout(60 + 20 * KILLS)

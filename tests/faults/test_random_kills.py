@@ -1,5 +1,7 @@
 """Two replicas, many background runs, replicas killed at random: each run has one outcome, one usage and one create.
 
+Every outcome is told to a receiver, under one id.
+
 ``RUNS`` sets how many runs there are, ``KILL_SEED`` repeats a run's moments.
 """
 
@@ -18,9 +20,13 @@ from aiohttp import ClientConnectorError, ClientError
 from service.store import migrate
 from service.store.records import USAGE_FINAL
 from service.store.tables import metadata
+from service.wire import ids
+from service.wire.webhooks import event_id
 from tests.support.database import Database
+from tests.support.outliving import outliving
+from tests.support.receivers import Receiver, receiver
 from tests.support.reconciling import assert_reconciles
-from tests.support.replicas import Replica, until
+from tests.support.replicas import Overloaded, Replica, until
 from tests.support.upstreams import Emulated
 
 RUNS = int(os.environ.get("RUNS", "60"))
@@ -40,24 +46,31 @@ _FAULTS = ("", "", "missing_usage;gets=1", "not_found_after_create;gets=1", "lim
 @pytest.fixture
 async def upstream() -> AsyncIterator[Emulated]:
     """An emulator that outlives the service."""
-    emulated = Emulated(foreground_event_ids=True)
-    await emulated.server.start_server()
-    yield emulated
-    await emulated.close()
+    async with outliving(foreground_event_ids=True) as emulated:
+        yield emulated
+
+
+@pytest.fixture(name="hook")
+async def hook_fixture() -> AsyncIterator[Receiver]:
+    """A receiver that outlives the service as well."""
+    async with receiver() as made:
+        yield made
 
 
 class _Killing:
     """Two replicas of which one or the other is killed, and clients that ask whichever is there."""
 
-    def __init__(self, folder: Path, database_url: str, upstream: Emulated) -> None:
+    def __init__(self, folder: Path, database_url: str, upstream: Emulated, hook: Receiver) -> None:
         self.random = Random(SEED)
         self.killed = 0
         self._enough = False
         self.made: dict[str, str] = {}
+        self.refused: set[str] = set()
         self.log: list[str] = []
         self._folder = folder
         self._database_url = database_url
         self._upstream = upstream
+        self._wishes = {"background": True, "webhook_config": {"uris": [hook.url]}}
         self._replicas: list[Replica] = []
         self._left = [f"run {number}" for number in range(RUNS)]
 
@@ -80,7 +93,12 @@ class _Killing:
     async def _new(self, number: int) -> Replica:
         streams = 256 if number else 4
         return await Replica(
-            self._folder, self._database_url, self._upstream.url, background_streams=streams
+            self._folder,
+            self._database_url,
+            self._upstream.url,
+            background_streams=streams,
+            webhook_allow_private=True,
+            webhook_timeout=2.0,
         ).start()
 
     async def _kill(self) -> None:
@@ -100,14 +118,16 @@ class _Killing:
             replica = self._replicas[self.random.randrange(2)]
             try:
                 if self.random.random() < 0.3:
-                    # Upstream's id is committed a moment after the first event is told: a kill may come in between.
-                    await replica.begin(text, wish=wish, fault=fault, background=True)
+                    self.made[text] = await replica.begin(text, wish=wish, fault=fault, **self._wishes)
                 else:
-                    answer = await replica.create(text, wish=wish, fault=fault, background=True)
+                    answer = await replica.create(text, wish=wish, fault=fault, **self._wishes)
                     self.made[text] = answer["id"]
             except (ClientConnectorError, RuntimeError):
                 # Nothing was sent: the replica is not there.
                 self._left.insert(0, text)
+            except Overloaded:
+                # The machine is too slow for its database; what is refused is told to this client only.
+                self.refused.add(text)
             except ClientError:
                 # The replica died; whatever it had begun is in the store. The client asks for something else.
                 pass
@@ -119,16 +139,22 @@ async def _is_settled(database: Database) -> bool:
         notes = metadata.tables["leases"]
         left = await connection.execute(notes.select().where(notes.c.kind != "process"))
         open_runs = [row for row in await database.rows() if row["completed_at"] is None]
-        return not open_runs and not left.all()
+        hooks = metadata.tables["webhooks"]
+        untold = await connection.execute(hooks.select().where(hooks.c.settled_at.is_(None)))
+        return not open_runs and not left.all() and not untold.all()
 
 
 @pytest.mark.timeout(120 + 3 * RUNS)
 async def test_every_run_has_one_outcome_and_one_usage_whoever_dies(
-    database_url: str, upstream: Emulated, tmp_path: Path, record_property: Callable[[str, object], None]
+    database_url: str,
+    upstream: Emulated,
+    hook: Receiver,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     await migrate.upgrade(database_url)
     database = Database(database_url)
-    killing = _Killing(tmp_path, database_url, upstream)
+    killing = _Killing(tmp_path, database_url, upstream, hook)
     try:
         await killing.run()
         await until(lambda: _is_settled(database))
@@ -145,12 +171,13 @@ async def test_every_run_has_one_outcome_and_one_usage_whoever_dies(
     record_property(
         "counts",
         f"KILL_SEED={SEED}: {killing.killed} kills; {len(rows)} of {RUNS} runs begun, "
-        f"{len(killing.made)} acknowledged; {dict(counts)}",
+        f"{len(killing.made)} acknowledged, {len(killing.refused)} refused; {dict(counts)}",
     )
     seen = Counter(body["input"] for body in upstream.creates)
     assert set(seen.values()) == {1}
     assert seen.keys() <= rows.keys()
-    for text, row in rows.items():
+    answered = {text: row for text, row in rows.items() if text not in killing.refused}
+    for text, row in answered.items():
         if row["upstream_id"] is None:
             assert (row["status"], row["error_code"]) == ("failed", "interrupted"), text
         else:
@@ -158,6 +185,12 @@ async def test_every_run_has_one_outcome_and_one_usage_whoever_dies(
             assert (row["usage_state"], row["total_tokens"] is not None) == (USAGE_FINAL, True), text
     for text in killing.made:
         assert rows[text]["status"] == "completed", text
+    told = {(one.body["data"]["id"], one.body["data"]["status"], one.id) for one in hook.told}
+    assert told >= {
+        (name := ids.to_text(row["id"]), row["status"], event_id(name)) for row in answered.values()
+    }
+    assert len(told) <= len(rows)
+    assert len(killing.refused) <= RUNS // 20
     await assert_reconciles(database_url)
     assert killing.killed >= _KILLS
     assert not [line for line in killing.log if "level=error" in line]

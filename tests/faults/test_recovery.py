@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from aiohttp import ClientError
 
-from service.store import migrate
 from service.store.records import USAGE_FINAL, USAGE_MISSING
 from tests.support.database import Database, Row
+from tests.support.outliving import SLOW, WHOLE, StartReplica
 from tests.support.reconciling import assert_reconciles
-from tests.support.replicas import Replica, until
+from tests.support.replicas import until
 from tests.support.upstreams import Emulated
 
 AGENT = "deep-research-preview-04-2026"
-#: Queued for an hour of the emulator's clock, running for another.
-SLOW = "background;queued=3600;running=3600"
-WHOLE = 1e6
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[Emulated]:
-    """An emulator that outlives the service; its streams go on when its clock is moved, one event a minute."""
-    emulated = Emulated(token_delay=60.0, stream_limit_seconds=1e9, foreground_event_ids=True)
-    await emulated.server.start_server()
-    yield emulated
-    await emulated.close()
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    await migrate.upgrade(database_url)
-    looking = Database(database_url)
-    yield looking
-    await looking.close()
 
 
 async def all_ended(database: Database) -> bool:
@@ -56,11 +34,11 @@ async def inputs(database: Database) -> dict[str, Row]:
 @pytest.mark.parametrize("way", ["SIGTERM", "kill -9"])
 @pytest.mark.parametrize("streams", [256, 0])
 async def test_what_is_open_in_any_phase_is_finished_by_the_next_process(
-    database_url: str, database: Database, upstream: Emulated, tmp_path: Path, way: str, streams: int
+    database: Database, upstream: Emulated, start_replica: StartReplica, way: str, streams: int
 ) -> None:
     # Who is alone on a file waits for no lease.
     settings = {"background_streams": streams, "lease_seconds": 3600.0 if database.is_sqlite else 1.0}
-    first = await Replica(tmp_path, database_url, upstream.url, **settings).start()
+    first = await start_replica(**settings)
     unanswered = asyncio.create_task(first.create("unanswered", fault="latency;seconds=3600"))
     await until(lambda: _seen(upstream, 1))
     queued = await first.create("queued", background=True, wish=SLOW)
@@ -80,28 +58,26 @@ async def test_what_is_open_in_any_phase_is_finished_by_the_next_process(
         await unanswered
     # While nobody looks, one run ends.
     upstream.clock.advance(3700)
-    second = await Replica(tmp_path, database_url, upstream.url, **settings).start()
-    try:
-        await until(lambda: _has_ended(database, "ending"))
-        upstream.clock.advance(WHOLE)
-        await until(lambda: all_ended(database))
-        for made, text in (
-            (queued["id"], "queued"),
-            (streamed, "streamed"),
-            (foreground, "foreground"),
-            (running["id"], "running"),
-            (agent["id"], "agent"),
-            (ending["id"], "ending"),
-        ):
-            read = await second.got(made)
-            assert read["status"] == "completed", (text, read)
-            assert f'"{text}"' in str(read["steps"]), text
-            events = await second.events(made)
-            assert events.count(b"event: interaction.completed") == 1, (text, events)
-            assert f'\\"{text}\\"'.encode() in events, text
-        await assert_reconciles(database_url)
-    finally:
-        await second.stop()
+    second = await start_replica(**settings)
+    await until(lambda: _has_ended(database, "ending"))
+    upstream.clock.advance(WHOLE)
+    await until(lambda: all_ended(database))
+    for made, text in (
+        (queued["id"], "queued"),
+        (streamed, "streamed"),
+        (foreground, "foreground"),
+        (running["id"], "running"),
+        (agent["id"], "agent"),
+        (ending["id"], "ending"),
+    ):
+        read = await second.got(made)
+        assert read["status"] == "completed", (text, read)
+        assert f'"{text}"' in str(read["steps"]), text
+        events = await second.events(made)
+        assert events.count(b"event: interaction.completed") == 1, (text, events)
+        assert f'\\"{text}\\"'.encode() in events, text
+    await assert_reconciles(database.url)
+    await second.stop()
     rows = await inputs(database)
     for text in ("unanswered", "unstored"):
         lost = rows.pop(text)
@@ -109,7 +85,7 @@ async def test_what_is_open_in_any_phase_is_finished_by_the_next_process(
         assert lost["usage_state"] == USAGE_MISSING
     assert {row["usage_state"] for row in rows.values()} == {USAGE_FINAL}
     assert all(row["total_tokens"] for row in rows.values())
-    await assert_reconciles(database_url)
+    await assert_reconciles(database.url)
     # Nothing was sent twice, and nothing is left to do.
     assert sorted(body["input"] for body in upstream.creates) == sorted([*rows, "unanswered", "unstored"])
     assert not [line for line in [*first.log, *second.log] if "level=error" in line]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -18,15 +17,6 @@ from tests.support.upstreams import Emulated
 WHOLE = 1e6
 LEGACY = {"api-revision": "2026-05-07"}
 BODY: Json = {"model": "gemini-2.5-flash", "input": "Tell me", "tools": [{"type": "google_search"}]}
-
-
-@pytest.fixture
-async def slow() -> AsyncIterator[Emulated]:
-    """An emulator whose streams go on only when its clock is moved: one event a minute."""
-    emulated = Emulated(token_delay=60.0, stream_limit_seconds=1e9, foreground_event_ids=True)
-    await emulated.server.start_server()
-    yield emulated
-    await emulated.close()
 
 
 @pytest.fixture
@@ -44,23 +34,23 @@ async def first_events(live: Live, count: int) -> list[Json]:
 
 
 async def test_a_stream_of_one_process_is_followed_and_cancelled_through_the_other(
-    slow: Emulated, database: str
+    upstream: Emulated, database: str
 ) -> None:
-    async with replicas(2, database, slow.url) as (one, other):
-        await _followed(one, other, slow)
-        await _followed_live(one, other, slow)
-        await _cancelled(one, other, slow)
-        await _taken_over(one, other, slow, database)
+    async with replicas(2, database, upstream.url) as (one, other):
+        await _followed(one, other, upstream)
+        await _followed_live(one, other, upstream)
+        await _cancelled(one, other, upstream)
+        await _taken_over(one, other, upstream, database)
         for replica in (one, other):
             assert not [line for line in replica.process.log if "level=error" in line]
 
 
-async def _followed(one: Replica, other: Replica, slow: Emulated) -> None:
+async def _followed(one: Replica, other: Replica, upstream: Emulated) -> None:
     """A client that changes the process after every event has seen the whole stream."""
     async with one.create(BODY) as live:
         seen = await first_events(live, 1)
     while seen[-1]["event_type"] != "interaction.completed":
-        slow.clock.advance(60)
+        upstream.clock.advance(60)
         one, other = other, one
         async with one.attach(live.id, seen[-1]["event_id"]) as resumed:
             seen += await first_events(resumed, 1)
@@ -68,38 +58,38 @@ async def _followed(one: Replica, other: Replica, slow: Emulated) -> None:
         async with replica.attach(live.id) as again:
             assert (await again.rest()).events == seen
     assert [event["event_id"] for event in seen] == [f"evt_{seq}" for seq in range(1, len(seen) + 1)]
-    assert len(slow.requests) == 1, "upstream was asked by the process that does not read the stream"
-    slow.clear()
+    assert len(upstream.requests) == 1, "upstream was asked by the process that does not read the stream"
+    upstream.clear()
 
 
-async def _followed_live(one: Replica, other: Replica, slow: Emulated) -> None:
+async def _followed_live(one: Replica, other: Replica, upstream: Emulated) -> None:
     """Listeners of both processes and both generations are told the same as it happens."""
     async with one.create(BODY) as live:
         await live.next()
         async with other.attach(live.id) as second, other.attach(live.id, headers=LEGACY) as third:
             for _ in range(5):
-                slow.clock.advance(60)
+                upstream.clock.advance(60)
                 assert (
                     await second.next() == await live.next() if len(live.events) > 1 else await second.next()
                 )
             assert (await other.call("GET", live.id))["status"] == "in_progress"
-            slow.clock.advance(WHOLE)
+            upstream.clock.advance(WHOLE)
             told = await asyncio.gather(live.rest(), second.rest(), third.rest())
     assert told[0].events == told[1].events
     assert told[0].text == told[2].text
     assert all(streamed.final["status"] == "completed" for streamed in told)
     assert (await other.call("GET", live.id))["status"] == "completed"
-    slow.clear()
+    upstream.clear()
 
 
-async def _cancelled(one: Replica, other: Replica, slow: Emulated) -> None:
+async def _cancelled(one: Replica, other: Replica, upstream: Emulated) -> None:
     """A cancel through the other process ends the stream for everybody who listens."""
     for background in (False, True):
         # An agent of upstream runs by its own times.
         wish = "background;queued=60;running=6000"
         async with one.create({**BODY, "background": background}, x_emulator_behavior=wish) as live:
             await live.next()
-            slow.clock.advance(600)
+            upstream.clock.advance(600)
             await live.until("step.start")
             async with other.attach(live.id) as second:
                 body = await other.call("POST", f"{live.id}/cancel")
@@ -109,15 +99,15 @@ async def _cancelled(one: Replica, other: Replica, slow: Emulated) -> None:
         assert told[0].final["status"] == "cancelled"
         assert body["steps"]
         assert await one.call("GET", live.id) == await other.call("GET", live.id)
-        assert len([seen for seen in slow.calls("POST") if "cancel" in seen["path"]]) == background
-        slow.clear()
+        assert len([seen for seen in upstream.calls("POST") if "cancel" in seen["path"]]) == background
+        upstream.clear()
 
 
-async def _taken_over(one: Replica, other: Replica, slow: Emulated, database: str) -> None:
+async def _taken_over(one: Replica, other: Replica, upstream: Emulated, database: str) -> None:
     """The process that reads a stream is killed; through the other the stream comes to its end."""
     async with one.create(BODY) as live:
         await live.next()
-        slow.clock.advance(60 * 6)
+        upstream.clock.advance(60 * 6)
         async with other.attach(live.id) as second:
             for _ in range(5):
                 await second.next()
@@ -128,7 +118,7 @@ async def _taken_over(one: Replica, other: Replica, slow: Emulated, database: st
             assert key is not None
             holder = f"SELECT owner_id FROM interactions WHERE id = {literal(database, key)}"
             await query(database, f"UPDATE leases SET due_at = 1 WHERE interaction_id = ({holder})")
-            slow.clock.advance(WHOLE)
+            upstream.clock.advance(WHOLE)
             whole = await other.finished(live.id)
             streamed = await second.rest()
     assert streamed.final["status"] == whole["status"] == "completed"

@@ -3,47 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 
 import pytest
 
-from service.store import migrate
-from service.wire import ids
-from tests.support.database import Database, Row
+from tests.support.database import Database
+from tests.support.outliving import SLOW, WHOLE, StartReplica
 from tests.support.reconciling import assert_reconciles
 from tests.support.replicas import Replica, until
 from tests.support.upstreams import Emulated
-
-#: Queued for an hour of the emulator's clock, running for another.
-SLOW = "background;queued=3600;running=3600"
-WHOLE = 1e6
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[Emulated]:
-    """An emulator that outlives the service; its streams go on when its clock is moved, one event a minute."""
-    emulated = Emulated(token_delay=60.0, stream_limit_seconds=1e9, foreground_event_ids=True)
-    await emulated.server.start_server()
-    yield emulated
-    await emulated.close()
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    await migrate.upgrade(database_url)
-    looking = Database(database_url)
-    yield looking
-    await looking.close()
-
-
-@pytest.fixture
-async def replicas() -> AsyncIterator[AsyncExitStack]:
-    """What was started, to be stopped after the test."""
-    async with AsyncExitStack() as stack:
-        yield stack
 
 
 async def ended(database: Database, name: str) -> bool:
@@ -55,16 +23,10 @@ async def owner(database: Database, name: str) -> bytes:
     return found
 
 
-async def log_of(database: Database, name: str) -> list[tuple[int, int, bytes]]:
-    """The batches of an interaction's log as they are stored."""
-    return await database.log(name)
-
-
 async def test_a_process_that_was_paused_for_too_long_writes_nothing_any_more(
-    database_url: str, database: Database, upstream: Emulated, tmp_path: Path, replicas: AsyncExitStack
+    database: Database, upstream: Emulated, start_replica: StartReplica
 ) -> None:
-    paused = await Replica(tmp_path, database_url, upstream.url).start()
-    replicas.push_async_callback(paused.stop)
+    paused = await start_replica()
     names = [
         (await paused.create("attached", background=True, wish=SLOW))["id"],
         await paused.begin("streamed", background=True, wish=SLOW),
@@ -75,25 +37,26 @@ async def test_a_process_that_was_paused_for_too_long_writes_nothing_any_more(
     await asyncio.sleep(0.2)
     held = await owner(database, names[0])
     await _paused_between_writes(paused, database)
-    other = await Replica(tmp_path, database_url, upstream.url).start()
-    replicas.push_async_callback(other.stop)
+    other = await start_replica()
     for name in names:
         await until(partial(_changed_hands, database, name, held))
     upstream.clock.advance(WHOLE)
     for name in names:
         await until(partial(ended, database, name))
-    rows = await _told(database)
-    logs = [await log_of(database, name) for name in names]
+    rows = await database.told()
+    logs = [await database.log(name) for name in names]
     assert all(logs)
     # Everything that upstream had sent meanwhile is waiting in the paused process's sockets.
     paused.resume()
     fresh = await paused.create("afterwards")
     await asyncio.sleep(0.5)
-    assert [row for row in await _told(database) if row["id"] != ids.from_text(fresh["id"])] == rows
-    assert [await log_of(database, name) for name in names] == logs
+    now = await database.told()
+    del now[fresh["id"]]
+    assert now == rows
+    assert [await database.log(name) for name in names] == logs
     for name in names:
         assert (await paused.got(name))["status"] == "completed"
-    await assert_reconciles(database_url)
+    await assert_reconciles(database.url)
     assert not [line for line in [*paused.log, *other.log] if "level=error" in line]
 
 
@@ -108,27 +71,18 @@ async def _paused_between_writes(replica: Replica, database: Database) -> None:
     raise AssertionError("the process writes all the time")
 
 
-async def _told(database: Database) -> list[Row]:
-    """The rows without what is derived from them behind the writes."""
-    derived = {"derived_state", "cost_nanos", "usage_detail", "series_id"}
-    return [
-        {name: value for name, value in row.items() if name not in derived} for row in await database.rows()
-    ]
-
-
 async def _changed_hands(database: Database, name: str, held: bytes) -> bool:
     return await owner(database, name) != held
 
 
 async def test_a_stopping_process_hands_over_at_once(
-    database_url: str, database: Database, upstream: Emulated, tmp_path: Path, replicas: AsyncExitStack
+    database: Database, upstream: Emulated, start_replica: StartReplica
 ) -> None:
     if database.is_sqlite:
         pytest.skip("A SQLite file belongs to one process.")
     long = {"lease_seconds": 3600.0, "claim_interval": 3600.0}
-    first = await Replica(tmp_path, database_url, upstream.url, **long).start()
-    other = await Replica(tmp_path, database_url, upstream.url, **long).start()
-    replicas.push_async_callback(other.stop)
+    first = await start_replica(**long)
+    other = await start_replica(**long)
     names = [
         (await first.create("attached", background=True, wish=SLOW))["id"],
         await first.begin("streamed", background=True, wish=SLOW),
@@ -141,18 +95,17 @@ async def test_a_stopping_process_hands_over_at_once(
     for name in names:
         await until(partial(ended, database, name))
         assert (await other.got(name))["status"] == "completed"
+    await assert_reconciles(database.url)
 
 
 async def test_any_replica_answers_for_what_another_holds(
-    database_url: str, database: Database, upstream: Emulated, tmp_path: Path, replicas: AsyncExitStack
+    database: Database, upstream: Emulated, start_replica: StartReplica
 ) -> None:
     if database.is_sqlite:
         pytest.skip("A SQLite file belongs to one process.")
     polls = {"poll_interval": 3600.0, "poll_interval_max": 3600.0, "claim_interval": 3600.0}
-    holder = await Replica(tmp_path, database_url, upstream.url, **polls).start()
-    replicas.push_async_callback(holder.stop)
-    other = await Replica(tmp_path, database_url, upstream.url, background_streams=0).start()
-    replicas.push_async_callback(other.stop)
+    holder = await start_replica(**polls)
+    other = await start_replica(background_streams=0)
     followed = (await holder.create("followed", background=True, wish=SLOW))["id"]
     asked = (await other.create("asked", background=True, wish=SLOW))["id"]
     cancelled = (await holder.create("cancelled", background=True, wish=SLOW))["id"]
@@ -167,3 +120,4 @@ async def test_any_replica_answers_for_what_another_holds(
     await until(lambda: ended(database, asked))
     assert (await holder.got(asked))["status"] == "completed"
     assert len(upstream.creates) == 4
+    await assert_reconciles(database.url)

@@ -59,14 +59,14 @@ async def test_a_run_is_followed_from_queued_to_its_end_though_no_client_asks(
     assert (row["completed_at"], row["usage_state"]) == (None, USAGE_NONE)
     upstream.clock.advance(4000)
     await eventually(lambda: has_status(either, made.id, "completed"))
-    row = await either.database.row(made.id)
+    row = (await either.database.told())[made.id]
     # From here on the store answers alone.
     await upstream.close()
     ended = await either.got(made.id)
     assert "Take your time" in ended.text
     assert (row["usage_state"], row["total_tokens"]) == (USAGE_FINAL, ended.body["usage"]["total_tokens"])
     assert (await either.events(made.id)).text == ended.text
-    assert await either.database.row(made.id) == row
+    assert (await either.database.told())[made.id] == row
 
 
 @pytest.mark.parametrize("status", ["failed", "incomplete", "budget_exceeded", "requires_action"])

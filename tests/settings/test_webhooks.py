@@ -21,7 +21,7 @@ def loaded(tmp_path: Path, environ: dict[str, str] | None = None, **general: Any
 def test_by_default_nothing_private_is_told_and_a_day_is_tried(tmp_path: Path) -> None:
     settings = loaded(tmp_path)
     assert settings.webhook_allow_private is False
-    assert settings.webhook_secret is None
+    assert settings.webhook_secret == ()
     assert settings.webhook_retry_for == 86_400
 
 
@@ -53,9 +53,17 @@ def test_times_and_concurrency_are_read(tmp_path: Path) -> None:
 def test_a_secret_comes_from_the_environment_and_is_never_shown(tmp_path: Path) -> None:
     secret = secrets.generate()
     settings = loaded(tmp_path, {"HOOKS": secret}, webhook_secret="os.environ/HOOKS")
-    assert settings.webhook_secret is not None
-    assert settings.webhook_secret.reveal() == secret
+    assert [kept.reveal() for kept in settings.webhook_secret] == [secret]
     assert secret not in show_config(settings)
+
+
+def test_a_secret_that_is_rotated_out_stands_behind_the_new_one(tmp_path: Path) -> None:
+    new, old = secrets.generate(), secrets.generate()
+    environ = {"HOOKS": f"{new} {old}"}
+    for given in ([new, old], ["os.environ/HOOKS"], "os.environ/HOOKS"):
+        settings = loaded(tmp_path, environ, webhook_secret=given)
+        assert [kept.reveal() for kept in settings.webhook_secret] == [new, old]
+        assert old not in show_config(settings)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +72,7 @@ def test_a_secret_comes_from_the_environment_and_is_never_shown(tmp_path: Path) 
         ("webhook_secret", "a password"),
         ("webhook_secret", "whsec_dG9vIHNob3J0"),
         ("webhook_secret", "whsec_!"),
+        ("webhook_secret", " ".join(secrets.generate() for _ in range(3))),
         ("webhook_allow_private", ["10.0.0.1/8"]),
         ("webhook_allow_private", "some"),
         ("webhook_allow_private", 7),

@@ -132,11 +132,17 @@ async def test_a_process_lives_as_long_as_it_says(opened: OpenStore) -> None:
     assert not await held.is_alive(NOBODY)
 
 
-async def test_who_is_alone_declares_all_others_dead(opened: OpenStore) -> None:
+async def test_who_was_alone_declares_those_dead_that_were_before_and_not_who_came_meanwhile(
+    opened: OpenStore,
+) -> None:
     store = opened.store
+    dead = await process(store, MINUTE)
+    await asyncio.sleep(0.002)
+    since = ids.first_of_now()
     me, other = await process(store, MINUTE), await process(store, MINUTE)
-    await store.held.expire_others(me)
-    assert not await store.held.is_alive(other)
+    await store.held.expire_before(since)
+    assert not await store.held.is_alive(dead)
+    assert await store.held.is_alive(other)
     assert await store.held.is_alive(me)
 
 

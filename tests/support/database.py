@@ -20,6 +20,8 @@ from service.wire import ids
 
 Row = dict[str, Any]
 
+_DERIVED = frozenset({"derived_state", "cost_nanos", "usage_detail", "series_id"})
+
 
 class Database:
     """Reads what is committed, and stands in the way of writers."""
@@ -59,6 +61,13 @@ class Database:
         async with self._engine.connect() as connection:
             found = await connection.execute(select(interactions).order_by(interactions.c.id))
             return [dict(row) for row in found.mappings()]
+
+    async def told(self) -> dict[str, Row]:
+        """The rows by the ids of their interactions, without what is derived from them behind the writes."""
+        return {
+            ids.to_text(row["id"]): {name: value for name, value in row.items() if name not in _DERIVED}
+            for row in await self.rows()
+        }
 
     @asynccontextmanager
     async def looking(self) -> AsyncIterator[AsyncConnection]:

@@ -32,6 +32,10 @@ HASTY = {
 _PATIENCE = 20.0
 
 
+class Overloaded(AssertionError):
+    """The service has refused a create because it, or its database, cannot take more (503)."""
+
+
 class Replica:
     """One process of the service, and a client of it."""
 
@@ -83,6 +87,8 @@ class Replica:
         headers = {"x-emulator-behavior": wish, "x-emulator-fault": fault}
         async with self._session.post("/v1beta/interactions", json=body, headers=headers) as response:
             raw = await response.read()
+            if response.status == 503:
+                raise Overloaded(raw)
             assert response.status == 200, (raw, self.log[-3:])
             answer: Json = orjson.loads(raw)
             return answer
@@ -92,6 +98,8 @@ class Replica:
         body = {"model": MODEL, "input": text, "stream": True, **members}
         headers = {"x-emulator-behavior": wish, "x-emulator-fault": fault}
         response = await self._session.post("/v1beta/interactions", json=body, headers=headers)
+        if response.status == 503:
+            raise Overloaded(await response.read())
         assert response.status == 200
         await response.content.readany()
         response.close()

@@ -8,7 +8,6 @@ import pytest
 
 from tests.interactions.conftest import (
     database_url,
-    gateway_fixture,
     migrated_postgres,
     postgres_url,
     running_fixture,
@@ -19,11 +18,14 @@ from tests.interactions.conftest import (
     start_scripted_fixture,
     upstream_fixture,
 )
+from tests.support.gateway import Gateway
+from tests.support.gateways import StartGateway
 from tests.support.receivers import Receiver, receiver
+from tests.support.upstreams import Emulated
+from tests.webhooks.hooking import QUICK
 
 __all__ = (
     "database_url",
-    "gateway_fixture",
     "migrated_postgres",
     "postgres_url",
     "running_fixture",
@@ -41,3 +43,9 @@ async def hook_fixture() -> AsyncIterator[Receiver]:
     """A receiver that takes everything."""
     async with receiver() as made:
         yield made
+
+
+@pytest.fixture(name="gateway")
+async def gateway_fixture(start_gateway: StartGateway, upstream: Emulated) -> Gateway:
+    """The service, with receivers on this machine allowed and short pauses."""
+    return await start_gateway(upstream, **QUICK)

@@ -8,44 +8,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from service.settings import Secret
 from service.store.records import now
-from service.webhooks import secrets
 from tests.support.gateway import LEGACY, Gateway, eventually
 from tests.support.gateways import StartGateway
 from tests.support.receivers import HANG, Receiver, receiver
 from tests.support.reconciling import reconciled
-from tests.support.replies import Reply
 from tests.support.store import query
 from tests.support.upstreams import Emulated
-
-SLOW = "background;queued=3600;running=3600"
-QUICK: dict[str, Any] = {
-    "poll_interval": 0.02,
-    "poll_interval_max": 0.05,
-    "webhook_allow_private": True,
-    "webhook_retry_after": 0.02,
-    "webhook_timeout": 0.5,
-}
-
-
-@pytest.fixture(name="gateway")
-async def gateway_fixture(start_gateway: StartGateway, upstream: Emulated) -> Gateway:
-    """The service, with receivers on this machine allowed and short pauses."""
-    return await start_gateway(upstream, **QUICK)
-
-
-async def run(gateway: Gateway, *hooks: Receiver, wish: str = SLOW, **members: Any) -> Reply:
-    """Begin a background run whose outcome these receivers are told of."""
-    config = {"uris": [hook.url for hook in hooks], **members}
-    return await gateway.ask("Work", background=True, wish=wish, webhook_config=config)
-
-
-async def secret_of(gateway: Gateway) -> str:
-    reply = await gateway.request("GET", "/api/projects/default/webhook-secret")
-    assert (reply.status, reply.headers["cache-control"]) == (200, "no-store")
-    secret: str = reply.body["webhook_secret"]
-    return secret
+from tests.webhooks.hooking import QUICK, SLOW, run, secret_of
 
 
 async def webhooks_of(gateway: Gateway) -> list[tuple[Any, ...]]:
@@ -282,32 +252,6 @@ async def test_what_upstream_refuses_is_told_to_its_caller_only(
     upstream.clock.advance(10_000)
     await hook.has(1)
     assert [told.body["data"]["id"] for told in hook.told] == [made.id]
-
-
-async def test_a_configured_secret_signs(
-    start_gateway: StartGateway, upstream: Emulated, hook: Receiver
-) -> None:
-    secret = secrets.generate()
-    gateway = await start_gateway(upstream, **QUICK, webhook_secret=Secret(secret))
-    assert await secret_of(gateway) == secret
-    await run(gateway, hook)
-    upstream.clock.advance(10_000)
-    await hook.has(1)
-    hook.told[0].verified(secret)
-
-
-async def test_processes_make_one_secret_for_a_project(
-    gateway: Gateway, start_gateway: StartGateway, upstream: Emulated
-) -> None:
-    other = await start_gateway(upstream)
-    made = await asyncio.gather(*(secret_of(one) for one in (gateway, other) * 4))
-    assert len(set(made)) == 1
-    assert secrets.is_secret(made[0])
-
-
-async def test_there_is_no_secret_of_a_project_that_is_not_there(gateway: Gateway) -> None:
-    reply = await gateway.request("GET", "/api/projects/other/webhook-secret")
-    assert (reply.status, reply.error["code"]) == (404, "not_found")
 
 
 async def test_private_addresses_are_refused_with_the_request(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 
 import pytest
 
 from service.webhooks.destinations import Destinations
+from service.webhooks.names import Names
 from service.webhooks.sender import Answer, Sender
 from tests.support.raw_server import Connection, always, raw_server
 from tests.support.receivers import Receiver
@@ -47,6 +49,21 @@ async def test_no_socket_is_opened_to_this_machine(public: Sender, hook: Receive
 async def test_addresses_in_other_spellings_lead_nowhere(local: Sender, hook: Receiver, host: str) -> None:
     assert not (await send(local, f"http://{host}:{hook.server.port}/hook")).acknowledged
     assert hook.told == []
+
+
+@pytest.mark.parametrize("host", [f"{'a' * 64}.example", "a..example"])
+async def test_what_is_no_name_leads_nowhere(local: Sender, host: str) -> None:
+    answer = await send(local, f"http://{host}/hook")
+    assert answer.status is None
+    assert answer.error
+
+
+async def test_look_ups_that_nobody_waits_for_any_more_harm_nobody(local: Sender, hook: Receiver) -> None:
+    names = [asyncio.create_task(Names().resolve("localhost")) for _ in range(10)]
+    await asyncio.sleep(0)
+    for name in names:
+        name.cancel()
+    assert (await send(local, f"http://localhost:{hook.server.port}/hook")).acknowledged
 
 
 async def test_a_network_can_be_allowed(local: Sender, hook: Receiver) -> None:

@@ -28,6 +28,7 @@ from service.audit.usage_request import FILTERS
 
 _PREFIXES: Final = ("/v1beta", "/v1", "")
 _ID: Final = path("id", "The id of an interaction: this service's, or upstream's.")
+_PROJECT: Final = path("project", "The project's id, or default.")
 
 _TIMES: Final = (
     query("from", STRING, "The earliest time: ISO 8601, seconds since 1970, or how long ago (24h, 7d)."),
@@ -234,7 +235,34 @@ _OPERATIONS: Final[dict[str, dict[str, Json]]] = {
             ref("WebhookSecret"),
             name="get_webhook_secret",
             tag="operations",
-            parameters=(path("project", "The project's id, or default."),),
+            parameters=(_PROJECT,),
+        ),
+        "post": operation(
+            "Make the first webhook secret of a project.",
+            ref("WebhookSecret"),
+            name="create_webhook_secret",
+            tag="operations",
+            parameters=(_PROJECT,),
+        ),
+    },
+    "/api/projects/{project}/webhook-secret/rotate": {
+        "post": operation(
+            "Sign webhooks with a new secret, and for a while with the one before as well.",
+            ref("WebhookSecret"),
+            name="rotate_webhook_secret",
+            tag="operations",
+            parameters=(_PROJECT,),
+            body=ref("WebhookRotation"),
+            body_required=False,
+        )
+    },
+    "/api/projects/{project}/webhook-secret/previous": {
+        "delete": operation(
+            "Sign webhooks no more with the secret before the present one.",
+            ref("WebhookSecret"),
+            name="retire_webhook_secret",
+            tag="operations",
+            parameters=(_PROJECT,),
         )
     },
     "/api/deployments": {

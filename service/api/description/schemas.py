@@ -202,7 +202,17 @@ SCHEMAS: Final[dict[str, Any]] = {
         }
     ),
     "Deployments": shape({"routing_strategy": STRING, "deployments": array(OBJECT)}),
-    "WebhookSecret": shape({"project_id": STRING, "webhook_secret": STRING}),
+    "WebhookRotation": shape(
+        {"keep_seconds": {**NUMBER, "minimum": 0, "maximum": 7_776_000}}, optional=("keep_seconds",)
+    ),
+    "WebhookSecret": shape(
+        {
+            "project_id": STRING,
+            "webhook_secret": STRING,
+            "previous_secret": nullable(STRING),
+            "previous_until": nullable(STRING),
+        }
+    ),
     "Usage": shape(
         {
             "from": nullable(TIME),
