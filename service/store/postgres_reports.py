@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 from sqlalchemy import Executable, make_url
@@ -15,6 +15,7 @@ from service.store.postgres import CLOSE_TIMEOUT, CONNECT_TIMEOUT, FAILURES, pre
 from service.store.reports import (
     ACQUIRE_TIMEOUT,
     TIMEOUT,
+    Prepared,
     Reading,
     Rows,
     prepared,
@@ -42,7 +43,13 @@ class _PostgresReading:
 
     async def fetch(self, statement: Executable) -> Rows:
         """All rows of a statement."""
-        text, arguments = prepared(statement, _DIALECT)
+        return await self._fetch(*prepared(statement, _DIALECT))
+
+    async def fetch_prepared(self, statement: Prepared, values: Mapping[str, Any]) -> Rows:
+        """All rows of a statement with these values."""
+        return await self._fetch(*statement.with_values(values, _DIALECT))
+
+    async def _fetch(self, text: str, arguments: Sequence[Any]) -> Rows:
         rows: Rows = await self._connection.fetch(text, *arguments, timeout=self._timeout)
         return rows
 

@@ -6,7 +6,7 @@ Reports are planned anew each time and by the planner's own judgement, unlike th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol, cast
 
@@ -23,6 +23,25 @@ ACQUIRE_TIMEOUT: Final = 10.0
 Rows = Sequence[Sequence[Any]]
 
 
+class Prepared:
+    """A statement that is compiled once and run with other values each time: compiling a long one takes milliseconds.
+
+    Parameters without a value keep the one that they were made with.
+    """
+
+    def __init__(self, statement: Executable) -> None:
+        self._statement = statement
+        self._compiled: tuple[str, tuple[str, ...], Mapping[str, Any]] | None = None
+
+    def with_values(self, values: Mapping[str, Any], dialect: Dialect) -> tuple[str, list[Any]]:
+        """Its text and its arguments in order; always for the same dialect."""
+        if self._compiled is None:
+            compiled = _compiled(self._statement, dialect)
+            self._compiled = (compiled.string, tuple(compiled.positiontup or ()), compiled.params)
+        text, names, own = self._compiled
+        return text, [values[name] if name in values else own[name] for name in names]
+
+
 class Reading(Protocol):
     """One snapshot of the database."""
 
@@ -36,6 +55,9 @@ class Reading(Protocol):
         Raises :class:`DeadlineExceeded` when it takes too long, :class:`ServiceUnavailable` when the database cannot
         be read.
         """
+
+    async def fetch_prepared(self, statement: Prepared, values: Mapping[str, Any]) -> Rows:
+        """All rows of a statement with these values for its parameters; raises as :meth:`fetch` does."""
 
 
 class Reports(Protocol):
@@ -70,9 +92,11 @@ def too_many() -> ServiceUnavailable:
 
 def prepared(statement: Executable, dialect: Dialect) -> tuple[str, list[Any]]:
     """A statement's text and its arguments in order."""
-    element = cast(ClauseElement, statement)
-    compiled = cast(
-        SQLCompiler, element.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
-    )
+    compiled = _compiled(statement, dialect)
     parameters = compiled.params
     return compiled.string, [parameters[name] for name in compiled.positiontup or ()]
+
+
+def _compiled(statement: Executable, dialect: Dialect) -> SQLCompiler:
+    element = cast(ClauseElement, statement)
+    return cast(SQLCompiler, element.compile(dialect=dialect, compile_kwargs={"render_postcompile": True}))
