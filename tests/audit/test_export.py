@@ -317,7 +317,8 @@ async def test_kept_media_come_along(
     await gateway.ask([picture, {"type": "text", "text": "The same once more"}])
 
     async def kept() -> bool:
-        return (await query(gateway.database.url, "SELECT count(*) FROM media"))[0][0] == 2
+        rows = await query(gateway.database.url, "SELECT count(*) FROM media")
+        return [tuple(row) for row in rows] == [(2,)]
 
     await eventually(kept)
     told, _ = await lines(gateway)
