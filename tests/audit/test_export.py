@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import uuid
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from hashlib import sha256
 from typing import Any
 
@@ -383,11 +383,12 @@ async def test_a_long_export_has_a_process_of_its_own_and_is_the_same(gateway: G
 
 def exporting() -> list[int]:
     """The processes of exports that this process has started."""
-    return [
-        child.pid
-        for child in psutil.Process().children()
-        if child.is_running() and "service.audit.export_process" in child.cmdline()
-    ]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if "service.audit.export_process" in child.cmdline():
+                found.append(child.pid)
+    return found
 
 
 async def test_a_long_export_that_nobody_reads_any_more_is_ended(gateway: Gateway) -> None:
