@@ -16,7 +16,7 @@ from service.audit.lines import BODIES, JSON_TEXTS, REFERENCES, VERSION, EventRo
 from service.audit.moments import LATEST
 from service.errors import InvalidRequest
 from service.store.bringing_in import ROW
-from service.store.records import upstream_id_hash
+from service.store.records import STATUSES, upstream_id_hash
 from service.store.tables import NOBODY, interactions
 from service.wire import codec, ids
 
@@ -83,6 +83,10 @@ def rows_of_line(line: bytes) -> Brought | None:
 
 
 def _check(row: Mapping[str, Any]) -> None:
+    if row.get("status") not in (None, *STATUSES):
+        raise InvalidRequest(
+            f"'interaction.status' is {row['status'][:50]!r}. Expected one of {', '.join(sorted(STATUSES))}."
+        )
     for name in ROW:
         if row.get(name) is None and not interactions.c[name].nullable:
             raise InvalidRequest(f"'interaction.{name}' is missing.")
@@ -96,7 +100,7 @@ def _column(name: str, value: Any) -> Any:
     if name == "key_id":
         return _uuid(name, value)
     if name in JSON_TEXTS:
-        return codec.dumps(value).decode()
+        return _json(name, value)
     kind = interactions.c[name].type
     if isinstance(kind, Boolean):
         return +_checked(name, value, bool, "a boolean")
@@ -111,6 +115,16 @@ def _column(name: str, value: Any) -> Any:
     if "\0" in text:
         raise InvalidRequest(f"'interaction.{name}' has a NUL character.")
     return text
+
+
+def _json(name: str, value: Any) -> str:
+    """What is read as JSON again: a list of objects, or an object."""
+    if name == "attempts":
+        if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+            raise InvalidRequest("'interaction.attempts' is not a list of objects.")
+    elif not isinstance(value, dict):
+        raise InvalidRequest(f"'interaction.{name}' is not an object.")
+    return codec.dumps(value).decode()
 
 
 def _checked(name: str, value: Any, kind: type, expected: str) -> Any:

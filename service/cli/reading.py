@@ -102,7 +102,7 @@ async def _search(target: Target, parameters: Parameters, limit: int, *, as_json
             print_json(one)
             continue
         click.echo(
-            f"{click.style(one['id'], bold=True)}\t{one['created'][:19]}\t{one['status']}\t{one['model']}"
+            f"{click.style(one['id'], bold=True)}\t{one['created'][:19]}\t{one['status']}\t{plain(one['model'] or '-')}"
         )
         for snippet in one.get("snippets", []):
             click.echo(f"  {snippet['in']}: {_highlighted(snippet)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.api import Json, connected
-from service.cli.printing import STYLES, dollars, is_terminal, print_json, print_tree, seconds
+from service.cli.printing import STYLES, dollars, is_terminal, plain, print_json, print_tree, seconds
 from service.cli.target import Target, targeted
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ async def _show(target: Target, name: str, *, as_json: bool) -> None:
     }
     for member, value in members.items():
         if value:
-            click.echo(f"{click.style(f'{member:<12}', bold=True)}{value}")
+            click.echo(f"{click.style(f'{member:<12}', bold=True)}{plain(value)}")
     for title, body in (("asked", detail["request"]), ("answered", detail["response"])):
         click.secho(f"\n{title}", bold=True)
         _echo_json(body)
@@ -124,7 +124,10 @@ def _node(one: Json, here: str) -> Text:
     text = Text.assemble(
         (one["id"], "bold" if one["id"] == here else ""), " ", (one["status"], STYLES.get(one["status"], ""))
     )
-    text.append(f" {one['model'] or one['agent']} {dollars(one['cost'])} {seconds(one['duration'])}", "dim")
+    text.append(
+        f" {plain(one['model'] or one['agent'] or '-')} {dollars(one['cost'])} {seconds(one['duration'])}",
+        "dim",
+    )
     return text
 
 
@@ -133,7 +136,9 @@ def _indent(children: dict[str | None, list[Json]], here: str) -> None:
     while waiting:
         one, depth = waiting.pop()
         mark = "*" if one["id"] == here else " "
-        click.echo(f"{mark}{'  ' * depth}{one['id']}\t{one['status']}\t{one['model'] or one['agent']}")
+        click.echo(
+            f"{mark}{'  ' * depth}{one['id']}\t{one['status']}\t{plain(one['model'] or one['agent'] or '-')}"
+        )
         waiting += [(child, depth + 1) for child in reversed(children.get(one["id"], []))]
 
 

@@ -255,11 +255,15 @@ _WRONG: list[tuple[Json, str]] = [
     ({"interaction.status": 7}, "'interaction.status' is not a string"),
     ({"interaction.depth": "0"}, "'interaction.depth' is not a whole number"),
     ({"interaction.depth": 2**64}, "'interaction.depth' is no number that fits"),
+    ({"interaction.status": "done"}, "'interaction.status' is 'done'"),
+    ({"interaction.attempts": 5}, "'interaction.attempts' is not a list of objects"),
+    ({"interaction.labels": "team"}, "'interaction.labels' is not an object"),
     ({"interaction.stream": 1}, "'interaction.stream' is not a boolean"),
     ({"interaction.created_at": None}, "'interaction.created_at' is missing"),
     ({"interaction.model": "a\0b"}, "'interaction.model' has a NUL character"),
     ({"events": {}}, "'events' is not a list"),
     ({"events": [{"first_seq": 1}]}, "'events' has a batch without"),
+    ({"media": [{"uri_digest": "x"}]}, "'media' has a file without 'uri_digest'"),
     ({"request_base64": "?"}, "'request_base64' is not base64"),
 ]
 

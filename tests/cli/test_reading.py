@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from service.audit.fields import names
 from service.cli.choosing import NUMBERS
 from service.cli.main import commands
+from service.cli.printing import plain
 from tests.support.processes import ServiceProcess
 
 KEY = "test-key"
@@ -158,6 +159,10 @@ def test_a_terminal_gets_a_table_in_colours(served: Served) -> None:
     os.close(master)
     assert served.ids[0].encode() in shown
     assert b"\x1b[32mcompleted" in shown
+
+
+def test_what_callers_say_does_not_steer_a_terminal() -> None:
+    assert plain("red \x1b[31m\x9b2J\r\n\tünï") == "red  [31m 2J   ünï"
 
 
 def test_logs_follow_what_ends(served: Served) -> None:
