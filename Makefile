@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint docs bench bench-background bench-history bench-routing bench-streams bench-audit soak clean
+.PHONY: serve test lint docs bench bench-background bench-history bench-routing bench-streams bench-audit bench-export soak clean
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -53,6 +53,10 @@ bench-history: $(VENV)/.dev
 # keeps them for the next time.
 bench-audit: $(VENV)/.dev
 	$(BIN)/python -m bench.audit $(if $(COUNT),--count $(COUNT)) $(if $(KEEP),--keep $(KEEP))
+
+# Exports of fifty thousand interactions, and creates beside them; COUNT=N, KEEP=DIR as above.
+bench-export: $(VENV)/.dev
+	$(BIN)/python -m bench.export $(if $(COUNT),--count $(COUNT)) $(if $(KEEP),--keep $(KEEP))
 
 # Ten thousand background runs open in one process; RUNS=10000 SECONDS=60 STREAMS=0.
 bench-background: $(VENV)/.dev

@@ -19,6 +19,7 @@ from service.api.keys import (
     IMPORT,
     LIFECYCLE,
     LISTING,
+    LONG_EXPORTS,
     RECONCILIATION,
     RECORDED,
     REPEATS,
@@ -38,6 +39,7 @@ from service.audit.export import Export
 from service.audit.importing import Importer
 from service.audit.indexer import Indexer
 from service.audit.listing import Listing
+from service.audit.long_exports import LongExports
 from service.audit.prices import Prices
 from service.audit.reconcile import Reconciliation
 from service.audit.usage import UsageReports
@@ -153,7 +155,8 @@ async def _reports(app: web.Application) -> AsyncIterator[None]:
     reports = app[REPORTS] = open_reports(app[SETTINGS].database_url)
     await reports.start()
     app[LISTING] = Listing(reports)
-    app[EXPORT] = Export(app[STORE], reports, app[CODEC])
+    app[EXPORT] = Export(reports, app[CODEC])
+    app[LONG_EXPORTS] = LongExports(app[SETTINGS].database_url)
     app[IMPORT] = Importer(app[STORE], reports)
     app[DETAILS] = Details(reports, app[STORE], app[CODEC])
     prices = app[PRICES] = Prices(app[SETTINGS])

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final
 
 from aiohttp import web
 
 from service.api.audit import query_filters
 from service.api.endpoint import answer, read_body, response_headers
-from service.api.keys import AUTHENTICATOR, EXPORT, IMPORT
-from service.audit.encoding import encoder_for
+from service.api.keys import AUTHENTICATOR, EXPORT, IMPORT, LONG_EXPORTS
+from service.audit.encoding import Encoder, form_of
+from service.audit.export_process import Errand
 from service.audit.lines import Whole
-from service.errors import ServiceError
+from service.errors import InvalidRequest, ServiceError
 from service.wire import codec
 
 logger = logging.getLogger(__name__)
@@ -25,25 +28,59 @@ _STALLED: Final = 300.0
 async def export(request: web.Request) -> web.StreamResponse:
     """Everything that the filters select, as ``format`` (jsonl, csv, parquet), behind the interaction ``cursor``.
 
-    An export that cannot go on ends without the end of its body, so that nobody takes it for whole.
+    With ``media=false`` without the bytes of kept media. An export that cannot go on ends without the end of its body,
+    so that nobody takes it for whole.
     """
     principal = request.app[AUTHENTICATOR].principal(request)
-    filters, rest = query_filters(request, "format", "cursor")
-    encoder = encoder_for(rest.get("format", "jsonl"))
-    parts = request.app[EXPORT].parts(principal.project_id, filters, rest.get("cursor"))
-    nothing: list[Whole] = []
-    first = await anext(parts, nothing)
-    response = web.StreamResponse(headers=response_headers(request, None, None))
-    response.content_type = encoder.content_type.partition(";")[0]
-    if "charset" in encoder.content_type:
-        response.charset = "utf-8"
-    response.headers["Cache-Control"] = "no-store"
-    await response.prepare(request)
-    try:
-        await _write(response, encoder.begin() + await asyncio.to_thread(encoder.add, first))
+    chosen, rest = query_filters(request, "format", "cursor", "media")
+    form, after = rest.get("format", "jsonl"), rest.get("cursor")
+    kind = form_of(form)
+    with_media = form == "jsonl" and _flag("media", rest.get("media", "true"))
+    if await request.app[EXPORT].is_short(principal.project_id, chosen, after):
+        parts = request.app[EXPORT].parts(principal.project_id, chosen, after, with_media=with_media)
+        pieces = _encoded(kind(), parts)
+    else:
+        filters = tuple((name, value) for name, value in request.query.items() if name not in (*rest, "key"))
+        pieces = request.app[LONG_EXPORTS].pieces(
+            Errand(
+                principal.project_id,
+                filters,
+                chosen.since,
+                chosen.until,
+                after,
+                form,
+                with_media,
+            )
+        )
+    async with aclosing(pieces):
+        first = await anext(pieces, b"")
+        response = web.StreamResponse(headers=response_headers(request, None, None))
+        response.content_type = kind.content_type.partition(";")[0]
+        if "charset" in kind.content_type:
+            response.charset = "utf-8"
+        response.headers["Cache-Control"] = "no-store"
+        await response.prepare(request)
+        await _send(request, response, first, pieces)
+    return response
+
+
+async def _encoded(encoder: Encoder, parts: AsyncGenerator[list[Whole], None]) -> AsyncGenerator[bytes, None]:
+    """The bytes of a short export."""
+    async with aclosing(parts):
+        first: list[Whole] = await anext(parts, [])
+        yield encoder.begin() + await asyncio.to_thread(encoder.add, first)
         async for part in parts:
-            await _write(response, await asyncio.to_thread(encoder.add, part))
-        await _write(response, encoder.end())
+            yield await asyncio.to_thread(encoder.add, part)
+        yield encoder.end()
+
+
+async def _send(
+    request: web.Request, response: web.StreamResponse, first: bytes, pieces: AsyncGenerator[bytes, None]
+) -> None:
+    try:
+        await _write(response, first)
+        async for piece in pieces:
+            await _write(response, piece)
         await response.write_eof()
     except ServiceError as error:
         logger.warning("an export was broken off: %s", error)
@@ -53,7 +90,14 @@ async def export(request: web.Request) -> web.StreamResponse:
     except Exception:
         logger.exception("an export failed in a way that was not foreseen")
         _break_off(request)
-    return response
+
+
+def _flag(name: str, value: str) -> bool:
+    if value.lower() not in ("true", "false"):
+        raise InvalidRequest(
+            f"The value is invalid for '{name}'. Expected true or false, got {value[:50]!r}."
+        )
+    return value.lower() == "true"
 
 
 async def import_lines(request: web.Request) -> web.StreamResponse:

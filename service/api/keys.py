@@ -13,6 +13,7 @@ from service.audit.details import Details
 from service.audit.export import Export
 from service.audit.importing import Importer
 from service.audit.listing import Listing
+from service.audit.long_exports import LongExports
 from service.audit.reconcile import Reconciliation
 from service.audit.usage import UsageReports
 from service.interactions.create import Creator
@@ -31,6 +32,7 @@ AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
 CREATOR: Final = web.AppKey("creator", Creator)
 LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
 EXPORT: Final = web.AppKey("export", Export)
+LONG_EXPORTS: Final = web.AppKey("long_exports", LongExports)
 IMPORT: Final = web.AppKey("import", Importer)
 RECORDED: Final = web.AppKey("recorded", Recorded)
 REPLAYER: Final = web.AppKey("replayer", Replayer)

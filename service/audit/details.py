@@ -69,8 +69,8 @@ class Details:
         columns = summaries.columns()
         async with self._reports.reading() as reading:
             row = await _find(reading, project_id, reference, columns)
-            before = await reading.fetch(_related(columns, _above(row[0])))
-            after = await reading.fetch(_related(columns, _below(row[0])))
+            before = await reading.fetch(_related(project_id, columns, _above(row[0])))
+            after = await reading.fetch(_related(project_id, columns, _below(row[0])))
         return {
             "ancestors": [summaries.of_row(one) for one in before[:MOST_LINKS]],
             "interaction": summaries.of_row(row),
@@ -143,10 +143,11 @@ def _below(key: bytes) -> Select[Any]:
     return select(walk.union_all(step).c.id)
 
 
-def _related(columns: Sequence[ColumnElement[Any]], keys: Select[Any]) -> Select[Any]:
-    return (
-        select(*columns).where(interactions.c.id.in_(keys)).order_by(interactions.c.id).limit(MOST_LINKS + 1)
+def _related(project_id: bytes, columns: Sequence[ColumnElement[Any]], keys: Select[Any]) -> Select[Any]:
+    chosen = select(*columns).where(
+        interactions.c.id.in_(keys), interactions.c.project_id == literal(project_id, Key)
     )
+    return chosen.order_by(interactions.c.id).limit(MOST_LINKS + 1)
 
 
 def _told(response: bytes, row: Sequence[Any]) -> Any:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-import uuid
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from importlib.util import find_spec
 from typing import Any, Final, Protocol
 
 import orjson
 
-from service.audit.lines import Whole, line_of
+from service.audit.lines import BODIES, Whole, id_text, line_of, uuid_text
 from service.audit.summaries import dollars, seconds, timestamp
 from service.errors import InvalidRequest, Unimplemented
-from service.wire import ids
 
 #: The columns of tables: each with whether it is text, a whole number, a number, or a flag.
 TABLE: Final[Mapping[str, type]] = {
@@ -54,6 +53,16 @@ TABLE: Final[Mapping[str, type]] = {
     "request": str,
     "response": str,
 }
+_UNIQUE: Final = ("id", "created", "completed", "upstream_interaction_id")
+#: Bytes of a row group in memory: larger ones are read faster, and a file has fewer.
+_ROW_GROUP: Final = 6 * 1024 * 1024
+_LINE_END: Final = b"\r\n"
+_NO_PYARROW: Final = (
+    "Parquet needs the package 'pyarrow', which is not installed where the service runs: install "
+    "'interactions-service[parquet]', or export as jsonl or csv."
+)
+#: What spreadsheets take for the beginning of a formula.
+_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Encoder(Protocol):
@@ -90,7 +99,7 @@ class JsonLines:
         data = b"".join([line_of(whole) for whole in some])
         self._hash.update(data)
         self._count += len(some)
-        self._last = ids.to_text(some[-1].row["id"]) if some else self._last
+        self._last = id_text(some[-1].row["id"]) if some else self._last
         return data
 
     def end(self) -> bytes:
@@ -100,21 +109,39 @@ class JsonLines:
 
 
 class Csv:
-    """A table in RFC 4180's form, with a head."""
+    """A table in RFC 4180's form, with a head.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it, which spreadsheets do not show.
+    """
 
     content_type = "text/csv; charset=utf-8"
 
     def begin(self) -> bytes:
         """The names of the columns."""
-        return _csv([list(TABLE)])
+        return ",".join(TABLE).encode() + _LINE_END
 
     def add(self, some: Sequence[Whole]) -> bytes:
         """Their rows."""
-        return _csv([[_cell(value) for value in _row(whole)] for whole in some])
+        lines: list[str] = []
+        csv.writer(_Lines(lines), lineterminator="").writerows(
+            [[_cell(value) for value in _row(whole)] for whole in some]
+        )
+        pieces: list[bytes] = []
+        for whole, line in zip(some, lines, strict=True):
+            pieces += (line.encode("utf-8", "replace"), b",", _quoted(whole.request), b",")
+            pieces += (_quoted(whole.response), _LINE_END)
+        return b"".join(pieces)
 
     def end(self) -> bytes:
         """Nothing."""
         return b""
+
+
+class _Lines:
+    """Takes what is written apart from one another."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.write = lines.append
 
 
 class Parquet:
@@ -123,36 +150,66 @@ class Parquet:
     content_type = "application/vnd.apache.parquet"
 
     def __init__(self) -> None:
-        try:
-            import pyarrow
-            from pyarrow import parquet
-        except ImportError as error:
-            raise Unimplemented(
-                "Parquet needs the package 'pyarrow', which is not installed where the service runs: install "
-                "'interactions-service[parquet]', or export as jsonl or csv."
-            ) from error
+        import pyarrow
+        from pyarrow import parquet
+
+        # One thread is fast enough, and each has memory of its own.
+        pyarrow.set_cpu_count(1)
+        self._pool = pyarrow.system_memory_pool()
         types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
         self._table = pyarrow.Table
+        self._array = pyarrow.array
+        self._bytes = pyarrow.binary()
+        self._text = pyarrow.string()
+        self._joined = pyarrow.concat_tables
         self._schema = pyarrow.schema([(name, types[kind]) for name, kind in TABLE.items()])
         self._sink = _Sink()
-        self._writer = parquet.ParquetWriter(self._sink, self._schema, compression="zstd")
+        short = [name for name in TABLE if name not in BODIES]
+        self._writer = parquet.ParquetWriter(
+            self._sink,
+            self._schema,
+            compression="zstd",
+            use_dictionary=[name for name in short if name not in _UNIQUE],
+            write_statistics=short,
+            memory_pool=self._pool,
+        )
+        self._waiting: list[Any] = []
+        self._size = 0
 
     def begin(self) -> bytes:
         """The first bytes of the file."""
         return self._sink.taken()
 
     def add(self, some: Sequence[Whole]) -> bytes:
-        """A row group."""
-        columns = list(zip(*[_row(whole) for whole in some], strict=True)) if some else []
-        if columns:
-            values = dict(zip(TABLE, map(list, columns), strict=True))
-            self._writer.write_table(self._table.from_pydict(values, schema=self._schema))
+        """Their rows, once there are enough for a row group."""
+        if some:
+            table = self._rows(some)
+            self._waiting.append(table)
+            self._size += table.nbytes
+        if self._size >= _ROW_GROUP:
+            self._write()
         return self._sink.taken()
 
     def end(self) -> bytes:
-        """The foot of the file."""
+        """The last rows, and the foot of the file."""
+        self._write()
         self._writer.close()
         return self._sink.taken()
+
+    def _rows(self, some: Sequence[Whole]) -> Any:
+        columns: list[Any] = [
+            self._array(list(values), field.type, memory_pool=self._pool)
+            for values, field in zip(zip(*map(_row, some), strict=True), self._schema, strict=False)
+        ]
+        for name in BODIES:
+            bodies = [_utf8(getattr(whole, name)) for whole in some]
+            columns.append(self._array(bodies, self._bytes, memory_pool=self._pool).cast(self._text))
+        return self._table.from_arrays(columns, schema=self._schema)
+
+    def _write(self) -> None:
+        if self._waiting:
+            self._writer.write_table(self._joined(self._waiting))
+            self._waiting, self._size = [], 0
 
 
 class _Sink(io.RawIOBase):
@@ -187,55 +244,85 @@ FORMATS: Final[Mapping[str, type[JsonLines] | type[Csv] | type[Parquet]]] = {
 }
 
 
-def encoder_for(name: str) -> Encoder:
-    """An encoder; raises :class:`InvalidRequest` for a form that is unknown, :class:`Unimplemented` for Parquet."""
+def form_of(name: str) -> type[JsonLines] | type[Csv] | type[Parquet]:
+    """The encoder of a form, to be made.
+
+    Raises :class:`InvalidRequest` for a form that is unknown, :class:`Unimplemented` for Parquet without pyarrow.
+    """
     kind = FORMATS.get(name)
     if kind is None:
         raise InvalidRequest(
             f"The value is invalid for 'format'. Expected {', '.join(FORMATS)}, got {name[:50]!r}."
         )
-    return kind()
+    if kind is Parquet and find_spec("pyarrow") is None:
+        raise Unimplemented(_NO_PYARROW)
+    return kind
 
 
-def _row(whole: Whole) -> list[Any]:
+def _row(whole: Whole) -> tuple[Any, ...]:
+    """The members of :data:`TABLE`, in their order, but for the bodies."""
     row = whole.row
-    created = row["created_at"]
-    told = {
-        **{name: row.get(name) for name in TABLE},
-        "id": ids.to_text(row["id"]),
-        "created": timestamp(created),
-        "completed": timestamp(row["completed_at"]),
-        "project": whole.project or str(uuid.UUID(bytes=whole.project_id)),
-        "key_id": None if row["key_id"] is None else str(uuid.UUID(bytes=row["key_id"])),
-        "model": row["model"] or row["model_requested"],
-        "deployment": row["deployment_id"],
-        "previous_interaction_id": _reference(row["previous_id"]),
-        "root": ids.to_text(row["root_id"] or row["id"]),
-        "replay_of": _reference(row["replay_of"]),
-        "upstream_interaction_id": row["upstream_id"],
-        "duration": seconds(created, row["completed_at"]),
-        "first_event": seconds(created, row["first_byte_at"]),
-        "cost": dollars(row["cost_nanos"]),
-        "deleted": timestamp(row["deleted_at"]),
-        "request": _text(whole.request),
-        "response": _text(whole.response),
-    }
-    return [bool(told[name]) if kind is bool else told[name] for name, kind in TABLE.items()]
+    created, completed, key_id = row["created_at"], row["completed_at"], row["key_id"]
+    return (
+        id_text(row["id"]),
+        timestamp(created),
+        timestamp(completed),
+        whole.project or uuid_text(whole.project_id),
+        None if key_id is None else uuid_text(key_id),
+        row["status"],
+        row["model"] or row["model_requested"],
+        row["model_requested"],
+        row["agent"],
+        row["deployment_id"],
+        row["service_tier"],
+        row["labels"],
+        _reference(row["previous_id"]),
+        id_text(row["root_id"] or row["id"]),
+        row["depth"],
+        _reference(row["replay_of"]),
+        bool(row["stream"]),
+        bool(row["background"]),
+        bool(row["store"]),
+        row["upstream_id"],
+        row["http_status"],
+        row["error_code"],
+        row["error_message"],
+        seconds(created, completed),
+        seconds(created, row["first_byte_at"]),
+        row["input_tokens"],
+        row["output_tokens"],
+        row["thought_tokens"],
+        row["cached_tokens"],
+        row["tool_use_tokens"],
+        row["total_tokens"],
+        dollars(row["cost_nanos"]),
+        timestamp(row["deleted_at"]),
+    )
 
 
 def _reference(key: bytes | None) -> str | None:
-    return None if key is None else ids.to_text(key)
+    return None if key is None else id_text(key)
 
 
-def _text(body: bytes | None) -> str | None:
-    return None if body is None else body.decode("utf-8", "replace")
+def _utf8(body: bytes | None) -> bytes | None:
+    """A body as text; what is none is replaced."""
+    if body is None or body.isascii():
+        return body
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return body.decode("utf-8", "replace").encode()
+    return body
 
 
 def _cell(value: Any) -> Any:
-    return str(value).lower() if isinstance(value, bool) else value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str) and value.startswith(_FORMULAS):
+        return f"'{value}"
+    return value
 
 
-def _csv(rows: Sequence[Sequence[Any]]) -> bytes:
-    written = io.StringIO()
-    csv.writer(written).writerows(rows)
-    return written.getvalue().encode("utf-8", "surrogatepass")
+def _quoted(body: bytes | None) -> bytes:
+    text = _utf8(body)
+    return b"" if text is None else b'"' + text.replace(b'"', b'""') + b'"'

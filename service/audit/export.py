@@ -1,177 +1,302 @@
 """Export: everything that filters select, oldest first, read a part at a time so that memory does not grow with it.
 
-Each part is a snapshot of its own. What is written meanwhile has larger keys and is exported when its turn comes; an
-interaction that ends after it was exported is exported as it stood. An export goes on behind the last interaction that
-somebody has of it, by its id.
+Each part is a snapshot of its own: an interaction is told as it stood then, with its bodies and its log, and left out
+if it is not selected any more. What is written meanwhile has larger keys and is exported when its turn comes. An
+export goes on behind the last interaction that somebody has of it, by its id.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import Executable, FromClause, Select, bindparam, select
 
-from service.audit import cursors
+from service.audit import conditions, cursors
 from service.audit.filters import Filters
-from service.audit.lines import COLUMNS, EventRow, Whole
+from service.audit.lines import COLUMNS, EventRow, MediaRow, Whole
 from service.audit.listing import read_page
 from service.errors import InvalidRequest, StoreError
+from service.store import inputs
 from service.store.codec import Codec
-from service.store.reports import Reading, Reports, Rows
-from service.store.store import Store
+from service.store.regions import whole_requests
+from service.store.reports import Prepared, Reading, Reports, Rows
+from service.store.requests import stored_requests
 from service.store.tables import (
     REQUEST_PAYLOAD,
-    RESPONSE_PAYLOAD,
+    Key,
     events,
     interactions,
+    media,
+    media_contents,
     payloads,
     projects,
 )
+from service.store.tables import inputs as inputs_table
 from service.wire import ids
 
-#: Interactions of one part, and bytes of their bodies (but for a larger one alone).
-_AT_ONCE: Final = 500
-_BYTES_AT_ONCE: Final = 8 * 1024 * 1024
-#: Streams whose logs are read at once; how large those are is not known before.
-_LOGS_AT_ONCE: Final = 64
+#: Keys that are found at once.
+_KEYS_AT_ONCE: Final = 4096
+#: Interactions of one part, and bytes of what they hold (but for a larger one alone).
+_AT_ONCE: Final = 512
+_BYTES_AT_ONCE: Final = 3 * 1024 * 1024
+#: An interaction with all its columns, in bytes of memory.
+_ROW: Final = 2048
+#: How much larger the log of a stream is than the response that came of it, and what one that still runs is taken for.
+_LOG_FACTOR: Final = 4
+_RUNNING: Final = 64 * 1024
 _ORDER: Final = "asc"
 _SELECTED: Final = tuple(name for name in COLUMNS if name != "id")
-
 _NAMES: Final = ("id", "project_id", *_SELECTED)
+_KEY_NAMES: Final = tuple(f"key_{number}" for number in range(_AT_ONCE))
 
-_Row = dict[str, Any]
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An interaction that was selected, and about how many bytes it has."""
+
+    key: bytes
+    size: int
+
+
+class _Statements:
+    """What is read of each part, compiled once for an export."""
+
+    def __init__(self, project_id: bytes, filters: Filters) -> None:
+        columns = (interactions.c[name] for name in _NAMES)
+        still = conditions.of_filters(filters, project_id)
+        chosen = select(*columns).where(*_of_keys(interactions.c.id), *still)
+        self.rows = Prepared(chosen.order_by(interactions.c.id))
+        self.bodies = Prepared(_by_key(payloads, "interaction_id kind codec size body"))
+        logs = _by_key(events, "interaction_id first_seq last_seq codec size body upstream_cursor timings")
+        self.logs = Prepared(logs.order_by(events.c.interaction_id, events.c.first_seq))
+        self.bases = Prepared(
+            select(inputs_table.c.interaction_id).where(
+                *_of_keys(inputs_table.c.interaction_id), inputs_table.c.base_id.is_not(None)
+            )
+        )
+        self.base = Prepared(inputs.REQUEST.select)
+        self.media_sizes = Prepared(_of_media(media_contents.c.size))
+        self.media = Prepared(
+            _of_media(media.c.uri_digest, media.c.mime_type, media.c.kept_at, media_contents.c.body)
+        )
 
 
 class Export:
     """Exports the interactions of one project at a time (promise P6)."""
 
-    def __init__(self, store: Store, reports: Reports, packing: Codec) -> None:
-        self._store = store
+    def __init__(self, reports: Reports, packing: Codec) -> None:
         self._reports = reports
         self._packing = packing
 
+    async def is_short(self, project_id: bytes, filters: Filters, after: str | None = None) -> bool:
+        """Whether one part has everything that :meth:`parts` would read; raises as it does."""
+        found, cursor = await self._page(project_id, filters, _cursor(project_id, filters, after), _AT_ONCE)
+        return cursor is None and sum(one.size for one in found) <= _BYTES_AT_ONCE
+
     async def parts(
-        self, project_id: bytes, filters: Filters, after: str | None = None
-    ) -> AsyncIterator[list[Whole]]:
+        self, project_id: bytes, filters: Filters, after: str | None = None, *, with_media: bool = True
+    ) -> AsyncGenerator[list[Whole], None]:
         """Everything the filters select, behind the interaction with the id ``after``, some at a time.
 
         Raises :class:`~service.errors.ServiceError`: :class:`InvalidRequest` for an id that is none.
         """
-        about = _ORDER.encode() + project_id + filters.digest()
-        cursor = None if after is None else cursors.write(_key(after), about)
-        names: dict[bytes, str] = {}
-        columns = [
-            interactions.c.id,
-            interactions.c.project_id,
-            *(interactions.c[name] for name in _SELECTED),
-        ]
-        while True:
-            async with self._reports.reading() as reading:
-                names = names or await _project_names(reading)
-                page = await read_page(
-                    reading, columns, project_id, filters, order=_ORDER, limit=_AT_ONCE, cursor=cursor
-                )
-            rows = [dict(zip(_NAMES, row, strict=True)) for row in page.rows]
-            for part in _bounded(rows):
-                yield await self._whole(part, names)
-            if page.next_cursor is None:
-                return
-            cursor = page.next_cursor
-
-    async def _whole(self, rows: Sequence[_Row], names: dict[bytes, str]) -> list[Whole]:
-        told = [row for row in rows if row["deleted_at"] is None]
-        streams = [row["id"] for row in told if row["stream"]]
+        statements = _Statements(project_id, filters)
+        cursor = _cursor(project_id, filters, after)
         async with self._reports.reading() as reading:
-            bodies = await _bodies(reading, [row["id"] for row in told])
-            logs: list[Sequence[Any]] = []
-            for start in range(0, len(streams), _LOGS_AT_ONCE):
-                logs += await _logs(reading, streams[start : start + _LOGS_AT_ONCE])
-        unpacked = await asyncio.to_thread(self._packing.unpack_all, [tuple(row[2:5]) for row in bodies])
-        by_place = {(row[0], row[1]): body for row, body in zip(bodies, unpacked, strict=True)}
-        by_stream = await asyncio.to_thread(self._events, logs)
-        return [await self._one(row, by_place, by_stream, names) for row in rows]
+            name = await _project_name(reading, project_id)
+            with_media = with_media and bool(await reading.fetch(select(media.c.interaction_id).limit(1)))
+        while True:
+            found, cursor = await self._page(project_id, filters, cursor, _KEYS_AT_ONCE)
+            if with_media:
+                found = await self._with_media_sizes(statements, found)
+            for part in _bounded(found):
+                reading_part = _Part(self._reports, self._packing, statements, name, with_media)
+                yield await reading_part.whole([one.key for one in part])
+            if cursor is None:
+                return
 
-    async def _one(
-        self,
-        row: _Row,
-        bodies: dict[tuple[bytes, int], bytes],
-        logs: dict[bytes, list[EventRow]],
-        names: dict[bytes, str],
-    ) -> Whole:
-        key = row["id"]
-        request, damage = bodies.get((key, REQUEST_PAYLOAD)), None
-        if request is not None and len(request) < row["request_bytes"]:
-            # It is stored without what an earlier one has.
+    async def _page(
+        self, project_id: bytes, filters: Filters, cursor: str | None, limit: int
+    ) -> tuple[list[_Found], str | None]:
+        columns = [interactions.c[name] for name in ("id", "stream", "request_bytes", "response_bytes")]
+        async with self._reports.reading() as reading:
+            page = await read_page(
+                reading, columns, project_id, filters, order=_ORDER, limit=limit, cursor=cursor
+            )
+        return [_found(*row) for row in page.rows], page.next_cursor
+
+    async def _with_media_sizes(self, statements: _Statements, found: Sequence[_Found]) -> list[_Found]:
+        sizes: dict[bytes, int] = defaultdict(int)
+        async with self._reports.reading() as reading:
+            for start in range(0, len(found), _AT_ONCE):
+                keys = [one.key for one in found[start : start + _AT_ONCE]]
+                for key, size in await reading.fetch_prepared(statements.media_sizes, _values(keys)):
+                    sizes[key] += size
+        return [_Found(one.key, one.size + sizes.get(one.key, 0)) for one in found]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Reads some interactions with everything they have."""
+
+    reports: Reports
+    packing: Codec
+    statements: _Statements
+    project: str | None
+    with_media: bool
+
+    async def whole(self, keys: Sequence[bytes]) -> list[Whole]:
+        """Those of them that are selected still, in one snapshot."""
+        statements = self.statements
+        async with self.reports.reading() as reading:
+            rows = await reading.fetch_prepared(statements.rows, _values(keys))
+            told = [row[0] for row in rows if row[_DELETED_AT] is None]
+            streams = [row[0] for row in rows if row[_STREAM] and row[_DELETED_AT] is None]
+            bodies = await self._of(reading, statements.bodies, told)
+            logs = await self._of(reading, statements.logs, streams)
+            media_rows = await self._of(reading, statements.media, told) if self.with_media else ()
+            based = [
+                (key, await reading.fetch_prepared(statements.base, {"id": key}))
+                for (key,) in await self._of(reading, statements.bases, told)
+            ]
+        return await asyncio.to_thread(self._made, rows, bodies, logs, media_rows, based)
+
+    async def _of(self, reading: Reading, statement: Prepared, keys: Sequence[bytes]) -> Rows:
+        return await reading.fetch_prepared(statement, _values(keys)) if keys else ()
+
+    def _made(
+        self, rows: Rows, bodies: Rows, logs: Rows, media_rows: Rows, based: Sequence[tuple[bytes, Rows]]
+    ) -> list[Whole]:
+        unpacked = self.packing.unpack_all([tuple(row[2:5]) for row in bodies])
+        requests: dict[bytes, bytes] = {}
+        responses: dict[bytes, bytes] = {}
+        for (key, kind, *_), body in zip(bodies, unpacked, strict=True):
+            (requests if kind == REQUEST_PAYLOAD else responses)[key] = body
+        damages: dict[bytes, str] = {}
+        for key, stored in based:
             try:
-                request = await self._store.request_of(key)
+                requests |= whole_requests(stored_requests(stored, self.packing), (key,))
             except StoreError as error:
-                request, damage = None, error.message
-        response = bodies.get((key, RESPONSE_PAYLOAD))
-        project_id = row.pop("project_id")
-        return Whole(row, project_id, names.get(project_id), request, response, logs.get(key, ()), damage)
+                requests.pop(key, None)
+                damages[key] = error.message
+        told_events, told_media = self._events(logs), _media(media_rows)
+        return [
+            Whole(
+                dict(zip(COLUMNS, (row[0], *row[2:]), strict=True)),
+                row[1],
+                self.project,
+                requests.get(row[0]),
+                responses.get(row[0]),
+                told_events.get(row[0], ()),
+                damages.get(row[0]),
+                told_media.get(row[0], ()),
+            )
+            for row in rows
+        ]
 
-    def _events(self, logs: Sequence[Sequence[Any]]) -> dict[bytes, list[EventRow]]:
-        frames = self._packing.unpack_all([tuple(row[3:6]) for row in logs])
+    def _events(self, logs: Rows) -> dict[bytes, list[EventRow]]:
+        frames = self.packing.unpack_all([tuple(row[3:6]) for row in logs])
         found: dict[bytes, list[EventRow]] = defaultdict(list)
         for (key, first, last, *_, cursor, timings), body in zip(logs, frames, strict=True):
             found[key].append(EventRow(first, last, body, cursor, timings))
         return found
 
 
-def _key(after: str) -> bytes:
+async def ahead(parts: AsyncGenerator[list[Whole], None]) -> AsyncGenerator[list[Whole], None]:
+    """The same parts, the next of which is being read while one is used."""
+
+    async def following() -> list[Whole] | None:
+        return await anext(parts, None)
+
+    coming = asyncio.create_task(following())
+    try:
+        while (part := await coming) is not None:
+            coming = asyncio.create_task(following())
+            yield part
+    finally:
+        coming.cancel()
+        with suppress(asyncio.CancelledError):
+            await coming
+        await parts.aclose()
+
+
+_STREAM: Final = _NAMES.index("stream")
+_DELETED_AT: Final = _NAMES.index("deleted_at")
+
+
+def _media(rows: Rows) -> dict[bytes, list[MediaRow]]:
+    found: dict[bytes, list[MediaRow]] = defaultdict(list)
+    for key, digest, mime_type, kept_at, body in rows:
+        found[key].append(MediaRow(digest, mime_type, kept_at, body))
+    return found
+
+
+def _cursor(project_id: bytes, filters: Filters, after: str | None) -> str | None:
+    if after is None:
+        return None
     key = ids.from_text(after)
     if key is None:
         raise InvalidRequest(
             f"The value {after[:100]!r} is invalid for 'cursor'. Expected the id of the last interaction that arrived "
             "whole (int_...)."
         )
-    return key
+    return cursors.write(key, _ORDER.encode() + project_id + filters.digest())
 
 
-def _bounded(rows: Sequence[_Row]) -> list[list[_Row]]:
-    """The rows in parts whose bodies fit into memory."""
-    parts: list[list[_Row]] = []
+def _found(key: bytes, stream: Any, request_bytes: int | None, response_bytes: int | None) -> _Found:
+    size = _ROW + (request_bytes or 0) + (response_bytes or 0)
+    if stream:
+        size += _RUNNING if response_bytes is None else _LOG_FACTOR * response_bytes
+    return _Found(key, size)
+
+
+def _bounded(found: Sequence[_Found]) -> Iterator[list[_Found]]:
+    """In parts that fit into memory."""
+    part: list[_Found] = []
     size = 0
-    for row in rows:
-        own = (row["request_bytes"] or 0) + (row["response_bytes"] or 0)
-        if not parts or size + own > _BYTES_AT_ONCE:
-            parts.append([])
-            size = 0
-        parts[-1].append(row)
-        size += own
-    return parts
+    for one in found:
+        if part and (size + one.size > _BYTES_AT_ONCE or len(part) == _AT_ONCE):
+            yield part
+            part, size = [], 0
+        part.append(one)
+        size += one.size
+    if part:
+        yield part
 
 
-async def _bodies(reading: Reading, keys: Sequence[bytes]) -> Rows:
-    if not keys:
-        return []
-    columns = (
-        payloads.c.interaction_id,
-        payloads.c.kind,
-        payloads.c.codec,
-        payloads.c.size,
-        payloads.c.body,
+def _of_keys(column: Any) -> tuple[Any, ...]:
+    """That a column has one of the keys of :func:`_values`; the bounds tell PostgreSQL the partitions."""
+    keys = [bindparam(name, type_=Key) for name in _KEY_NAMES]
+    first, last = bindparam("first", type_=Key), bindparam("last", type_=Key)
+    return (column.in_(keys), column >= first, column <= last)
+
+
+def _values(keys: Sequence[bytes]) -> dict[str, bytes]:
+    """The parameters of a statement for at most :data:`_AT_ONCE` keys, which are in order."""
+    filled = [*keys, *[keys[-1]] * (_AT_ONCE - len(keys))]
+    return {**dict(zip(_KEY_NAMES, filled, strict=True)), "first": keys[0], "last": keys[-1]}
+
+
+def _by_key(table: FromClause, names: str) -> Select[Any]:
+    return select(*(table.c[name] for name in names.split())).where(*_of_keys(table.c.interaction_id))
+
+
+def _of_media(*columns: Any) -> Executable:
+    joined = media.join(media_contents, media_contents.c.id == media.c.content_id)
+    chosen = select(media.c.interaction_id, *columns).select_from(joined)
+    return chosen.where(*_of_keys(media.c.interaction_id)).order_by(
+        media.c.interaction_id, media.c.uri_digest
     )
-    return await reading.fetch(select(*columns).where(payloads.c.interaction_id.in_(list(keys))))
 
 
-async def _logs(reading: Reading, keys: Sequence[bytes]) -> Rows:
-    columns = (
-        events.c.interaction_id,
-        events.c.first_seq,
-        events.c.last_seq,
-        events.c.codec,
-        events.c.size,
-        events.c.body,
-        events.c.upstream_cursor,
-        events.c.timings,
+async def _project_name(reading: Reading, project_id: bytes) -> str | None:
+    rows = await reading.fetch(
+        select(projects.c.name).where(projects.c.id == bindparam(None, project_id, Key))
     )
-    chosen = select(*columns).where(events.c.interaction_id.in_(list(keys)))
-    return await reading.fetch(chosen.order_by(events.c.interaction_id, events.c.first_seq))
-
-
-async def _project_names(reading: Reading) -> dict[bytes, str]:
-    return {row[0]: row[1] for row in await reading.fetch(select(projects.c.id, projects.c.name))}
+    name: str | None = rows[0][0] if rows else None
+    return name

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import literal, select
@@ -16,8 +16,10 @@ from sqlalchemy import literal, select
 from service.audit.reading_lines import Brought, rows_of_line
 from service.errors import InvalidRequest, PermissionDenied
 from service.interactions.calls import Principal
-from service.store import bringing_in
+from service.interactions.media import files_named
+from service.store import bringing_in, media
 from service.store.entries import Write
+from service.store.media import content_digest, uri_digest
 from service.store.records import now
 from service.store.reports import Reports
 from service.store.store import Store
@@ -80,8 +82,23 @@ def _read(data: bytes) -> list[Brought]:
         except InvalidRequest as error:
             raise InvalidRequest(f"Line {number}: {error.message}") from error
         if one is not None:
-            brought[one.id] = one
+            brought[one.id] = _of_own(one)
     return list(brought.values())
+
+
+def _of_own(one: Brought) -> Brought:
+    """The same without media that its bodies do not name.
+
+    Media are looked up by the digests of their URIs alone, so nobody may bring in one for a URI of somebody else.
+    """
+    if not one.media:
+        return one
+    try:
+        files = [file for _, file in files_named(one.request, one.response)]
+    except InvalidRequest:
+        files = []
+    named = {uri_digest(one.project_id, file.canonical) for file in files}
+    return replace(one, media=tuple(kept for kept in one.media if kept.uri_digest in named))
 
 
 def _writes(brought: Sequence[Brought]) -> list[Write]:
@@ -97,4 +114,18 @@ def _writes(brought: Sequence[Brought]) -> list[Write]:
         for event in one.events:
             place = (event.first_seq, event.last_seq, event.upstream_cursor, event.timings)
             writes.append((bringing_in.BRING_EVENTS, (one.id, event.frames, *place, *owner)))
+        writes += _media_writes(one, moment)
+    return writes
+
+
+def _media_writes(one: Brought, moment: int) -> list[Write]:
+    writes: list[Write] = []
+    for kept in one.media:
+        content_id = content_digest(one.project_id, kept.body)
+        named = (one.id, kept.uri_digest, content_id, kept.mime_type, kept.kept_at)
+        writes += (
+            (media.KEEP_CONTENT, (content_id, len(kept.body), kept.body, moment)),
+            (media.TOUCH_CONTENT, (content_id, moment)),
+            (bringing_in.BRING_REFERENCE, (*named, one.project_id, one.completed_at)),
+        )
     return writes

@@ -1,9 +1,10 @@
 """The lines of an export: one JSON object for each interaction, from which the same rows can be made again.
 
 ``interaction`` has the columns of the row as they are (times are microseconds since the epoch, costs billionths of a
-dollar), ``events`` the log of a stream. ``request`` and ``response`` come last and, where they are one line, byte for
-byte as they are stored, so that they can be cut out of the line by their sizes. Where they are not, they are written
-anew, and ``request_text`` or ``response_text`` has the exact text.
+dollar), ``events`` the log of a stream, ``media`` the bytes that were kept of what the interaction names by URIs, in
+base64. ``request`` and ``response`` come last and, where they are one line, byte for byte as they are stored, so that
+they can be cut out of the line by their sizes. Where they are not, they are written anew, and ``request_text`` or
+``response_text`` has the exact text.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import base64
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -34,6 +36,8 @@ _OTHER_REFERENCES: Final = tuple(sorted(REFERENCES - {"id"}))
 JSON_TEXTS: Final = frozenset({"labels", "attempts", "usage_detail"})
 FLAGS: Final = frozenset({"stream", "background", "store", "upstream_stored"})
 BODIES: Final = ("request", "response")
+#: Ids that are remembered as they are written: of parents and roots, which came a little before, of keys and projects.
+_REMEMBERED: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,16 @@ class EventRow:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaRow:
+    """Kept media; ``uri_digest`` is :func:`service.store.media.uri_digest` of the URI that names them."""
+
+    uri_digest: bytes
+    mime_type: str
+    kept_at: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Whole:
     """Everything that is exported of one interaction; ``row`` has the members of :data:`COLUMNS`, in their order."""
 
@@ -59,21 +73,36 @@ class Whole:
     events: Sequence[EventRow]
     #: Why the request cannot be told, if it cannot.
     damage: str | None = None
+    media: Sequence[MediaRow] = ()
+
+
+@lru_cache(_REMEMBERED)
+def id_text(key: bytes) -> str:
+    """The id of an interaction as callers know it."""
+    return ids.to_text(key)
+
+
+@lru_cache(_REMEMBERED)
+def uuid_text(key: bytes) -> str:
+    """The id of a project or of an API key as callers know it."""
+    return str(uuid.UUID(bytes=key))
 
 
 def line_of(whole: Whole) -> bytes:
     """The line, with its end."""
     row = whole.row
-    name = ids.to_text(row["id"])
+    name = id_text(row["id"])
     told: dict[str, Any] = {
         "v": VERSION,
         "id": name,
         "created": timestamp(row["created_at"]),
-        "project": {"id": str(uuid.UUID(bytes=whole.project_id)), "name": whole.project},
+        "project": {"id": uuid_text(whole.project_id), "name": whole.project},
         "interaction": _members(row, name),
     }
     if whole.events:
         told["events"] = [_event(event) for event in whole.events]
+    if whole.media:
+        told["media"] = [_media(one) for one in whole.media]
     if whole.damage is not None:
         told["damage"] = whole.damage
     bodies: dict[str, Any] = {}
@@ -98,14 +127,14 @@ def _members(row: Mapping[str, Any], key: str) -> dict[str, Any]:
     told = {**row, "id": key}
     for name in _OTHER_REFERENCES:
         if (reference := told[name]) is not None:
-            told[name] = ids.to_text(reference)
+            told[name] = id_text(reference)
     for name in JSON_TEXTS:
         if (text := told[name]) is not None:
             told[name] = orjson.Fragment(text)
     for name in FLAGS:
         told[name] = bool(told[name])
     if told["key_id"] is not None:
-        told["key_id"] = str(uuid.UUID(bytes=told["key_id"]))
+        told["key_id"] = uuid_text(told["key_id"])
     return told
 
 
@@ -120,6 +149,15 @@ def _event(event: EventRow) -> dict[str, Any]:
     if event.timings is not None:
         told["timings"] = base64.b64encode(event.timings).decode()
     return told
+
+
+def _media(one: MediaRow) -> dict[str, Any]:
+    return {
+        "uri_digest": one.uri_digest.hex(),
+        "mime_type": one.mime_type,
+        "kept_at": one.kept_at,
+        "base64": base64.b64encode(one.body).decode(),
+    }
 
 
 def _exact(name: str, body: bytes) -> dict[str, str]:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from sqlalchemy import BigInteger, Boolean, SmallInteger
 
-from service.audit.lines import BODIES, JSON_TEXTS, REFERENCES, VERSION, EventRow, is_one_line
+from service.audit.lines import BODIES, JSON_TEXTS, REFERENCES, VERSION, EventRow, MediaRow, is_one_line
+from service.audit.moments import LATEST
 from service.errors import InvalidRequest
 from service.store.bringing_in import ROW
-from service.store.records import upstream_id_hash
+from service.store.records import STATUSES, upstream_id_hash
 from service.store.tables import NOBODY, interactions
 from service.wire import codec, ids
 
 _NUMBERS: Final = (BigInteger, SmallInteger)
 _MOST: Final = 2**63
+_DIGEST: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Brought:
     request: bytes | None
     response: bytes | None
     events: tuple[EventRow, ...]
+    media: tuple[MediaRow, ...]
 
 
 def rows_of_line(line: bytes) -> Brought | None:
@@ -74,10 +78,15 @@ def rows_of_line(line: bytes) -> Brought | None:
         request,
         response,
         tuple(_event(event) for event in _list(told, "events")),
+        tuple(_media(one) for one in _list(told, "media")),
     )
 
 
 def _check(row: Mapping[str, Any]) -> None:
+    if row.get("status") not in (None, *STATUSES):
+        raise InvalidRequest(
+            f"'interaction.status' is {row['status'][:50]!r}. Expected one of {', '.join(sorted(STATUSES))}."
+        )
     for name in ROW:
         if row.get(name) is None and not interactions.c[name].nullable:
             raise InvalidRequest(f"'interaction.{name}' is missing.")
@@ -91,7 +100,7 @@ def _column(name: str, value: Any) -> Any:
     if name == "key_id":
         return _uuid(name, value)
     if name in JSON_TEXTS:
-        return codec.dumps(value).decode()
+        return _json(name, value)
     kind = interactions.c[name].type
     if isinstance(kind, Boolean):
         return +_checked(name, value, bool, "a boolean")
@@ -99,11 +108,23 @@ def _column(name: str, value: Any) -> Any:
         number: int = _checked(name, value, int, "a whole number")
         if isinstance(value, bool) or not -_MOST <= number < _MOST:
             raise InvalidRequest(f"'interaction.{name}' is no number that fits.")
+        if name.endswith("_at") and not _is_moment(number):
+            raise InvalidRequest(f"'interaction.{name}' is no time between 1970 and 9999, in microseconds.")
         return number
     text: str = _checked(name, value, str, "a string")
     if "\0" in text:
         raise InvalidRequest(f"'interaction.{name}' has a NUL character.")
     return text
+
+
+def _json(name: str, value: Any) -> str:
+    """What is read as JSON again: a list of objects, or an object."""
+    if name == "attempts":
+        if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+            raise InvalidRequest("'interaction.attempts' is not a list of objects.")
+    elif not isinstance(value, dict):
+        raise InvalidRequest(f"'interaction.{name}' is not an object.")
+    return codec.dumps(value).decode()
 
 
 def _checked(name: str, value: Any, kind: type, expected: str) -> Any:
@@ -187,6 +208,22 @@ def _event(value: Any) -> EventRow:
     if frames is None:
         raise InvalidRequest("'events' has a batch without 'frames'.")
     return EventRow(first, last, frames, cursor, _base64("timings", value.get("timings")))
+
+
+def _media(value: Any) -> MediaRow:
+    if not isinstance(value, dict):
+        raise InvalidRequest("'media' has something that is not an object.")
+    digest, mime_type, kept_at = (value.get(name) for name in ("uri_digest", "mime_type", "kept_at"))
+    body = _base64("media.base64", value.get("base64"))
+    if not isinstance(digest, str) or _DIGEST.fullmatch(digest) is None or body is None:
+        raise InvalidRequest("'media' has a file without 'uri_digest' (32 hexadecimal digits) and 'base64'.")
+    if not isinstance(mime_type, str) or "\0" in mime_type or not _is_moment(kept_at):
+        raise InvalidRequest("'media' has a file without 'mime_type' and 'kept_at'.")
+    return MediaRow(bytes.fromhex(digest), mime_type, kept_at, body)
+
+
+def _is_moment(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LATEST
 
 
 def _base64(name: str, value: Any) -> bytes | None:

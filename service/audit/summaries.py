@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import orjson
@@ -21,6 +21,8 @@ TOKENS: Final = (
     "tool_use_tokens",
     "total_tokens",
 )
+#: In UTC, without saying so.
+_EPOCH: Final = datetime(1970, 1, 1)
 _NAMES: Final = (
     "id",
     "project_id",
@@ -129,9 +131,7 @@ def timestamp(microseconds: int | None) -> str | None:
     """ISO 8601 with microseconds, in UTC."""
     if microseconds is None:
         return None
-    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + (
-        f"{microseconds % 1_000_000:06d}Z"
-    )
+    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="microseconds") + "Z"
 
 
 def seconds(start: int, end: int | None) -> float | None:

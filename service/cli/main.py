@@ -9,12 +9,14 @@ import click
 from service.cli.emulator import emulator
 from service.cli.migrate import migrate
 from service.cli.moving import export, import_
-from service.cli.reading import chain, logs, search, show, usage
+from service.cli.reading import logs, search
 from service.cli.reconcile import reconcile
 from service.cli.replaying import replay
 from service.cli.retaining import retention
 from service.cli.serve import serve
+from service.cli.showing import chain, show
 from service.cli.signing import webhook_secret
+from service.cli.summing import usage
 from service.errors import ConfigurationError
 
 

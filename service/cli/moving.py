@@ -35,8 +35,14 @@ _MIB: Final = 1024 * 1024
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="The file; else standard output."
 )
 @click.option("--resume", is_flag=True, help="Go on with a file of JSON lines that was not finished.")
+@click.option("--no-media", is_flag=True, help="Leave out the bytes of kept media.")
 def export(
-    target: Target, filters: list[tuple[str, str]], form: str, output: Path | None, resume: bool
+    target: Target,
+    filters: list[tuple[str, str]],
+    form: str,
+    output: Path | None,
+    resume: bool,
+    no_media: bool,
 ) -> None:
     """Export everything that the filters select, oldest first.
 
@@ -49,10 +55,11 @@ def export(
         raise click.UsageError(f"{output} is no file; leave out --output for standard output.")
     if form == "parquet" and output is not None and find_spec("pyarrow") is None:
         raise click.UsageError("Parquet needs pip install 'interactions-service[parquet]'.")
+    parameters = [*filters, ("format", form), *([("media", "false")] if no_media else [])]
     if output is None:
-        asyncio.run(_to_standard_output(target, [*filters, ("format", form)]))
+        asyncio.run(_to_standard_output(target, parameters))
     else:
-        manifest = _to_file(target, [*filters, ("format", form)], output, resume=resume)
+        manifest = _to_file(target, parameters, output, resume=resume)
         click.echo(f"{output}: {manifest['count']} interactions, sha256 {manifest['sha256']}", err=True)
 
 

@@ -23,6 +23,8 @@ STYLES: Final = {
     "requires_action": "blue",
 }
 
+#: Tabs and ends of lines, and everything else that is no sign (C0, DEL and C1).
+_CONTROLS: Final = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029), " ")
 #: Columns that are never broken, however narrow the terminal is.
 _WHOLE: Final = frozenset({"created", "id", "status", "original", "replay"})
 
@@ -64,7 +66,7 @@ def print_table(
             name, justify=justify, no_wrap=name in _WHOLE or name in numbers, overflow="ellipsis"
         )
     for row in rows:
-        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+        table.add_row(*(Text(plain(cell), style=STYLES.get(cell, "")) for cell in row))
     console().print(table)
 
 
@@ -77,12 +79,12 @@ def print_diff(diff: str) -> None:
     """A unified diff, what was and what is in colours."""
     for line in diff.splitlines():
         colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
-        click.secho(line, fg=colour)
+        click.secho(plain(line), fg=colour)
 
 
 def plain(cell: str) -> str:
-    """A cell in one line and one column."""
-    return cell.replace("\t", " ").replace("\r", " ").replace("\n", " ")
+    """A text in one line and one column, without what would steer a terminal: callers say what stands in it."""
+    return cell.translate(_CONTROLS)
 
 
 def number(value: float | None, digits: int = 0) -> str:

@@ -14,8 +14,8 @@ import click
 
 from service.cli.api import Api, Failed, Json, connected
 from service.cli.choosing import chosen
+from service.cli.listing import listed
 from service.cli.printing import print_diff, print_json, print_table
-from service.cli.reading import listed
 from service.cli.report import COLUMNS, NUMBERS, Outcome, as_html, as_json, row_of, summary
 from service.cli.target import Target, targeted
 

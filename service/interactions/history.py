@@ -17,7 +17,7 @@ from service.store.records import ANCHORS, Record, now
 from service.store.store import Store
 from service.upstream.client import GeminiClient
 from service.upstream.deployments import Deployment
-from service.wire import steps, upstream_errors
+from service.wire import codec, legacy, media, steps, upstream_errors
 from service.wire.envelope import Envelope
 
 #: What upstream answers for an id it no longer has (contract 6).
@@ -79,6 +79,24 @@ class History:
         said = steps_asked(links) if envelope.continues else steps_of_links(links, for_agent=for_agent)
         conversation = await self._media.restored(parent.project_id, deployment, said)
         return conversation + steps.normalise_input(body.get("input") or [])
+
+    async def input_again(
+        self, project_id: bytes, original: bytes, body: dict[str, Any], deployment: Deployment
+    ) -> list[dict[str, Any]] | None:
+        """The input of a request that is sent again, where a file that it names has died since; None where none has.
+
+        Raises :class:`FailedPrecondition` naming a file that is not kept.
+        """
+        said = steps.normalise_input(body.get("input") or [])
+        if not any(media.references(said)):
+            return None
+        link = (await self._store.chain(project_id, original))[-1]
+        asked = {} if link.request is None else legacy.request_to_steps(codec.loads(link.request))
+        if steps.normalise_input(asked.get("input") or []) != said:
+            # It was changed, and names files of today.
+            return None
+        revived = await self._media.restored(project_id, deployment, [(link, said)])
+        return None if revived == said else revived
 
     def check_size(self, body: bytes, links: int) -> None:
         """Raise :class:`FailedPrecondition` for a rebuilt request that is larger than upstream takes (contract 5.5)."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from service.errors import ServiceError
@@ -157,14 +158,9 @@ class MediaKeeper:
     async def _named(self, record: Record, deployment: Deployment) -> dict[bytes, _Named]:
         """The files of upstream that an interaction names, by the digests of their URIs."""
         raw = await self._store.request_of(record.id)
-        asked = {} if raw is None else legacy.request_to_steps(codec.loads(raw))
-        said = steps.normalise_input(asked.get("input") or [])
-        if record.response is not None:
-            said += steps_of(codec.loads(record.response))
         named: dict[bytes, _Named] = {}
-        for content in media.references(said):
-            file = file_of(content["uri"])
-            if file is not None and file.is_on(deployment):
+        for content, file in files_named(raw, record.response):
+            if file.is_on(deployment):
                 told = content.get("mime_type")
                 uri = uri_digest(record.project_id, file.canonical)
                 named[uri] = _Named(file, told if isinstance(told, str) else None)
@@ -207,6 +203,21 @@ class MediaKeeper:
 
     def _tell(self, record: Record, file: File, what: str, error: Exception) -> None:
         logger.warning("%s of %s %s: %s", file.path, ids.to_text(record.id), what, error)
+
+
+def files_named(request: bytes | None, response: bytes | None) -> Iterator[tuple[dict[str, Any], File]]:
+    """The content of an interaction with these bodies that names a file of some upstream, with that file.
+
+    Raises :class:`~service.errors.InvalidRequest` for bodies that are none of an interaction.
+    """
+    asked = {} if request is None else legacy.request_to_steps(codec.loads(request))
+    said = steps.normalise_input(asked.get("input") or [])
+    if response is not None:
+        said += steps_of(codec.loads(response))
+    for content in media.references(said):
+        file = file_of(content["uri"])
+        if file is not None:
+            yield content, file
 
 
 async def _stopped(*tasks: asyncio.Task[None]) -> None:

@@ -19,7 +19,7 @@ from service.store.store import Store
 from service.upstream.deployments import Deployment, Route
 from service.upstream.routing.course import Ask, Course
 from service.upstream.routing.router import Router
-from service.wire import codec, ids, labels, legacy
+from service.wire import codec, ids, labels, legacy, media
 from service.wire.envelope import Envelope
 from service.wire.revision import Revision
 
@@ -122,19 +122,30 @@ class Preparation:
     async def _write_body(self, job: Job) -> None:
         """Write the body for upstream, with a reference to the parent's copy there or the whole conversation."""
         envelope, parent = job.call.envelope, job.parent
+        again = await self._input_again(job)
         if parent is None:
-            job.body = _upstream_body(job.call, job.changes)
+            job.body = _upstream_body(job.call, {**job.changes, **again})
         elif job.refers_upstream:
-            job.body = _upstream_body(
-                job.call, {**job.changes, "previous_interaction_id": parent.upstream_id}
-            )
+            reference = {"previous_interaction_id": parent.upstream_id}
+            job.body = _upstream_body(job.call, {**job.changes, **again, **reference})
         else:
-            body = legacy.request_to_steps(envelope.body)
+            body = {**legacy.request_to_steps(envelope.body), **again}
             conversation = await self._history.rebuilt_input(parent, envelope, body, job.route.deployment)
             job.body = _upstream_body(
                 job.call, {**job.changes, "previous_interaction_id": None, "input": conversation}
             )
             self._history.check_size(job.body, job.intent.depth)
+
+    async def _input_again(self, job: Job) -> dict[str, Any]:
+        """What has to change in the input of a replay: upstream may have had the files that its original named."""
+        call = job.call
+        if call.replay_of is None or not media.may_refer(call.raw):
+            return {}
+        body = legacy.request_to_steps(call.envelope.body)
+        revived = await self._history.input_again(
+            call.principal.project_id, call.replay_of, body, job.route.deployment
+        )
+        return {} if revived is None else {"input": revived}
 
     def _refers_upstream(
         self, envelope: Envelope, parent: Record, deployment: Deployment, *, local: bool

@@ -7,6 +7,7 @@ out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -14,6 +15,7 @@ from sqlalchemy import (
     Column,
     Executable,
     FromClause,
+    Join,
     Select,
     Table,
     exists,
@@ -24,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import Insert
 
 from service.store.statement import BatchStatement, Particulars, columns_of
-from service.store.tables import Key, events, interactions, payloads, projects
+from service.store.tables import Key, events, interactions, media, media_contents, payloads, projects
 
 #: What every database derives for itself.
 _OWN: Final = ("derived_state", "series_id")
@@ -40,6 +42,7 @@ _EVENTS = (
     *columns_of(events, "interaction_id codec size body first_seq last_seq upstream_cursor timings"),
     *_OWNER,
 )
+_REFERENCE = (*columns_of(media, "interaction_id uri_digest content_id mime_type kept_at"), *_OWNER)
 
 
 def _insert_project(rows: FromClause, database: Particulars) -> Executable:
@@ -59,11 +62,14 @@ def _insert_row(rows: FromClause, database: Particulars) -> Executable:
     return statement
 
 
-def _of_owner(table: Table, names: list[str]) -> Any:
+def _of_owner(table: Table, names: list[str], needed: Callable[[FromClause], Join] | None = None) -> Any:
+    """Inserts what belongs to an interaction that is there; ``needed`` joins what else must be."""
+
     def build(rows: FromClause, database: Particulars) -> Executable:
+        given = rows if needed is None else needed(rows)
         chosen: Select[Any] = (
             select(*(rows.c[name] for name in names))
-            .select_from(rows.join(interactions, interactions.c.id == rows.c.interaction_id))
+            .select_from(given.join(interactions, interactions.c.id == rows.c.interaction_id))
             .where(
                 interactions.c.project_id == rows.c.project_id,
                 interactions.c.completed_at.is_not_distinct_from(rows.c.completed_at),
@@ -75,6 +81,10 @@ def _of_owner(table: Table, names: list[str]) -> Any:
         return statement
 
     return build
+
+
+def _with_content(rows: FromClause) -> Join:
+    return rows.join(media_contents, media_contents.c.id == rows.c.content_id)
 
 
 def _names(columns: tuple[Column[Any], ...]) -> list[str]:
@@ -89,4 +99,8 @@ BRING_BODY = BatchStatement(
 BRING_EVENTS = BatchStatement(
     "bring events", _EVENTS, _of_owner(events, _names(_EVENTS)), packs=True, looks_again=True
 )
-BRINGING: Final = (BRING_PROJECT, BRING_ROW, BRING_BODY, BRING_EVENTS)
+#: Comes with :data:`~service.store.media.KEEP_CONTENT` and :data:`~service.store.media.TOUCH_CONTENT`.
+BRING_REFERENCE = BatchStatement(
+    "bring media reference", _REFERENCE, _of_owner(media, _names(_REFERENCE), _with_content), looks_again=True
+)
+BRINGING: Final = (BRING_PROJECT, BRING_ROW, BRING_BODY, BRING_EVENTS, BRING_REFERENCE)

@@ -56,13 +56,13 @@ def open_backend(database_url: str, codec: Codec, *, pool_limit: int) -> Backend
     return PostgresBackend(_dsn(url), codec, pool_limit=pool_limit)
 
 
-def open_reports(database_url: str) -> Reports:
-    """Where reports read of this URL, not started."""
+def open_reports(database_url: str, *, alone: bool = False) -> Reports:
+    """Where reports read of this URL, not started; ``alone`` is for one that goes through all of it once."""
     url = normalised_url(database_url)
     if url.drivername == "sqlite+aiosqlite":
         from service.store.sqlite_reports import SqliteReports
 
-        return SqliteReports(f"file:{quote(os.path.abspath(url.database or ''))}?mode=ro")
+        return SqliteReports(f"file:{quote(os.path.abspath(url.database or ''))}?mode=ro", alone=alone)
     from service.store.postgres_reports import PostgresReports
 
     return PostgresReports(_dsn(url))

@@ -64,13 +64,13 @@ class KeptRecordings:
         writes: list[Write] = [(recordings.INSERT_RECORDING, row) for row in digests.items()]
         await self._writer.put(*writes, moved, patience=_PATIENCE, shed=True)
 
-    async def brought_in(self, keys: Collection[bytes]) -> None:
-        """Let whatever goes through all interactions come to these, which were brought in with keys of their own."""
-        if keys:
-            before = (max(int.from_bytes(min(keys), "big") - 1, 0)).to_bytes(16, "big")
-            for name in (recordings.MARK, retention.MARK):
-                lowered: Write = (recordings.LOWER_MARK, (before, name))
-                await self._writer.put(lowered, patience=_PATIENCE, shed=True)
+
+def brought_in(keys: Collection[bytes]) -> list[Write]:
+    """What lets whatever goes through all interactions come to these, which come in with keys of an earlier time."""
+    if not keys:
+        return []
+    before = (max(int.from_bytes(min(keys), "big") - 1, 0)).to_bytes(16, "big")
+    return [(recordings.LOWER_MARK, (before, name)) for name in (recordings.MARK, retention.MARK)]
 
 
 def start_of_pass(mark: bytes | None) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from service.store.queries import CompiledQueries
 from service.store.reports import (
     ACQUIRE_TIMEOUT,
     TIMEOUT,
+    Prepared,
     Reading,
     Rows,
     prepared,
@@ -45,7 +46,13 @@ class _PostgresReading:
 
     async def fetch(self, statement: Executable) -> Rows:
         """All rows of a statement."""
-        text, arguments = prepared(statement, _DIALECT)
+        return await self._fetch(*prepared(statement, _DIALECT))
+
+    async def fetch_prepared(self, statement: Prepared, values: Mapping[str, Any]) -> Rows:
+        """All rows of a statement with these values."""
+        return await self._fetch(*statement.with_values(values, _DIALECT))
+
+    async def _fetch(self, text: str, arguments: Sequence[Any]) -> Rows:
         rows: Rows = await self._connection.fetch(text, *arguments, timeout=self._timeout)
         return rows
 

@@ -24,6 +24,25 @@ ACQUIRE_TIMEOUT: Final = 10.0
 Rows = Sequence[Sequence[Any]]
 
 
+class Prepared:
+    """A statement that is compiled once and run with other values each time: compiling a long one takes milliseconds.
+
+    Parameters without a value keep the one that they were made with.
+    """
+
+    def __init__(self, statement: Executable) -> None:
+        self._statement = statement
+        self._compiled: tuple[str, tuple[str, ...], Mapping[str, Any]] | None = None
+
+    def with_values(self, values: Mapping[str, Any], dialect: Dialect) -> tuple[str, list[Any]]:
+        """Its text and its arguments in order; always for the same dialect."""
+        if self._compiled is None:
+            compiled = _compiled(self._statement, dialect)
+            self._compiled = (compiled.string, tuple(compiled.positiontup or ()), compiled.params)
+        text, names, own = self._compiled
+        return text, [values[name] if name in values else own[name] for name in names]
+
+
 class Reading(Protocol):
     """One snapshot of the database."""
 
@@ -40,6 +59,9 @@ class Reading(Protocol):
 
     async def ask(self, query: Query, parameters: Mapping[str, Any]) -> Rows:
         """All rows of a query that is asked so often that its text is kept; raises as :meth:`fetch` does."""
+
+    async def fetch_prepared(self, statement: Prepared, values: Mapping[str, Any]) -> Rows:
+        """All rows of a statement with these values for its parameters; raises as :meth:`fetch` does."""
 
 
 class Reports(Protocol):
@@ -74,9 +96,11 @@ def too_many() -> ServiceUnavailable:
 
 def prepared(statement: Executable, dialect: Dialect) -> tuple[str, list[Any]]:
     """A statement's text and its arguments in order."""
-    element = cast(ClauseElement, statement)
-    compiled = cast(
-        SQLCompiler, element.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
-    )
+    compiled = _compiled(statement, dialect)
     parameters = compiled.params
     return compiled.string, [parameters[name] for name in compiled.positiontup or ()]
+
+
+def _compiled(statement: Executable, dialect: Dialect) -> SQLCompiler:
+    element = cast(ClauseElement, statement)
+    return cast(SQLCompiler, element.compile(dialect=dialect, compile_kwargs={"render_postcompile": True}))

@@ -86,12 +86,12 @@ class Requests:
     async def whole(self, key: bytes) -> bytes | None:
         """The request of an interaction; raises :class:`~service.errors.StoreError` when its base is damaged."""
         rows = await self._fetch(inputs.REQUEST, {"id": key})
-        return whole_requests(self._stored(rows), (key,)).get(key)
+        return whole_requests(stored_requests(rows, self._codec), (key,)).get(key)
 
     async def whole_of_chain(self, project_id: bytes, key: bytes) -> dict[bytes, bytes]:
         """The requests with a base in the chain of an interaction; raises as :meth:`whole` does."""
         rows = await self._fetch(inputs.CHAIN_REQUESTS, {"id": key, "project_id": project_id})
-        stored = self._stored(rows)
+        stored = stored_requests(rows, self._codec)
         return whole_requests(stored, [one for one, request in stored.items() if request.base_id is not None])
 
     async def _base(self, project_id: bytes, region: Region) -> Base | None:
@@ -131,12 +131,13 @@ class Requests:
     async def _put(self, *writes: Write) -> None:
         await self._writer.put(*writes, patience=INTENT_PATIENCE, shed=True)
 
-    def _stored(self, rows: Sequence[Sequence[Any]]) -> dict[bytes, Stored]:
-        unpack = self._codec.unpack
-        return {
-            key: Stored(project_id, digest, start, size, base_id, unpack(codec, packed, body))
-            for key, project_id, digest, start, size, base_id, codec, packed, body in rows
-        }
+
+def stored_requests(rows: Sequence[Sequence[Any]], packing: Codec) -> dict[bytes, Stored]:
+    """The rows of :data:`~service.store.inputs.REQUEST` by their keys; raises :class:`StoreError` for damaged ones."""
+    return {
+        key: Stored(project_id, digest, start, size, base_id, packing.unpack(codec, packed, body))
+        for key, project_id, digest, start, size, base_id, codec, packed, body in rows
+    }
 
 
 async def _region(project_id: bytes, request: bytes) -> Region | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 
 from service.wire import ids
 
@@ -38,8 +39,7 @@ class Sole:
         turn = file = None
         alone: bytes | None = None
         try:
-            turn = _opened(self._path + _TURN)
-            flock(turn, LOCK_EX)
+            turn = self._turn()
             file = _opened(self._path + _SUFFIX)
             try:
                 flock(file, LOCK_EX | LOCK_NB)
@@ -59,10 +59,47 @@ class Sole:
         return alone
 
     def release(self) -> None:
-        """Be no longer among those that use it."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        """Be no longer among those that use it; the last one takes the files of the locks away."""
+        if self._file is None:
+            return
+        with suppress(OSError):
+            self._remove_files(self._file)
+        os.close(self._file)
+        self._file = None
+
+    def _turn(self) -> int:
+        """The lock of the moment, of the file that others find by its name: the last one may just have removed it."""
+        from fcntl import LOCK_EX, flock
+
+        while True:
+            turn = _opened(self._path + _TURN)
+            try:
+                flock(turn, LOCK_EX)
+                if _is_at(turn, self._path + _TURN):
+                    return turn
+            except OSError:
+                os.close(turn)
+                raise
+            os.close(turn)
+
+    def _remove_files(self, file: int) -> None:
+        from fcntl import LOCK_EX, LOCK_NB, flock
+
+        turn = self._turn()
+        try:
+            # Nobody comes to the one while the other is held, so nobody is left with a file that has no name.
+            flock(file, LOCK_EX | LOCK_NB)
+            os.unlink(self._path + _SUFFIX)
+            os.unlink(self._path + _TURN)
+        finally:
+            os.close(turn)
+
+
+def _is_at(file: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _opened(path: str) -> int:

@@ -147,14 +147,17 @@ class SqliteBackend:
             ) from error
 
     async def close(self) -> None:
-        """Let the writer finish its inbox, then close everything."""
+        """Close everything; the writer last, after its inbox.
+
+        Whoever closes a database last puts its log into the file and removes it, if it may write.
+        """
+        for reader in self._readers:
+            await reader.close()
+        self._readers.clear()
         if self._thread is not None:
             self._inbox.put(None)
             await asyncio.to_thread(self._thread.join)
             self._thread = None
-        for reader in self._readers:
-            await reader.close()
-        self._readers.clear()
         self._sole.release()
 
     async def commit(self, batch: Batch) -> Mapping[bytes, bool]:

@@ -18,6 +18,7 @@ from service.store.queries import CompiledQueries
 from service.store.reports import (
     ACQUIRE_TIMEOUT,
     TIMEOUT,
+    Prepared,
     Reading,
     Rows,
     prepared,
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 _READERS: Final = 2
 _BUSY_MS: Final = 10_000
 _CACHE_KIB: Final = 32_000
+#: For what goes through a database from one end to the other, and reads nothing twice.
+_SMALL_CACHE_KIB: Final = 4_000
 _SQLITE: Final = sqlite.dialect(paramstyle="qmark")
 
 
@@ -53,26 +56,34 @@ class _SqliteReading:
         """All rows of a query."""
         return list(await self._connection.execute_fetchall(*self._queries.prepare(query, parameters)))
 
+    async def fetch_prepared(self, statement: Prepared, values: Mapping[str, Any]) -> Rows:
+        """All rows of a statement with these values."""
+        text, arguments = statement.with_values(values, _SQLITE)
+        return list(await self._connection.execute_fetchall(text, arguments))
+
 
 class SqliteReports:
     """Reports on one SQLite file."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, alone: bool = False) -> None:
         self._uri = uri
         self._queries = CompiledQueries(_SQLITE)
+
+        self._readers = 1 if alone else _READERS
+        self._cache_kib = _SMALL_CACHE_KIB if alone else _CACHE_KIB
         self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
         self._all: list[aiosqlite.Connection] = []
 
     async def start(self) -> None:
         """Open connections; raises :class:`ConfigurationError` when the file cannot be read."""
         try:
-            for _ in range(_READERS):
+            for _ in range(self._readers):
                 connection = await aiosqlite.connect(
                     self._uri, uri=True, isolation_level=None, cached_statements=64
                 )
                 self._all.append(connection)
                 await connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-                await connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+                await connection.execute(f"PRAGMA cache_size = -{self._cache_kib}")
                 self._idle.put_nowait(connection)
         except sqlite3.Error as error:
             raise ConfigurationError(

@@ -31,7 +31,7 @@ from service.store.kept_events import KeptEvents
 from service.store.kept_holds import KeptHolds
 from service.store.kept_keys import KeptKeys
 from service.store.kept_media import KeptMedia
-from service.store.kept_recordings import KeptRecordings
+from service.store.kept_recordings import KeptRecordings, brought_in
 from service.store.kept_secrets import KeptSecrets
 from service.store.kept_webhooks import KeptWebhooks
 from service.store.records import Intent, Link, Outcome, Record, now, storable, upstream_id_hash
@@ -173,6 +173,7 @@ class Store:
         ]
         if media_due is not None:
             writes.append((media.WANT_MEDIA, (adopted.id, media_due)))
+        writes += brought_in((adopted.id,))
         await self._writer.put(*writes, patience=INTENT_PATIENCE, shed=True)
 
     async def bring_in(self, writes: Sequence[Write], keys: Collection[bytes]) -> None:
@@ -180,8 +181,7 @@ class Store:
 
         Raises :class:`ServiceUnavailable` when overloaded, and :class:`StoreError` when a row is refused.
         """
-        await self._writer.put(*writes, patience=OUTCOME_PATIENCE, shed=True)
-        await self.recordings.brought_in(keys)
+        await self._writer.put(*writes, *brought_in(keys), patience=OUTCOME_PATIENCE, shed=True)
 
     async def mark_upstream_gone(self, key: bytes, at: int) -> None:
         """Remember that upstream has no copy of this interaction any more."""

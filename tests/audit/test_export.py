@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
-from contextlib import AsyncExitStack
+import uuid
+from contextlib import AsyncExitStack, suppress
 from hashlib import sha256
 from typing import Any
 
+import aiohttp
 import orjson
+import psutil
 import pytest
 from pyarrow import parquet
 
+from service.store.media import uri_digest
 from service.store.regions import SHARED_FROM
+from service.upstream.files import file_of
 from service.wire import ids
-from tests.support.gateway import Gateway, eventually
+from tests.support.gateway import MODEL, Gateway, eventually
 from tests.support.gateways import StartGateway, gateway_starter
 from tests.support.replies import Json, Reply
 from tests.support.store import is_sqlite, literal, query
-from tests.support.upstreams import Emulated, Scripted, answering
+from tests.support.upstreams import Emulated, Scripted, answering, deployment
 
 WEATHER = {"type": "function", "name": "get_weather", "description": "The weather."}
 
@@ -249,11 +255,15 @@ _WRONG: list[tuple[Json, str]] = [
     ({"interaction.status": 7}, "'interaction.status' is not a string"),
     ({"interaction.depth": "0"}, "'interaction.depth' is not a whole number"),
     ({"interaction.depth": 2**64}, "'interaction.depth' is no number that fits"),
+    ({"interaction.status": "done"}, "'interaction.status' is 'done'"),
+    ({"interaction.attempts": 5}, "'interaction.attempts' is not a list of objects"),
+    ({"interaction.labels": "team"}, "'interaction.labels' is not an object"),
     ({"interaction.stream": 1}, "'interaction.stream' is not a boolean"),
     ({"interaction.created_at": None}, "'interaction.created_at' is missing"),
     ({"interaction.model": "a\0b"}, "'interaction.model' has a NUL character"),
     ({"events": {}}, "'events' is not a list"),
     ({"events": [{"first_seq": 1}]}, "'events' has a batch without"),
+    ({"media": [{"uri_digest": "x"}]}, "'media' has a file without 'uri_digest'"),
     ({"request_base64": "?"}, "'request_base64' is not base64"),
 ]
 
@@ -290,3 +300,144 @@ async def test_what_cannot_be_read_is_no_export(gateway: Gateway) -> None:
     await query(url, f"UPDATE payloads SET codec = 9 WHERE {where}")
     reply = await gateway.request("GET", "/api/export")
     assert (reply.status, reply.error["code"]) == (500, "api_error")
+
+
+PICTURE = bytes(range(256)) * 64
+
+
+async def keeping(start: StartGateway, upstream: Emulated) -> Gateway:
+    """A service that keeps media, and believes neither upstream's copies nor its files to live."""
+    serving = deployment(upstream, MODEL, retention=0.0, file_retention=0.0)
+    return await start(deployments=(serving,), keep_media=True)
+
+
+async def test_kept_media_come_along(
+    start_gateway: StartGateway, upstream: Emulated, other_url: str, running: AsyncExitStack
+) -> None:
+    gateway = await keeping(start_gateway, upstream)
+    uri = upstream.put_file(PICTURE)
+    picture = {"type": "image", "uri": uri, "mime_type": "image/png"}
+    made = await gateway.ask([{"type": "text", "text": "Look"}, picture])
+    await gateway.ask([picture, {"type": "text", "text": "The same once more"}])
+
+    async def kept() -> bool:
+        rows = await query(gateway.database.url, "SELECT count(*) FROM media")
+        return [tuple(row) for row in rows] == [(2,)]
+
+    await eventually(kept)
+    told, _ = await lines(gateway)
+    without, _ = await lines(gateway, "&media=false")
+    assert [len(orjson.loads(line)["media"]) for line in told] == [1, 1]
+    assert ["media" in orjson.loads(line) for line in without] == [False, False]
+    other = await keeping(gateway_starter(running, other_url), upstream)
+    assert await brought(other, b"".join(without)) == {"imported": 2, "known": 0}
+    assert (await other.refused(400, "And now?", previous_interaction_id=made.id)).error["code"] == (
+        "failed_precondition"
+    )
+    # What came without its media gets them later.
+    assert await brought(other, b"".join(told)) == {"imported": 0, "known": 2}
+    assert (await lines(other))[0] == told
+    upstream.clock.advance(3 * 86_400)
+    await other.ask("And now?", previous_interaction_id=made.id)
+    sent = upstream.creates[-1]["input"][0]["content"]
+    assert sent[1] == {
+        "type": "image",
+        "mime_type": "image/png",
+        "data": base64.b64encode(PICTURE).decode(),
+    }
+
+
+async def test_media_that_an_interaction_does_not_name_are_not_taken(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    await gateway.ask("Nothing to see")
+    ((line,), _) = await lines(gateway)
+    told = orjson.loads(line)
+    project = uuid.UUID(told["project"]["id"]).bytes
+    file = file_of(upstream.put_file(PICTURE))
+    assert file is not None
+    digest = uri_digest(project, file.canonical).hex()
+    forged = {"uri_digest": digest, "mime_type": "image/png", "kept_at": 1, "base64": "AAAA"}
+    await brought(gateway, orjson.dumps({"media": [forged], **told}))
+    assert await query(gateway.database.url, "SELECT count(*) FROM media_contents") == [(0,)]
+
+
+async def large(gateway: Gateway, count: int = 5) -> list[str]:
+    """Interactions of which a part cannot hold all."""
+    return [(await gateway.ask(f"{number} " + "x" * 1_000_000)).id for number in range(count)]
+
+
+async def test_a_long_export_has_a_process_of_its_own_and_is_the_same(gateway: Gateway) -> None:
+    names = await large(gateway)
+    whole, manifest = await lines(gateway)
+    assert [orjson.loads(line)["id"] for line in whole] == names
+    assert manifest["last"] == names[-1]
+    short = await get(gateway, f"/api/export?chain={names[0]}")
+    assert short.raw.splitlines(keepends=True)[:-1] == whole[:1]
+    rest, _ = await lines(gateway, f"&cursor={names[0]}")
+    assert rest == whole[1:]
+    none, _ = await lines(gateway, "&status=failed")
+    assert none == []
+    rows = (await get(gateway, "/api/export?format=csv")).raw.decode().splitlines()
+    assert [row.partition(",")[0] for row in rows] == ["id", *names]
+    table = parquet.read_table(io.BytesIO((await get(gateway, "/api/export?format=parquet")).raw))
+    assert table.column("id").to_pylist() == names
+    assert not exporting()
+
+
+def exporting() -> list[int]:
+    """The processes of exports that this process has started."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if "service.audit.export_process" in child.cmdline():
+                found.append(child.pid)
+    return found
+
+
+async def test_a_long_export_that_nobody_reads_any_more_is_ended(gateway: Gateway) -> None:
+    await large(gateway, 8)
+    await settled(gateway)
+    async with aiohttp.ClientSession() as session:
+        response = await session.get(f"{gateway.url}/api/export")
+        assert await response.content.read(1000)
+        assert exporting()
+        response.close()
+
+    async def ended() -> bool:
+        return not exporting()
+
+    await eventually(ended)
+
+
+async def test_a_long_export_of_what_cannot_be_read_is_none(gateway: Gateway) -> None:
+    names = await large(gateway)
+    await settled(gateway)
+    key = ids.from_text(names[0])
+    assert key is not None
+    url = gateway.database.url
+    await query(url, f"UPDATE payloads SET codec = 9 WHERE interaction_id = {literal(url, key)} AND kind = 2")
+    reply = await gateway.request("GET", "/api/export?format=parquet")
+    assert (reply.status, reply.error["code"]) == (500, "api_error")
+    assert "codec 9" in reply.error["message"]
+
+
+async def test_a_spreadsheet_gets_no_formulas(gateway: Gateway) -> None:
+    key = ids.from_text((await gateway.ask("Hello")).id)
+    assert key is not None
+    formula = '=HYPERLINK("http://elsewhere.example","x")'
+    statement = (
+        f"UPDATE interactions SET error_message = :told WHERE id = {literal(gateway.database.url, key)}"
+    )
+    await query(gateway.database.url, statement, told=formula)
+    (row,) = csv.DictReader(io.StringIO((await get(gateway, "/api/export?format=csv")).raw.decode()))
+    assert row["error_message"] == f"'{formula}"
+
+
+async def test_an_import_takes_no_time_that_no_date_can_be_written_of(gateway: Gateway) -> None:
+    await gateway.ask("Hello")
+    ((line,), _) = await lines(gateway)
+    told = orjson.loads(line)
+    told["interaction"]["completed_at"] = 2**62
+    reply = await gateway.request("POST", "/api/import", data=orjson.dumps(told))
+    assert "'interaction.completed_at' is no time" in reply.error["message"]

@@ -6,7 +6,8 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from click.testing import CliRunner
 from service.audit.fields import names
 from service.cli.choosing import NUMBERS
 from service.cli.main import commands
+from service.cli.printing import plain
 from tests.support.processes import ServiceProcess
 
 KEY = "test-key"
@@ -30,7 +32,7 @@ class Served:
     """A running service, its database, and the conversation in it."""
 
     url: str
-    database: Path
+    database_url: str
     ids: list[str]
 
     def run(self, *arguments: str, status: int = 0, data: bytes | None = None) -> Done:
@@ -41,10 +43,10 @@ class Served:
         """What a command says in JSON."""
         return [orjson.loads(line) for line in self.run(*arguments, "--json").stdout.splitlines()]
 
-    def create(self, **members: Any) -> dict[str, Any]:
-        headers = {"x-api-key": KEY, "x-interactions-labels": "team=search"}
+    def create(self, headers: Mapping[str, str] | None = None, **members: Any) -> dict[str, Any]:
+        sent = {"x-api-key": KEY, "x-interactions-labels": "team=search", **(headers or {})}
         body = orjson.dumps({"model": "gemini-2.5-flash", **members})
-        with urlopen(Request(f"{self.url}/v1beta/interactions", body, headers)) as response:
+        with urlopen(Request(f"{self.url}/v1beta/interactions", body, sent)) as response:
             raw = response.read()
         told: dict[str, Any] = {} if members.get("stream") else orjson.loads(raw)
         return told
@@ -66,14 +68,16 @@ def command(*arguments: str, status: int = 0, data: bytes | None = None) -> Done
     return Done(done.stdout_bytes, done.stderr_bytes)
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    database = tmp_path_factory.mktemp("served") / "interactions.db"
-    arguments = ["serve", "--emulator", "--port", "0", "--database-url", f"sqlite:///{database}"]
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    database_url = f"sqlite:///{tmp_path_factory.mktemp('served') / 'interactions.db'}"
+    if request.param == "postgres":
+        database_url = request.getfixturevalue("module_postgres_url")
+    arguments = ["serve", "--emulator", "--port", "0", "--database-url", database_url]
     with ServiceProcess(arguments, {"INTERACTIONS_MASTER_KEY": KEY}) as service:
-        made = Served(service.url, database, [])
+        made = Served(service.url, database_url, [])
         for number in range(3):
-            previous = {"previous_interaction_id": made.ids[-1]} if made.ids else {}
+            previous: dict[str, Any] = {"previous_interaction_id": made.ids[-1]} if made.ids else {}
             made.ids.append(made.create(input=f"Tell me {number} of tea", **previous)["id"])
         made.create(input="Stream it", stream=True)
         yield made
@@ -86,9 +90,29 @@ def test_logs_lists_the_newest_last(served: Served) -> None:
 
 
 def test_a_database_can_be_read_while_it_is_served(served: Served) -> None:
-    at = ("--database-url", f"sqlite:///{served.database}")
-    found = command("logs", "--chain", served.ids[0], "--json", *at).stdout.splitlines()
-    assert [orjson.loads(line)["id"] for line in found][:3] == served.ids
+    at = ("--database-url", served.database_url)
+
+    def told(*arguments: str) -> list[Any]:
+        return [orjson.loads(line) for line in command(*arguments, *at, "--json").stdout.splitlines()]
+
+    for arguments in (
+        ("logs", "--chain", served.ids[0]),
+        ("search", "1 of tea", "--max-depth", "1"),
+    ):
+        assert [one["id"] for one in told(*arguments)] == [one["id"] for one in served.told(*arguments)]
+    for command_name in ("show", "chain"):
+        (here,), (there,) = told(command_name, served.ids[1]), served.told(command_name, served.ids[1])
+        # What it costs is derived a little later.
+        assert here.keys() == there.keys()
+        assert here.get("request") == there.get("request")
+    (here,), (there,) = told("usage", "-g", "model"), served.told("usage", "-g", "model")
+    assert here["total"]["requests"] == there["total"]["requests"]
+    assert [one["id"] for one in told("logs", "--chain", served.ids[0])][:3] == served.ids
+    export = ("export", "--chain", served.ids[0])
+    lines, others = command(*export, *at).stdout.splitlines(), served.run(*export).stdout.splitlines()
+    assert [orjson.loads(line).get("id") for line in lines] == [
+        orjson.loads(line).get("id") for line in others
+    ]
     assert served.create(input="Still served")["status"] == "completed"
 
 
@@ -137,6 +161,10 @@ def test_a_terminal_gets_a_table_in_colours(served: Served) -> None:
     assert b"\x1b[32mcompleted" in shown
 
 
+def test_what_callers_say_does_not_steer_a_terminal() -> None:
+    assert plain("red \x1b[31m\x9b2J\r\n\tünï") == "red  [31m 2J   ünï"
+
+
 def test_logs_follow_what_ends(served: Served) -> None:
     arguments = ["logs", "--follow", "--json", "-n", "1", "--url", served.url, "--key", KEY]
     with subprocess.Popen(
@@ -146,6 +174,39 @@ def test_logs_follow_what_ends(served: Served) -> None:
         following.stdout.readline()
         made = served.create(input="While somebody looks")["id"]
         assert orjson.loads(following.stdout.readline())["id"] == made
+        following.terminate()
+
+
+def test_logs_follow_what_comes_to_match_after_younger_ones(served: Served) -> None:
+    arguments = [
+        "logs",
+        "-f",
+        "--status",
+        "completed",
+        "--json",
+        "-n",
+        "1",
+        "--url",
+        served.url,
+        "--key",
+        KEY,
+    ]
+    with (
+        ThreadPoolExecutor(1) as threads,
+        subprocess.Popen(
+            [sys.executable, "-m", "service", *arguments], stdout=subprocess.PIPE, cwd=ROOT
+        ) as following,
+    ):
+        assert following.stdout is not None
+        following.stdout.readline()
+        slow = threads.submit(
+            served.create, {"x-emulator-fault": "latency;seconds=4"}, input="Takes its time"
+        )
+        while not served.told("logs", "--status", "in_progress"):
+            pass
+        quick = served.create(input="Begins later, ends sooner")["id"]
+        told = [orjson.loads(following.stdout.readline())["id"] for _ in range(2)]
+        assert told == [quick, slow.result()["id"]]
         following.terminate()
 
 
@@ -199,6 +260,8 @@ def test_an_export_can_be_cut_resumed_and_taken_in(served: Served, tmp_path: Pat
     told = command("import", str(file), *at).stderr.decode()
     assert f"{manifest['count']} imported, 0 there already" in told
     assert f"0 imported, {manifest['count']} there" in command("import", "-", *at, data=whole).stderr.decode()
+    # Whoever is done with a file leaves nothing beside it.
+    assert [path.name for path in tmp_path.glob("other*")] == ["other.db"]
     found = command("logs", *at, "--json", "--chain", served.ids[0]).stdout.splitlines()
     assert [orjson.loads(line)["id"] for line in found][:3] == served.ids
     file.write_bytes(whole.replace(b"tea", b"tee"))

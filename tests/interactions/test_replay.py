@@ -9,10 +9,11 @@ import pytest
 
 from service.wire import ids
 from tests.interactions.conversations import WEATHER, assert_quotes, assert_rebuilt, result_of, talk
-from tests.support.gateway import LEGACY, MODEL, Gateway
+from tests.support.gateway import LEGACY, MODEL, STEPS, Gateway, eventually
 from tests.support.gateways import StartGateway
 from tests.support.replies import Json, Reply
-from tests.support.upstreams import Emulated
+from tests.support.store import query
+from tests.support.upstreams import Emulated, deployment
 
 AGENT: Json = {"agent": "deep-research-preview-04-2026", "background": True}
 
@@ -151,6 +152,52 @@ async def test_a_legacy_request_is_sent_again_in_its_generation(gateway: Gateway
     assert upstream.creates[1] == upstream.creates[0]
     assert told["interaction"]["outputs"]
     assert told["comparison"]["text"]["same"]
+
+
+async def test_the_hops_of_a_continued_answer_are_sent_again(gateway: Gateway, upstream: Emulated) -> None:
+    first = await gateway.ask("A long story", wish="continuation;hops=2")
+    going_on = {"continuation_token": first.body["continuation_token"], "previous_interaction_id": first.id}
+    second = await gateway.post({"model": MODEL, **going_on}, **STEPS)
+    assert second.body["status"] == "completed"
+    told = (await replay(gateway, first.id, wish="continuation;hops=2")).body
+    assert told["comparison"]["status"]["replay"] == "requires_continuation"
+    assert told["comparison"]["text"]["same"]
+    sent = upstream.creates[1]
+    made, comparison = await again(gateway, second.id)
+    assert upstream.creates[-1] == sent
+    assert comparison["text"]["same"]
+    follow_up = await gateway.ask("And then?", previous_interaction_id=made.id)
+    assert_quotes(follow_up, "A long story", "And then?")
+    # Upstream goes on with nothing that it has lost, and says so.
+    upstream.forget()
+    told = (await replay(gateway, second.id)).body
+    assert told["interaction"]["status"] == "failed"
+    assert told["comparison"]["errors"]["replay"]["code"]
+
+
+async def test_pictures_are_sent_again_after_their_files_have_died(
+    start_gateway: StartGateway, upstream: Emulated
+) -> None:
+    serving = deployment(upstream, MODEL, retention=0.0, file_retention=0.0)
+    gateway = await start_gateway(deployments=(serving,), keep_media=True)
+    picture = {"type": "image", "uri": upstream.put_file(b"PNG" * 5_000), "mime_type": "image/png"}
+    shown = [{"type": "text", "text": "Look"}, picture]
+    first = await gateway.ask(shown)
+
+    async def kept() -> bool:
+        rows = await query(gateway.database.url, "SELECT count(*) FROM media")
+        return [tuple(row) for row in rows] == [(1,)]
+
+    await eventually(kept)
+    second = await gateway.ask("And now?", previous_interaction_id=first.id)
+    upstream.clock.advance(3 * 86_400)
+    upstream.forget()
+    for original in (first, second):
+        _, comparison = await again(gateway, original.id)
+        assert comparison["status"]["replay"] == "completed"
+        content = upstream.creates[-1]["input"][0]["content"]
+        assert "uri" not in content[1]
+        assert content[1]["data"]
 
 
 async def test_what_was_not_to_be_stored_can_be_sent_again(gateway: Gateway, upstream: Emulated) -> None:

@@ -22,7 +22,7 @@ from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartGateway
 from tests.support.replies import Json, Reply
 from tests.support.stateless import Client
-from tests.support.store import derived, literal, open_store, outcome, query
+from tests.support.store import derived, is_sqlite, literal, open_store, outcome, query
 from tests.support.store import intent as plain_intent
 from tests.support.upstreams import Emulated
 
@@ -329,6 +329,50 @@ async def test_rules_are_applied_under_load(gateway: Gateway) -> None:
     assert all([await is_there(gateway, reply) for reply in (*held, *made)])
     assert len(made) == 45
     assert not any([await is_there(gateway, reply) for reply in old if reply not in held])
+
+
+async def test_holds_and_exports_amid_rules_that_are_applied_by_several_processes(gateway: Gateway) -> None:
+    """What was held before it was due is all there, and what an export tells is whole."""
+    replies = await asyncio.gather(*(labelled(gateway, f"Old {n}", case=str(n % 4)) for n in range(32)))
+    await settled(gateway)
+    border = now()
+    rule = RetentionRule(keep=DAY)
+    moved: list[int] = [border]
+    held = {reply.id for number, reply in enumerate(replies) if number % 4 in (0, 1)}
+    lines: list[Any] = []
+
+    async def exporting() -> None:
+        for _ in range(6):
+            told = (await gateway.request("GET", "/api/export")).raw.splitlines()[:-1]
+            lines.extend(orjson.loads(line) for line in told)
+
+    async def asking() -> None:
+        for number in range(12):
+            await gateway.ask(f"New {number}")
+
+    async with AsyncExitStack() as stack:
+        urls = [gateway.database.url] * (1 if is_sqlite(gateway.database.url) else 2)
+        opened = [await stack.enter_async_context(open_store(url)) for url in urls]
+        several = [
+            Retention(one.store, (rule,), gateway.database.url, clock=lambda: moved[0]) for one in opened
+        ]
+        tasks = [asyncio.create_task(work()) for work in (exporting, asking, asking)]
+        for number in range(2):
+            await asyncio.gather(*(retention.run() for retention in several))
+            await put(gateway, "/api/holds", "POST", label=f"case={number}")
+        # Only now the time comes.
+        moved[0] = border + DAY * 1_000_000
+        reports = [
+            report for _ in range(3) for report in await asyncio.gather(*(one.run() for one in several))
+        ]
+        await asyncio.gather(*tasks)
+        reports += [await several[0].run()]
+    assert {reply.id for reply in replies if await is_there(gateway, reply)} == held
+    assert sum(report.expired for report in reports) >= len(replies) - len(held)
+    assert await gateway.database.count() == len(replies) + 24
+    ended = [line for line in lines if line["interaction"]["completed_at"] is not None]
+    assert all(line["request"] and line["response"] for line in ended)
+    assert {line["id"] for line in lines} >= held
 
 
 async def test_a_sqlite_file_gets_smaller(sqlite_url: str) -> None:

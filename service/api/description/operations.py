@@ -199,6 +199,9 @@ _AUDIT: Final[dict[str, dict[str, Json]]] = {
                 *_FILTERS,
                 query("format", {"enum": list(FORMATS)}, "JSON lines (the default), CSV or Parquet."),
                 query("cursor", STRING, "The id of the last interaction that the caller has."),
+                query(
+                    "media", {"enum": ["true", "false"]}, "Whether JSON lines have the bytes of kept media."
+                ),
             ),
             content_type="application/x-ndjson",
             others=("text/csv", "application/vnd.apache.parquet"),

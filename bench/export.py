@@ -1,0 +1,189 @@
+"""``python -m bench.export``: what an export takes, in time and in memory, and what it costs the creates beside it.
+
+Both databases are filled alike (``bench.audit_filling``). The service is started on each as users start it, and a
+client reads an export of everything in each form, again and again; the resident memory of the service and of the
+process that it starts for the export are looked at meanwhile. Then creates arrive at a fixed rate, alone and beside an
+export, in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import psutil
+import uvloop
+
+from bench import targets
+from bench.audit import prepare
+from bench.audit_filling import AuditFilling
+from bench.databases import postgres
+from bench.filling import PostgresFilling, SqliteFilling
+from bench.load import Run
+from bench.targets import Target
+
+FORMS = ("jsonl", "csv", "parquet")
+RATE = 200.0
+MODEL_SECONDS = 0.05
+_PIECE = 1024 * 1024
+
+
+@dataclass(slots=True)
+class Watched:
+    """The most memory, in bytes, and the processor time, in seconds, of the service and of its export's process."""
+
+    service: int = 0
+    process: int = 0
+    service_seconds: float = 0.0
+    process_seconds: float = 0.0
+
+    async def watch(self, target: Target) -> None:
+        """Look again and again, until cancelled."""
+        service = psutil.Process(target.process.pid)
+        before = target.cpu_seconds()
+        while True:
+            with suppress(psutil.NoSuchProcess):
+                self.service = max(self.service, service.memory_info().rss)
+                self.service_seconds = target.cpu_seconds() - before
+                for child in service.children():
+                    self.process = max(self.process, child.memory_info().rss)
+                    used = child.cpu_times()
+                    self.process_seconds = max(self.process_seconds, used.user + used.system)
+            await asyncio.sleep(0.02)
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """One export: its bytes and seconds, and what it took."""
+
+    size: int
+    seconds: float
+    took: Watched
+
+
+async def export(target: Target, query: str) -> Exported:
+    """Read an export to its end."""
+    started = time.perf_counter()
+    size, took = 0, Watched()
+    watching = asyncio.create_task(took.watch(target))
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session,
+            session.get(f"http://127.0.0.1:{target.port}/api/export?{query}") as response,
+        ):
+            response.raise_for_status()
+            async for piece in response.content.iter_chunked(_PIECE):
+                size += len(piece)
+        return Exported(size, time.perf_counter() - started, took)
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+async def _creates(target: Target, seconds: float) -> list[float]:
+    run = Run(target.port, 1024)
+    await run.open_loop(RATE, seconds)
+    if run.errors:
+        raise RuntimeError(f"{run.errors} creates failed")
+    return run.latencies
+
+
+async def beside(target: Target, seconds: float, rounds: int) -> dict[str, float]:
+    """Milliseconds of creates alone and beside an export that goes on all the time, in turns."""
+    alone: list[float] = []
+    together: list[float] = []
+    for _ in range(rounds):
+        alone += await _creates(target, seconds)
+        endless = asyncio.create_task(_again_and_again(target))
+        await asyncio.sleep(1.5)
+        together += await _creates(target, seconds)
+        endless.cancel()
+        with suppress(asyncio.CancelledError):
+            await endless
+        await asyncio.sleep(0.5)
+    return {
+        **{f"alone {name}": value for name, value in _percentiles(alone).items()},
+        **{f"beside {name}": value for name, value in _percentiles(together).items()},
+    }
+
+
+async def _again_and_again(target: Target) -> None:
+    while True:
+        await export(target, "format=jsonl&to=1h")
+
+
+def _percentiles(latencies: list[float]) -> dict[str, float]:
+    cuts = statistics.quantiles(latencies, n=100)
+    return {"p50_ms": round(cuts[49] * 1000, 2), "p99_ms": round(cuts[98] * 1000, 2)}
+
+
+async def measure(target: Target, count: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Every figure of one database."""
+    found: dict[str, Any] = {}
+    await export(target, "format=jsonl")
+    for form in FORMS:
+        some = [await export(target, f"format={form}") for _ in range(arguments.rounds)]
+        found[form] = {
+            "rows_per_second": round(max(count / one.seconds for one in some)),
+            "median_rows_per_second": round(statistics.median(count / one.seconds for one in some)),
+            "megabytes": round(some[0].size / 1e6, 1),
+            "service_mb": round(max(one.took.service for one in some) / 1e6),
+            "process_mb": round(max(one.took.process for one in some) / 1e6),
+            "service_us_per_row": round(min(one.took.service_seconds for one in some) / count * 1e6, 1),
+            "process_us_per_row": round(min(one.took.process_seconds for one in some) / count * 1e6, 1),
+        }
+    if arguments.seconds:
+        found["creates"] = await beside(target, arguments.seconds, arguments.rounds)
+    return found
+
+
+async def run(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Fill both databases, start the service on each, and measure."""
+    count: int = arguments.count
+    report: dict[str, Any] = {}
+    with ExitStack() as stack:
+        urls = {
+            "sqlite": f"sqlite:///{folder / 'audit.db'}",
+            "postgres": stack.enter_context(postgres(folder)),
+        }
+        await prepare(urls)
+        filled = folder / f"filled-{count}"
+        if not filled.exists():
+            filling = AuditFilling(random.Random(20_261_125))
+            await filling.fill(
+                [SqliteFilling(str(folder / "audit.db")), await PostgresFilling.open(urls["postgres"])], count
+            )
+            filled.touch()
+        upstream = stack.enter_context(targets.mock(folder, delay=MODEL_SECONDS))
+        for name, url in urls.items():
+            with targets.service(name, folder, upstream, url) as target:
+                report[name] = await measure(target, count, arguments)
+    return report
+
+
+def main() -> None:
+    """Run the benchmark that the arguments describe."""
+    parser = argparse.ArgumentParser(prog="python -m bench.export", description=__doc__)
+    parser.add_argument("--count", type=int, default=50_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=6.0, help="of creates; 0 leaves them out")
+    parser.add_argument("--keep", type=Path, help="a folder for the filled databases, used again")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        folder: Path = arguments.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        print(orjson.dumps(uvloop.run(run(folder, arguments)), option=orjson.OPT_INDENT_2).decode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Following a list: what comes to match filters, in whichever order interactions end.
+
+An interaction has its place in a list by when it began, and may end, and so come to match, long after younger ones.
+Those that run are therefore kept in mind, and looked for once more when they run no longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from service.cli.api import Api, Json, Parameters
+from service.cli.listing import listed
+from service.wire import ids
+
+_POLL: Final = 1.0
+_RUNNING: Final = ("in_progress", "queued")
+#: How long an interaction may take to be seen after it began, or after it ended in the way that is asked for.
+_LATE: Final = timedelta(seconds=10)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_INSTANT: Final = timedelta(milliseconds=1)
+#: Filters that an interaction matches from its beginning on, or never; labels are others.
+_FROM_THE_BEGINNING: Final = frozenset(
+    (
+        "project",
+        "key_id",
+        "stream",
+        "background",
+        "store",
+        "model_requested",
+        "agent",
+        "chain",
+        "previous_interaction_id",
+        "replay_of",
+        "to",
+    )
+)
+
+
+class Following:
+    """What ends and matches filters from the moment on in which :meth:`begin` is called."""
+
+    def __init__(self, api: Api, filters: Parameters) -> None:
+        self._api = api
+        self._filters = [(name, value) for name, value in filters if name != "from"]
+        self._lasting = [
+            pair for pair in self._filters if pair[0] in _FROM_THE_BEGINNING or pair[0].startswith("label")
+        ]
+        self._since = datetime.now(UTC)
+        self._running: dict[str, datetime] = {}
+        self._told: dict[str, datetime] = {}
+
+    async def begin(self) -> None:
+        """Look at what there is."""
+        self._running = await self._now_running()
+        newest = await self._newest()
+        self._since = (datetime.now(UTC) if newest is None else newest) - _LATE
+        self._told = {one["id"]: _moment(one) for one in await self._ended(self._since)}
+
+    async def news(self, seen: Sequence[Json]) -> AsyncIterator[list[Json]]:
+        """What has ended, beside what was ``seen`` after the beginning; some at a time, without an end.
+
+        Raises :class:`~service.cli.api.Failed` when the service can be asked no more.
+        """
+        self._told |= {one["id"]: _moment(one) for one in seen if one["status"] not in _RUNNING}
+        while True:
+            await asyncio.sleep(_POLL)
+            if found := await self._look():
+                yield found
+
+    async def _look(self) -> list[Json]:
+        # In this order: what ends meanwhile is found here, or is among those that have ended at the next look.
+        running, newest = await self._now_running(), await self._newest()
+        found = await self._ended(self._since)
+        for name, moment in self._running.items():
+            if name not in running and moment < self._since:
+                found += await self._ended(moment, moment + _INSTANT)
+        news = {one["id"]: one for one in found if one["id"] not in self._told}
+        if newest is not None:
+            self._since = max(self._since, newest - _LATE)
+        told = {**self._told, **{name: _moment(one) for name, one in news.items()}}
+        self._told = {name: moment for name, moment in told.items() if moment >= self._since}
+        self._running = running
+        return sorted(news.values(), key=_moment)
+
+    async def _newest(self) -> datetime | None:
+        found = await listed(self._api, [*self._lasting, ("order", "desc")], 1)
+        return _moment(found[0]) if found else None
+
+    async def _now_running(self) -> dict[str, datetime]:
+        asked = [*self._lasting, ("status", ",".join(_RUNNING)), ("order", "asc")]
+        return {one["id"]: _moment(one) for one in await listed(self._api, asked, None)}
+
+    async def _ended(self, since: datetime, until: datetime | None = None) -> list[Json]:
+        """What matches of those that began within a time and have ended."""
+        filters = self._filters
+        times = [("from", _text(since))]
+        if until is not None:
+            filters = [(name, value) for name, value in filters if name != "to"]
+            times.append(("to", _text(until)))
+        found = await listed(self._api, [*filters, *times, ("order", "asc")], None)
+        return [one for one in found if one["status"] not in _RUNNING]
+
+
+def _moment(one: Json) -> datetime:
+    """The time in the id, by which lists are sorted and bounded."""
+    key = ids.from_text(one["id"])
+    milliseconds = 0 if key is None else ids.created_at(key)
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")

@@ -1,0 +1,23 @@
+"""Lists of a service, page after page."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from service.cli.api import Api, Json, Parameters
+
+_PAGE: Final = 1000
+
+
+async def listed(api: Api, parameters: Parameters, limit: int | None) -> list[Json]:
+    """As many summaries of a list as there are, at most ``limit``."""
+    found: list[Json] = []
+    cursor: list[tuple[str, str]] = []
+    while limit is None or len(found) < limit:
+        size = _PAGE if limit is None else min(_PAGE, limit - len(found))
+        page = await api.get("api/interactions", [*parameters, ("limit", str(size)), *cursor])
+        found += page["interactions"]
+        if page["next_cursor"] is None:
+            break
+        cursor = [("cursor", page["next_cursor"])]
+    return found

@@ -1,0 +1,18 @@
+"""A PostgreSQL database beside the SQLite files that commands make for themselves."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from tests.store.conftest import postgres_template
+from tests.support.postgres import PostgresServer
+
+__all__ = ("postgres_template",)
+
+
+@pytest.fixture(scope="module")
+def module_postgres_url(postgres_server: PostgresServer, postgres_template: str) -> str:
+    """A migrated PostgreSQL database for all tests of a module."""
+    return postgres_server.create_database(f"module_{uuid.uuid4().hex}", postgres_template)
