@@ -58,9 +58,7 @@ class _PostgresReading:
 
     async def ask(self, query: Query, parameters: Mapping[str, Any]) -> Rows:
         """All rows of a query."""
-        text, arguments = self._queries.prepare(query, parameters)
-        rows: Rows = await self._connection.fetch(text, *arguments, timeout=self._timeout)
-        return rows
+        return await self._fetch(*self._queries.prepare(query, parameters))
 
 
 class PostgresReports:
