@@ -75,7 +75,7 @@ def test_every_fault_of_the_emulator_is_met() -> None:
 
 async def test_nobody_who_listens_notices_either(fleet: Fleet) -> None:
     # It never cools down, so that it meets with streams all the time.
-    members = {"weight": {"a": 1.0, "b": 1.0, "c": 4.0}, "stream_timeout": 0.3}
+    members = {"weight": {"a": 1.0, "b": 1.0, "c": 4.0}, "stream_timeout": 1.5}
     gateway = await fleet.gateway(disable_cooldowns=True, members=members)
     streams = 0
     for fault in ("status;code=429", "html;code=502", *BREAKS):
