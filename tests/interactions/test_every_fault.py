@@ -40,8 +40,8 @@ BREAKS = (
     "stall;after=8",
     "malformed_tail;after=8",
     "error_event;after=8",
-    "limit;seconds=0.02,trickle;bytes=256;seconds=0.01",
-    "limit;seconds=0.02;tail=abort,trickle;bytes=256;seconds=0.01",
+    "limit;seconds=0.5,trickle;bytes=64;seconds=0.02",
+    "limit;seconds=0.5;tail=abort,trickle;bytes=64;seconds=0.02",
     "missing_usage;gets=1",
     "missing_event_type",
     "crlf",
@@ -75,7 +75,7 @@ def test_every_fault_of_the_emulator_is_met() -> None:
 
 async def test_nobody_who_listens_notices_either(fleet: Fleet) -> None:
     # It never cools down, so that it meets with streams all the time.
-    members = {"weight": {"a": 1.0, "b": 1.0, "c": 4.0}, "stream_timeout": 0.3}
+    members = {"weight": {"a": 1.0, "b": 1.0, "c": 4.0}, "stream_timeout": 1.5}
     gateway = await fleet.gateway(disable_cooldowns=True, members=members)
     streams = 0
     for fault in ("status;code=429", "html;code=502", *BREAKS):
