@@ -47,3 +47,26 @@ async def test_an_answer_waits_until_it_can_be_recorded(
     assert '"Precious"' in made.text
     assert (await gateway.database.row(made.id))["status"] == "completed"
     assert len(upstream.requests) == 1
+
+
+async def test_a_background_run_is_told_of_when_it_can_be_found_again(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    async def first() -> str:
+        wish = "background;queued=3600;running=3600"
+        async with gateway.live("Work", background=True, wish=wish, fault="latency;seconds=0.5") as live:
+            assert await live.next() is not None
+            row = await gateway.database.row(live.id)
+            assert row["upstream_id"] is not None
+            return live.id
+
+    begun = asyncio.create_task(first())
+
+    async def is_recorded() -> bool:
+        return bool(await gateway.database.rows())
+
+    await eventually(is_recorded)
+    async with gateway.database.held():
+        await asyncio.sleep(1.0)
+        assert not begun.done()
+    assert (await gateway.cancel(await begun)).body["status"] == "cancelled"

@@ -30,6 +30,7 @@ HASTY = {
     "drain_timeout": 0.2,
 }
 _PATIENCE = 20.0
+_HEARD = 0.05
 
 
 class Overloaded(AssertionError):
@@ -63,8 +64,10 @@ class Replica:
 
     async def kill(self) -> None:
         """End it as a power cut would."""
-        await self._session.close()
         await asyncio.to_thread(self._process.kill)
+        # Whoever waits for an answer hears of the end from the connection; a session that is closed tells nobody.
+        await asyncio.sleep(_HEARD)
+        await self._session.close()
 
     async def stop(self) -> None:
         """Ask it to end; it may have ended before."""
