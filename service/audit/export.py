@@ -50,8 +50,8 @@ _ROW: Final = 2048
 _LOG_FACTOR: Final = 4
 _RUNNING: Final = 64 * 1024
 _ORDER: Final = "asc"
-_SELECTED: Final = tuple(name for name in COLUMNS if name != "id")
-_NAMES: Final = ("id", "project_id", *_SELECTED)
+#: The key comes first.
+_NAMES: Final = (*COLUMNS, "project_id")
 _KEY_NAMES: Final = tuple(f"key_{number}" for number in range(_AT_ONCE))
 
 
@@ -187,8 +187,8 @@ class _Part:
         told_events, told_media = self._events(logs), _media(media_rows)
         return [
             Whole(
-                dict(zip(COLUMNS, (row[0], *row[2:]), strict=True)),
-                row[1],
+                dict(zip(COLUMNS, row, strict=False)),
+                row[-1],
                 self.project,
                 requests.get(row[0]),
                 responses.get(row[0]),
