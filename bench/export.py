@@ -28,7 +28,7 @@ from bench import targets
 from bench.audit import prepare
 from bench.audit_filling import AuditFilling
 from bench.databases import postgres
-from bench.filling import PostgresFilling, SqliteFilling
+from bench.filling import DAYS, PostgresFilling, SqliteFilling
 from bench.load import Run
 from bench.targets import Target
 
@@ -133,12 +133,14 @@ async def measure(target: Target, count: int, arguments: argparse.Namespace) -> 
     await export(target, "format=jsonl")
     for form in FORMS:
         some = [await export(target, f"format={form}") for _ in range(arguments.rounds)]
+        tenth = await export(target, f"format={form}&from={DAYS // 10}d")
         found[form] = {
             "rows_per_second": round(max(count / one.seconds for one in some)),
             "median_rows_per_second": round(statistics.median(count / one.seconds for one in some)),
             "megabytes": round(some[0].size / 1e6, 1),
             "service_mb": round(max(one.took.service for one in some) / 1e6),
             "process_mb": round(max(one.took.process for one in some) / 1e6),
+            "process_mb_for_a_tenth": round(tenth.took.process / 1e6),
             "service_us_per_row": round(min(one.took.service_seconds for one in some) / count * 1e6, 1),
             "process_us_per_row": round(min(one.took.process_seconds for one in some) / count * 1e6, 1),
         }

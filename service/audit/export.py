@@ -50,8 +50,9 @@ _ROW: Final = 2048
 _LOG_FACTOR: Final = 4
 _RUNNING: Final = 64 * 1024
 _ORDER: Final = "asc"
-_SELECTED: Final = tuple(name for name in COLUMNS if name != "id")
-_NAMES: Final = ("id", "project_id", *_SELECTED)
+#: The key comes first.
+_NAMES: Final = (*COLUMNS, "project_id")
+_NO_KEY: Final = bytes(16)
 _KEY_NAMES: Final = tuple(f"key_{number}" for number in range(_AT_ONCE))
 
 
@@ -187,8 +188,8 @@ class _Part:
         told_events, told_media = self._events(logs), _media(media_rows)
         return [
             Whole(
-                dict(zip(COLUMNS, (row[0], *row[2:]), strict=True)),
-                row[1],
+                dict(zip(COLUMNS, row, strict=False)),
+                row[-1],
                 self.project,
                 requests.get(row[0]),
                 responses.get(row[0]),
@@ -271,8 +272,8 @@ def _bounded(found: Sequence[_Found]) -> Iterator[list[_Found]]:
 
 def _of_keys(column: Any) -> tuple[Any, ...]:
     """That a column has one of the keys of :func:`_values`; the bounds tell PostgreSQL the partitions."""
-    keys = [bindparam(name, type_=Key) for name in _KEY_NAMES]
-    first, last = bindparam("first", type_=Key), bindparam("last", type_=Key)
+    # With a value from the beginning: a statement that has lists of values is not compiled without.
+    first, last, *keys = (bindparam(name, _NO_KEY, Key) for name in ("first", "last", *_KEY_NAMES))
     return (column.in_(keys), column >= first, column <= last)
 
 

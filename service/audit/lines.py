@@ -105,16 +105,16 @@ def line_of(whole: Whole) -> bytes:
         told["media"] = [_media(one) for one in whole.media]
     if whole.damage is not None:
         told["damage"] = whole.damage
-    bodies: dict[str, Any] = {}
-    for name, body in zip(BODIES, (whole.request, whole.response), strict=True):
-        if body is None:
-            bodies[name] = None
-        elif is_one_line(body):
-            bodies[name] = orjson.Fragment(body)
-        else:
+    bodies = (("request", whole.request), ("response", whole.response))
+    for name, body in bodies:
+        if body is not None and not is_one_line(body):
             told |= _exact(name, body)
-            bodies[name] = _parsed(body)
-    return orjson.dumps({**told, **bodies}, option=orjson.OPT_APPEND_NEWLINE)
+    for name, body in bodies:
+        if body is None:
+            told[name] = None
+        else:
+            told[name] = orjson.Fragment(body) if is_one_line(body) else _parsed(body)
+    return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def is_one_line(body: bytes) -> bool:

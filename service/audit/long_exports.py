@@ -85,7 +85,8 @@ async def _process(errand: bytes) -> AsyncIterator[asyncio.subprocess.Process]:
     finally:
         with suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        # To the end of what it has written: a pipe is closed there and nowhere else.
+        await process.communicate()
 
 
 def _pipes(process: asyncio.subprocess.Process) -> tuple[asyncio.StreamReader, asyncio.StreamReader]:

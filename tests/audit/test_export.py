@@ -158,6 +158,14 @@ async def test_an_export_has_what_the_filters_select(gateway: Gateway) -> None:
     assert [orjson.loads(line)["id"] for line in stored] == names[::2]
     found, _ = await lines(gateway, "&q=say")
     assert len(found) == 6
+    for every in (
+        "status=completed,failed",
+        "model=gemini-2.5-flash",
+        "project=default&from=1d",
+        "min_depth=0",
+    ):
+        assert len((await lines(gateway, f"&{every}"))[0]) == 6
+    assert (await lines(gateway, "&status=completed&label:team=none"))[0] == []
     none, manifest = await lines(gateway, "&status=failed")
     assert (none, manifest["count"], manifest["last"]) == ([], 0, None)
 
@@ -374,7 +382,7 @@ async def test_a_long_export_has_a_process_of_its_own_and_is_the_same(gateway: G
     assert manifest["last"] == names[-1]
     short = await get(gateway, f"/api/export?chain={names[0]}")
     assert short.raw.splitlines(keepends=True)[:-1] == whole[:1]
-    rest, _ = await lines(gateway, f"&cursor={names[0]}")
+    rest, _ = await lines(gateway, f"&cursor={names[0]}&status=completed&from=1d&model=gemini-2.5-flash")
     assert rest == whole[1:]
     none, _ = await lines(gateway, "&status=failed")
     assert none == []

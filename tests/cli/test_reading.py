@@ -95,6 +95,9 @@ def test_a_database_can_be_read_while_it_is_served(served: Served) -> None:
     def told(*arguments: str) -> list[Any]:
         return [orjson.loads(line) for line in command(*arguments, *at, "--json").stdout.splitlines()]
 
+    # Texts are found a little after they were said.
+    while len(served.told("search", "1 of tea", "--max-depth", "1")) < 2:
+        pass
     for arguments in (
         ("logs", "--chain", served.ids[0]),
         ("search", "1 of tea", "--max-depth", "1"),

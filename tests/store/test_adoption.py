@@ -78,6 +78,15 @@ async def test_taking_it_in_again_changes_nothing(opened: OpenStore, store_url: 
     assert await count(store_url, "payloads") == 2
 
 
+async def test_what_is_older_than_what_was_gone_through_is_come_to_as_well(opened: OpenStore) -> None:
+    retained = opened.store.retained
+    await retained.move_mark(await retained.mark(), ids.mint())
+    row = adopted()
+    await opened.store.adopt(row)
+    assert await retained.mark() < row.id
+    assert [one.id for one in await retained.living(await retained.mark(), ids.mint())] == [row.id]
+
+
 async def test_the_first_project_has_it(opened: OpenStore, store_url: str) -> None:
     await opened.store.adopt(adopted())
     await opened.store.adopt(adopted(project_id=OTHER, request=b"other"))
