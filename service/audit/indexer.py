@@ -1,8 +1,7 @@
 """The indexer: derives, behind the hot path, what lists, searches and reports are made from.
 
-One process of those that share a database does it at a time. While the process has much else to do, the indexer rests
-for several times as long as it works; whatever it has not come to is read from the interactions themselves, so what it
-is late with costs reports time, and nothing else.
+One process of those that share a database does it at a time, at the pace of :mod:`service.audit.pacing`. Whatever it has
+not come to is read from the interactions themselves, so what it is late with costs reports time, and nothing else.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from typing import Final
 from service.audit import documents
 from service.audit.derivation import Derivation, Derived
 from service.audit.gathering import Gathering
+from service.audit.pacing import Pacing
 from service.audit.prices import Prices
 from service.errors import ServiceError
 from service.store.backend import Backend, RowRefused, StoreUnavailable
@@ -32,12 +32,8 @@ IDLE_SECONDS: Final = 0.5
 #: Seconds until a process that is not the one to do it asks again.
 _ELSEWHERE_SECONDS: Final = 10.0
 _FAILED_SECONDS: Final = 2.0
-#: The share of one processor from which on the process counts as busy.
-_BUSY: Final = 0.6
-#: How many times as long as it worked the indexer rests then, and otherwise; and at most how many seconds.
-_RESTS: Final = 24.0
-_PAUSES: Final = 2.0
-_LONGEST_REST: Final = 1.0
+#: How many times as long as a step of tidying takes the next one is put off.
+_TIDY_RESTS: Final = 24.0
 #: How often the words of deleted texts are looked after.
 _TIDY_SECONDS: Final = 6 * 3_600.0
 
@@ -58,7 +54,9 @@ class Indexer:
         self._reports = reports
         self._gathering = Gathering(packing, prices)
         self._idle = idle
-        self._busy = False
+        self._pacing = Pacing()
+        #: The age in seconds of the oldest that was worked on last.
+        self._late = 0.0
         self._tidied_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -83,6 +81,7 @@ class Indexer:
             rows, bodies = await self._gathering.next(reading)
         if not rows:
             return 0
+        self._late = time.time() - ids.created_at(rows[0]["id"]) / 1_000
         items = await asyncio.to_thread(self._gathering.derived, rows, bodies)
         try:
             return await self._backend.run(Derivation(dialect, items).script)
@@ -113,7 +112,7 @@ class Indexer:
                 return
         started = time.monotonic()
         while await self._backend.run(documents.tidying):
-            await asyncio.sleep(_RESTS * (time.monotonic() - started))
+            await asyncio.sleep(_TIDY_RESTS * (time.monotonic() - started))
             started = time.monotonic()
 
     async def _run(self) -> None:
@@ -138,10 +137,7 @@ class Indexer:
             await asyncio.sleep(_ELSEWHERE_SECONDS)
         elif done == 0:
             await asyncio.sleep(self._idle)
-            self._busy = False
+            self._pacing.idle()
         else:
-            rest = min(_LONGEST_REST, worked * (_RESTS if self._busy else _PAUSES))
-            before, since = time.process_time(), time.monotonic()
-            await asyncio.sleep(rest)
-            elapsed = time.monotonic() - since
-            self._busy = elapsed > 0 and (time.process_time() - before) / elapsed > _BUSY
+            await asyncio.sleep(self._pacing.rest(worked, self._late))
+            self._pacing.rested()

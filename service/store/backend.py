@@ -60,7 +60,9 @@ class Backend(Protocol):
         """
 
     async def run(self, script: ScriptMaker) -> int | None:
-        """Run a script as one durable transaction; its result, or None while another process runs scripts here.
+        """Run a script as one transaction; its result, or None while another process runs scripts here.
+
+        Scripts derive what can be derived again: a loss of power may take the last ones back, whole.
 
         Raises :class:`RowRefused`, and :class:`StoreUnavailable`, after which it may be run again.
         """

@@ -42,6 +42,7 @@ class Scripts:
                 if not self._alone:
                     return None
             async with connection.transaction():
+                await connection.execute("SET LOCAL synchronous_commit = off")
                 return await self._steps(connection, script())
         except BaseException:
             # What the connection was doing is not known; with it the lock ends.

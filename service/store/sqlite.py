@@ -184,7 +184,11 @@ class SqliteBackend:
         """Run a script as one transaction, between two batches of the writer."""
 
         def run(connection: sqlite3.Connection) -> int:
-            return _in_transaction(connection, lambda: self._run_script(connection, script))
+            connection.execute("PRAGMA synchronous = NORMAL")
+            try:
+                return _in_transaction(connection, lambda: self._run_script(connection, script))
+            finally:
+                connection.execute("PRAGMA synchronous = FULL")
 
         result: int = await self._ordered(run)
         return result
