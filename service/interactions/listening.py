@@ -17,7 +17,7 @@ from service.interactions.readers import Readers
 from service.interactions.render import with_steps
 from service.store.kept_events import Event, KeptEvents
 from service.store.records import Record
-from service.wire import event_ids, regenerate, sse
+from service.wire import event_ids, losses, regenerate, sse
 
 #: Seconds that an event which another process has sent out may take to arrive in the log.
 _ON_ITS_WAY: Final = 1.0
@@ -59,11 +59,12 @@ class Listening:
         self._streams = streams
         self._record = record
         self._steps: list[dict[str, Any]] = []
+        self._lost = False
 
     @property
     def broken(self) -> bool:
-        """Whether the events have stopped though the interaction had not ended."""
-        return self._feed is not None and self._feed.broken
+        """Whether the events have stopped though the interaction had not ended, or was lost with the last of them."""
+        return self._lost or (self._feed is not None and self._feed.broken)
 
     @property
     def farewell(self) -> bytes:
@@ -92,6 +93,8 @@ class Listening:
                 yield events
         elif self._streams is not None and self._record is not None:
             async for events in self._streams.stored(self._record, seq, idle, self._steps):
+                if events and events[-1].seq > self.place.seq:
+                    self._lost = losses.is_loss(events[-1].frame)
                 yield events
 
 
