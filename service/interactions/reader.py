@@ -115,6 +115,7 @@ class Reader:
             upstream_id=told.upstream_id,
             # Whoever has seen a background run begin may leave: it is not to be lost any more.
             held=job.intent.background and not self._continues,
+            continues=self._continues,
         )
         self._log: StreamLog = events.open(job.intent.id)
         self._publisher = Publisher(job, self.feed, self._log, told)
