@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import HttpVersion11, web
 
 from service.api.endpoint import response_headers
-from service.api.telling import Teller, teller_for
+from service.api.telling import Teller, is_ending, teller_for
 from service.errors import DeadlineExceeded, ServiceError
 from service.interactions.listening import Listening
 from service.store.kept_events import Event
@@ -112,6 +112,9 @@ class _Direct:
         transport = self._transport
         if transport is None or transport.is_closing() or transport.get_write_buffer_size() > _UNSENT:
             return False
+        if self._teller.grows and is_ending(event):
+            # It may be far larger than what may wait for a client.
+            return False
         data = self._teller.tell((event,))
         if data:
             transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
@@ -162,7 +165,13 @@ async def _first(batches: AsyncIterator[list[Event]]) -> list[Event]:
 
 async def _follow(response: web.StreamResponse, batches: AsyncIterator[list[Event]], teller: Teller) -> None:
     async for batch in batches:
-        await _write(response, teller.tell(batch) if batch else sse.KEEP_ALIVE)
+        if not batch:
+            await _write(response, sse.KEEP_ALIVE)
+        elif teller.grows and is_ending(batch[-1]):
+            await _write(response, teller.tell(batch[:-1]))
+            await _write(response, teller.tell(batch[-1:]))
+        else:
+            await _write(response, teller.tell(batch))
 
 
 async def _follow_until(
@@ -181,9 +190,10 @@ async def _follow_until(
 
 
 async def _write(response: web.StreamResponse, data: bytes) -> None:
-    if data:
+    """Write what others may be told as well, and keep no copy of more of it than may wait for the client."""
+    for begin in range(0, len(data), _UNSENT):
         async with asyncio.timeout(_STALLED):
-            await response.write(data)
+            await response.write(data[begin : begin + _UNSENT])
 
 
 async def _open(

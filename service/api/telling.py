@@ -17,6 +17,11 @@ from service.wire.revision import Revision
 _ENDINGS = tuple(f"event: {kind}\n".encode() for kind in TERMINAL_EVENTS)
 
 
+def is_ending(event: Event) -> bool:
+    """Whether an event ends the interaction."""
+    return event.frame.startswith(_ENDINGS)
+
+
 class Teller(Protocol):
     """Tells one listener."""
 
@@ -24,6 +29,8 @@ class Teller(Protocol):
     needs_all: bool
     #: Whether it has come to its place.
     found: bool
+    #: Whether it tells the event that ends the interaction with all outputs, however small that came.
+    grows: bool
 
     def tell(self, events: Sequence[Event]) -> bytes:
         """What the listener gets for these events; raises :class:`InvalidRequest` when its place does not exist."""
@@ -43,6 +50,7 @@ def teller_for(listening: Listening, revision: Revision) -> Teller:
 class _Steps:
     needs_all = False
     found = True
+    grows = False
 
     def tell(self, events: Sequence[Event]) -> bytes:
         return events[0].frame if len(events) == 1 else b"".join([event.frame for event in events])
@@ -53,31 +61,40 @@ class _Both:
 
     needs_all = False
     found = True
+    grows = True
 
     def __init__(self, listening: Listening) -> None:
         self._listening = listening
 
     def tell(self, events: Sequence[Event]) -> bytes:
-        return b"".join(
-            [self._with_both(event) if event.frame.startswith(_ENDINGS) else event.frame for event in events]
-        )
+        return b"".join([self._with_both(event) if is_ending(event) else event.frame for event in events])
 
     def _with_both(self, event: Event) -> bytes:
-        return sse.frame(terminal_event_with_both(_body(event), self._listening.steps))
+        steps = self._listening.steps
+        return self._listening.ending(
+            "both", lambda: sse.frame(terminal_event_with_both(_body(event), steps))
+        )
 
 
 class _Legacy:
     """Contents are numbered from the first event on, so all are translated and those before the place left out."""
 
     needs_all = True
+    grows = True
 
     def __init__(self, listening: Listening) -> None:
+        self._listening = listening
         self._place = listening.place
         self._stream = LegacyStream(lambda: listening.steps)
         self.found = not self._place.seq
 
     def tell(self, events: Sequence[Event]) -> bytes:
-        return b"".join([sse.frame(told) for event in events for told in self._behind(event)])
+        return b"".join([self._frame(told) for event in events for told in self._behind(event)])
+
+    def _frame(self, told: dict[str, Any]) -> bytes:
+        if told.get("event_type") != "interaction.complete":
+            return sse.frame(told)
+        return self._listening.ending("legacy", lambda: sse.frame(told))
 
     def _behind(self, event: Event) -> list[dict[str, Any]]:
         told = self._stream.feed(_body(event))

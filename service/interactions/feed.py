@@ -111,6 +111,8 @@ class Feed:
         self.seq = seq
         #: The whole interaction's steps, once it has ended.
         self.steps: list[dict[str, Any]] = []
+        #: The event that ends it as each generation of clients is told it, with all outputs: one copy for everybody.
+        self.endings: dict[str, bytes] = {}
         self._first = seq + 1
         self._frames: list[bytes] = []
         self._logged = seq

@@ -78,6 +78,15 @@ class Listening:
         """The steps of the whole interaction, once :meth:`events` has given the last event."""
         return self._steps if self._feed is None else self._feed.steps
 
+    def ending(self, generation: str, make: Callable[[], bytes]) -> bytes:
+        """The event that ends the interaction, as one generation is told it: made once for all who listen to a feed."""
+        if self._feed is None:
+            return make()
+        known = self._feed.endings.get(generation)
+        if known is None:
+            known = self._feed.endings[generation] = make()
+        return known
+
     async def events(
         self, *, whole: bool, idle: float, sink: Callable[[], Sink | None]
     ) -> AsyncIterator[list[Event]]:

@@ -1,4 +1,6 @@
-"""Hundreds of clients on one stream, half of which stop reading: memory stays bounded, and the others are told it all.
+"""Hundreds of clients on one stream, half of which stop reading: memory stays bounded, the others are level with it.
+
+Of those that stop, every fourth is of the older generation, which is told a translation.
 
 ``LISTENERS`` sets how many there are.
 """
@@ -23,6 +25,10 @@ from tests.support.upstreams import Scripted, sse
 
 LISTENERS = int(os.environ.get("LISTENERS", "200"))
 EVENTS = 160
+#: Events after which upstream waits until everybody who goes on reading has them, and how many there are by then.
+HALF = EVENTS // 2
+_TOLD_BY_THEN = HALF + 2
+_EVENT_ID = b'"event_id"'
 TEXT = "x" * 16 * 1024
 #: What a client that is behind may cost, and what the process takes for everything else that it does meanwhile.
 _EACH = 192 * 1024
@@ -39,8 +45,8 @@ async def test_clients_that_stop_reading_cost_little_and_hold_up_nobody(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     database = f"sqlite:///{tmp_path / 'interactions.db'}"
-    everybody = asyncio.Event()
-    attached: asyncio.Queue[None] = asyncio.Queue()
+    everybody, level = asyncio.Event(), asyncio.Event()
+    read: list[int] = [0] * (LISTENERS // 2)
 
     async def script(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -53,6 +59,8 @@ async def test_clients_that_stop_reading_cost_little_and_hold_up_nobody(
         await response.write(sse(created, started, done=False))
         await everybody.wait()
         for number in range(EVENTS):
+            if number == HALF:
+                await level.wait()
             await response.write(sse(delta(number), done=False))
         ended = {
             "event_type": "interaction.completed",
@@ -68,20 +76,29 @@ async def test_clients_that_stop_reading_cost_little_and_hold_up_nobody(
             await live.next()
             with ExitStack() as sockets:
                 stopped = [
-                    sockets.enter_context(await _stopped(service, live.id)) for _ in range(LISTENERS // 2)
+                    sockets.enter_context(await _stopped(service, live.id, legacy=number % 4 == 3))
+                    for number in range(LISTENERS // 2)
                 ]
                 reading = [
-                    asyncio.create_task(_read(service, live.id, attached)) for _ in range(LISTENERS // 2)
+                    asyncio.create_task(_read(service, live.id, read, number)) for number in range(len(read))
                 ]
-                while attached.qsize() < LISTENERS // 2:
+                # Both events that there are so far.
+                while min(read) < 2:
                     await asyncio.sleep(0.01)
                 process = psutil.Process(service.process.pid)
                 before = process.memory_info().rss
                 everybody.set()
-                whole = await live.rest()
+                whole_stream = asyncio.create_task(live.rest())
+                # Upstream goes on only when all who read have what it has sent, though the others have not.
+                while min(read) < _TOLD_BY_THEN:
+                    await asyncio.sleep(0.01)
+                at_half = max(read)
+                level.set()
+                whole = await whole_stream
                 told = await asyncio.gather(*reading)
                 grown = process.memory_info().rss - before
-                late = await asyncio.gather(*(_whole(client) for client in stopped[:10]))
+                steps = [client for number, client in enumerate(stopped) if number % 4 != 3]
+                late = await asyncio.gather(*(_whole(client) for client in steps[:10]))
     finally:
         await upstream.close()
     size = len(whole.raw)
@@ -90,6 +107,7 @@ async def test_clients_that_stop_reading_cost_little_and_hold_up_nobody(
         f"the process grew by {grown / 1e6:.0f} MB, {grown / LISTENERS / 1024:.0f} KiB for each"
     )
     record_property("counts", counts)
+    assert at_half == _TOLD_BY_THEN, counts
     assert whole.final["status"] == "completed", counts
     assert len(whole.events) == EVENTS + 4, counts
     assert set(told) == {sha256(whole.raw).digest()}, counts
@@ -98,16 +116,20 @@ async def test_clients_that_stop_reading_cost_little_and_hold_up_nobody(
     assert {sha256(body).digest() for body in late} == {sha256(whole.raw).digest()}, counts
 
 
-async def _read(service: Replica, name: str, attached: asyncio.Queue[None]) -> bytes:
+async def _read(service: Replica, name: str, read: list[int], number: int) -> bytes:
+    """Read to the end, and count the events meanwhile."""
     digest = sha256()
+    end = b""
     async with service.attach(name) as live:
-        attached.put_nowait(None)
         async for chunk in live.response.content.iter_any():
             digest.update(chunk)
+            seen = end + chunk
+            read[number] += seen.count(_EVENT_ID)
+            end = seen[1 - len(_EVENT_ID) :]
     return digest.digest()
 
 
-async def _stopped(service: Replica, name: str) -> socket.socket:
+async def _stopped(service: Replica, name: str, *, legacy: bool) -> socket.socket:
     """A client that asks for the events, sees the answer begin, and reads no more."""
     host, _, port = service.process.url.removeprefix("http://").partition(":")
     client = socket.socket()
@@ -116,7 +138,8 @@ async def _stopped(service: Replica, name: str) -> socket.socket:
     loop = asyncio.get_running_loop()
     await loop.sock_connect(client, (host, int(port)))
     # Without chunks the body is what is read after the head, up to the end of the connection.
-    head = f"GET /v1beta/interactions/{name}?stream=true HTTP/1.0\r\nHost: {host}\r\napi-revision: 2026-05-20\r\n\r\n"
+    revision = "2026-05-07" if legacy else "2026-05-20"
+    head = f"GET /v1beta/interactions/{name}?stream=true HTTP/1.0\r\nHost: {host}\r\napi-revision: {revision}\r\n\r\n"
     await loop.sock_sendall(client, head.encode())
     assert await loop.sock_recv(client, 1) == b"H"
     return client
