@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint docs bench bench-background bench-history bench-routing bench-streams bench-audit bench-export soak clean
+.PHONY: serve test lint docs bench bench-background bench-history bench-routing bench-streams bench-audit bench-export bench-storage soak clean
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -67,6 +67,10 @@ bench-streams: $(VENV)/.dev
 
 bench-routing: $(VENV)/.dev
 	$(BIN)/python -m bench.routing
+
+# What a turn of a conversation takes on disk when the client sends all of it each time; TURNS=200 makes it longer.
+bench-storage: $(VENV)/.dev
+	$(BIN)/python -m bench.storage $(if $(TURNS),--turns $(TURNS))
 
 clean:
 	rm -rf $(VENV) .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
