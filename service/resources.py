@@ -144,7 +144,13 @@ async def _store(app: web.Application) -> AsyncIterator[None]:
     )
     await backend.start()
     writer = Writer(backend, limit=settings.writer_queue_limit)
-    app[STORE] = Store(backend, writer, codec, usage_interval=settings.usage_interval)
+    app[STORE] = Store(
+        backend,
+        writer,
+        codec,
+        usage_interval=settings.usage_interval,
+        outcome_patience=settings.outcome_patience,
+    )
     app[RECONCILIATION] = Reconciliation(app[STORE].fetch, codec)
     yield
     await writer.close()

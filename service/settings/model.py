@@ -167,6 +167,8 @@ class Settings:
     retention_interval: float = 3_600.0
     #: Rows that may wait for the writer before new work is refused.
     writer_queue_limit: int = 10_000
+    #: Seconds that whoever waits for the store to take what has happened waits; it is written later all the same.
+    outcome_patience: float = 60.0
     #: Seconds that a stopping process gives its open interactions.
     drain_timeout: float = 30.0
     #: Seconds for which a 404 from upstream, for an interaction that it has just begun, is not believed (contract 6).

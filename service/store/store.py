@@ -64,7 +64,13 @@ class Store:
     """Reads and writes of interactions; every read is scoped by a project (promise P6)."""
 
     def __init__(
-        self, backend: Backend, writer: Writer, codec: Codec, *, usage_interval: float = _USAGE_INTERVAL
+        self,
+        backend: Backend,
+        writer: Writer,
+        codec: Codec,
+        *,
+        usage_interval: float = _USAGE_INTERVAL,
+        outcome_patience: float = OUTCOME_PATIENCE,
     ) -> None:
         self._backend = backend
         self._writer = writer
@@ -81,6 +87,7 @@ class Store:
         self.holds = KeptHolds(self._fetch, writer)
         self.retained = Retained(backend, self._fetch, writer, self._eraser)
         self._usage_pause = int(usage_interval * 1_000_000)
+        self._outcome_patience = outcome_patience
 
     async def begin(
         self,
@@ -150,14 +157,14 @@ class Store:
             writes.append(kept_webhooks.end(outcome, refused=refused))
         if free_key:
             writes.append((idempotency.RELEASE_KEY, (outcome.id,)))
-        await self._writer.put(*writes, patience=OUTCOME_PATIENCE)
+        await self._writer.put(*writes, patience=self._outcome_patience)
         if announces:
             self.webhooks.news.set()
 
     async def note_status(self, key: bytes, status: str, owner_id: bytes) -> None:
         """Commit how an open interaction of this process stands now; changes nothing that another holds."""
         write = (statements.NOTE_STATUS, (key, storable(status), now(), owner_id))
-        await self._writer.put(write, patience=OUTCOME_PATIENCE)
+        await self._writer.put(write, patience=self._outcome_patience)
 
     async def adopt(self, adopted: Adopted, *, media_due: int | None = None) -> None:
         """Take in an interaction that was made elsewhere, after its parent; see :mod:`service.store.adoption`.
@@ -181,11 +188,11 @@ class Store:
 
         Raises :class:`ServiceUnavailable` when overloaded, and :class:`StoreError` when a row is refused.
         """
-        await self._writer.put(*writes, *brought_in(keys), patience=OUTCOME_PATIENCE, shed=True)
+        await self._writer.put(*writes, *brought_in(keys), patience=self._outcome_patience, shed=True)
 
     async def mark_upstream_gone(self, key: bytes, at: int) -> None:
         """Remember that upstream has no copy of this interaction any more."""
-        await self._writer.put((statements.MARK_UPSTREAM_GONE, (key, at)), patience=OUTCOME_PATIENCE)
+        await self._writer.put((statements.MARK_UPSTREAM_GONE, (key, at)), patience=self._outcome_patience)
 
     async def delete(self, key: bytes, at: int, usage_detail: str | None) -> None:
         """Hide the interaction and erase its content, unless a follow-up needs that; a tombstone with the usage stays.
@@ -197,7 +204,7 @@ class Store:
             (deletion.TOMBSTONE, (key, at, usage_detail)),
             (deletion.DELETE_DOCUMENTS, (key,)),
             kept_webhooks.forget(key),
-            patience=OUTCOME_PATIENCE,
+            patience=self._outcome_patience,
         )
         await self.erase(key, at)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.upstreams import Emulated
@@ -49,9 +51,12 @@ async def test_an_answer_waits_until_it_can_be_recorded(
     assert len(upstream.requests) == 1
 
 
+@pytest.mark.parametrize("patience", [60.0, 0.2], ids=["patient", "out of patience"])
 async def test_a_background_run_is_told_of_when_it_can_be_found_again(
-    gateway: Gateway, upstream: Emulated
+    start_gateway: StartGateway, upstream: Emulated, patience: float
 ) -> None:
+    gateway = await start_gateway(upstream, outcome_patience=patience)
+
     async def first() -> str:
         wish = "background;queued=3600;running=3600"
         async with gateway.live("Work", background=True, wish=wish, fault="latency;seconds=0.5") as live:
@@ -67,6 +72,6 @@ async def test_a_background_run_is_told_of_when_it_can_be_found_again(
 
     await eventually(is_recorded)
     async with gateway.database.held():
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.5)
         assert not begun.done()
     assert (await gateway.cancel(await begun)).body["status"] == "cancelled"
