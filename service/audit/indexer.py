@@ -1,6 +1,6 @@
 """The indexer: derives, behind the hot path, what lists, searches and reports are made from.
 
-One process of those that share a database does it at a time, at the pace of :mod:`service.audit.pacing`. Whatever it has
+One process of those that share a database does it at a time, at the pace of :mod:`service.audit.pacing`. What it has
 not come to is read from the interactions themselves, so what it is late with costs reports time, and nothing else.
 """
 

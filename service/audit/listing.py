@@ -49,7 +49,7 @@ class Listing:
         self, project_id: bytes, filters: Filters, *, order: Order, limit: int, cursor: str | None
     ) -> tuple[list[dict[str, Any]], str | None]:
         """A page of summaries and the cursor behind it; raises :class:`~service.errors.ServiceError`."""
-        async with self._reports.reading() as reading:
+        async with self._reports.reading(walking=filters.text is None) as reading:
             page = await read_page(
                 reading, summaries.columns(), project_id, filters, order=order, limit=limit, cursor=cursor
             )

@@ -73,8 +73,13 @@ class Reports(Protocol):
     async def close(self) -> None:
         """Close them."""
 
-    def reading(self, *, timeout: float = TIMEOUT) -> AbstractAsyncContextManager[Reading]:
-        """A snapshot, for at most so many seconds; raises :class:`ServiceUnavailable` when too many are being read."""
+    def reading(
+        self, *, timeout: float = TIMEOUT, walking: bool = False
+    ) -> AbstractAsyncContextManager[Reading]:
+        """A snapshot, for at most so many seconds; raises :class:`ServiceUnavailable` when too many are being read.
+
+        ``walking`` says that what is read are the first rows of an order that an index has.
+        """
 
 
 def too_slow(timeout: float) -> DeadlineExceeded:

@@ -99,7 +99,7 @@ class SqliteReports:
         self._all.clear()
 
     @asynccontextmanager
-    async def reading(self, *, timeout: float = TIMEOUT) -> AsyncIterator[Reading]:
+    async def reading(self, *, timeout: float = TIMEOUT, walking: bool = False) -> AsyncIterator[Reading]:
         """A snapshot."""
         try:
             async with asyncio.timeout(ACQUIRE_TIMEOUT):
