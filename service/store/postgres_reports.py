@@ -16,6 +16,7 @@ from service.store.queries import CompiledQueries
 from service.store.reports import (
     ACQUIRE_TIMEOUT,
     TIMEOUT,
+    Plan,
     Prepared,
     Reading,
     Rows,
@@ -31,12 +32,23 @@ logger = logging.getLogger(__name__)
 _CONNECTIONS: Final = 3
 #: The classes of SQLSTATE in which the statement is at fault.
 _OUR_MISTAKES: Final = ("22", "42")
-#: For what reads the first rows of a long index. How few it takes to fill a page the planner cannot know: where several
-#: conditions say nearly the same, it takes them for rare together, and reads and sorts everything.
-_WALK: Final = (
-    "SET LOCAL enable_sort = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; "
-    "SET LOCAL max_parallel_workers_per_gather = 0"
-)
+#: How few rows of a walk fill a page the planner cannot know: where several conditions say nearly the same, it takes
+#: them for rare together, and reads and sorts everything. Nor does it know how rare a word is.
+_SETTINGS: Final = {
+    Plan.WALK: {"enable_sort": "off", "enable_indexscan": "on", "enable_indexonlyscan": "on"},
+    Plan.COLLECT: {"enable_sort": "on", "enable_indexscan": "off", "enable_indexonlyscan": "off"},
+    Plan.LOOK_UP: {"enable_sort": "on", "enable_indexscan": "on", "enable_indexonlyscan": "on"},
+}
+_ALWAYS: Final = {
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_seqscan": "off",
+    "max_parallel_workers_per_gather": "0",
+}
+_PLANS: Final = {
+    plan: "; ".join(f"SET LOCAL {name} = {value}" for name, value in {**settings, **_ALWAYS}.items())
+    for plan, settings in _SETTINGS.items()
+}
 _DIALECT: Final = make_url("postgresql+asyncpg://").get_dialect()()
 
 
@@ -61,6 +73,10 @@ class _PostgresReading:
     async def _fetch(self, text: str, arguments: Sequence[Any]) -> Rows:
         rows: Rows = await self._connection.fetch(text, *arguments, timeout=self._timeout)
         return rows
+
+    async def plan(self, plan: Plan) -> None:
+        """Tell the planner, until the end of the transaction."""
+        await self._connection.execute(_PLANS[plan])
 
     async def ask(self, query: Query, parameters: Mapping[str, Any]) -> Rows:
         """All rows of a query."""
@@ -104,7 +120,7 @@ class PostgresReports:
                 self._pool.terminate()
 
     @asynccontextmanager
-    async def reading(self, *, timeout: float = TIMEOUT, walking: bool = False) -> AsyncIterator[Reading]:
+    async def reading(self, *, timeout: float = TIMEOUT) -> AsyncIterator[Reading]:
         """A snapshot."""
         if self._pool is None:
             raise unreadable()
@@ -116,8 +132,6 @@ class PostgresReports:
             raise unreadable() from error
         try:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
-                if walking:
-                    await connection.execute(_WALK)
                 yield _PostgresReading(connection, self._queries, timeout)
         except (TimeoutError, asyncpg.QueryCanceledError):
             raise too_slow(timeout) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from enum import Enum
 from typing import Any, Final, Protocol, cast
 
 from sqlalchemy import ClauseElement, Dialect, Executable
@@ -22,6 +23,17 @@ TIMEOUT: Final = 30.0
 ACQUIRE_TIMEOUT: Final = 10.0
 
 Rows = Sequence[Sequence[Any]]
+
+
+class Plan(Enum):
+    """What the planner of a database that guesses is told of the next statements."""
+
+    #: The first rows of an order that an index has.
+    WALK = 1
+    #: All rows that an index without an order finds.
+    COLLECT = 2
+    #: Rows whose keys are known.
+    LOOK_UP = 3
 
 
 class Prepared:
@@ -57,6 +69,9 @@ class Reading(Protocol):
         be read.
         """
 
+    async def plan(self, plan: Plan) -> None:
+        """Have the statements that follow executed in this way, where the database needs to be told."""
+
     async def ask(self, query: Query, parameters: Mapping[str, Any]) -> Rows:
         """All rows of a query that is asked so often that its text is kept; raises as :meth:`fetch` does."""
 
@@ -73,13 +88,8 @@ class Reports(Protocol):
     async def close(self) -> None:
         """Close them."""
 
-    def reading(
-        self, *, timeout: float = TIMEOUT, walking: bool = False
-    ) -> AbstractAsyncContextManager[Reading]:
-        """A snapshot, for at most so many seconds; raises :class:`ServiceUnavailable` when too many are being read.
-
-        ``walking`` says that what is read are the first rows of an order that an index has.
-        """
+    def reading(self, *, timeout: float = TIMEOUT) -> AbstractAsyncContextManager[Reading]:
+        """A snapshot, for at most so many seconds; raises :class:`ServiceUnavailable` when too many are being read."""
 
 
 def too_slow(timeout: float) -> DeadlineExceeded:
