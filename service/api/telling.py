@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from service.errors import InvalidRequest
-from service.interactions.listening import Listening, Place
+from service.interactions.listening import Listening
 from service.interactions.render import terminal_event_with_both
 from service.store.kept_events import Event
 from service.wire import codec, sse
@@ -33,7 +33,7 @@ def teller_for(listening: Listening, revision: Revision) -> Teller:
     """The teller of a caller's revision."""
     match revision:
         case Revision.LEGACY:
-            return _Legacy(listening.place)
+            return _Legacy(listening)
         case Revision.EITHER:
             return _Both(listening)
         case _:
@@ -71,10 +71,10 @@ class _Legacy:
 
     needs_all = True
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self._stream = LegacyStream()
-        self.found = not place.seq
+    def __init__(self, listening: Listening) -> None:
+        self._place = listening.place
+        self._stream = LegacyStream(lambda: listening.steps)
+        self.found = not self._place.seq
 
     def tell(self, events: Sequence[Event]) -> bytes:
         return b"".join([sse.frame(told) for event in events for told in self._behind(event)])

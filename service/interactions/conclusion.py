@@ -109,7 +109,8 @@ class Conclusion:
         status = outcomes.status_of(whole)
         # What the reader before this one told may be lost, and is told again as upstream's stream goes on, or never.
         apart = last.made_here and self._continues
-        told = self._publisher.numbered([*last.before, arrived], kept_events.DISTANCE if apart else 1)
+        distance = kept_events.DISTANCE if apart else 1
+        told = self._publisher.numbered([*last.before, arrived], distance, lost=last.broken)
         await self._log.settled()
         error = outcomes.error_of(whole)
         outcome = self._outcome(status, terminal=True, error=error, body=whole, cut=last.cut)

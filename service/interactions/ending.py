@@ -15,30 +15,36 @@ from service.store import kept_events
 from service.store.entries import Write
 from service.store.kept_events import EventBatch, KeptEvents
 from service.store.records import Record
-from service.wire import codec, event_ids, sse
+from service.wire import codec, event_ids, losses, sse
 from service.wire.assembler import Assembler
 from service.wire.remainder import remainder
 
 
 async def rest_of_log(
-    events: KeptEvents, record: Record, body: dict[str, Any], request: dict[str, Any]
+    events: KeptEvents, record: Record, body: dict[str, Any], request: dict[str, Any], *, cut: bool = False
 ) -> list[Write]:
-    """What the transaction that ends a streamed interaction with ``body`` has to write of its log."""
+    """What the transaction that ends a streamed interaction with ``body`` has to write of its log.
+
+    ``cut`` says that upstream has not ended it: an error at its end is then the word for a loss.
+    """
     told, last = await assembled(events, record)
     await events.trim(record.id, last, record.owner_id)
     missing = remainder(told, {**body, "steps": made_of(body, request)})
     if missing is None:
         message = "The stream could not be continued: upstream tells its beginning in another way. GET has the whole."
         missing = [{"event_type": "error", "error": {"code": BadGateway.code, "message": message}}]
-    return _written(record, missing, last, request.get("webhook_config"))
+        cut = True
+    return _written(record, missing, last, request.get("webhook_config"), cut=cut)
 
 
 def _written(
-    record: Record, told: list[dict[str, Any]], last: int, webhooks: dict[str, Any] | None
+    record: Record, told: list[dict[str, Any]], last: int, webhooks: dict[str, Any] | None, *, cut: bool
 ) -> list[Write]:
     first = last + kept_events.DISTANCE
-    frames = b"".join([_frame(seq, event, record, webhooks) for seq, event in enumerate(told, first)])
-    batch = EventBatch(first, first + len(told) - 1, frames, None)
+    frames = [_frame(seq, event, record, webhooks) for seq, event in enumerate(told, first)]
+    if cut and frames:
+        frames[-1] = losses.marked(frames[-1])
+    batch = EventBatch(first, first + len(told) - 1, b"".join(frames), None)
     batches = [batch.write_last(record.id, record.owner_id)] if told else []
     return [*batches, kept_events.forget_wishes(record.id, record.owner_id)]
 

@@ -90,8 +90,11 @@ class Feed:
         seq: int = 0,
         upstream_id: str | None = None,
         held: bool = False,
+        continues: bool = False,
     ) -> None:
         self.key = key
+        #: Whether another reader has told its listeners events before, of which some may be lost and told again here.
+        self.continues = continues
         #: Whether listeners are told nothing yet: what they would take for begun could still be lost with this process.
         self.held = held
         self.history = history

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from service.errors import InvalidRequest, ServiceError
+from service.errors import InvalidRequest, NotFound, ServiceError, ServiceUnavailable
 from service.interactions.calls import HistoryUsed, Principal, Served
 from service.interactions.feed import Feed, Sink
 from service.interactions.follow import Follower
@@ -15,13 +15,15 @@ from service.interactions.lifecycle import Lifecycle
 from service.interactions.outcomes import steps_of
 from service.interactions.readers import Readers
 from service.interactions.render import with_steps
-from service.store.kept_events import Event, KeptEvents
+from service.store.kept_events import DISTANCE, Event, KeptEvents
 from service.store.records import Record
-from service.wire import event_ids, regenerate, sse
+from service.wire import event_ids, losses, regenerate, sse
 
 #: Seconds that an event which another process has sent out may take to arrive in the log.
 _ON_ITS_WAY: Final = 1.0
 _LOOK_AGAIN: Final = 0.05
+#: Seconds after which to ask again for an event that a process has told and nobody has logged.
+_ASK_AGAIN: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,12 @@ class Listening:
         self._streams = streams
         self._record = record
         self._steps: list[dict[str, Any]] = []
+        self._lost = False
 
     @property
     def broken(self) -> bool:
-        """Whether the events have stopped though the interaction had not ended."""
-        return self._feed is not None and self._feed.broken
+        """Whether the events have stopped though the interaction had not ended, or was lost with the last of them."""
+        return self._lost or (self._feed is not None and self._feed.broken)
 
     @property
     def farewell(self) -> bytes:
@@ -92,6 +95,8 @@ class Listening:
                 yield events
         elif self._streams is not None and self._record is not None:
             async for events in self._streams.stored(self._record, seq, idle, self._steps):
+                if events and events[-1].seq > self.place.seq:
+                    self._lost = losses.is_loss(events[-1].frame)
                 yield events
 
 
@@ -150,14 +155,13 @@ class Streams:
     async def open(self, principal: Principal, reference: str, cursor: str | None) -> Listening:
         """The events of an interaction, behind the one with the id ``cursor``.
 
-        Raises :class:`InvalidRequest` when it has no such event.
+        Raises :class:`InvalidRequest` when it has no such event, and :class:`ServiceUnavailable` while it may yet be
+        told again: a process that was killed may have told it and not logged it.
         """
         place = _place(cursor)
         record = await self._lifecycle.find(principal, reference)
         feed = self._readers.feed(record.id)
-        if feed is not None:
-            if place.regenerated or place.seq > feed.seq:
-                raise _unknown(cursor)
+        if feed is not None and await _reaches(feed, place, cursor):
             return Listening(record.id, feed.upstream_id, place, self._follower, feed=feed)
         await self._check(record, place, cursor)
         return Listening(record.id, record.upstream_id, place, self._follower, streams=self, record=record)
@@ -207,14 +211,38 @@ class Streams:
 
     async def _has(self, record: Record, seq: int) -> bool:
         """Whether the log has an event; waits a little for one that another process has just sent out."""
-        tries = 1 if record.terminal else int(_ON_ITS_WAY / _LOOK_AGAIN)
-        for number in range(tries):
-            if number:
-                await asyncio.sleep(_LOOK_AGAIN)
+        ends_at = asyncio.get_running_loop().time() + _ON_ITS_WAY
+        while True:
             page = await self._events.after(record.id, seq - 1)
-            if page is not None and page.events:
-                return page.events[0].seq == seq
+            if page is None:
+                raise NotFound("The interaction was deleted.")
+            if page.events or page.ended:
+                return bool(page.events) and page.events[0].seq == seq
+            if asyncio.get_running_loop().time() >= ends_at:
+                break
+            await asyncio.sleep(_LOOK_AGAIN)
+        if seq < await self._events.last(record.id) + DISTANCE:
+            raise _not_yet(seq)
         return False
+
+
+async def _reaches(feed: Feed, place: Place, cursor: str | None) -> bool:
+    """Whether a feed has told an event; False when it has ended without that.
+
+    Raises :class:`InvalidRequest` when it never will, and :class:`ServiceUnavailable` when it may tell it later.
+    """
+    if place.seq <= feed.seq and not place.regenerated:
+        return True
+    if place.regenerated or not feed.continues or place.seq >= feed.seq + DISTANCE:
+        raise _unknown(cursor)
+    ends_at = asyncio.get_running_loop().time() + _ON_ITS_WAY
+    while not feed.ended:
+        if place.seq <= feed.seq:
+            return True
+        if asyncio.get_running_loop().time() >= ends_at:
+            raise _not_yet(place.seq)
+        await asyncio.sleep(_LOOK_AGAIN)
+    return False
 
 
 def _is_terminal(event: Event) -> bool:
@@ -233,6 +261,14 @@ def _place(cursor: str | None) -> Place:
     if found is None:
         raise _unknown(cursor)
     return Place(*found, regenerated)
+
+
+def _not_yet(seq: int) -> ServiceError:
+    return ServiceUnavailable(
+        f"The event '{event_ids.text(seq)}' in 'last_event_id' is not recorded yet: whoever takes this interaction "
+        "over may tell it again. Try again with the same 'last_event_id'.",
+        retry_after=_ASK_AGAIN,
+    )
 
 
 def _unknown(cursor: str | None) -> ServiceError:

@@ -11,7 +11,7 @@ from service.interactions.feed import Feed
 from service.interactions.log import StreamLog
 from service.interactions.render import event_with_our_ids
 from service.store.kept_events import Event
-from service.wire import codec, event_ids
+from service.wire import codec, event_ids, losses
 from service.wire.assembler import Assembler
 
 #: Deltas that are assembled at a time: one after another they cost a fraction of what each costs alone, and until then
@@ -83,9 +83,15 @@ class Publisher:
         self._log.append(event, arrived.cursor)
         self.cursor = arrived.cursor
 
-    def numbered(self, arrived: Sequence[Arrived], distance: int = 1) -> list[Event]:
-        """Events as the next ones of this interaction, so far behind the last one; published by nobody yet."""
-        return [self._event(seq, one) for seq, one in enumerate(arrived, self._feed.seq + distance)]
+    def numbered(self, arrived: Sequence[Arrived], distance: int = 1, *, lost: bool = False) -> list[Event]:
+        """Events as the next ones of this interaction, so far behind the last one; published by nobody yet.
+
+        With ``lost`` the last of them says that upstream has lost the interaction.
+        """
+        events = [self._event(seq, one) for seq, one in enumerate(arrived, self._feed.seq + distance)]
+        if lost:
+            events[-1] = events[-1]._replace(frame=losses.marked(events[-1].frame))
+        return events
 
     def _event(self, seq: int, arrived: Arrived) -> Event:
         body = self._translated(arrived.body)

@@ -25,6 +25,7 @@ from service.interactions.inquiry import Gone
 from service.interactions.log import EventLog, StreamLog
 from service.interactions.media import MediaKeeper
 from service.interactions.publisher import Arrived, Publisher, Told
+from service.interactions.recent import Recent
 from service.interactions.recovery import Recovery
 from service.store.records import now
 from service.store.store import Store
@@ -42,8 +43,6 @@ _BRACE: Final = ord("}")
 _DRAIN: Final = 1.0
 #: A stream that is larger is nobody's answer.
 _LARGEST_STREAM: Final = 512 * 1024 * 1024
-#: Cursors that are remembered, so that what upstream sends again is not told twice.
-_REMEMBERED: Final = 4_096
 #: Seconds after which upstream cuts any stream, whatever the health of the deployment (contract 4.6).
 _CUT_BY_RULE: Final = 590.0
 #: What upstream says in an ``error`` event that is its own trouble and not the request's (contract 4.8, 7.2).
@@ -93,7 +92,9 @@ class Reader:
         self._client = client
         self._upstream_settle = upstream_settle
         self._text_id = ids.to_text(job.intent.id)
-        self._seen: dict[str, None] = {} if told.cursor is None else {told.cursor: None}
+        self._seen = Recent()
+        if told.cursor is not None:
+            self._seen.is_new(told.cursor)
         self._held: Arrived | None = None
         #: Whether the stream was taken up again and has brought nothing yet.
         self._resumed = False
@@ -115,6 +116,7 @@ class Reader:
             upstream_id=told.upstream_id,
             # Whoever has seen a background run begin may leave: it is not to be lost any more.
             held=job.intent.background and not self._continues,
+            continues=self._continues,
         )
         self._log: StreamLog = events.open(job.intent.id)
         self._publisher = Publisher(job, self.feed, self._log, told)
@@ -299,12 +301,8 @@ class Reader:
         cursor = body.get("event_id")
         if not isinstance(cursor, str) or not cursor:
             cursor = None
-        elif cursor in self._seen:
+        elif not self._seen.is_new(cursor):
             return None
-        else:
-            self._seen[cursor] = None
-            if len(self._seen) > _REMEMBERED:
-                del self._seen[next(iter(self._seen))]
         if (
             self._again
             and body.get("event_type") == "interaction.created"

@@ -46,7 +46,8 @@ class TakeOver:
         terminal = outcome.completed_at is not None
         log: list[Write] = []
         if terminal and (record.stream or await self._store.events.last(record.id)):
-            log = await rest_of_log(self._store.events, record, body, await self._request(record))
+            request = await self._request(record)
+            log = await rest_of_log(self._store.events, record, body, request, cut=cut)
         elif terminal:
             log = [kept_events.forget_wishes(record.id, record.owner_id)]
         media_due = self._media.due(raw) if self._media is not None and terminal else None

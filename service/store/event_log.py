@@ -46,17 +46,18 @@ def _insert_events(rows: FromClause, database: Particulars) -> Executable:
         .where(
             interactions.c.owner_id == rows.c.owner_id,
             interactions.c.completed_at.is_(None),
-            interactions.c.deleted_at.is_(None),
+            # What is deleted and kept has a log as long as it runs: a follow-up may go on from a checkpoint in it.
+            interactions.c.erased_at.is_(None),
         )
-        # Nobody takes the interaction over meanwhile, or this sees that somebody has.
-        .with_for_update(of=interactions, read=True, key_share=True)
+        # Nobody takes the interaction over or erases it meanwhile, or this sees that somebody has.
+        .with_for_update(of=interactions, read=True)
     )
     statement: Insert = database.insert(events).from_select(_NAMES, chosen).on_conflict_do_nothing()
     return statement
 
 
 def _insert_last_events(rows: FromClause, database: Particulars) -> Executable:
-    chosen = select(*(rows.c[name] for name in _NAMES)).where(database.takes_outcome(rows).exists())
+    chosen = select(*(rows.c[name] for name in _NAMES)).where(database.takes_events(rows).exists())
     statement: Insert = database.insert(events).from_select(_NAMES, chosen).on_conflict_do_nothing()
     return statement
 

@@ -69,11 +69,14 @@ FAILURES = (
 #: The classes of SQLSTATE in which the rows are at fault: data, constraints, limits. In all others the database is.
 _REFUSALS = ("22", "23", "54")
 
-_finished = table("finished", column("id", Key), column("deleted_at"))
+_finished = table("finished", column("id", Key), column("deleted_at"), column("erased_at"))
 _PARTICULARS = Particulars(
     postgresql.insert,
     lambda rows: select(_finished.c.id).where(
         _finished.c.id == rows.c.interaction_id, _finished.c.deleted_at.is_(None)
+    ),
+    lambda rows: select(_finished.c.id).where(
+        _finished.c.id == rows.c.interaction_id, _finished.c.erased_at.is_(None)
     ),
 )
 
@@ -96,7 +99,8 @@ def _as_one_statement(kinds: Sequence[BatchStatement]) -> str:
     for place, statement in enumerate(kinds):
         text = _with_later_parameters(_text_of(statement), used)
         if statement is FINISH:
-            parts.insert(0, f"finished AS ({text} RETURNING interactions.id, interactions.deleted_at)")
+            returned = ", ".join(f"interactions.{name}" for name in _finished.c.keys())  # noqa: SIM118
+            parts.insert(0, f"finished AS ({text} RETURNING {returned})")
         else:
             parts.append(f"kind_{place} AS ({text})")
         used += len(statement.columns)

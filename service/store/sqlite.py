@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import aiosqlite
-from sqlalchemy import bindparam, column, select, values
+from sqlalchemy import Column, FromClause, Select, bindparam, column, select, values
 from sqlalchemy.dialects import sqlite
 
 from service.errors import ConfigurationError
@@ -54,15 +54,22 @@ _PREPARED_STATEMENTS = 320
 _CHECKPOINT_PAGES = 4_000
 
 _DIALECT = sqlite.dialect(paramstyle="qmark")
+
+
 # There is one writer, so what a statement sees is how things stand: the response is written before the outcome is.
-_PARTICULARS = Particulars(
-    sqlite.insert,
-    lambda rows: select(interactions.c.id).where(
+def _takes(rows: FromClause, gone_at: Column[Any]) -> Select[Any]:
+    return select(interactions.c.id).where(
         interactions.c.id == rows.c.interaction_id,
         interactions.c.owner_id == rows.c.owner_id,
         interactions.c.completed_at.is_(None),
-        interactions.c.deleted_at.is_(None),
-    ),
+        gone_at.is_(None),
+    )
+
+
+_PARTICULARS = Particulars(
+    sqlite.insert,
+    lambda rows: _takes(rows, interactions.c.deleted_at),
+    lambda rows: _takes(rows, interactions.c.erased_at),
     locks_rows=False,
 )
 

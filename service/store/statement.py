@@ -20,6 +20,8 @@ class Particulars:
     insert: Callable[[Table], Any]
     #: Of the interactions of these rows (``interaction_id``, ``owner_id``): those that take an outcome in this batch.
     takes_outcome: Callable[[FromClause], Select[Any]]
+    #: The same for its log, which is kept of a deleted interaction until that is erased.
+    takes_events: Callable[[FromClause], Select[Any]]
     #: Whether a row that is written stays locked until the transaction ends, because there are other writers.
     locks_rows: bool = True
 

@@ -7,40 +7,59 @@ when their step stops.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 from service.wire.assembler import TERMINAL_EVENTS, Assembler
 from service.wire.legacy import interaction_to_legacy, legacy_status
+from service.wire.step_builder import StepBuilder
 from service.wire.steps import MEDIA_TYPES, content_list, step_type_of_delta, type_of
 
 _Event = dict[str, Any]
+_Step = dict[str, Any]
+#: The steps that have calls' arguments.
+_CALL: Final = "_call"
 
 
 class _OpenStep:
-    """A step that has started: the legacy content it tells, and whether that is held back until the stop."""
+    """A step that has started: the legacy content it tells, and whether that is held back until the stop.
 
-    __slots__ = ("content_type", "held", "index", "kind")
+    Only of a call is it kept what it says.
+    """
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self.held = kind == "function_call"
+    __slots__ = ("call", "content_type", "held", "index", "kind")
+
+    def __init__(self, step: _Step) -> None:
+        self.kind = type_of(step)
+        self.held = self.kind == "function_call"
+        self.call = StepBuilder(step) if self.kind.endswith(_CALL) else None
         self.index: int | None = None
         self.content_type = ""
+
+    def apply(self, delta: dict[str, Any]) -> None:
+        """Add a delta to the call, if it is one; fragments of arguments make anything a call."""
+        if delta.get("type") == "arguments_delta":
+            self.held = True
+            self.call = self.call or StepBuilder({"type": self.kind})
+        if self.call is not None:
+            self.call.apply(delta)
 
 
 class LegacyStream:
     """Translates one stream, which may hold several interactions one after the other.
 
-    Feed it from the interaction's first event: contents are numbered, and ``interaction.complete`` carries
-    the outputs. To resume, translate everything and drop what the client has seen, by the ``event_id`` of the
+    Feed it from the interaction's first event: contents are numbered. ``interaction.complete`` carries the outputs of
+    the ``steps``, which are asked for then: nothing that the stream has told is kept here. To resume, translate everything and drop what the client has seen, by the ``event_id`` of the
     translated events: each has its own, and the same events always get the same ones.
     """
 
-    __slots__ = ("_assembler", "_next_index", "_steps")
+    __slots__ = ("_next_index", "_open_steps", "_steps", "_whole")
 
-    def __init__(self) -> None:
-        self._assembler = Assembler()
-        self._steps: dict[int, _OpenStep] = {}
+    def __init__(self, steps: Callable[[], list[_Step]]) -> None:
+        #: What is known of the interaction besides its steps.
+        self._whole = Assembler()
+        self._steps = steps
+        self._open_steps: dict[int, _OpenStep] = {}
         self._next_index = 0
 
     def feed(self, event: _Event) -> list[_Event]:
@@ -49,7 +68,7 @@ class LegacyStream:
         The last of them has the steps event's ``event_id``, those before it have that id with ``.1``, ``.2``
         and so on behind it. Errors and unknown events are passed through as they are.
         """
-        self._assembler.feed(event)
+        self._note(event)
         told = self._translate(event)
         event_id = event.get("event_id")
         if event_id is None or not told or told[-1] is event:
@@ -58,6 +77,12 @@ class LegacyStream:
             before["event_id"] = f"{event_id}.{part}"
         told[-1]["event_id"] = event_id
         return told
+
+    def _note(self, event: _Event) -> None:
+        if event.get("event_type") not in ("step.start", "step.delta"):
+            self._whole.feed(event)
+        elif "metadata" in event:
+            self._whole.feed({"metadata": event["metadata"]})
 
     def _translate(self, event: _Event) -> list[_Event]:
         match event.get("event_type"):
@@ -77,7 +102,7 @@ class LegacyStream:
                 return [event]
 
     def _created(self, event: _Event) -> list[_Event]:
-        self._steps = {}
+        self._open_steps = {}
         self._next_index = 0
         members = event.get("interaction")
         interaction = dict(members) if isinstance(members, dict) else {}
@@ -85,8 +110,8 @@ class LegacyStream:
         return [{"event_type": "interaction.start", "interaction": _with_legacy_status(interaction)}]
 
     def _complete(self) -> list[_Event]:
-        told = [event for index in sorted(self._steps) for event in self._stop(index)]
-        interaction = interaction_to_legacy(self._assembler.result())
+        told = [event for index in sorted(self._open_steps) for event in self._stop(index)]
+        interaction = interaction_to_legacy({**self._whole.result(), "steps": self._steps()})
         return [*told, {"event_type": "interaction.complete", "interaction": interaction}]
 
     def _start(self, event: _Event) -> list[_Event]:
@@ -94,7 +119,7 @@ class LegacyStream:
         step = event.get("step")
         if not isinstance(index, int) or not isinstance(step, dict):
             return []
-        opened = self._steps[index] = _OpenStep(type_of(step))
+        opened = self._open_steps[index] = _OpenStep(step)
         match opened.kind:
             case "user_input":
                 return []
@@ -113,28 +138,27 @@ class LegacyStream:
         if not isinstance(delta, dict) or not isinstance(index, int):
             return []
         told: list[_Event] = []
-        step = self._steps.get(index)
+        step = self._open_steps.get(index)
         if step is None:
-            step = self._steps[index] = _OpenStep(step_type_of_delta(delta))
+            step = self._open_steps[index] = _OpenStep({"type": step_type_of_delta(delta)})
             if step.kind not in ("model_output", "user_input"):
                 told.append(self._open(step, {"type": step.kind}))
         if step.kind == "user_input":
             return told
         if step.kind == "model_output":
             return told + self._content_delta(step, delta)
-        step.held = step.held or delta.get("type") == "arguments_delta"
+        step.apply(delta)
         if not step.held:
             told.append(_content_event(step, delta))
         return told
 
     def _stop(self, index: Any) -> list[_Event]:
-        step = self._steps.pop(index, None) if isinstance(index, int) else None
+        step = self._open_steps.pop(index, None) if isinstance(index, int) else None
         if step is None:
             return []
         told: list[_Event] = []
-        whole = self._assembler.step(index) if step.held else None
-        if whole is not None:
-            told.append(_content_event(step, whole))
+        if step.held and step.call is not None:
+            told.append(_content_event(step, step.call.build()[0]))
         return told + self._close(step)
 
     def _item(self, step: _OpenStep, item: Any) -> list[_Event]:

@@ -64,6 +64,11 @@ async def killed(service: Replica, database: Database, upstream: Emulated) -> tu
         return live.id, live.events[:TOLD]
 
 
+async def expire(database_url: str) -> None:
+    """As if the time had passed in which the process would have given a sign of life."""
+    await query(database_url, "UPDATE leases SET due_at = 1 WHERE kind = 'process'")
+
+
 async def told(live: Live, count: int) -> None:
     while len(live.events) < count:
         assert await live.next() is not None
@@ -77,8 +82,7 @@ async def test_an_id_that_was_lost_is_no_other_events_though_the_next_reader_los
     assert await logged(database, name) == LOGGED
     upstream.fault(f"cut;after={AGAIN}", method="GET", path="stream=true")
     upstream.fault("status;code=404", count=0, method="GET", path="stream=true")
-    # As if the time had passed in which the process would have given a sign of life.
-    await query(database_url, "UPDATE leases SET due_at = 1 WHERE kind = 'process'")
+    await expire(database_url)
     async with replicas(1, database_url, upstream.url) as (service,):
         async with service.attach(name) as listening, service.attach(name) as slow:
             await told(listening, LOGGED + AGAIN)
@@ -103,3 +107,27 @@ async def test_an_id_that_was_lost_is_no_other_events_though_the_next_reader_los
         )
         assert set(refusals) == {400}
     await assert_reconciles(database_url)
+
+
+async def test_an_event_that_was_told_and_not_logged_is_to_be_asked_for_again_until_it_is_told_again(
+    database_url: str, database: Database, upstream: Emulated
+) -> None:
+    async with replicas(1, database_url, upstream.url) as (service,):
+        name, lost = await killed(service, database, upstream)
+    last = lost[-1]["event_id"]
+    async with replicas(1, database_url, upstream.url) as (service,):
+        assert await service.refused(name, event_ids.text(TOLD + DISTANCE)) == 400
+        if not database.is_sqlite:
+            # The process that was killed still holds the interaction.
+            assert await service.refused(name, last) == 503
+        await expire(database_url)
+        async with service.attach(name, lost[LOGGED - 1]["event_id"]) as again:
+            await told(again, TOLD - LOGGED)
+            assert again.events == lost[LOGGED:]
+            # The process that goes on has told no more than this.
+            assert await service.refused(name, event_ids.text(TOLD + 1)) == 503
+            async with service.attach(name, last) as resumed:
+                upstream.clock.advance(WHOLE)
+                events = (await again.rest()).events
+                assert (await resumed.rest()).events == events[TOLD - LOGGED :]
+        assert await service.refused(name, event_ids.text(LOGGED + len(events) + 1)) == 400

@@ -218,11 +218,12 @@ async def test_of_a_deleted_link_the_conversation_has_what_was_told_before_the_c
     assert await gateway.database.bodies(parent) == {}
 
 
+@pytest.mark.parametrize("flush", [0.05, 3.0], ids=["logged", "not logged yet"])
 async def test_a_link_that_is_deleted_while_it_runs_is_kept_up_to_its_checkpoint(
-    start_emulator: StartEmulator, start_gateway: StartGateway
+    start_emulator: StartEmulator, start_gateway: StartGateway, flush: float
 ) -> None:
     upstream = await start_emulator(token_delay=60.0, stream_limit_seconds=1e9)
-    gateway = await start_gateway(upstream)
+    gateway = await start_gateway(upstream, event_flush_interval=flush)
     async with gateway.live("A long story", headers=STEPS, wish=CHECKPOINT) as live:
         await live.next()
         upstream.clock.advance(600)
@@ -238,7 +239,10 @@ async def test_a_link_that_is_deleted_while_it_runs_is_kept_up_to_its_checkpoint
         async def logged() -> bool:
             return any(token.encode() in frames for *_, frames in await gateway.database.log(live.id))
 
-        await eventually(logged)
+        if flush < 1:
+            await eventually(logged)
+        else:
+            assert not await logged()
         assert (await gateway.delete(live.id)).status == 200
         upstream.clock.advance(1e6)
         await live.rest()

@@ -211,6 +211,46 @@ async def test_what_is_truly_lost_ends_in_a_verdict_that_keeps_what_came(gateway
 
 
 @pytest.mark.parametrize("headers", [STEPS, LEGACY, {}], ids=["steps", "legacy", "either"])
+async def test_a_loss_is_a_loss_for_whoever_comes_later(gateway: Gateway, headers: dict[str, str]) -> None:
+    lost = await gateway.stream("Tell me", headers=headers, fault="cut;after=8,forget")
+    assert (lost.types[-1], lost.broken, lost.done) == ("error", True, False)
+    for place in (0, 2, len(lost.events) - 1):
+        cursor = {"last_event_id": lost.events[place - 1]["event_id"]} if place else {}
+        again = await gateway.events(lost.id, headers=headers, **cursor)
+        assert again.events == lost.events[place:]
+        assert (again.broken, again.done) == (True, False)
+    # Behind the loss there is nothing that could be missing.
+    after = await gateway.events(lost.id, headers=headers, last_event_id=lost.events[-1]["event_id"])
+    assert (after.events, after.broken, after.done) == ([], False, True)
+
+
+async def test_a_loss_is_a_loss_for_listeners_of_another_process(
+    start_emulator: StartEmulator, start_gateway: StartGateway
+) -> None:
+    upstream = await start_emulator(token_delay=60.0, stream_limit_seconds=1e9)
+    gateway, other = await start_gateway(upstream), await start_gateway(upstream)
+    async with (
+        gateway.live("Tell me", headers=STEPS, fault="cut;after=8,forget") as live,
+        other.attached(live.id, headers=STEPS) as steps,
+        other.attached(live.id, headers=LEGACY) as legacy,
+    ):
+        upstream.clock.advance(1e6)
+        told = await asyncio.gather(live.rest(), steps.rest(), legacy.rest())
+    assert told[0].raw == told[1].raw
+    for streamed in told:
+        assert (streamed.types[-1], streamed.broken, streamed.done) == ("error", True, False)
+
+
+async def test_an_error_that_upstream_declares_itself_is_no_loss_for_whoever_comes_later(
+    gateway: Gateway,
+) -> None:
+    declared = await gateway.stream("Tell me", headers=STEPS, fault="error_event;after=8,forget")
+    again = await gateway.events(declared.id, headers=STEPS)
+    assert (declared.types[-1], declared.broken, declared.done) == ("error", False, True)
+    assert (again.raw, again.broken, again.done) == (declared.raw, False, True)
+
+
+@pytest.mark.parametrize("headers", [STEPS, LEGACY, {}], ids=["steps", "legacy", "either"])
 async def test_usage_that_the_end_lacks_is_fetched(
     gateway: Gateway, upstream: Emulated, headers: dict[str, str]
 ) -> None:

@@ -211,6 +211,25 @@ def test_a_place_that_the_service_has_forgotten_is_a_loss(scripted: Any) -> None
         list(client.create_interaction(**ASKED, stream=True))
 
 
+def test_a_place_that_the_service_does_not_know_yet_is_asked_for_again(scripted: Any) -> None:
+    first, second = ({"event_type": "step.start", "event_id": f"evt_{place}", "index": 0} for place in (1, 2))
+    asked: list[web.Request] = []
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        asked.append(request)
+        if request.method == "POST":
+            return web.Response(body=sse(first, done=False), headers=IDS)
+        if len(asked) < 4:
+            refusal = {"error": {"code": "service_unavailable", "message": "Not yet."}}
+            return web.json_response(refusal, status=503, headers={"Retry-After": "0"})
+        return web.Response(body=sse(second), headers=IDS)
+
+    with scripted(script) as client:
+        told = list(client.create_interaction(**ASKED, stream=True))
+    assert [event.event_id for event in told] == ["evt_1", "evt_2"]
+    assert [request.query["last_event_id"] for request in asked[1:]] == ["evt_1"] * 3
+
+
 def test_a_stream_that_never_told_its_id_cannot_be_taken_up(scripted: Any) -> None:
     async def script(request: web.Request) -> web.StreamResponse:
         return web.Response(body=b": nothing yet\n\n", content_type="text/event-stream")

@@ -111,6 +111,25 @@ async def test_a_deleted_interaction_has_no_log_and_gets_none(opened: OpenStore,
     assert await query(store_url, "SELECT first_seq FROM events") == []
 
 
+async def test_what_is_deleted_and_kept_for_another_has_a_log_that_is_told_to_nobody(
+    opened: OpenStore, store_url: str
+) -> None:
+    store = opened.store
+    key = await begun(store)
+    follow_up = intent(previous_id=key, root_id=key, depth=1)
+    await store.begin(follow_up, b"{}")
+    await store.delete(key, now(), None)
+    await store.events.append(batch(1, 2).write(key, NOBODY))
+    assert [event.seq for event in await store.events.all(key)] == [1, 2]
+    assert await store.events.after(key, 0) is None
+    # It goes with what needed it.
+    await store.finish(outcome(follow_up.id), b"{}")
+    await store.delete(follow_up.id, now(), None)
+    assert await query(store_url, "SELECT first_seq FROM events") == []
+    await store.events.append(batch(3, 4, "a secret").write(key, NOBODY))
+    assert await query(store_url, "SELECT first_seq FROM events") == []
+
+
 async def test_upstreams_cursor_stands_beside_the_events(opened: OpenStore, store_url: str) -> None:
     key = await begun(opened.store)
     await opened.store.events.append(batch(1, 2, cursor="evt_up_2").write(key, NOBODY))

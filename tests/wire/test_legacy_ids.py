@@ -21,7 +21,7 @@ def numbered(interaction: Event) -> list[Event]:
 
 
 def translated(events: list[Event]) -> list[Event]:
-    stream = LegacyStream()
+    stream = LegacyStream(list)
     return [told for event in events for told in stream.feed(event)]
 
 
@@ -39,7 +39,7 @@ def test_every_legacy_event_has_an_id_of_its_own_that_names_its_place(interactio
 
 @given(interactions)
 def test_an_event_is_found_by_its_place_among_its_parts(interaction: Event) -> None:
-    stream = LegacyStream()
+    stream = LegacyStream(list)
     for seq, event in enumerate(numbered(interaction), 1):
         told = stream.feed(event)
         for position, part in enumerate(told, 1):

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import tracemalloc
 from copy import deepcopy
 from typing import Any
 
 from hypothesis import given
 
+from service.wire import codec
+from service.wire.assembler import Assembler
 from service.wire.legacy import steps_to_outputs
 from service.wire.legacy_stream import LegacyStream
 from service.wire.regenerate import after, events_of
@@ -16,8 +19,14 @@ ID = "v1_ChdTMjQ0"
 
 
 def translated(*events: dict[str, Any]) -> list[dict[str, Any]]:
-    stream = LegacyStream()
-    return [told for event in events for told in stream.feed(event)]
+    """The legacy events; whoever reads the stream assembles it, and nobody else."""
+    reader = Assembler()
+    stream = LegacyStream(lambda: reader.steps)
+    told: list[dict[str, Any]] = []
+    for event in events:
+        reader.feed(event)
+        told += stream.feed(event)
+    return told
 
 
 def created(**members: Any) -> dict[str, Any]:
@@ -324,6 +333,31 @@ def test_a_stream_joined_in_the_middle_is_told_from_there() -> None:
         {"type": "thought", "signature": "S"},
         {"type": "function_call", "arguments": {}},
     ]
+
+
+def test_a_listener_keeps_nothing_of_what_it_was_told_but_the_arguments_of_an_open_call() -> None:
+    text, count = "x" * 16_384, 100
+    stream = LegacyStream(list)
+    stream.feed(created())
+
+    def kept(*events: dict[str, Any]) -> int:
+        before = tracemalloc.get_traced_memory()[0]
+        for event in events:
+            # As it is read from the log, by every listener for itself.
+            stream.feed(codec.loads(codec.dumps(event)))
+        return tracemalloc.get_traced_memory()[0] - before
+
+    tracemalloc.start()
+    try:
+        answer = delta(type="text", text=text)
+        assert kept(start({"type": "model_output"}), *[answer] * count, stop()) < len(text)
+        thought = delta(1, type="thought_summary", content={"type": "text", "text": text})
+        assert kept(start({"type": "thought"}, 1), *[thought] * count, stop(1)) < len(text)
+        arguments = delta(2, type="arguments_delta", arguments=text)
+        assert kept(start({"type": "function_call"}, 2), *[arguments] * count) > count * len(text)
+        assert kept(stop(2)) < -count * len(text) + len(text)
+    finally:
+        tracemalloc.stop()
 
 
 @given(interactions)
