@@ -178,7 +178,7 @@ class Supervisor:
         if self._stopping or await self._held.is_alive(record.owner_id):
             return False
         await self._life.sure()
-        claim = await self._held.claim_one(self._life.id, record.id)
+        claim = await self._held.claim_one(self._life.id, self._life.silent_since, record.id)
         if claim is not None:
             await self._take_up([claim])
             return True
@@ -270,13 +270,12 @@ class Supervisor:
             await self._held.forget_dead(now() - _FORGOTTEN)
 
     async def _claim(self) -> None:
-        # What was handed back is anybody's at once; the dead are judged only by those who were not silent themselves.
-        silent_since = now() if self._life.steady else 0
         most = self._how.claim_batch
         while True:
-            # What this process has lost is let go before it can come back.
+            # What this process has lost is let go before it can come back, and its own silence is known after that.
             await self._life.sure()
-            claims = await self._held.claim(self._life.id, silent_since, most)
+            # What was handed back is anybody's at once; the dead are judged only by who was not silent itself.
+            claims = await self._held.claim(self._life.id, self._life.silent_since, most)
             await self._take_up(claims, spread)
             if claims:
                 logger.info("%d open interactions of other processes are taken over", len(claims))

@@ -73,9 +73,9 @@ class Held:
             return []
         return _claims(await self._take(holding.CLAIM, me=me, now=silent_since, most=most))
 
-    async def claim_one(self, me: bytes, key: bytes) -> Claim | None:
-        """Take one interaction over, if whoever holds it is dead."""
-        found = _claims(await self._take(holding.CLAIM_ONE, me=me, now=now(), id=key, most=1))
+    async def claim_one(self, me: bytes, silent_since: int, key: bytes) -> Claim | None:
+        """Take one interaction over, if whoever holds it has been silent since then."""
+        found = _claims(await self._take(holding.CLAIM_ONE, me=me, now=silent_since, id=key, most=1))
         return found[0] if found else None
 
     async def held(self, me: bytes) -> set[bytes]:

@@ -19,6 +19,7 @@ from tests.support.upstreams import Emulated
 SLOW = "background;queued=3600;running=3600"
 HASTY = {"poll_interval": 0.02, "poll_interval_max": 0.05, "claim_interval": 0.05}
 FAR = 2**62
+LEASE = 1.0
 
 
 @pytest.fixture
@@ -72,6 +73,24 @@ async def test_what_was_told_between_a_loss_and_its_end_is_told_again_in_its_pla
     assert all(first == last + 1 for (_, last, _), (first, _, _) in pairwise(batches))
     assert (await gateway.events(name)).text == ended.text
     await assert_reconciles(database_url)
+
+
+async def test_processes_that_could_not_reach_the_database_keep_what_they_hold(
+    start_gateway: StartGateway, upstream: Emulated
+) -> None:
+    rare = {"background_streams": 0, "poll_interval": 1000.0, "poll_interval_max": 1000.0}
+    several = [await start_gateway(upstream, lease_seconds=LEASE, claim_interval=0.05, **rare) for _ in range(2)]
+    names = [(await gateway.ask(background=True, wish=SLOW)).id for gateway in several]
+    database = several[0].database
+    held = [(await database.row(name))["owner_id"] for name in names]
+    assert len(set(held)) == 2
+    # Until each may judge the other by its silence.
+    await asyncio.sleep(LEASE)
+    async with database.outage():
+        await asyncio.sleep(1.5 * LEASE)
+    for _ in range(20):
+        await asyncio.sleep(LEASE / 20)
+        assert [(await database.row(name))["owner_id"] for name in names] == held
 
 
 async def test_a_stream_that_opens_after_the_end_is_closed_again(

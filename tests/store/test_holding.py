@@ -105,7 +105,7 @@ async def test_who_lives_on_in_this_moment_keeps_what_it_holds(postgres_url: str
                 beat = text(f"UPDATE leases SET due_at = :until WHERE interaction_id = {name}")
                 await beating.execute(beat, {"until": now() + MINUTE})
                 assert await claimed(opened.store, me) == set()
-                assert await opened.store.held.claim_one(me, key) is None
+                assert await opened.store.held.claim_one(me, now(), key) is None
             assert await claimed(opened.store, me) == set()
         finally:
             await engine.dispose()
@@ -116,8 +116,9 @@ async def test_one_interaction_can_be_claimed_alone(opened: OpenStore) -> None:
     me, alive, dead = await process(store, MINUTE), await process(store, MINUTE), await process(store)
     held, left = await begun(store, alive), await begun(store, dead)
     await begun(store, dead)
-    assert await store.held.claim_one(me, held) is None
-    claim = await store.held.claim_one(me, left)
+    assert await store.held.claim_one(me, now(), held) is None
+    assert await store.held.claim_one(me, 0, left) is None
+    claim = await store.held.claim_one(me, now(), left)
     assert claim is not None
     assert await store.held.held(me) == {left}
 
