@@ -102,7 +102,9 @@ class Life:
                 logger.warning("the lease of this process could not be renewed: %s", error)
                 pause = min(_AGAIN, usual)
             except Exception:
-                logger.exception("the lease of this process could not be renewed in a way that was not foreseen")
+                logger.exception(
+                    "the lease of this process could not be renewed in a way that was not foreseen"
+                )
                 pause = min(_AGAIN, usual)
 
     async def _renew(self) -> None:

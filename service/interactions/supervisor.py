@@ -41,6 +41,8 @@ _FORGOTTEN: Final = 24 * 3600 * 1_000_000
 #: Seconds, and how many times, that a client's question waits for the answer of the process that holds the interaction.
 _LOOKED: Final = 0.05
 _LOOKS: Final = 10
+#: Seconds that it waits for upstream's answer; after that the store's last word is told.
+_PATIENCE: Final = 3.0
 #: How many times it is looked whether a create that is to be cancelled has its answer.
 _BEGINNINGS: Final = 100
 
@@ -55,6 +57,8 @@ class Supervision:
     poll_rate: float
     streams: int
     pacing: Pacing
+    #: Whether several upstreams are asked, so that none of them may hold up the others.
+    shared: bool = False
 
 
 class Supervisor:
@@ -84,11 +88,15 @@ class Supervisor:
         self._cancelling: dict[bytes, asyncio.Task[None]] = {}
         self._news = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._fetching: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._stopping = False
         self._swept_at = self._loop.time()
         self.schedule = Schedule(
-            polling.poll, concurrency=supervision.concurrency, rate=supervision.poll_rate
+            polling.poll,
+            concurrency=supervision.concurrency,
+            rate=supervision.poll_rate,
+            shared=supervision.shared,
         )
         polling.room = lambda: len(self._streams) < supervision.streams and not self._stopping
         polling.start = self._read
@@ -122,7 +130,7 @@ class Supervisor:
         if await self.secure(record):
             run = self.schedule.get(record.id)
             if run is not None:
-                await self.schedule.at_once(run)
+                await self.schedule.at_once(run, _PATIENCE)
             return
         await self._held.hint(LOOK + record.id.hex())
         for _ in range(_LOOKS):
@@ -242,9 +250,20 @@ class Supervisor:
             self._news.set()
 
     def _spawn(self, work: Coroutine[None, None, Any]) -> None:
-        task = self._loop.create_task(work, name="errand")
+        self._keep(self._loop.create_task(work, name="errand"))
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _fetch_usage(self) -> None:
+        """Ask for usage that is owed: upstream may take long to answer, and nothing waits for that."""
+        try:
+            await self._late_usage.fetch_due()
+        except ServiceError as error:
+            logger.warning("usage that upstream still owes cannot be looked for: %s", error)
+        except Exception:
+            logger.exception("usage that upstream still owes could not be fetched")
 
     async def _watch(self) -> None:
         while True:
@@ -263,7 +282,9 @@ class Supervisor:
         await self._claim()
         for key in await self._store.events.to_cancel():
             self._cancel(key)
-        await self._late_usage.fetch_due()
+        if self._fetching is None or self._fetching.done():
+            self._fetching = self._loop.create_task(self._fetch_usage(), name="late-usage")
+            self._keep(self._fetching)
         if self._loop.time() - self._swept_at > _STRAYS:
             self._swept_at = self._loop.time()
             await self._find_strays()

@@ -79,7 +79,9 @@ async def test_processes_that_could_not_reach_the_database_keep_what_they_hold(
     start_gateway: StartGateway, upstream: Emulated
 ) -> None:
     rare = {"background_streams": 0, "poll_interval": 1000.0, "poll_interval_max": 1000.0}
-    several = [await start_gateway(upstream, lease_seconds=LEASE, claim_interval=0.05, **rare) for _ in range(2)]
+    several = [
+        await start_gateway(upstream, lease_seconds=LEASE, claim_interval=0.05, **rare) for _ in range(2)
+    ]
     names = [(await gateway.ask(background=True, wish=SLOW)).id for gateway in several]
     database = several[0].database
     held = [(await database.row(name))["owner_id"] for name in names]
