@@ -1,8 +1,8 @@
 """When each of many runs is asked about next: a heap and one timer, whatever their number.
 
-At most ``concurrency`` are asked about at a time (:mod:`service.interactions.places`), and ``rate`` a second; what is due
-beyond that waits. A client that asks for one gets its answer beyond these bounds, and whoever asks for the same one at
-the same time shares it.
+At most ``concurrency`` are asked about at a time, divided as :mod:`service.interactions.places` says, and ``rate`` a
+second; what is due beyond that waits. A client that asks for one gets its answer beyond these bounds, and whoever asks
+for the same one at the same time shares it.
 """
 
 from __future__ import annotations
