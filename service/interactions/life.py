@@ -82,6 +82,9 @@ class Life:
             self._beating.cancel()
             with suppress(asyncio.CancelledError):
                 await self._beating
+        if self._renewing is not None:
+            # It would bring this process back to life.
+            await asyncio.wait((self._renewing,))
         try:
             if count := await self._held.leave(self.id):
                 logger.info("%d open interactions are handed back", count)

@@ -101,9 +101,12 @@ class Held:
             await self._writer.put(*writes, patience=_PATIENCE)
 
     async def leave(self, me: bytes) -> int:
-        """End: give up everything that is open, and be forgotten. Returns how much was open."""
+        """End: give up everything that is open, and be dead. Returns how much was open."""
+        # An intent may still be written for a caller that is gone.
+        await self.drained()
         released = await self._take(holding.RELEASE, me=me)
-        await self._take(holding.LEAVE, me=me)
+        # Who is forgotten at once leaves what is written even later to nobody: only what the dead hold is claimed.
+        await self.beat(me, now())
         return len(released)
 
     async def drained(self) -> None:

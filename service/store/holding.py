@@ -101,14 +101,6 @@ def _expire() -> Executable:
     )
 
 
-def _leave() -> Executable:
-    return (
-        delete(leases)
-        .where(leases.c.interaction_id == _ME, leases.c.kind == _PROCESS)
-        .returning(leases.c.interaction_id)
-    )
-
-
 def _forget_dead() -> Executable:
     holds = exists(
         select(_ONE).where(
@@ -191,8 +183,6 @@ def _held() -> Select[Any]:
 BEAT = Query("beat", _beat())
 #: Declare processes dead that had begun before another one found itself alone.
 EXPIRE_BEFORE = Query("expire earlier processes", _expire())
-#: This process has ended in peace, and holds nothing.
-LEAVE = Query("leave", _leave())
 #: Forget processes that have been silent since before ``now`` and hold nothing.
 FORGET_DEAD = Query("forget dead processes", _forget_dead())
 #: Take over what processes hold that have been silent since before ``now``, no more than ``most``.

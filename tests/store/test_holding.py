@@ -147,16 +147,32 @@ async def test_who_was_alone_declares_those_dead_that_were_before_and_not_who_ca
     assert await store.held.is_alive(me)
 
 
-async def test_a_process_that_ends_leaves_nothing_behind(opened: OpenStore, store_url: str) -> None:
+async def test_a_process_that_ends_leaves_nothing_behind(opened: OpenStore) -> None:
     store = opened.store
     me, other = await process(store, MINUTE), await process(store, MINUTE)
     keys = {await begun(store, me) for _ in range(3)}
     ended = await begun(store, me)
     await store.finish(outcome(ended, owner_id=me), b"{}")
     assert await store.held.leave(me) == 3
-    assert await claimed(store, other) == keys
-    rows = await query(store_url, "SELECT interaction_id FROM leases WHERE kind = 'process'")
-    assert len(rows) == 2
+    assert await claimed(store, other, since=0) == keys
+    assert not await store.held.is_alive(me)
+
+
+async def test_what_is_begun_while_its_process_ends_is_claimed(opened: OpenStore, store_url: str) -> None:
+    store = opened.store
+    me, other = await process(store, MINUTE), await process(store, MINUTE)
+    beginning = []
+    for _ in range(5):
+        beginning.append(asyncio.create_task(store.begin(intent(owner_id=me), b"{}")))
+        await asyncio.sleep(0.0005)
+    for task in beginning:
+        task.cancel()
+    await store.held.leave(me)
+    found = await query(store_url, "SELECT id FROM interactions WHERE completed_at IS NULL")
+    assert await claimed(store, other) == {getattr(key, "bytes", key) for (key,) in found}
+    late = await begun(store, me)
+    await store.held.forget_dead(now() - MINUTE)
+    assert await claimed(store, other) == {late}
 
 
 async def test_some_can_be_handed_back(opened: OpenStore) -> None:
