@@ -76,8 +76,8 @@ class Schedule:
         if run.polling is not None:
             await asyncio.wait((run.polling,), timeout=patience)
 
-    async def close(self) -> list[bytes]:
-        """Ask no more at all; gives what is left open."""
+    async def close(self) -> None:
+        """Ask no more at all."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -85,7 +85,6 @@ class Schedule:
         for task in polling:
             task.cancel()
         await asyncio.gather(*polling, return_exceptions=True)
-        return list(self._runs)
 
     def _place(self, run: Run, delay: float) -> None:
         self._number += 1

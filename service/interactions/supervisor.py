@@ -200,12 +200,16 @@ class Supervisor:
             self._watching.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watching
-        left = await self.schedule.close()
-        left += await self._readers.stop_background()
+        await self.schedule.close()
+        await self._readers.stop_background()
         try:
             await self._events.written()
             await self._events.flushed()
-            await self._held.hand_back(self._life.id, left)
+            await self._held.drained()
+            # The table knows also what was being claimed when the process was told to stop.
+            held = await self._held.held(self._life.id)
+            left = held - self._readers.keys() - self._life.working
+            await self._held.hand_back(self._life.id, sorted(left))
             await self._held.hint(DUE)
         except ServiceError as error:
             logger.warning("open interactions are handed back later: %s", error)

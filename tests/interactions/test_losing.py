@@ -95,6 +95,31 @@ async def test_processes_that_could_not_reach_the_database_keep_what_they_hold(
         assert [(await database.row(name))["owner_id"] for name in names] == held
 
 
+async def test_a_process_that_is_told_to_stop_hands_back_what_it_has_just_claimed(
+    gateway: Gateway, start_gateway: StartGateway, slow: Emulated, database_url: str
+) -> None:
+    other = await start_gateway(slow, **HASTY)
+    made = (await other.ask(background=True, wish=SLOW)).id
+    async with gateway.live("Slowly") as live:
+        await live.next()
+        held = (await gateway.database.row(live.id))["owner_id"]
+
+        async def is_handed_back() -> bool:
+            return bool((await gateway.database.row(made))["owner_id"] != held)
+
+        # The claim is committed, and the process that made it does not know of it yet.
+        claimed, claimant = (literal(database_url, key) for key in (ids.from_text(made) or b"", held))
+        await query(database_url, f"UPDATE interactions SET owner_id = {claimant} WHERE id = {claimed}")
+        stopping = asyncio.create_task(gateway.stop())
+        await eventually(is_handed_back)
+        assert (await other.database.row(live.id))["owner_id"] == held
+        slow.clock.advance(1e6)
+        assert (await live.rest()).done
+    await stopping
+    slow.clock.advance(1e6)
+    assert (await other.finished(made)).body["status"] == "completed"
+
+
 async def test_a_stream_that_opens_after_the_end_is_closed_again(
     start_scripted: StartScripted, start_gateway: StartGateway
 ) -> None:
