@@ -24,6 +24,8 @@ _RENEW: Final = 1 / 3
 _SURE: Final = 2 / 3
 #: The share after which a renewal is late: whoever was renewed just before this process is not yet taken for dead then.
 _LATE: Final = 1 / 2
+#: Microseconds by which others that begin in the same moment may be later.
+_LEEWAY: Final = 1_000_000
 #: Seconds until a renewal that failed is tried again.
 _AGAIN: Final = 0.5
 
@@ -61,7 +63,7 @@ class Life:
         await self._held.enter(self.id, self._until())
         if (alone_since := self._held.alone_since) is not None:
             # Others may have begun meanwhile, and live.
-            await self._held.expire_before(alone_since)
+            await self._held.expire_earlier(alone_since, self._until() + _LEEWAY)
             self._steady_since -= self._lease
         self._renewed = self._loop.time()
         self._beating = self._loop.create_task(self._beat(), name="heartbeat")

@@ -55,9 +55,12 @@ class Held:
         """Go on living until then; False when nothing is known of this process any more."""
         return bool(await self._take(holding.BEAT, me=me, until=until))
 
-    async def expire_before(self, key: bytes) -> None:
-        """Declare every process dead whose own key is smaller."""
-        await self._take(holding.EXPIRE_BEFORE, before=key)
+    async def expire_earlier(self, key: bytes, beyond: int) -> None:
+        """Declare every process dead whose own key is smaller, or which says that it lives beyond that time.
+
+        No process that begins now says so: the clock was set back since.
+        """
+        await self._take(holding.EXPIRE_EARLIER, before=key, beyond=beyond)
 
     async def forget_dead(self, silent_since: int) -> None:
         """Forget processes that have been silent since then and hold nothing."""

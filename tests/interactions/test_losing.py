@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from aiohttp import web
 
+from service.store.records import now
 from service.wire import ids
 from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway, StartScripted
@@ -118,6 +119,26 @@ async def test_a_process_that_is_told_to_stop_hands_back_what_it_has_just_claime
     await stopping
     slow.clock.advance(1e6)
     assert (await other.finished(made)).body["status"] == "completed"
+
+
+async def test_what_was_left_behind_before_the_clock_was_set_back_is_taken_up(
+    start_gateway: StartGateway, upstream: Emulated, sqlite_url: str, database_url: str
+) -> None:
+    if database_url != sqlite_url:
+        pytest.skip("Only who has a SQLite file for itself knows without waiting that others are dead.")
+    gateway = await start_gateway(
+        upstream, background_streams=0, poll_interval=1000.0, poll_interval_max=1000.0
+    )
+    made = (await gateway.ask(background=True)).id
+    await gateway.stop()
+    hour = 3600 * 1_000_000
+    dead = literal(database_url, ids.derived((now() + hour) // 1000, "dead"))
+    lease = f"({dead}, 'process', {now() + hour + 1_000_000}, 0)"
+    await query(database_url, f"INSERT INTO leases (interaction_id, kind, due_at, tries) VALUES {lease}")
+    await query(database_url, f"UPDATE interactions SET owner_id = {dead}")
+    upstream.clock.advance(100)
+    successor = await start_gateway(upstream, lease_seconds=60.0, **HASTY)
+    assert (await successor.finished(made)).body["status"] == "completed"
 
 
 async def test_a_stream_that_opens_after_the_end_is_closed_again(

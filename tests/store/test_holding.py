@@ -138,11 +138,14 @@ async def test_who_was_alone_declares_those_dead_that_were_before_and_not_who_ca
 ) -> None:
     store = opened.store
     dead = await process(store, MINUTE)
+    ahead = ids.derived(now() // 1000 + 3_600_000, "by a clock that was an hour ahead")
+    await store.held.enter(ahead, now() + 61 * MINUTE)
     await asyncio.sleep(0.002)
     since = ids.first_of_now()
     me, other = await process(store, MINUTE), await process(store, MINUTE)
-    await store.held.expire_before(since)
+    await store.held.expire_earlier(since, now() + MINUTE)
     assert not await store.held.is_alive(dead)
+    assert not await store.held.is_alive(ahead)
     assert await store.held.is_alive(other)
     assert await store.held.is_alive(me)
 
