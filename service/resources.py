@@ -300,6 +300,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         poll_rate=settings.poll_rate,
         streams=settings.background_streams,
         pacing=pacing,
+        shared=len(deployments.upstreams()) > 1,
     )
     supervisor = Supervisor(life, store, readers, log, polling, late_usage, supervision)
     adoption = None
