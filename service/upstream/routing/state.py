@@ -25,8 +25,8 @@ _LAST_LOOK: Final = 0.5
 _PER_TOKEN: Final = 1e-12
 _PER_REQUEST: Final = 1e-15
 _UNKNOWN_COST: Final = inf
-#: Refusals that say something about the deployment and not about the request; 401 is its own key's.
-_UNHEALTHY: Final = frozenset({401, 408, 429})
+#: Refusals that say something about the deployment and not about the request.
+_UNHEALTHY: Final = frozenset({408, 429})
 
 
 class State:
@@ -113,6 +113,11 @@ class State:
         """Whether this minute's requests or tokens are used up."""
         return self._enforced and self.share >= 1.0
 
+    def shares_key(self, other: State) -> bool:
+        """Whether the other is at the same address with the same key, or this one itself."""
+        one, two = self.deployment, other.deployment
+        return (one.origin, one.headers) == (two.origin, two.headers)
+
     def take(self, now: float) -> bool:
         """One more request goes there; whether it is the probe of a half-open circuit."""
         self.running += 1
@@ -142,8 +147,10 @@ class State:
             self._settle()
 
     def failed(self, now: float, seconds: float, failure: Failure, *, probe: bool) -> None:
-        """An attempt has failed."""
+        """An attempt has failed. One that was forbidden says nothing yet: see :meth:`cleared` and :meth:`blamed`."""
         self.counts[failure.kind.value] += 1
+        if failure.kind is Kind.FORBIDDEN:
+            return
         if failure.kind is Kind.LOST:
             self._sample(now, seconds)
         if not _says_unhealthy(failure):
@@ -152,6 +159,17 @@ class State:
             asked = failure.retry_after if failure.kind is Kind.REFUSED else None
             self.circuit.failed(now, probe=probe, asked=asked)
             self.changed = True
+        self._settle()
+
+    def cleared(self, *, probe: bool) -> None:
+        """What was forbidden here says nothing about the deployment, as far as can be known."""
+        self.circuit.leave(probe=probe)
+        self._settle()
+
+    def blamed(self, now: float, *, probe: bool) -> None:
+        """What was forbidden here is allowed to another key."""
+        self.circuit.failed(now, probe=probe)
+        self.changed = True
         self._settle()
 
     def broke(self, now: float) -> None:
@@ -229,9 +247,9 @@ class State:
 
 
 def _says_unhealthy(failure: Failure) -> bool:
-    if failure.kind is Kind.FINAL or failure.kind is Kind.REFUSED:
-        return failure.status in _UNHEALTHY or (failure.status >= 500 and failure.kind is Kind.REFUSED)
-    return True
+    if failure.kind is Kind.REFUSED:
+        return failure.status in _UNHEALTHY or failure.status >= 500
+    return failure.kind is not Kind.FINAL
 
 
 def _cost(given: float | None, made: float | None) -> float:
