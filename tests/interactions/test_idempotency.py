@@ -166,14 +166,14 @@ async def test_each_caller_gets_the_repeat_in_its_own_revision(gateway: Gateway)
 
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
 async def test_a_refusal_of_upstream_is_repeated(gateway: Gateway, upstream: Emulated, stream: bool) -> None:
-    fault = "status;code=403;error=permission_denied;message=The project is closed."
+    fault = "status;code=404;error=model_not_found;message=There is no such model."
     first = await ask(gateway, fault=fault, stream=stream)
-    assert (first.status, first.error["message"]) == (403, "The project is closed.")
+    assert (first.status, first.error["message"]) == (404, "There is no such model.")
     assert_repeated(first, await ask(gateway, stream=stream))
     assert len(upstream.creates) == 1
 
 
-@pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
+@pytest.mark.parametrize("status", [401, 402, 403, 408, 409, 429, 503])
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
 async def test_a_key_is_free_again_after_a_failure_that_may_be_repeated(
     gateway: Gateway, upstream: Emulated, status: int, stream: bool
@@ -204,12 +204,23 @@ async def test_a_key_is_free_again_when_upstream_was_never_reached(
     assert again.id != failed.headers["x-interaction-id"]
 
 
-@pytest.mark.parametrize("fault", ["reset_after", "broken_json", "status;code=502", "status;code=504"])
+async def test_a_key_is_free_again_when_upstreams_own_key_was_refused_as_a_bad_request(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    assert (
+        await ask(gateway, fault="status;code=400;message=API key not valid. Please pass one")
+    ).status == 400
+    assert REPLAYED not in (await made(gateway)).headers
+
+
+@pytest.mark.parametrize(
+    "fault", ["reset_after", "broken_json", "status;code=500", "status;code=502", "status;code=504"]
+)
 async def test_a_failure_after_which_the_request_may_have_run_is_repeated(
     gateway: Gateway, upstream: Emulated, fault: str
 ) -> None:
     first = await ask(gateway, fault=fault)
-    assert first.status in (502, 504)
+    assert first.status in (500, 502, 504)
     assert_repeated(first, await ask(gateway))
     assert len(upstream.creates) == 1
 
