@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,9 @@ from tests.interactions.repeating import (
     assert_one_answer,
     assert_repeated,
     at_once,
+    done,
     give_keys_away,
+    held,
     keyed,
     made,
     streamed,
@@ -235,6 +238,22 @@ async def test_those_who_wait_for_a_failure_get_it_and_do_not_try_themselves(
     assert {(reply.status, reply.error["message"]) for reply in replies} == {(429, "Slow down")}
     assert len(upstream.creates) == 1
     assert (await made(gateway)).headers.get(REPLAYED) is None
+
+
+async def test_those_who_wait_count_as_running(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    release = asyncio.Event()
+    upstream = await start_scripted(held(release))
+    gateway = await start_gateway(upstream, max_concurrent_requests=3)
+    asked = [asyncio.create_task(ask(gateway)) for _ in range(8)]
+    shed = await done(asked, 5)
+    assert {(reply.status, reply.headers["retry-after"]) for reply in shed} == {(503, "1")}
+    release.set()
+    assert Counter(reply.status for reply in await asyncio.gather(*asked)) == {200: 3, 503: 5}
+    again = await asyncio.gather(*(ask(gateway) for _ in range(8)))
+    assert {(reply.status, reply.headers[REPLAYED]) for reply in again} == {(200, "true")}
+    assert len(upstream.bodies) == 1
 
 
 async def test_what_fails_before_anything_is_sent_takes_no_key(gateway: Gateway, upstream: Emulated) -> None:
