@@ -60,6 +60,10 @@ class Circuit:
         """When the next request may be let through."""
         return max(self.until, self._next_probe)
 
+    def tolerates(self, fails: int) -> bool:
+        """Whether so many failures in a row leave it closed."""
+        return fails <= self._allowed
+
     def enter(self, now: float) -> bool:
         """A request is let through; whether it is the probe."""
         if self.until and self.rests_until() <= now:

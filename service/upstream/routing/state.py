@@ -33,6 +33,7 @@ class State:
     """One deployment; times are seconds since the epoch, latencies seconds."""
 
     __slots__ = (
+        "_doubts",
         "_enforced",
         "_minute_ends",
         "_parallel",
@@ -72,7 +73,9 @@ class State:
         self._parallel: float = settings.max_parallel_requests or inf
         self._enforced = enforced and bool(settings.rpm or settings.tpm)
         self._minute_ends = 0.0
-        #: No request goes there before this time; infinite while it is full.
+        #: What was forbidden here of which it is not known yet whether another key may.
+        self._doubts = 0
+        #: No request goes there before this time; infinite while it is full, or in doubt of too much.
         self.rest_until = 0.0
         #: Creates and streams under way here; in another process, on the average of those that have any; and together.
         self.running = 0
@@ -147,9 +150,11 @@ class State:
             self._settle()
 
     def failed(self, now: float, seconds: float, failure: Failure, *, probe: bool) -> None:
-        """An attempt has failed. One that was forbidden says nothing yet: see :meth:`cleared` and :meth:`blamed`."""
+        """An attempt has failed. Of one that was forbidden :meth:`cleared` or :meth:`blamed` must be said later."""
         self.counts[failure.kind.value] += 1
         if failure.kind is Kind.FORBIDDEN:
+            self._doubts += 1
+            self._settle()
             return
         if failure.kind is Kind.LOST:
             self._sample(now, seconds)
@@ -163,11 +168,13 @@ class State:
 
     def cleared(self, *, probe: bool) -> None:
         """What was forbidden here says nothing about the deployment, as far as can be known."""
+        self._doubts -= 1
         self.circuit.leave(probe=probe)
         self._settle()
 
     def blamed(self, now: float, *, probe: bool) -> None:
         """What was forbidden here is allowed to another key."""
+        self._doubts -= 1
         self.circuit.failed(now, probe=probe)
         self.changed = True
         self._settle()
@@ -243,7 +250,9 @@ class State:
         until = self.circuit.rests_until()
         if self._enforced and self.share >= 1.0 and self._minute_ends > until:
             until = self._minute_ends
-        self.rest_until = inf if self.running >= self._parallel else until
+        if self.running >= self._parallel or (self._doubts and not self.circuit.tolerates(self._doubts)):
+            until = inf
+        self.rest_until = until
 
 
 def _says_unhealthy(failure: Failure) -> bool:

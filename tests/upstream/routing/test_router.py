@@ -354,6 +354,16 @@ def test_a_key_that_is_forbidden_what_another_may_lets_its_deployment_cool_down(
     assert where(routing.start()) == "b"
 
 
+def test_a_deployment_in_doubt_of_more_than_is_allowed_is_spared_until_it_is_known() -> None:
+    routing = Routing(entry("a"), entry("b", order=2), allowed_fails=2)
+    doubts = [routing.start() for _ in range(3)]
+    for course in doubts:
+        assert failed(course, FORBIDDEN) == "b"
+    assert where(routing.start()) == "b"
+    doubts[0].end()
+    assert where(routing.start()) == "a"
+
+
 def test_a_probe_that_is_forbidden_without_a_verdict_is_followed_by_another() -> None:
     routing = Routing(entry("a"), entry("b", order=2), cooldown_time=5.0)
     routing.rest("a")
