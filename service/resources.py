@@ -335,6 +335,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         readers,
         app[STREAMS],
         app[LIFECYCLE],
+        gate=app[ROUTER].gate,
         retention=settings.idempotency_retention,
         patience=settings.router.timeout or settings.request_timeout,
     )
