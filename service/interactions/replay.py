@@ -17,6 +17,7 @@ from service.interactions.comparison import compare
 from service.interactions.create import Creator
 from service.interactions.feed import Feed
 from service.interactions.lifecycle import Lifecycle
+from service.interactions.recorded import Recorded
 from service.interactions.render import of_record
 from service.interactions.resolve import Resolver
 from service.settings.model import History
@@ -74,8 +75,11 @@ class Wish:
 class Replayer:
     """Sends stored requests again; every call is scoped by the caller's project."""
 
-    def __init__(self, store: Store, creator: Creator, lifecycle: Lifecycle, price: Price) -> None:
+    def __init__(
+        self, store: Store, creator: Creator, lifecycle: Lifecycle, recorded: Recorded, price: Price
+    ) -> None:
         self._store = store
+        self._recorded = recorded
         self._price = price
         self._creator = creator
         self._lifecycle = lifecycle
@@ -86,8 +90,13 @@ class Replayer:
 
         A request that upstream refuses is an interaction with the status ``failed``. Raises
         :class:`~service.errors.ServiceError` for what becomes no interaction: an unknown id, a history that is gone,
-        a change that makes the request invalid.
+        a change that makes the request invalid, a project whose requests never go upstream.
         """
+        if await self._recorded.pace(principal.project_id, None) is not None:
+            raise FailedPrecondition(
+                "This project gets recorded answers only ('general_settings.recorded_projects'), and a replay would go "
+                "upstream. Take the project out of that setting to replay its interactions."
+            )
         original, figures = await self._found(principal, reference)
         call = await self._call(principal, original, figures, wish)
         key = await self._run(call)
