@@ -339,8 +339,8 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         retention=settings.idempotency_retention,
         patience=settings.router.timeout or settings.request_timeout,
     )
-    app[REPLAYER] = Replayer(app[STORE], app[CREATOR], app[LIFECYCLE], app[PRICES].of_figures)
     recorded = app[RECORDED] = Recorded(app[STORE], settings.recorded_projects)
+    app[REPLAYER] = Replayer(app[STORE], app[CREATOR], app[LIFECYCLE], recorded, app[PRICES].of_figures)
     seconds_since_stop = _stop_clock(app)
     if app[SERVING]:
         try:

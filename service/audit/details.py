@@ -132,15 +132,18 @@ def _above(key: bytes) -> Select[Any]:
         .cte("walk", recursive=True)
     )
     step = select(above.c.previous_id, above.c.project_id).where(above.c.id == walk.c.id)
-    return select(walk.union(step).c.id)
+    found = walk.union(step)
+    return select(found.c.id).where(found.c.id != literal(key, Key))
 
 
 def _below(key: bytes) -> Select[Any]:
     first, below = interactions.alias("first"), interactions.alias("below")
-    children = select(first.c.id).where(first.c.previous_id == literal(key, Key), first.c.erased_at.is_(None))
-    walk = children.cte("walk", recursive=True)
-    step = select(below.c.id).where(below.c.previous_id == walk.c.id, below.c.erased_at.is_(None))
-    return select(walk.union_all(step).c.id)
+    start = select(first.c.id, first.c.depth).where(first.c.id == literal(key, Key))
+    walk = start.cte("walk", recursive=True)
+    # Each is deeper than the one before, so that the walk ends whatever the rows say.
+    deeper = (below.c.previous_id == walk.c.id, below.c.depth > walk.c.depth)
+    found = walk.union_all(select(below.c.id, below.c.depth).where(*deeper, below.c.erased_at.is_(None)))
+    return select(found.c.id).where(found.c.id != literal(key, Key))
 
 
 def _related(project_id: bytes, columns: Sequence[ColumnElement[Any]], keys: Select[Any]) -> Select[Any]:

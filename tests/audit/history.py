@@ -143,8 +143,6 @@ async def add(made: Past, count: int, source: random.Random, *, within: int = 50
     await asyncio.gather(*(finish(made.opened, told) for told in new if told.completed_at is not None))
     for told in source.sample(new, count // 12):
         await delete(made, told)
-        # Nothing has counted it under its labels before they went.
-        told.labels = {}
     return new
 
 

@@ -23,6 +23,7 @@ from service.store.codec import Codec
 from service.store.records import USAGE_FINAL, USAGE_MISSING, Usage, now
 from service.store.tables import DEFAULT_PROJECT
 from tests.audit.history import DEPLOYMENT, Past, Told, add, answer_of, delete, finish, past
+from tests.support.store import query
 
 Json = dict[str, Any]
 PRICES = Prices(Settings(default_deployment=DEPLOYMENT))
@@ -207,6 +208,8 @@ async def test_usage_is_the_sum_over_the_rows(store_url: str) -> None:
         await check_all(made)
         await made.indexer.catch_up()
         await check_all(made)
+        statement = "SELECT count(*) FROM interactions WHERE deleted_at IS NOT NULL AND labels IS NOT NULL"
+        assert await query(store_url, f"{statement} AND derived_state = 2") == [(0,)]
 
 
 async def test_nothing_is_counted_twice_or_missed_while_everything_happens_at_once(store_url: str) -> None:

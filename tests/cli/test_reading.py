@@ -271,6 +271,28 @@ def test_an_export_can_be_cut_resumed_and_taken_in(served: Served, tmp_path: Pat
     assert b"was damaged" in command("import", str(file), *at, status=1).stderr
 
 
+def test_an_import_tells_what_is_not_whole(served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "all.jsonl"
+    at = ("--database-url", f"sqlite:///{tmp_path / 'other.db'}")
+    whole = served.run("export", "--chain", served.ids[0]).stdout
+    lines = whole.splitlines(keepends=True)
+    cut = command("import", "-", *at, data=b"".join(lines[:2]), status=1).stderr
+    assert b"standard input ends without a manifest" in cut
+    assert b"2 interactions that came before are taken in" in cut
+    damaged = command("import", "-", *at, data=whole.replace(b"tea", b"tee"), status=1).stderr
+    assert b"standard input is not what its manifest says" in damaged
+    assert b"broken manifest" in command("import", "-", *at, data=whole[:-9], status=1).stderr
+    for more, status, said in (
+        (whole, 0, b"there already"),
+        (b"".join(lines[:2]), 1, b"ends without a manifest"),
+        (whole.replace(b"tea", b"tee"), 1, b"was damaged"),
+    ):
+        file.write_bytes(whole + more)
+        assert said in command("import", str(file), *at, status=status).stderr
+        if status == 0:
+            command("import", "-", *at, data=whole + more)
+
+
 def test_an_export_that_fails_leaves_what_there_was(served: Served, tmp_path: Path) -> None:
     file = tmp_path / "all.jsonl"
     for resume in ((), ("--resume",)):
