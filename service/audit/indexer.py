@@ -148,5 +148,5 @@ class Indexer:
 
 
 def _bare(item: Derived) -> Derived:
-    """What can be kept of an interaction whose figures the database does not take: that there is nothing to wait for."""
+    """What is left where the database takes no figures of an interaction: that nothing waits any more."""
     return replace(item, document=None, measures=None, terms=frozenset(), cost_nanos=None, usage_detail=None)
