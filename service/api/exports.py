@@ -23,7 +23,7 @@ from service.wire import codec
 logger = logging.getLogger(__name__)
 
 #: Seconds after which a client that reads nothing is given up.
-_STALLED: Final = 300.0
+_STALLED: Final = 60.0
 
 
 async def export(request: web.Request) -> web.StreamResponse:

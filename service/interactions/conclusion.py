@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Final
 
-from service.errors import ServiceError
+from service.errors import ServiceError, ServiceUnavailable
 from service.interactions import outcomes
 from service.interactions.calls import Job
 from service.interactions.feed import Feed
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that upstream has to tell the usage that its terminal event lacked.
 _USAGE: Final = 5.0
-#: Seconds until upstream's id is handed again to a writer that had no room for it.
+#: Seconds until upstream's id is handed again to a writer that has not told that it is durable.
 _AGAIN: Final = 0.5
 
 
@@ -78,7 +78,10 @@ class Conclusion:
         self._concluding = False
 
     def begin(self) -> None:
-        """Commit upstream's id as soon as it is known: whoever takes over after a crash asks by it."""
+        """Commit upstream's id as soon as it is known: whoever takes over after a crash asks by it.
+
+        A feed that is held is released when that is durable, and not before.
+        """
         if self._feed.upstream_id is None:
             return
 
@@ -93,10 +96,12 @@ class Conclusion:
     def _begun(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
             return
-        if isinstance(task.exception(), NotQueued):
-            asyncio.get_running_loop().call_later(_AGAIN, self._begin_again)
-        else:
+        error = task.exception()
+        if error is None:
             self._feed.release()
+        elif isinstance(error, NotQueued) or (isinstance(error, ServiceUnavailable) and self._feed.held):
+            # Where only patience has ended the write goes on, and the next one is behind it.
+            asyncio.get_running_loop().call_later(_AGAIN, self._begin_again)
 
     def _begin_again(self) -> None:
         if not self._concluding and not self._feed.ended:

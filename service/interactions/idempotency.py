@@ -12,11 +12,9 @@ from typing import Final
 
 from service.errors import ServiceError
 from service.interactions.calls import Job
-from service.upstream.routing.retry import Kind, failure_of
+from service.upstream.routing.retry import OF_THE_KEY, failure_of
 
 _BUSY: Final = frozenset({408, 409, 429})
-#: Refusals that may be another deployment's, or the same one's once its key is another.
-_OF_THE_KEY: Final = (Kind.KEY_REFUSED, Kind.FORBIDDEN)
 
 
 def frees_key(job: Job, error: ServiceError) -> bool:
@@ -27,4 +25,4 @@ def frees_key(job: Job, error: ServiceError) -> bool:
         return True
     if any("ambiguous" in attempt for attempt in job.attempts):
         return False
-    return error.status in _BUSY or error.status >= 500 or failure_of(error).kind in _OF_THE_KEY
+    return error.status in _BUSY or error.status >= 500 or failure_of(error).kind in OF_THE_KEY

@@ -20,10 +20,11 @@ from service.wire import ids
 logger = logging.getLogger(__name__)
 
 #: The share of a lease after which it is renewed, and of it that may pass before new work waits for that.
-_RENEW: Final = 1 / 3
+_RENEW: Final = 1 / 4
 _SURE: Final = 2 / 3
-#: The share after which a renewal is late: whoever was renewed just before this process is not yet taken for dead then.
-_LATE: Final = 1 / 2
+#: The share after which a renewal is late. Who was renewed longest before this process is, with what :data:`_RENEW` and
+#: :data:`_AGAIN` add, still not silent for a whole lease then.
+_LATE: Final = 3 / 5
 #: Microseconds by which others that begin in the same moment may be later.
 _LEEWAY: Final = 1_000_000
 #: Seconds until a renewal that failed is tried again.

@@ -1,7 +1,7 @@
 """How many runs are asked about at a time, divided so that an upstream that does not answer holds up no other one.
 
-A deployment takes another place only while it has fewer than it leaves free. So the first one gets no more than half of
-them, a second one at the same time a third, and there is always one left for who comes next.
+A deployment takes another place only while it has fewer than are free. So several that come together have equal shares,
+and one that comes first has no more than half of them, the next no more than half of what is left, and so on.
 """
 
 from __future__ import annotations

@@ -49,8 +49,9 @@ class LegacyStream:
     """Translates one stream, which may hold several interactions one after the other.
 
     Feed it from the interaction's first event: contents are numbered. ``interaction.complete`` carries the outputs of
-    the ``steps``, which are asked for then: nothing that the stream has told is kept here. To resume, translate everything and drop what the client has seen, by the ``event_id`` of the
-    translated events: each has its own, and the same events always get the same ones.
+    the ``steps``, which are asked for then: nothing that the stream has told is kept here. To resume, translate
+    everything and drop what the client has seen, by the ``event_id`` of the translated events: each has its own, and
+    the same events always get the same ones.
     """
 
     __slots__ = ("_next_index", "_open_steps", "_steps", "_whole")

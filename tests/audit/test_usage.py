@@ -15,32 +15,15 @@ import pytest
 
 from service.audit import usage_request
 from service.audit.histogram import RELATIVE_ERROR, Histogram
-from service.audit.prices import Prices
 from service.audit.usage import UsageReports
 from service.errors import InvalidRequest
-from service.settings import Settings
 from service.store.codec import Codec
 from service.store.records import USAGE_FINAL, USAGE_MISSING, Usage, now
 from service.store.tables import DEFAULT_PROJECT
-from tests.audit.history import DEPLOYMENT, Past, Told, add, answer_of, delete, finish, past
+from tests.audit.history import PRICES, Past, Told, add, answer_of, cost_of, delete, finish, past
 from tests.support.store import query
 
 Json = dict[str, Any]
-PRICES = Prices(Settings(default_deployment=DEPLOYMENT))
-
-
-def cost_of(told: Told) -> int | None:
-    """What an interaction costs by the prices, which have tests of their own."""
-    row = {
-        "usage_state": told.usage.state,
-        "deployment_id": told.deployment,
-        "model": told.model,
-        "model_requested": told.model_requested,
-        "service_tier": told.service_tier,
-        "created_at": told.created_at,
-        **{name: getattr(told.usage, name) for name in told.usage._fields if name.endswith("_tokens")},
-    }
-    return PRICES.nanos(row, {"input": told.modalities} if told.modalities else {})
 
 
 def sums(told: list[Told]) -> Json:

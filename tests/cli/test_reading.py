@@ -6,9 +6,11 @@ import os
 import pty
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -21,6 +23,7 @@ from service.audit.fields import names
 from service.cli.choosing import NUMBERS
 from service.cli.main import commands
 from service.cli.printing import plain
+from service.wire import ids
 from tests.support.processes import ServiceProcess
 
 KEY = "test-key"
@@ -211,6 +214,27 @@ def test_logs_follow_what_comes_to_match_after_younger_ones(served: Served) -> N
         told = [orjson.loads(following.stdout.readline())["id"] for _ in range(2)]
         assert told == [quick, slow.result()["id"]]
         following.terminate()
+
+
+def test_logs_follow_what_is_found_late(served: Served) -> None:
+    arguments = ["logs", "-f", "-q", "tea", "--json", "-n", "1", "--url", served.url, "--key", KEY]
+    line = orjson.loads(served.run("export", "--chain", served.ids[0]).stdout.splitlines()[0])
+    began = int((time.time() - 300) * 1000) << 80
+    line["id"] = line["interaction"]["id"] = ids.to_text(began.to_bytes(16, "big"))
+    with subprocess.Popen(
+        [sys.executable, "-m", "service", *arguments], stdout=subprocess.PIPE, cwd=ROOT
+    ) as following:
+        assert following.stdout is not None
+        following.stdout.readline()
+        served.run("import", "-", data=_export_of(line))
+        assert orjson.loads(following.stdout.readline())["id"] == line["id"]
+        following.terminate()
+
+
+def _export_of(line: dict[str, Any]) -> bytes:
+    data = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    manifest = {"manifest": {"count": 1, "sha256": sha256(data).hexdigest(), "last": line["id"]}}
+    return data + orjson.dumps(manifest)
 
 
 def test_show_tells_everything(served: Served) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import pytest
 
-from tests.contract.official import Client, Json, SdkError
+from tests.contract.official import API_KEY, Client, Json, Process, SdkError
 from tests.contract.reading import MODEL, WEATHER, deltas_of, produced, streamed_text, types_of
+from tests.support.gateways import StartEmulator, gateway_starter
+from tests.support.upstreams import deployment, while_time_passes
 
 ASKED: Json = {"model": MODEL, "input": "Say it slowly."}
 CALLING: Json = {**ASKED, "tools": [WEATHER]}
@@ -38,15 +42,44 @@ async def test_a_trouble_of_upstream_is_not_seen(client: Client, way: str, asked
     for trouble, fault in TROUBLES.items():
         troubled = client.having(headers={"x-emulator-behavior": WAYS[way], "x-emulator-fault": fault})
         events = await troubled.stream(**asked)
-        assert "error" not in types_of(events), trouble
-        assert streamed_text(events) == streamed_text(whole), trouble
-        ids = [event["event_id"] for event in events]
-        assert len(set(ids)) == len(ids), trouble
-        assert _alike(events[-1]["interaction"]) == _alike(whole[-1]["interaction"]), trouble
-        read = await client.get(_id(events))
-        assert produced(read) == produced(stored), trouble
-        assert _alike(read) == _alike(stored), trouble
-        assert await client.get_stream(_id(events)) == events, trouble
+        await _assert_not_seen(client, events, whole, stored, trouble)
+
+
+async def _assert_not_seen(
+    client: Client, events: list[Json], whole: list[Json], stored: Json, trouble: str
+) -> None:
+    assert "error" not in types_of(events), trouble
+    assert streamed_text(events) == streamed_text(whole), trouble
+    ids = [event["event_id"] for event in events]
+    assert len(set(ids)) == len(ids), trouble
+    assert _alike(events[-1]["interaction"]) == _alike(whole[-1]["interaction"]), trouble
+    read = await client.get(_id(events))
+    assert produced(read) == produced(stored), trouble
+    assert _alike(read) == _alike(stored), trouble
+    assert await client.get_stream(_id(events)) == events, trouble
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_silence_and_the_cut_after_600_seconds_are_not_seen(
+    sdk_process: Process, running: AsyncExitStack, start_emulator: StartEmulator, sqlite_url: str, way: str
+) -> None:
+    start_gateway = gateway_starter(running, sqlite_url)
+    prompt = await start_emulator()
+    # So slow that a stream brings five or six events at the most before it is cut.
+    slow = await start_emulator(token_delay=120.0)
+    impatient = await start_gateway(deployments=(deployment(prompt, MODEL, stream_timeout=0.3),))
+    patient = await start_gateway(slow)
+    wish = {"x-emulator-behavior": WAYS[way]}
+    client = Client(sdk_process, impatient.url, API_KEY, headers=wish)
+    whole = await client.stream(**ASKED)
+    stored = await client.get(_id(whole))
+    silent = client.having(headers={**wish, "x-emulator-fault": "stall;after=6"})
+    await _assert_not_seen(client, await silent.stream(**ASKED), whole, stored, "silence")
+    before_slow = client.having(base_url=patient.url)
+    events = await while_time_passes(slow, before_slow.stream(**ASKED), 60.0)
+    await _assert_not_seen(before_slow, events, whole, stored, "the cut after 600 seconds")
+    attached = [seen for seen in slow.calls("GET") if "last_event_id" in seen["query"]]
+    assert bool(attached) == (way == "resumed")
 
 
 async def test_a_client_that_left_resumes_by_the_id_of_the_last_event(client: Client) -> None:

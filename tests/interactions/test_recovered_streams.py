@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
 
 import orjson
 import pytest
@@ -15,9 +13,7 @@ from tests.interactions.conversations import WEATHER, steps_of
 from tests.support.gateway import LEGACY, MODEL, STEPS, Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.replies import Json, Streamed
-from tests.support.upstreams import Emulated, Scripted, deployment
-
-_Result = TypeVar("_Result")
+from tests.support.upstreams import Emulated, Scripted, deployment, while_time_passes
 
 #: Answers with searches, their results, thoughts, texts and pictures; or with a call whose arguments come in fragments.
 ASKED: Json = {"content": "Tell me", "headers": STEPS, "tools": [{"type": "google_search"}]}
@@ -118,15 +114,6 @@ async def test_a_stream_that_falls_silent_goes_on(
     )
     for streamed in stalled:
         await assert_undisturbed(gateway, streamed, whole)
-
-
-async def while_time_passes(upstream: Emulated, waiting: Awaitable[_Result], step: float) -> _Result:
-    """What comes of this while upstream's clock goes on by so many seconds at a time."""
-    task = asyncio.ensure_future(waiting)
-    while not task.done():
-        upstream.clock.advance(step)
-        await asyncio.wait((task,), timeout=0.02)
-    return task.result()
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from aiohttp import web
@@ -15,6 +16,8 @@ from service.emulator.faults import fault_of
 from service.emulator.keys import EMULATOR
 from service.settings import DeploymentSettings, Secret
 from tests.support.replies import Json
+
+_Result = TypeVar("_Result")
 
 KEY = "upstream-key-a"
 
@@ -178,3 +181,12 @@ def deployment(
     return DeploymentSettings(
         model_name=name, model=model or name, api_key=Secret(key), api_base=url, **given
     )
+
+
+async def while_time_passes(upstream: Emulated, waiting: Awaitable[_Result], step: float) -> _Result:
+    """What comes of this while upstream's clock goes on by so many seconds at a time."""
+    task = asyncio.ensure_future(waiting)
+    while not task.done():
+        upstream.clock.advance(step)
+        await asyncio.wait((task,), timeout=0.02)
+    return task.result()

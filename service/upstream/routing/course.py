@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from service.errors import ModelNotFound
 from service.upstream.deployments import Route
-from service.upstream.routing.retry import Decision, Failure, Kind, Place, decide
+from service.upstream.routing.retry import OF_THE_KEY, Decision, Failure, Kind, Place, decide
 from service.upstream.routing.state import State
 from service.upstream.routing.strategies.choice import CHANCE
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from service.upstream.routing.router import Pool, Router
 
 logger = logging.getLogger(__name__)
-
-#: Failures after which a deployment with the same key need not be asked.
-_OF_THE_KEY: Final = (Kind.KEY_REFUSED, Kind.FORBIDDEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +174,7 @@ class Course(Stay):
     def next(self) -> Decision | None:
         """What follows on the failure; None: nothing. Otherwise the place at the deployment is given up."""
         if self._state is not None:
-            if self._failures[-1].kind in _OF_THE_KEY:
+            if self._failures[-1].kind in OF_THE_KEY:
                 self._tried.extend(other for other in self._pool.states if other.shares_key(self._state))
             self._tried.append(self._state)
         others = not self._ask.pinned and self._router.pick(self._pool, self._tried) is not None
@@ -253,7 +250,7 @@ class Course(Stay):
             return last
         if decision.place is Place.OTHER and (other := router.pick(pool, self._tried)) is not None:
             return other
-        if self._failures[-1].kind in _OF_THE_KEY:
+        if self._failures[-1].kind in OF_THE_KEY:
             return None
         return router.pick(pool) or router.resort(pool)
 

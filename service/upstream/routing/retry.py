@@ -47,6 +47,10 @@ class Kind(StrEnum):
     FINAL = "final"
 
 
+#: What a deployment with another key may answer otherwise.
+OF_THE_KEY: Final = (Kind.KEY_REFUSED, Kind.FORBIDDEN)
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """One attempt that failed; ``retry_after`` is in seconds."""
