@@ -189,12 +189,21 @@ class DeadlineExceeded(ServiceError):
 
 
 class UpstreamError(ServiceError):
-    """Upstream refused the request; status, code and message are its own."""
+    """Upstream refused the request; status, code and message are its own, as is the ``reason`` in its details."""
 
-    def __init__(self, status: int, code: str, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        reason: str | None = None,
+    ) -> None:
         super().__init__(message, retry_after=retry_after)
         self.status = status
         self.code = code
+        self.reason = reason
 
 
 class ConfigurationError(Exception):

@@ -306,6 +306,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         poll_rate=settings.poll_rate,
         streams=settings.background_streams,
         pacing=pacing,
+        shared=len(deployments.upstreams()) > 1,
     )
     supervisor = Supervisor(life, store, readers, log, polling, late_usage, supervision)
     adoption = None
@@ -340,11 +341,12 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         readers,
         app[STREAMS],
         app[LIFECYCLE],
+        gate=app[ROUTER].gate,
         retention=settings.idempotency_retention,
         patience=settings.router.timeout or settings.request_timeout,
     )
-    app[REPLAYER] = Replayer(app[STORE], app[CREATOR], app[LIFECYCLE], app[PRICES].of_figures)
     recorded = app[RECORDED] = Recorded(app[STORE], settings.recorded_projects)
+    app[REPLAYER] = Replayer(app[STORE], app[CREATOR], app[LIFECYCLE], recorded, app[PRICES].of_figures)
     seconds_since_stop = _stop_clock(app)
     if app[SERVING]:
         try:

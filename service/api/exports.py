@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import asdict
 from typing import Final
 
 from aiohttp import web
@@ -22,7 +23,7 @@ from service.wire import codec
 logger = logging.getLogger(__name__)
 
 #: Seconds after which a client that reads nothing is given up.
-_STALLED: Final = 300.0
+_STALLED: Final = 60.0
 
 
 async def export(request: web.Request) -> web.StreamResponse:
@@ -104,7 +105,7 @@ async def import_lines(request: web.Request) -> web.StreamResponse:
     """Take in lines of an export; what is there already stays as it is, so lines may be sent any number of times."""
     principal = request.app[AUTHENTICATOR].principal(request)
     told = await request.app[IMPORT].lines(principal, await read_body(request))
-    return answer(request, codec.dumps({"imported": told.imported, "known": told.known}))
+    return answer(request, codec.dumps(asdict(told)))
 
 
 async def _write(response: web.StreamResponse, data: bytes) -> None:

@@ -29,6 +29,8 @@ async def hold(request: web.Request) -> web.StreamResponse:
     own = [found for found in await holds.on(record.id) if found.interaction_id == record.id]
     if not own:
         placed = await holds.place(principal.project_id, key=record.id, reason=reason)
+        if not await request.app[STORE].stands(record.id):
+            raise NotFound(f"The interaction {request.match_info['id']!r} was deleted.")
     else:
         placed = own[0] if reason is None else await holds.explain(own[0], reason)
     return answer(request, codec.dumps(_told(placed)), interaction_id=ids.to_text(record.id))

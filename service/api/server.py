@@ -77,8 +77,11 @@ class TolerantHandler(web.RequestHandler):
             self.data_received(rest)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Let the peer go on; aiohttp says so for every body that is read, and parses nothing at all once more."""
-        if self._reading_paused:
+        """Let the peer go on; aiohttp says so for every body that is read, and parses nothing at all once more.
+
+        A body that is here whole has nothing left to be parsed; of any other the parser may have stopped by itself.
+        """
+        if self._reading_paused or self._body is None or not self._body.is_eof():
             super().resume_reading(resume_parser)
 
     def _forward(self, data: bytes) -> None:

@@ -20,8 +20,11 @@ from sqlalchemy import (
     LargeBinary,
     SmallInteger,
     Text,
+    and_,
     bindparam,
+    case,
     func,
+    null,
     select,
     tuple_,
     update,
@@ -190,6 +193,11 @@ MARK: Final = Query(
         cost_nanos=bindparam("new_cost", type_=BigInteger),
         usage_detail=func.coalesce(bindparam("new_detail", type_=Text), interactions.c.usage_detail),
         series_id=bindparam("new_series", type_=LargeBinary),
+        # What expired keeps its labels; what was deleted had them until they were counted.
+        labels=case(
+            (and_(interactions.c.deleted_at.is_not(None), interactions.c.expired_at.is_(None)), null()),
+            else_=interactions.c.labels,
+        ),
     )
     .where(interactions.c.id == bindparam("marked_id", type_=Key)),
 )

@@ -81,27 +81,26 @@ class Details:
     async def events(self, project_id: bytes, reference: str, *, after: int, limit: int) -> dict[str, Any]:
         """The recorded events behind one of them; ``next_after`` says where to go on, None at the end of the log.
 
-        Raises :class:`NotFound`. What was not streamed has no events.
+        Raises :class:`NotFound`. What was not streamed has no events, and while it runs none yet.
         """
         async with self._reports.reading() as reading:
             columns = [interactions.c.id, interactions.c.deleted_at]
             key, deleted_at = await _find(reading, project_id, reference, columns)
         found: list[dict[str, Any]] = []
-        ended = False
-        while deleted_at is None and len(found) < limit:
-            page = await self._store.events.after(key, found[-1]["seq"] if found else after)
-            if page is None:
-                break
+        page = None if deleted_at is not None else await self._store.events.after(key, after)
+        while page is not None:
             found += [{"seq": event.seq, "event": _event(event.frame)} for event in page.events]
-            ended = page.ended
-            if not page.full:
+            if len(found) >= limit or not page.full:
                 break
-        more = len(found) > limit
+            page = await self._store.events.after(key, found[-1]["seq"])
+        # What was deleted has no more, nor has what was deleted while it was read.
+        more = page is not None and (page.full or len(found) > limit)
         found = found[:limit]
+        ended = not more and (page is None or page.ended)
         return {
             "events": found,
-            "next_after": found[-1]["seq"] if found and (more or not ended) else None,
-            "ended": ended and not more,
+            "next_after": None if ended else found[-1]["seq"] if found else after,
+            "ended": ended,
         }
 
 
@@ -132,15 +131,18 @@ def _above(key: bytes) -> Select[Any]:
         .cte("walk", recursive=True)
     )
     step = select(above.c.previous_id, above.c.project_id).where(above.c.id == walk.c.id)
-    return select(walk.union(step).c.id)
+    found = walk.union(step)
+    return select(found.c.id).where(found.c.id != literal(key, Key))
 
 
 def _below(key: bytes) -> Select[Any]:
     first, below = interactions.alias("first"), interactions.alias("below")
-    children = select(first.c.id).where(first.c.previous_id == literal(key, Key), first.c.erased_at.is_(None))
-    walk = children.cte("walk", recursive=True)
-    step = select(below.c.id).where(below.c.previous_id == walk.c.id, below.c.erased_at.is_(None))
-    return select(walk.union_all(step).c.id)
+    start = select(first.c.id, first.c.depth).where(first.c.id == literal(key, Key))
+    walk = start.cte("walk", recursive=True)
+    # Each is deeper than the one before, so that the walk ends whatever the rows say.
+    deeper = (below.c.previous_id == walk.c.id, below.c.depth > walk.c.depth)
+    found = walk.union_all(select(below.c.id, below.c.depth).where(*deeper, below.c.erased_at.is_(None)))
+    return select(found.c.id).where(found.c.id != literal(key, Key))
 
 
 def _related(project_id: bytes, columns: Sequence[ColumnElement[Any]], keys: Select[Any]) -> Select[Any]:

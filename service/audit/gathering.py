@@ -23,8 +23,10 @@ from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD, Key, inputs,
 from service.store.tables import series as series_table
 from service.wire import codec
 
-#: Interactions of one transaction, and bytes of their bodies that are in memory at once (but for a larger one alone).
+#: Interactions of one transaction, where few wait and where many do; bytes of their bodies that are in memory at once
+#: (but for a larger one alone).
 AT_ONCE: Final = 8
+MANY_AT_ONCE: Final = 64
 _BYTES_AT_ONCE: Final = 8 * 1024 * 1024
 _FIRST_KEY: Final = bytes(16)
 #: The condition of the index, word for word.
@@ -76,7 +78,9 @@ def waiting_after(key: bytes, limit: int) -> Select[Any]:
     )
 
 
-_OLDEST: Final = Query("oldest that wait", waiting_after(_FIRST_KEY, AT_ONCE))
+@cache
+def _oldest(count: int) -> Query:
+    return Query(f"oldest {count} that wait", waiting_after(_FIRST_KEY, count))
 
 
 def rows_of(found: Sequence[Sequence[Any]]) -> list[Row]:
@@ -91,9 +95,9 @@ class Gathering:
         self._packing = packing
         self._prices = prices
 
-    async def next(self, reading: Reading) -> tuple[list[Row], list[Sequence[Any]]]:
+    async def next(self, reading: Reading, most: int = AT_ONCE) -> tuple[list[Row], list[Sequence[Any]]]:
         """The rows of the next batch, and the bodies of those that have any; no rows when nothing waits."""
-        found = rows_of(await reading.ask(_OLDEST, {}))
+        found = rows_of(await reading.ask(_oldest(most), {}))
         rows: list[Row] = []
         size = 0
         for row in found:

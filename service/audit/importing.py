@@ -31,10 +31,11 @@ _KEYS_AT_ONCE: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """How many interactions were new, and how many were there already."""
+    """How many interactions were new, were there already, and were left out because their chains lead astray."""
 
     imported: int
     known: int
+    left_out: int
 
 
 class Importer:
@@ -58,9 +59,12 @@ class Importer:
                     "key may import for other projects."
                 )
         known = await self._known([one.id for one in brought])
-        if brought:
-            await self._store.bring_in(_writes(brought), [one.id for one in brought])
-        return Told(len({one.id for one in brought} - known), len(known))
+        if not brought:
+            return Told(0, 0, 0)
+        await self._store.bring_in(_writes(brought), [one.id for one in brought])
+        new = [one.id for one in brought if one.id not in known]
+        imported = len(await self._known(new))
+        return Told(imported, len(known), len(new) - imported)
 
     async def _known(self, keys: Sequence[bytes]) -> set[bytes]:
         known: set[bytes] = set()
@@ -83,6 +87,13 @@ def _read(data: bytes) -> list[Brought]:
             raise InvalidRequest(f"Line {number}: {error.message}") from error
         if one is not None:
             brought[one.id] = _of_own(one)
+    for one in brought.values():
+        parent = None if one.previous_id is None else brought.get(one.previous_id)
+        if parent is not None and parent.depth >= one.depth:
+            raise InvalidRequest(
+                f"The interaction {ids.to_text(one.id)!r} does not follow {ids.to_text(parent.id)!r}: its "
+                "'interaction.depth' is not larger."
+            )
     return list(brought.values())
 
 

@@ -1,6 +1,6 @@
 """The indexer: derives, behind the hot path, what lists, searches and reports are made from.
 
-One process of those that share a database does it at a time, at the pace of :mod:`service.audit.pacing`. Whatever it has
+One process of those that share a database does it at a time, at the pace of :mod:`service.audit.pacing`. What it has
 not come to is read from the interactions themselves, so what it is late with costs reports time, and nothing else.
 """
 
@@ -16,7 +16,7 @@ from typing import Final
 
 from service.audit import documents
 from service.audit.derivation import Derivation, Derived
-from service.audit.gathering import Gathering
+from service.audit.gathering import AT_ONCE, MANY_AT_ONCE, Gathering
 from service.audit.pacing import Pacing
 from service.audit.prices import Prices
 from service.errors import ServiceError
@@ -34,6 +34,8 @@ _ELSEWHERE_SECONDS: Final = 10.0
 _FAILED_SECONDS: Final = 2.0
 #: How many times as long as a step of tidying takes the next one is put off.
 _TIDY_RESTS: Final = 24.0
+#: From how many seconds on what is late is caught up with in large batches.
+_LATE_SECONDS: Final = 30.0
 #: How often the words of deleted texts are looked after.
 _TIDY_SECONDS: Final = 6 * 3_600.0
 
@@ -78,8 +80,10 @@ class Indexer:
         """
         async with self._reports.reading() as reading:
             dialect = reading.dialect
-            rows, bodies = await self._gathering.next(reading)
+            most = AT_ONCE if self._late < _LATE_SECONDS else MANY_AT_ONCE
+            rows, bodies = await self._gathering.next(reading, most)
         if not rows:
+            self._late = 0.0
             return 0
         self._late = time.time() - ids.created_at(rows[0]["id"]) / 1_000
         items = await asyncio.to_thread(self._gathering.derived, rows, bodies)
@@ -89,15 +93,15 @@ class Indexer:
             return await self._one_by_one(dialect, items)
 
     async def _one_by_one(self, dialect: str, items: Sequence[Derived]) -> int:
-        """The same where the database refuses something: what it still refuses alone is not searched."""
+        """The same where the database refuses something: it stops nothing else."""
         done = 0
         for item in items:
-            try:
-                done += await self._backend.run(Derivation(dialect, [item]).script) or 0
-            except RowRefused as error:
-                logger.error("the text of %s cannot be searched: %s", ids.to_text(item.id), error)
-                without = replace(item, document=None)
-                done += await self._backend.run(Derivation(dialect, [without]).script) or 0
+            for less in (item, replace(item, document=None), _bare(item)):
+                try:
+                    done += await self._backend.run(Derivation(dialect, [less]).script) or 0
+                    break
+                except RowRefused as error:
+                    logger.error("%s cannot be derived from as a whole: %s", ids.to_text(item.id), error)
         return done
 
     async def catch_up(self) -> None:
@@ -141,3 +145,8 @@ class Indexer:
         else:
             await asyncio.sleep(self._pacing.rest(worked, self._late))
             self._pacing.rested()
+
+
+def _bare(item: Derived) -> Derived:
+    """What is left where the database takes no figures of an interaction: that nothing waits any more."""
+    return replace(item, document=None, measures=None, terms=frozenset(), cost_nanos=None, usage_detail=None)

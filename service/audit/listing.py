@@ -20,8 +20,8 @@ from service.audit.snippets import of_document
 from service.audit.words import Search
 from service.errors import InvalidRequest
 from service.store.records import now
-from service.store.reports import Reading, Reports
-from service.store.tables import Key, api_keys, search_documents
+from service.store.reports import Plan, Reading, Reports
+from service.store.tables import Key, api_keys, interactions, search_documents
 from service.wire import ids
 
 DEFAULT_LIMIT: Final = 50
@@ -29,6 +29,8 @@ LARGEST_LIMIT: Final = 1000
 #: The newest matches, of which the best are told first.
 MOST_RANKED: Final = 1000
 _SNIPPETS_AT_ONCE: Final = 50
+#: Matches that are looked up one by one; of a word that more texts have, a walk along all texts soon finds a page.
+_MOST_FOUND: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ async def read_page(
     wanted = Wanted(columns, project_id, filters, order, limit + 1, after)
     if filters.text is None:
         key_ids = await _key_ids(reading, project_id, filters)
+        await reading.plan(Plan.WALK)
         if reading.dialect == "postgresql":
             hopeful = paging.hopeful_page_of(wanted, key_ids)
             rows = () if hopeful is None else await reading.fetch(hopeful)
@@ -106,8 +109,33 @@ async def read_page(
     elif reading.dialect == "sqlite":
         statement = paging.matching_in_sqlite(wanted, words.parse(filters.text))
     else:
-        statement = paging.matching_in_postgres(wanted, words.parse(filters.text))
+        search = words.parse(filters.text)
+        found = await _found_in_postgres(reading, wanted, search)
+        if found is not None:
+            return _page(await _first_of(reading, wanted, found), limit, about)
+        statement = paging.matching_in_postgres(wanted, search)
     return _page(await reading.fetch(statement), limit, about)
+
+
+async def _found_in_postgres(reading: Reading, wanted: Wanted, search: Search) -> list[bytes] | None:
+    """All that a search finds, in the order of the page; None where it is much: then a walk soon has enough of it."""
+    await reading.plan(Plan.COLLECT)
+    rows = await reading.fetch(paging.keys_in_postgres(wanted, search, _MOST_FOUND + 1))
+    await reading.plan(Plan.WALK)
+    if len(rows) > _MOST_FOUND:
+        return None
+    return sorted((row[0] for row in rows), reverse=wanted.order != "asc")
+
+
+async def _first_of(reading: Reading, wanted: Wanted, keys: Sequence[bytes]) -> list[Sequence[Any]]:
+    """The first of these that the filters mean, as many as are wanted."""
+    found: list[Sequence[Any]] = []
+    start = 0
+    while start < len(keys) and len(found) < wanted.limit:
+        some = keys[start : start + wanted.limit]
+        found += await reading.fetch(paging.among(wanted, some))
+        start += len(some)
+    return found[: wanted.limit]
 
 
 def _page(rows: Sequence[Sequence[Any]], limit: int, about: bytes) -> Page:
@@ -127,8 +155,16 @@ async def _ranked_page(
     place = None if cursor is None else cursors.read(cursor, about)
     offset, newest = (0, conditions.key_from(now())) if place is None else (_offset(place), place[2:])
     wanted = replace(wanted, after=newest)
-    ranked = paging.ranked_in_sqlite if reading.dialect == "sqlite" else paging.ranked_in_postgres
-    rows = await reading.fetch(ranked(wanted, search, offset, limit + 1))
+    if reading.dialect == "sqlite":
+        statement = paging.ranked_in_sqlite(wanted, search, offset, limit + 1)
+    else:
+        keys = await _found_in_postgres(reading, wanted, search)
+        if keys is not None:
+            narrow = replace(wanted, columns=[interactions.c.id])
+            keys = [row[0] for row in await _first_of(reading, narrow, keys)]
+            await reading.plan(Plan.LOOK_UP)
+        statement = paging.ranked_in_postgres(wanted, search, offset, limit + 1, keys)
+    rows = await reading.fetch(statement)
     more = len(rows) > limit
     behind = (offset + limit).to_bytes(2, "big") + newest
     return Page(rows[:limit], cursors.write(behind, about) if more else None)

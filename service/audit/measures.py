@@ -24,6 +24,8 @@ _BY_MODALITY: Final = {
     "tool_use_tokens_by_modality": "tool_use",
 }
 _LARGEST: Final = 2**53
+#: The largest number of a column.
+_MOST: Final = 2**63 - 1
 _MOST_MODALITIES: Final = 16
 
 #: Tokens by kind (``input``, ``output``, ``cached``, ``tool_use``, and ``grounding`` for searches) and modality.
@@ -77,7 +79,8 @@ class Measures:
     def columns(self) -> dict[str, Any]:
         """As the columns of a roll-up."""
         return {
-            **self.counts,
+            # Upstream and imports may tell of anything; what is too much for a column stops nothing else.
+            **{name: min(count, _MOST) for name, count in self.counts.items()},
             "modalities": orjson.dumps(self.modalities).decode() if self.modalities else "",
             "durations": self.durations.to_bytes(),
             "first_events": self.first_events.to_bytes(),

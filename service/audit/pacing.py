@@ -7,6 +7,7 @@ that lasts, the rests get shorter the later the indexer is, down to what leaves 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 #: Shares of one processor that the rest of the process uses: up to the first it has nothing else to do, from the second
@@ -24,16 +25,23 @@ _LONGEST: Final = 1.0
 
 
 class Pacing:
-    """Of one indexer; between :meth:`rest` and :meth:`rested` it must not work."""
+    """Of one indexer; between :meth:`rest` and :meth:`rested` it must not work.
 
-    def __init__(self) -> None:
+    ``used`` tells the seconds of processor time that the process has used, ``clock`` the time in seconds.
+    """
+
+    def __init__(
+        self, *, used: Callable[[], float] = time.process_time, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._used_now = used
+        self._clock = clock
         self._share = 0.0
         self._used = 0.0
         self._since = 0.0
 
     def rest(self, worked: float, late: float) -> float:
         """The seconds to rest after ``worked`` seconds of work, the oldest of which was ``late`` seconds old."""
-        self._used, self._since = time.process_time(), time.monotonic()
+        self._used, self._since = self._used_now(), self._clock()
         if self._share <= _QUIET:
             times = _ALONE
         else:
@@ -43,9 +51,9 @@ class Pacing:
 
     def rested(self) -> None:
         """The rest is over: what the process has used meanwhile was for others."""
-        elapsed = time.monotonic() - self._since
+        elapsed = self._clock() - self._since
         if elapsed > 0:
-            self._share = (time.process_time() - self._used) / elapsed
+            self._share = (self._used_now() - self._used) / elapsed
 
     def idle(self) -> None:
         """Nothing waits."""

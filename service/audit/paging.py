@@ -267,6 +267,27 @@ def matching_in_postgres(wanted: Wanted, search: Search) -> Select[Any]:
     )
 
 
+def keys_in_postgres(wanted: Wanted, search: Search, most: int) -> Select[Any]:
+    """What a search finds within the time that is wanted, whatever else is wanted, in no order."""
+    key = search_documents.c.interaction_id
+    found = search_documents.c.vector.op("@@")(func.to_tsquery("simple", search.for_postgres()))
+    chosen = select(key).where(found)
+    if (lowest := wanted.lowest()) is not None:
+        chosen = chosen.where(key >= literal(lowest, Key))
+    if (highest := wanted.highest()) is not None:
+        chosen = chosen.where(key <= literal(highest, Key))
+    return chosen.limit(most)
+
+
+def among(wanted: Wanted, keys: Sequence[bytes]) -> Select[Any]:
+    """Those of these interactions that are wanted."""
+    return wanted.ordered(select(*wanted.columns).where(_KEY.in_(_each(keys)), *wanted.conditions()))
+
+
+def _each(keys: Sequence[bytes]) -> list[ColumnElement[bytes]]:
+    return [literal(key, Key) for key in keys]
+
+
 def ranked_in_sqlite(wanted: Wanted, search: Search, offset: int, limit: int) -> Select[Any]:
     """The best of the newest matches, on SQLite; ``wanted`` says how many are looked at."""
     found = wanted.ordered(
@@ -276,9 +297,20 @@ def ranked_in_sqlite(wanted: Wanted, search: Search, offset: int, limit: int) ->
     return select(*columns).order_by(rank, columns[0].desc()).offset(offset).limit(limit)
 
 
-def ranked_in_postgres(wanted: Wanted, search: Search, offset: int, limit: int) -> Select[Any]:
-    """The best of the newest matches, on PostgreSQL."""
+def ranked_in_postgres(
+    wanted: Wanted, search: Search, offset: int, limit: int, keys: Sequence[bytes] | None
+) -> Select[Any]:
+    """The best of the newest matches, on PostgreSQL; ``keys`` are those, None where they are still to be found."""
     rank = func.ts_rank_cd(search_documents.c.vector, func.to_tsquery("simple", search.for_postgres()))
-    found = matching_in_postgres(wanted, search).add_columns(rank.label("ranked")).subquery("found")
+    if keys is None:
+        chosen = matching_in_postgres(wanted, search).add_columns(rank.label("ranked"))
+    else:
+        listed = func.unnest(literal(list(keys), ARRAY(Key)))
+        given = listed.table_valued(column("id", Key), name="given").render_derived()
+        document = search_documents.c.interaction_id == given.c.id
+        joined = given.join(search_documents, document).join(interactions, given.c.id == _KEY)
+        told = select(*wanted.columns, rank.label("ranked")).select_from(joined)
+        chosen = told
+    found = chosen.subquery("found")
     *columns, ranked = found.c
     return select(*columns).order_by(ranked.desc(), columns[0].desc()).offset(offset).limit(limit)

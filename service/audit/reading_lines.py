@@ -16,12 +16,17 @@ from service.audit.lines import BODIES, JSON_TEXTS, REFERENCES, VERSION, EventRo
 from service.audit.moments import LATEST
 from service.errors import InvalidRequest
 from service.store.bringing_in import ROW
-from service.store.records import STATUSES, upstream_id_hash
+from service.store.records import STATUSES, now, upstream_id_hash
 from service.store.tables import NOBODY, interactions
 from service.wire import codec, ids
 
 _NUMBERS: Final = (BigInteger, SmallInteger)
 _MOST: Final = 2**63
+#: Counts and bytes of one interaction; times are fewer.
+_LARGEST: Final = 2**53
+_SMALL: Final = 2**15
+#: Microseconds that the clock of another machine may be ahead.
+_AHEAD: Final = 86_400_000_000
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
@@ -32,6 +37,8 @@ class Brought:
     id: bytes
     project_id: bytes
     project: str | None
+    previous_id: bytes | None
+    depth: int
     completed_at: int | None
     row: tuple[Any, ...]
     request: bytes | None
@@ -66,13 +73,15 @@ def rows_of_line(line: bytes) -> Brought | None:
     row["owner_id"] = NOBODY
     # What is deleted came without content.
     row["erased_at"] = row.get("deleted_at")
-    _check(row)
+    _check(key, row)
     request, response = _bodies(line, told, members)
     name = project.get("name")
     return Brought(
         key,
         project_id,
         name if isinstance(name, str) and name else None,
+        row.get("previous_id"),
+        row["depth"],
         row.get("completed_at"),
         tuple(row.get(column) for column in ROW),
         request,
@@ -82,7 +91,10 @@ def rows_of_line(line: bytes) -> Brought | None:
     )
 
 
-def _check(row: Mapping[str, Any]) -> None:
+def _check(key: bytes, row: Mapping[str, Any]) -> None:
+    # What has a time to come is a part of every report on usage, which would go on until then.
+    if ids.created_at(key) * 1000 > now() + _AHEAD:
+        raise InvalidRequest("'interaction.id' has a time that is more than a day ahead.")
     if row.get("status") not in (None, *STATUSES):
         raise InvalidRequest(
             f"'interaction.status' is {row['status'][:50]!r}. Expected one of {', '.join(sorted(STATUSES))}."
@@ -90,6 +102,14 @@ def _check(row: Mapping[str, Any]) -> None:
     for name in ROW:
         if row.get(name) is None and not interactions.c[name].nullable:
             raise InvalidRequest(f"'interaction.{name}' is missing.")
+    if (row.get("previous_id") is None) != (row["depth"] <= 0) or key in (
+        row.get("previous_id"),
+        row.get("root_id"),
+    ):
+        raise InvalidRequest(
+            "'interaction.previous_id', 'root_id' and 'depth' contradict each other: what follows another interaction "
+            "has its own id in neither, and a depth of 1 or more; what follows none has 0."
+        )
 
 
 def _column(name: str, value: Any) -> Any:
@@ -106,7 +126,7 @@ def _column(name: str, value: Any) -> Any:
         return +_checked(name, value, bool, "a boolean")
     if isinstance(kind, _NUMBERS):
         number: int = _checked(name, value, int, "a whole number")
-        if isinstance(value, bool) or not -_MOST <= number < _MOST:
+        if isinstance(value, bool) or not 0 <= number < _bound(name):
             raise InvalidRequest(f"'interaction.{name}' is no number that fits.")
         if name.endswith("_at") and not _is_moment(number):
             raise InvalidRequest(f"'interaction.{name}' is no time between 1970 and 9999, in microseconds.")
@@ -115,6 +135,12 @@ def _column(name: str, value: Any) -> Any:
     if "\0" in text:
         raise InvalidRequest(f"'interaction.{name}' has a NUL character.")
     return text
+
+
+def _bound(name: str) -> int:
+    if isinstance(interactions.c[name].type, SmallInteger):
+        return _SMALL
+    return _MOST if name.endswith("_at") or name == "cost_nanos" else _LARGEST
 
 
 def _json(name: str, value: Any) -> str:

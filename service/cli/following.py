@@ -1,7 +1,8 @@
 """Following a list: what comes to match filters, in whichever order interactions end.
 
 An interaction has its place in a list by when it began, and may end, and so come to match, long after younger ones.
-Those that run are therefore kept in mind, and looked for once more when they run no longer.
+Those that run are therefore kept in mind, and looked for when they run no longer: once more, or for some minutes where
+the filters ask for what is derived later.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ _POLL: Final = 1.0
 _RUNNING: Final = ("in_progress", "queued")
 #: How long an interaction may take to be seen after it began, or after it ended in the way that is asked for.
 _LATE: Final = timedelta(seconds=10)
+#: The same where texts or costs are asked for, which are derived from it behind the hot path.
+_DERIVED_LATE: Final = timedelta(minutes=10)
+_DERIVED: Final = frozenset(("q", "cost", "min_cost", "max_cost"))
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INSTANT: Final = timedelta(milliseconds=1)
 #: Filters that an interaction matches from its beginning on, or never; labels are others.
@@ -48,15 +52,21 @@ class Following:
         self._lasting = [
             pair for pair in self._filters if pair[0] in _FROM_THE_BEGINNING or pair[0].startswith("label")
         ]
+        derived = any(name in _DERIVED for name, _ in self._filters)
+        self._late = _DERIVED_LATE if derived else _LATE
+        #: How long what has run longer than that is looked for after its end.
+        self._patience = _DERIVED_LATE if derived else timedelta(0)
         self._since = datetime.now(UTC)
         self._running: dict[str, datetime] = {}
+        #: What runs no longer: when it began, and until when it is looked for.
+        self._awaited: dict[str, tuple[datetime, datetime]] = {}
         self._told: dict[str, datetime] = {}
 
     async def begin(self) -> None:
         """Look at what there is."""
         self._running = await self._now_running()
         newest = await self._newest()
-        self._since = (datetime.now(UTC) if newest is None else newest) - _LATE
+        self._since = (datetime.now(UTC) if newest is None else newest) - self._late
         self._told = {one["id"]: _moment(one) for one in await self._ended(self._since)}
 
     async def news(self, seen: Sequence[Json]) -> AsyncIterator[list[Json]]:
@@ -74,12 +84,21 @@ class Following:
         # In this order: what ends meanwhile is found here, or is among those that have ended at the next look.
         running, newest = await self._now_running(), await self._newest()
         found = await self._ended(self._since)
-        for name, moment in self._running.items():
-            if name not in running and moment < self._since:
+        at = datetime.now(UTC)
+        ended = {name: moment for name, moment in self._running.items() if name not in running}
+        self._awaited |= {name: (moment, at + self._patience) for name, moment in ended.items()}
+        for moment, _ in self._awaited.values():
+            if moment < self._since:
                 found += await self._ended(moment, moment + _INSTANT)
+        seen = {one["id"] for one in found}
+        self._awaited = {
+            name: (moment, until)
+            for name, (moment, until) in self._awaited.items()
+            if name not in seen and until > at
+        }
         news = {one["id"]: one for one in found if one["id"] not in self._told}
         if newest is not None:
-            self._since = max(self._since, newest - _LATE)
+            self._since = max(self._since, newest - self._late)
         told = {**self._told, **{name: _moment(one) for name, one in news.items()}}
         self._told = {name: moment for name, moment in told.items() if moment >= self._since}
         self._running = running

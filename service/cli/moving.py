@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -165,7 +166,7 @@ def _checked(path: Path, start: int = 0) -> tuple[int, str]:
     with path.open("rb") as file:
         for line in file:
             if line.startswith(_MANIFEST):
-                manifest = orjson.loads(line)["manifest"]
+                manifest = _manifest_of(line, str(path))
                 break
             whole.update(line)
             count += 1
@@ -175,10 +176,10 @@ def _checked(path: Path, start: int = 0) -> tuple[int, str]:
             place += len(line)
     if manifest is None:
         raise Failed(f"{path} has no manifest: the export was cut off; go on with --resume")
-    if (manifest["count"], manifest["sha256"]) != (added, part.hexdigest()):
+    if (manifest.get("count"), manifest.get("sha256")) != (added, part.hexdigest()):
         raise Failed(f"{path} is not what its manifest says: it was damaged; export it again")
     if start:
-        told = {"count": count, "sha256": whole.hexdigest(), "last": manifest["last"]}
+        told = {"count": count, "sha256": whole.hexdigest(), "last": manifest.get("last")}
         with path.open("r+b") as file:
             file.seek(place)
             file.truncate()
@@ -217,53 +218,111 @@ def import_(target: Target, files: tuple[str, ...]) -> None:
     What is there already stays as it is, so a file can be taken in any number of times. A database that is not there
     yet is made, or migrated.
     """
-    imported = known = 0
+    told = Counter[str]()
     for name in files:
         try:
-            told = _taken_in(target, name)
+            told += _taken_in(target, name)
         except OSError as error:
             raise Failed(f"{name} cannot be read ({error.strerror or error})") from error
-        imported += told[0]
-        known += told[1]
-    click.echo(f"{imported} imported, {known} there already", err=True)
+    click.echo(f"{told['imported']} imported, {told['known']} there already", err=True)
+    if told["left_out"]:
+        click.echo(
+            f"{told['left_out']} left out: what they follow belongs to another project, or follows them",
+            err=True,
+        )
 
 
-def _taken_in(target: Target, name: str) -> tuple[int, int]:
+class _Checked:
+    """Lines that are what the manifests behind them say; ``source`` is what they are called in messages."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._digest = sha256()
+        self._count = 0
+        self.has_manifest = False
+
+    def take(self, line: bytes) -> bool:
+        """The next line, whether it is that of an interaction; raises :class:`Failed` at a manifest that is wrong."""
+        if not line.startswith(_MANIFEST):
+            self._digest.update(line)
+            self._count += 1
+            return True
+        manifest = _manifest_of(line, self._source)
+        if (manifest.get("count"), manifest.get("sha256")) != (self._count, self._digest.hexdigest()):
+            raise Failed(f"{self._source} is not what its manifest says: it was damaged; export it again")
+        self._digest, self._count, self.has_manifest = sha256(), 0, True
+        return False
+
+    def end(self) -> None:
+        """Nothing comes any more; raises :class:`Failed` when a manifest should have come."""
+        if self._count or not self.has_manifest:
+            raise Failed(f"{self._source} ends without a manifest: it was cut off; export it again")
+
+
+def _manifest_of(line: bytes, source: str) -> Json:
+    import orjson
+
+    try:
+        manifest: Json = dict(orjson.loads(line)["manifest"])
+    except (ValueError, TypeError) as error:
+        raise Failed(f"{source} has a broken manifest: it was cut off; export it again") from error
+    return manifest
+
+
+def _taken_in(target: Target, name: str) -> Counter[str]:
+    """How many interactions became what, by the names of the service's answer; raises :class:`Failed`."""
+    told = Counter[str]()
+    checked = None
     size = None
-    if name != "-":
+    if name == "-":
+        checked = _Checked("standard input")
+    else:
         _check(Path(name))
         size = Path(name).stat().st_size
-    with click.open_file(name, "rb") as file, _progress("imported", size) as advance:
-        return asyncio.run(_import(target, file, advance))
+    try:
+        with click.open_file(name, "rb") as file, _progress("imported", size) as advance:
+            asyncio.run(_import(target, file, checked, told, advance))
+        if checked is not None:
+            checked.end()
+    except Failed as error:
+        if checked is None or not told.total():
+            raise
+        raise Failed(f"{error.message}; {told.total()} interactions that came before are taken in") from error
+    return told
 
 
 def _check(path: Path) -> None:
+    """Look at a whole file before anything of it is taken in; raises :class:`Failed`."""
+    checked = _Checked(str(path))
     with path.open("rb") as file:
-        whole = any(line.startswith(_MANIFEST) for line in file)
-    if whole:
-        _checked(path)
+        for line in file:
+            checked.take(line)
+    if checked.has_manifest:
+        checked.end()
     else:
         click.echo(
             f"warning: {path} has no manifest; what it has is taken in, and it may not be whole", err=True
         )
 
 
-async def _import(target: Target, file: IO[Any], advance: Callable[[int], None]) -> tuple[int, int]:
-    imported = known = 0
+async def _import(
+    target: Target,
+    file: IO[Any],
+    checked: _Checked | None,
+    told: Counter[str],
+    advance: Callable[[int], None],
+) -> None:
     async with connected(target, making=True) as api:
-        for batch in _batches(file):
-            told = await api.call("POST", "api/import", body=batch)
-            imported += told["imported"]
-            known += told["known"]
+        for batch in _batches(file, checked):
+            told += Counter(await api.call("POST", "api/import", body=batch))
             advance(len(batch))
-    return imported, known
 
 
-def _batches(file: IO[Any]) -> Iterator[bytes]:
+def _batches(file: IO[Any], checked: _Checked | None) -> Iterator[bytes]:
     lines: list[bytes] = []
     size = 0
     for line in file:
-        if line.startswith(_MANIFEST):
+        if not (checked.take(line) if checked is not None else not line.startswith(_MANIFEST)):
             continue
         if lines and (len(lines) >= _LINES_AT_ONCE or size + len(line) > _BYTES_AT_ONCE):
             yield b"".join(lines)

@@ -146,14 +146,12 @@ async def _all(
     advance: Callable[[], None],
 ) -> list[Outcome]:
     """Replay them, so many at a time and begun in a second; what became of each, in their order."""
-    loop = asyncio.get_running_loop()
     places = asyncio.Semaphore(concurrency)
-    started = loop.time()
+    pace = _Pace(rate)
 
-    async def one(number: int, name: str) -> Outcome:
-        if rate is not None:
-            await asyncio.sleep(max(started + number / rate - loop.time(), 0))
+    async def one(name: str) -> Outcome:
         async with places:
+            await pace.turn()
             try:
                 told = await api.call(
                     "POST", f"api/interactions/{quote(name, safe='')}/replay", body=dict(body)
@@ -164,7 +162,23 @@ async def _all(
                 advance()
         return Outcome(name, told, None)
 
-    return await asyncio.gather(*(one(number, name) for number, name in enumerate(ids)))
+    return await asyncio.gather(*(one(name) for name in ids))
+
+
+class _Pace:
+    """Turns of which no more than ``rate`` begin in a second, also after a time in which none was taken."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._pause = 0.0 if rate is None else 1 / rate
+        self._next = 0.0
+
+    async def turn(self) -> None:
+        """Wait for the next turn."""
+        now = asyncio.get_running_loop().time()
+        at = max(self._next, now)
+        self._next = at + self._pause
+        if at > now:
+            await asyncio.sleep(at - now)
 
 
 def _tell(outcomes: Sequence[Outcome], report: str, output: Path | None, *, diff: bool) -> None:

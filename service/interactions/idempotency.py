@@ -1,9 +1,9 @@
 """Which failures bind an idempotency key.
 
 A key is there so that a request may be sent again without being run twice. So what cannot have run leaves the key
-free, and the next request with it is tried anew: nothing was sent, upstream could not be reached, or it said that it is
-too busy or has failed. Every other end is bound to the key: a refusal, because it would come again, and a failure after
-which the request may have run, because trying again might run it twice.
+free, and the next request with it is tried anew: nothing was sent, upstream could not be reached, said that it is too
+busy, or refused the service's own key, which may be mended. Every other end is bound to the key: a refusal, because it
+would come again, and a failure after which the request may have run, because trying again might run it twice.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from typing import Final
 
 from service.errors import ServiceError
 from service.interactions.calls import Job
+from service.upstream.routing.retry import OF_THE_KEY, failure_of
 
-#: After these the request may have run: the answer was lost, by upstream or on the way from it.
-_AMBIGUOUS: Final = frozenset({502, 504})
 _BUSY: Final = frozenset({408, 409, 429})
 
 
@@ -24,6 +23,6 @@ def frees_key(job: Job, error: ServiceError) -> bool:
         return False
     if not job.attempts:
         return True
-    if any(attempt.get("status") in _AMBIGUOUS for attempt in job.attempts):
+    if any("ambiguous" in attempt for attempt in job.attempts):
         return False
-    return error.status in _BUSY or error.status >= 500
+    return error.status in _BUSY or error.status >= 500 or failure_of(error).kind in OF_THE_KEY

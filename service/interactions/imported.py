@@ -22,6 +22,8 @@ from service.store.records import now
 from service.wire import codec, ids, legacy, steps
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: Microseconds that the clock of another machine may be ahead.
+_AHEAD: Final = 86_400_000_000
 #: An error text longer than this is cut in the row; the response has it whole.
 _MESSAGE_KEPT: Final = 2_000
 
@@ -111,7 +113,7 @@ def _normalised(value: Any) -> list[dict[str, Any]] | None:
 
 
 def _microseconds(value: Any) -> int | None:
-    """Microseconds since the epoch of a time as Google writes it; None for anything else."""
+    """Microseconds since the epoch of a time as Google writes it; None for anything else, or a time to come."""
     try:
         moment = datetime.fromisoformat(value)
     except (TypeError, ValueError):
@@ -119,7 +121,7 @@ def _microseconds(value: Any) -> int | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     elapsed = (moment - _EPOCH) // timedelta(microseconds=1)
-    return elapsed if elapsed >= 0 else None
+    return elapsed if 0 <= elapsed <= now() + _AHEAD else None
 
 
 def _text(value: Any) -> str | None:

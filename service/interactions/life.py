@@ -20,8 +20,13 @@ from service.wire import ids
 logger = logging.getLogger(__name__)
 
 #: The share of a lease after which it is renewed, and of it that may pass before new work waits for that.
-_RENEW: Final = 1 / 3
+_RENEW: Final = 1 / 4
 _SURE: Final = 2 / 3
+#: The share after which a renewal is late. Who was renewed longest before this process is, with what :data:`_RENEW` and
+#: :data:`_AGAIN` add, still not silent for a whole lease then.
+_LATE: Final = 3 / 5
+#: Microseconds by which others that begin in the same moment may be later.
+_LEEWAY: Final = 1_000_000
 #: Seconds until a renewal that failed is tried again.
 _AGAIN: Final = 0.5
 
@@ -44,16 +49,22 @@ class Life:
         self._beating: asyncio.Task[None] | None = None
 
     @property
-    def steady(self) -> bool:
-        """Whether others can be judged by their silence: after an outage of the database all are silent for a while."""
-        return self._loop.time() - self._steady_since >= self._lease * _SURE
+    def silent_since(self) -> int:
+        """Since when, in microseconds since the epoch, those have been silent who are to be taken for dead now.
+
+        After an outage of the database all are silent for a while. So who was silent itself a moment ago, or is just
+        then, takes only those for dead that have ended: 0.
+        """
+        moment = self._loop.time()
+        is_late = moment - self._renewed > self._lease * _LATE
+        return 0 if is_late or moment - self._steady_since < self._lease * _SURE else now()
 
     async def begin(self) -> None:
         """Be alive; raises :class:`~service.errors.ServiceUnavailable`."""
         await self._held.enter(self.id, self._until())
         if (alone_since := self._held.alone_since) is not None:
             # Others may have begun meanwhile, and live.
-            await self._held.expire_before(alone_since)
+            await self._held.expire_earlier(alone_since, self._until() + _LEEWAY)
             self._steady_since -= self._lease
         self._renewed = self._loop.time()
         self._beating = self._loop.create_task(self._beat(), name="heartbeat")
@@ -74,6 +85,9 @@ class Life:
             self._beating.cancel()
             with suppress(asyncio.CancelledError):
                 await self._beating
+        if self._renewing is not None:
+            # It would bring this process back to life.
+            await asyncio.wait((self._renewing,))
         try:
             if count := await self._held.leave(self.id):
                 logger.info("%d open interactions are handed back", count)
@@ -84,13 +98,20 @@ class Life:
         return now() + int(self._lease * 1_000_000)
 
     async def _beat(self) -> None:
+        pause = usual = self._lease * _RENEW
         while True:
-            await asyncio.sleep(self._lease * _RENEW)
+            await asyncio.sleep(pause)
+            pause = usual
             try:
                 await self._renew()
             except ServiceError as error:
                 logger.warning("the lease of this process could not be renewed: %s", error)
-                await asyncio.sleep(min(_AGAIN, self._lease * _RENEW))
+                pause = min(_AGAIN, usual)
+            except Exception:
+                logger.exception(
+                    "the lease of this process could not be renewed in a way that was not foreseen"
+                )
+                pause = min(_AGAIN, usual)
 
     async def _renew(self) -> None:
         """Renew once for all who wait for it."""
@@ -110,9 +131,10 @@ class Life:
         if not await self._held.beat(self.id, self._until()):
             await self._held.enter(self.id, self._until())
         silence = self._loop.time() - self._renewed
+        if silence > self._lease * _LATE:
+            self._steady_since = began
         if silence > self._lease:
             logger.warning("this process was silent for %.1f s, longer than its lease", silence)
-            self._steady_since = began
             if self.on_late is not None:
                 await self.on_late()
         self._renewed = began

@@ -188,13 +188,12 @@ class Lifecycle:
         Raises :class:`FailedPrecondition` for what is under a legal hold.
         """
         record = await self._settled(await self.find(principal, reference))
-        if holds := await self._store.holds.on(record.id):
+        if holds := await self._store.delete(record.id, now(), _usage_detail(record)):
             reason = f" ({holds[0].reason})" if holds[0].reason else ""
             raise FailedPrecondition(
                 f"The interaction {reference!r} is under a legal hold{reason} and cannot be deleted. Release the hold "
                 "first."
             )
-        await self._store.delete(record.id, now(), _usage_detail(record))
         await self._upstream_copy.delete(record)
         return record
 

@@ -9,7 +9,7 @@ from service.store.records import TERMINAL, USAGE_FINAL, USAGE_MISSING, USAGE_PA
 from service.wire.legacy import outputs_to_steps
 
 #: Figures that no count of tokens reaches; what is larger is an upstream's mistake and not kept.
-_LARGEST: Final = 2**62
+_LARGEST: Final = 2**53
 
 
 def status_of(body: Mapping[str, Any]) -> str:

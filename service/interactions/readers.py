@@ -77,17 +77,12 @@ class Readers:
         await asyncio.gather(*(task for _, task in dropped), return_exceptions=True)
         await asyncio.gather(*(reader.settled() for reader, _ in dropped))
 
-    async def stop_background(self) -> list[bytes]:
-        """Stop reading what upstream goes on with by itself; gives what is left open."""
-        running = {
-            key: (reader, task)
-            for key, (reader, task) in self._running.items()
-            if reader.job.intent.background
-        }
-        for _, task in running.values():
+    async def stop_background(self) -> None:
+        """Stop reading what upstream goes on with by itself."""
+        running = [task for reader, task in self._running.values() if reader.job.intent.background]
+        for task in running:
             task.cancel()
-        await asyncio.gather(*(task for _, task in running.values()), return_exceptions=True)
-        return [key for key, (reader, _) in running.items() if reader.left_open]
+        await asyncio.gather(*running, return_exceptions=True)
 
     def key_of(self, upstream_id: str) -> bytes | None:
         """The interaction that upstream calls so, if it is being read here."""

@@ -1,14 +1,16 @@
 """Creates with an idempotency key: the first makes the interaction, and every other one gets it.
 
 Who is first is decided by the store, in the transaction of the intent. Whoever is not, in this process or another,
-waits for what comes of the first: it is read back from the store, or followed live. A process that dies leaves its
-interaction to whoever gives it an end, and its key with it: nothing is ever sent a second time to find out.
+waits for what comes of the first: it is read back from the store, or followed live. Waiting takes a place among what
+runs at a time. A process that dies leaves its interaction to whoever gives it an end, and its key with it: nothing is
+ever sent a second time to find out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -22,9 +24,9 @@ from service.interactions.lifecycle import Lifecycle
 from service.interactions.listening import Listening, Streams
 from service.interactions.readers import Readers
 from service.store.idempotency import KeyClaim, KeyTaken
-from service.store.kept_events import APPENDED
 from service.store.records import Record, now
 from service.store.store import Store
+from service.upstream.routing.gate import Gate
 from service.wire import ids
 from service.wire.idempotency_key import fingerprint
 
@@ -63,6 +65,7 @@ class Repeats:
         streams: Streams,
         lifecycle: Lifecycle,
         *,
+        gate: Gate,
         retention: float,
         patience: float,
     ) -> None:
@@ -71,20 +74,22 @@ class Repeats:
         self._readers = readers
         self._streams = streams
         self._lifecycle = lifecycle
+        self._gate = gate
         self._retention = int(retention * 1e6)
         self._patience = patience
         self._loop = asyncio.get_running_loop()
         self._firsts: dict[tuple[bytes, str], _First] = {}
         self._announcing: set[asyncio.Task[None]] = set()
-        self._news = asyncio.Event()
-        for topic in (ANSWERED, APPENDED):
-            store.events.on_news(topic, self._hear)
+        #: Those who wait for news of an interaction.
+        self._waiting: defaultdict[bytes, set[asyncio.Event]] = defaultdict(set)
+        store.events.on_news_of(ANSWERED, self._hear)
 
     async def create(self, call: Call, key: str) -> Feed | Answer | Listening:
         """What comes of the create that has this key, be it this one or an earlier one.
 
         Raises what that one was refused with, :class:`IdempotencyKeyReused` when it asked for something else,
-        :class:`Aborted` when it takes too long, and :class:`NotFound` when its interaction was deleted.
+        :class:`Aborted` when it takes too long, :class:`ServiceUnavailable` when too many run or wait already, and
+        :class:`NotFound` when its interaction was deleted.
         """
         wanted = await _fingerprint(call)
         place = (call.principal.project_id, key)
@@ -133,36 +138,61 @@ class Repeats:
             del self._firsts[place]
             first.made.set_result(made)
             if made is not None:
-                self._announce()
+                self._announce(made)
 
     async def _made(self, first: _First, deadline: float) -> bytes | None:
-        done, _ = await asyncio.wait((first.made,), timeout=deadline - self._loop.time())
+        with self._gate.place():
+            done, _ = await asyncio.wait((first.made,), timeout=deadline - self._loop.time())
         if not done:
             raise _still_running(None)
         return first.made.result()
 
     async def _again(self, call: Call, made: bytes, deadline: float) -> Answer | Listening:
         """What has come of an interaction, in the way the caller asks for it; raises what it was refused with."""
+        found = await self._look(call, made)
+        if found is not None:
+            return found
+        news = asyncio.Event()
+        self._waiting[made].add(news)
+        try:
+            with self._gate.place():
+                return await self._awaited(call, made, deadline, news)
+        finally:
+            self._waiting[made].discard(news)
+            if not self._waiting[made]:
+                del self._waiting[made]
+
+    async def _awaited(
+        self, call: Call, made: bytes, deadline: float, news: asyncio.Event
+    ) -> Answer | Listening:
         pause = _FIRST_PAUSE
         while True:
-            news = self._news
-            feed = self._readers.feed(made) if call.envelope.stream else None
-            if feed is not None:
-                return _replayed(self._streams.live(feed))
-            record = await self._store.recall(call.principal.project_id, made)
-            if record is None:
-                raise _deleted(made)
-            if call.envelope.stream and await self._is_stream(record):
-                # Where whoever read it has died, upstream is asked for the rest at once.
-                record, _ = await self._lifecycle.told(record)
-                return _replayed(self._streams.whole(record), record)
-            if record.terminal or (record.response is not None and not call.envelope.stream):
-                return await self._answer(record)
+            news.clear()
+            found = await self._look(call, made)
+            if found is not None:
+                return found
             remaining = deadline - self._loop.time()
             if remaining <= 0:
                 raise _still_running(made)
-            await _heard(news, min(pause, remaining))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            heard = await _heard(news, min(pause, remaining))
+            # The first events of a stream come soon after the hint that it was opened.
+            pause = _FIRST_PAUSE if heard else min(2 * pause, _LONGEST_PAUSE)
+
+    async def _look(self, call: Call, made: bytes) -> Answer | Listening | None:
+        """What has come of an interaction so far; None when that cannot be told yet."""
+        feed = self._readers.feed(made) if call.envelope.stream else None
+        if feed is not None:
+            return _replayed(self._streams.live(feed))
+        record = await self._store.recall(call.principal.project_id, made)
+        if record is None:
+            raise _deleted(made)
+        if call.envelope.stream and await self._is_stream(record):
+            # Where whoever read it has died, upstream is asked for the rest at once.
+            record, _ = await self._lifecycle.told(record)
+            return _replayed(self._streams.whole(record), record)
+        if record.terminal or (record.response is not None and not call.envelope.stream):
+            return await self._answer(record)
+        return None
 
     async def _is_stream(self, record: Record) -> bool:
         if await self._store.events.last(record.id):
@@ -179,14 +209,14 @@ class Repeats:
         record, told = await self._lifecycle.told(record)
         return Answer(told, record.upstream_id, _history_of(record), _served(record), replayed=True)
 
-    def _announce(self) -> None:
-        task = self._loop.create_task(self._store.events.announce(ANSWERED), name="answered")
+    def _announce(self, made: bytes) -> None:
+        task = self._loop.create_task(self._store.events.announce(ANSWERED, made), name="answered")
         self._announcing.add(task)
         task.add_done_callback(self._announcing.discard)
 
-    def _hear(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
+    def _hear(self, made: bytes) -> None:
+        for news in self._waiting.get(made, ()):
+            news.set()
 
 
 async def _fingerprint(call: Call) -> bytes:
@@ -203,12 +233,12 @@ def _check(key: str, wanted: bytes, known: bytes) -> None:
         )
 
 
-async def _heard(news: asyncio.Event, seconds: float) -> None:
+async def _heard(news: asyncio.Event, seconds: float) -> bool:
     try:
         async with asyncio.timeout(seconds):
-            await news.wait()
+            return await news.wait()
     except TimeoutError:
-        return
+        return False
 
 
 def _replayed(listening: Listening, record: Record | None = None) -> Listening:

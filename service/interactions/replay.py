@@ -17,6 +17,7 @@ from service.interactions.comparison import compare
 from service.interactions.create import Creator
 from service.interactions.feed import Feed
 from service.interactions.lifecycle import Lifecycle
+from service.interactions.recorded import Recorded
 from service.interactions.render import of_record
 from service.interactions.resolve import Resolver
 from service.settings.model import History
@@ -74,8 +75,11 @@ class Wish:
 class Replayer:
     """Sends stored requests again; every call is scoped by the caller's project."""
 
-    def __init__(self, store: Store, creator: Creator, lifecycle: Lifecycle, price: Price) -> None:
+    def __init__(
+        self, store: Store, creator: Creator, lifecycle: Lifecycle, recorded: Recorded, price: Price
+    ) -> None:
         self._store = store
+        self._recorded = recorded
         self._price = price
         self._creator = creator
         self._lifecycle = lifecycle
@@ -86,12 +90,18 @@ class Replayer:
 
         A request that upstream refuses is an interaction with the status ``failed``. Raises
         :class:`~service.errors.ServiceError` for what becomes no interaction: an unknown id, a history that is gone,
-        a change that makes the request invalid.
+        a change that makes the request invalid, a project whose requests never go upstream.
         """
+        if await self._recorded.pace(principal.project_id, None) is not None:
+            raise FailedPrecondition(
+                "This project gets recorded answers only ('general_settings.recorded_projects'), and a replay would go "
+                "upstream. Take the project out of that setting to replay its interactions."
+            )
         original, figures = await self._found(principal, reference)
         call = await self._call(principal, original, figures, wish)
-        key = await self._run(call)
-        record = await self._ended(principal, key, wish.wait)
+        until = asyncio.get_running_loop().time() + wish.wait
+        key = await self._run(call, until)
+        record = await self._ended(principal, key, until)
         comparison = await self._compared(original, figures, record)
         _, told = await self._lifecycle.told(record)
         return Replay(original, record, told, call.revision, comparison)
@@ -145,8 +155,11 @@ class Replayer:
             replay_of=original.id,
         )
 
-    async def _run(self, call: Call) -> bytes:
-        """Create the interaction and, of a stream, wait for its last event; its key, also when it failed."""
+    async def _run(self, call: Call, until: float) -> bytes:
+        """Create the interaction and, of a stream, wait for its last event; its key, also when it failed.
+
+        In the background that is waited for no longer than ``until``, in seconds of the loop's clock.
+        """
         try:
             if not call.envelope.stream:
                 return _key((await self._creator.create(call)).id)
@@ -157,14 +170,18 @@ class Replayer:
             return _key(error.interaction_id)
         if not isinstance(opened, Feed):
             return _key(opened.id)
+        loop = asyncio.get_running_loop()
         while not opened.ended:
-            await opened.changed(_MOST_LOOK)
+            left = until - loop.time() if call.envelope.background else _MOST_LOOK
+            if left <= 0:
+                break
+            await opened.changed(min(left, _MOST_LOOK))
         return opened.key
 
-    async def _ended(self, principal: Principal, key: bytes, wait: float) -> Record:
-        """The interaction when it has ended, or as it stands after ``wait`` seconds."""
+    async def _ended(self, principal: Principal, key: bytes, until: float) -> Record:
+        """The interaction when it has ended, or as it stands then."""
         loop = asyncio.get_running_loop()
-        until, pause = loop.time() + wait, _LOOK
+        pause = _LOOK
         while True:
             record = await self._store.recall(principal.project_id, key)
             if record is None:

@@ -41,6 +41,8 @@ _FORGOTTEN: Final = 24 * 3600 * 1_000_000
 #: Seconds, and how many times, that a client's question waits for the answer of the process that holds the interaction.
 _LOOKED: Final = 0.05
 _LOOKS: Final = 10
+#: Seconds that it waits for upstream's answer; after that the store's last word is told.
+_PATIENCE: Final = 3.0
 #: How many times it is looked whether a create that is to be cancelled has its answer.
 _BEGINNINGS: Final = 100
 
@@ -55,6 +57,8 @@ class Supervision:
     poll_rate: float
     streams: int
     pacing: Pacing
+    #: Whether several upstreams are asked, so that none of them may hold up the others.
+    shared: bool = False
 
 
 class Supervisor:
@@ -84,11 +88,15 @@ class Supervisor:
         self._cancelling: dict[bytes, asyncio.Task[None]] = {}
         self._news = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._fetching: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._stopping = False
         self._swept_at = self._loop.time()
         self.schedule = Schedule(
-            polling.poll, concurrency=supervision.concurrency, rate=supervision.poll_rate
+            polling.poll,
+            concurrency=supervision.concurrency,
+            rate=supervision.poll_rate,
+            shared=supervision.shared,
         )
         polling.room = lambda: len(self._streams) < supervision.streams and not self._stopping
         polling.start = self._read
@@ -122,7 +130,7 @@ class Supervisor:
         if await self.secure(record):
             run = self.schedule.get(record.id)
             if run is not None:
-                await self.schedule.at_once(run)
+                await self.schedule.at_once(run, _PATIENCE)
             return
         await self._held.hint(LOOK + record.id.hex())
         for _ in range(_LOOKS):
@@ -178,7 +186,7 @@ class Supervisor:
         if self._stopping or await self._held.is_alive(record.owner_id):
             return False
         await self._life.sure()
-        claim = await self._held.claim_one(self._life.id, record.id)
+        claim = await self._held.claim_one(self._life.id, self._life.silent_since, record.id)
         if claim is not None:
             await self._take_up([claim])
             return True
@@ -192,12 +200,16 @@ class Supervisor:
             self._watching.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watching
-        left = await self.schedule.close()
-        left += await self._readers.stop_background()
+        await self.schedule.close()
+        await self._readers.stop_background()
         try:
             await self._events.written()
             await self._events.flushed()
-            await self._held.hand_back(self._life.id, left)
+            await self._held.drained()
+            # The table knows also what was being claimed when the process was told to stop.
+            held = await self._held.held(self._life.id)
+            left = held - self._readers.keys() - self._life.working
+            await self._held.hand_back(self._life.id, sorted(left))
             await self._held.hint(DUE)
         except ServiceError as error:
             logger.warning("open interactions are handed back later: %s", error)
@@ -242,9 +254,20 @@ class Supervisor:
             self._news.set()
 
     def _spawn(self, work: Coroutine[None, None, Any]) -> None:
-        task = self._loop.create_task(work, name="errand")
+        self._keep(self._loop.create_task(work, name="errand"))
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _fetch_usage(self) -> None:
+        """Ask for usage that is owed: upstream may take long to answer, and nothing waits for that."""
+        try:
+            await self._late_usage.fetch_due()
+        except ServiceError as error:
+            logger.warning("usage that upstream still owes cannot be looked for: %s", error)
+        except Exception:
+            logger.exception("usage that upstream still owes could not be fetched")
 
     async def _watch(self) -> None:
         while True:
@@ -263,20 +286,21 @@ class Supervisor:
         await self._claim()
         for key in await self._store.events.to_cancel():
             self._cancel(key)
-        await self._late_usage.fetch_due()
+        if self._fetching is None or self._fetching.done():
+            self._fetching = self._loop.create_task(self._fetch_usage(), name="late-usage")
+            self._keep(self._fetching)
         if self._loop.time() - self._swept_at > _STRAYS:
             self._swept_at = self._loop.time()
             await self._find_strays()
             await self._held.forget_dead(now() - _FORGOTTEN)
 
     async def _claim(self) -> None:
-        # What was handed back is anybody's at once; the dead are judged only by those who were not silent themselves.
-        silent_since = now() if self._life.steady else 0
         most = self._how.claim_batch
         while True:
-            # What this process has lost is let go before it can come back.
+            # What this process has lost is let go before it can come back, and its own silence is known after that.
             await self._life.sure()
-            claims = await self._held.claim(self._life.id, silent_since, most)
+            # What was handed back is anybody's at once; the dead are judged only by who was not silent itself.
+            claims = await self._held.claim(self._life.id, self._life.silent_since, most)
             await self._take_up(claims, spread)
             if claims:
                 logger.info("%d open interactions of other processes are taken over", len(claims))

@@ -1,8 +1,8 @@
 """The statements of an import: whole interactions with keys of their own, rows first and bodies after them.
 
 What is there stays as it is: nothing is written for a key that is taken but what the same interaction lacks, and
-nothing for one that is deleted. No chain leads into another project: a row whose parent is another project's is left
-out.
+nothing for one that is deleted. No chain leads into another project, or back to where it began: a row whose parent is
+another project's, or not less deep, is left out.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     exists,
     literal_column,
+    or_,
     select,
     true,
 )
@@ -55,7 +56,8 @@ def _insert_project(rows: FromClause, database: Particulars) -> Executable:
 def _insert_row(rows: FromClause, database: Particulars) -> Executable:
     parent = interactions.alias("parent")
     foreign: Select[Any] = select(literal_column("1")).where(
-        parent.c.id == rows.c.previous_id, parent.c.project_id != rows.c.project_id
+        parent.c.id == rows.c.previous_id,
+        or_(parent.c.project_id != rows.c.project_id, parent.c.depth >= rows.c.depth),
     )
     chosen = select(*(rows.c[name] for name in ROW)).where(~exists(foreign)).order_by(rows.c.id)
     statement: Insert = database.insert(interactions).from_select(ROW, chosen).on_conflict_do_nothing()

@@ -1,9 +1,11 @@
 """A chain, from one of its interactions to the root, in one query whatever its depth.
 
-The walk takes along what is told of a link, so each is looked up once, and both its bodies with one more look. It also
-adds up their sizes, and leaves out the bodies from where they are too many to be held in memory at once. The
-database sorts the rows, which looks them all up before the first is handed over: SQLite's driver gives up the
-interpreter lock for each row, and one that is ready is there before a busy event loop has taken the lock.
+Each is less deep than the one before, so that the walk ends whatever the rows say: keys tell nothing of it, because
+processes have clocks of their own. The walk takes along what is told of a link, so each is looked up once, and both its
+bodies with one more look. It also adds up their sizes, and leaves out the bodies from where they are too many to be
+held in memory at once. The database sorts the rows, which looks them all up before the first is handed over: SQLite's
+driver gives up the interpreter lock for each row, and one that is ready is there before a busy event loop has taken the
+lock.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ def _chain() -> Executable:
         _KEY,
         literal(0, BigInteger).label("distance"),
         _PREVIOUS,
+        interactions.c.depth,
         *_told(interactions),
         _size(interactions).label("total"),
     ).where(
@@ -65,15 +68,20 @@ def _chain() -> Executable:
     above = interactions.alias("above")
     walk = walk.union_all(
         select(
-            above.c.id, walk.c.distance + 1, above.c.previous_id, *_told(above), walk.c.total + _size(above)
-        ).where(above.c.id == walk.c.previous_id)
+            above.c.id,
+            walk.c.distance + 1,
+            above.c.previous_id,
+            above.c.depth,
+            *_told(above),
+            walk.c.total + _size(above),
+        ).where(above.c.id == walk.c.previous_id, above.c.depth < walk.c.depth)
     )
     bodies = and_(
         payloads.c.interaction_id == walk.c.id,
         payloads.c.kind.between(REQUEST_PAYLOAD, RESPONSE_PAYLOAD),
         walk.c.total <= bindparam("most", type_=BigInteger),
     )
-    members = [column for column in walk.c if column.name != "previous_id"]
+    members = [column for column in walk.c if column.name not in ("previous_id", "depth")]
     body = [payloads.c.kind, payloads.c.codec, payloads.c.size, payloads.c.body]
     return (
         select(*members, *body).select_from(walk.outerjoin(payloads, bodies)).order_by(walk.c.distance.desc())

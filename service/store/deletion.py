@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
     Executable,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     case,
     delete,
     exists,
+    false,
     func,
     literal,
     null,
@@ -35,7 +37,7 @@ from sqlalchemy import (
 from service.store.media import ERASED_WITH_INTERACTION
 from service.store.recordings import DELETE_RECORDINGS
 from service.store.statement import BatchStatement, Particulars, Query, columns_of
-from service.store.tables import Key, events, inputs, interactions, payloads, search_documents
+from service.store.tables import Key, events, holds, inputs, interactions, payloads, search_documents
 
 #: Statuses on which nothing can build (contract 5.5) and which are final.
 _DEAD_ENDS = ("failed", "cancelled", "budget_exceeded")
@@ -43,17 +45,28 @@ _DEAD_ENDS = ("failed", "cancelled", "budget_exceeded")
 ERASED_AT_ONCE = 1_000
 
 
+def _lock(rows: FromClause, database: Particulars) -> Executable:
+    return (
+        update(interactions)
+        .values(updated_at=interactions.c.updated_at)
+        .where(interactions.c.id == rows.c.id, true() if database.locks_rows else false())
+    )
+
+
 def _tombstone(rows: FromClause, database: Particulars) -> Executable:
+    count = select(func.count()).select_from(holds).scalar_subquery()
+    # Usage is told by labels, and those that nothing was derived from yet are nowhere else.
+    labels = case((interactions.c.series_id.is_not(None), null()), else_=interactions.c.labels)
     return (
         update(interactions)
         .values(
             deleted_at=rows.c.deleted_at,
             updated_at=rows.c.deleted_at,
             error_message=null(),
-            labels=null(),
+            labels=labels,
             usage_detail=func.coalesce(rows.c.usage_detail, interactions.c.usage_detail),
         )
-        .where(interactions.c.id == rows.c.id, interactions.c.deleted_at.is_(None))
+        .where(interactions.c.id == rows.c.id, interactions.c.deleted_at.is_(None), count == rows.c.holds)
     )
 
 
@@ -76,8 +89,14 @@ def _delete_from(table: Table, name: str) -> BatchStatement:
     return BatchStatement(name, (Column("interaction_id", Key),), build, looks_again=True)
 
 
+#: Whatever depends on the holds of an interaction is written one after the other, and behind this in its batch.
+LOCK_HELD = BatchStatement("lock interaction", columns_of(interactions, "id"), _lock)
+#: Does nothing when there are more holds than ``holds``.
 TOMBSTONE = BatchStatement(
-    "delete interaction", columns_of(interactions, "id deleted_at usage_detail"), _tombstone
+    "delete interaction",
+    (*columns_of(interactions, "id deleted_at usage_detail"), Column("holds", BigInteger)),
+    _tombstone,
+    looks_again=True,
 )
 #: Looks again, because the late outcome of an interaction may be in the same batch.
 ERASE = BatchStatement(
@@ -85,7 +104,7 @@ ERASE = BatchStatement(
 )
 DELETE_PAYLOADS = _delete_from(payloads, "delete payloads")
 DELETE_EVENTS = _delete_from(events, "delete events")
-#: At once with the tombstone as well: what is hidden cannot be found.
+#: Right behind the tombstone as well: what is hidden cannot be found.
 DELETE_DOCUMENTS = _delete_from(search_documents, "delete documents")
 DELETE_INPUTS = _delete_from(inputs, "delete inputs")
 

@@ -55,9 +55,12 @@ class Held:
         """Go on living until then; False when nothing is known of this process any more."""
         return bool(await self._take(holding.BEAT, me=me, until=until))
 
-    async def expire_before(self, key: bytes) -> None:
-        """Declare every process dead whose own key is smaller."""
-        await self._take(holding.EXPIRE_BEFORE, before=key)
+    async def expire_earlier(self, key: bytes, beyond: int) -> None:
+        """Declare every process dead whose own key is smaller, or which says that it lives beyond that time.
+
+        No process that begins now says so: the clock was set back since.
+        """
+        await self._take(holding.EXPIRE_EARLIER, before=key, beyond=beyond)
 
     async def forget_dead(self, silent_since: int) -> None:
         """Forget processes that have been silent since then and hold nothing."""
@@ -73,9 +76,9 @@ class Held:
             return []
         return _claims(await self._take(holding.CLAIM, me=me, now=silent_since, most=most))
 
-    async def claim_one(self, me: bytes, key: bytes) -> Claim | None:
-        """Take one interaction over, if whoever holds it is dead."""
-        found = _claims(await self._take(holding.CLAIM_ONE, me=me, now=now(), id=key, most=1))
+    async def claim_one(self, me: bytes, silent_since: int, key: bytes) -> Claim | None:
+        """Take one interaction over, if whoever holds it has been silent since then."""
+        found = _claims(await self._take(holding.CLAIM_ONE, me=me, now=silent_since, id=key, most=1))
         return found[0] if found else None
 
     async def held(self, me: bytes) -> set[bytes]:
@@ -101,9 +104,12 @@ class Held:
             await self._writer.put(*writes, patience=_PATIENCE)
 
     async def leave(self, me: bytes) -> int:
-        """End: give up everything that is open, and be forgotten. Returns how much was open."""
+        """End: give up everything that is open, and be dead. Returns how much was open."""
+        # An intent may still be written for a caller that is gone.
+        await self.drained()
         released = await self._take(holding.RELEASE, me=me)
-        await self._take(holding.LEAVE, me=me)
+        # Who is forgotten at once leaves what is written even later to nobody: only what the dead hold is claimed.
+        await self.beat(me, now())
         return len(released)
 
     async def drained(self) -> None:

@@ -23,6 +23,7 @@ from sqlalchemy import (
     delete,
     exists,
     literal_column,
+    or_,
     select,
     true,
     update,
@@ -96,15 +97,13 @@ def _expire() -> Executable:
     return (
         update(leases)
         .values(due_at=_NONE)
-        .where(leases.c.interaction_id < bindparam("before", type_=Key), leases.c.kind == _PROCESS)
-        .returning(leases.c.interaction_id)
-    )
-
-
-def _leave() -> Executable:
-    return (
-        delete(leases)
-        .where(leases.c.interaction_id == _ME, leases.c.kind == _PROCESS)
+        .where(
+            leases.c.kind == _PROCESS,
+            or_(
+                leases.c.interaction_id < bindparam("before", type_=Key),
+                leases.c.due_at > bindparam("beyond", type_=BigInteger),
+            ),
+        )
         .returning(leases.c.interaction_id)
     )
 
@@ -189,10 +188,8 @@ def _held() -> Select[Any]:
 
 #: Put off the end of this process's life; gives nothing when it has no row.
 BEAT = Query("beat", _beat())
-#: Declare processes dead that had begun before another one found itself alone.
-EXPIRE_BEFORE = Query("expire earlier processes", _expire())
-#: This process has ended in peace, and holds nothing.
-LEAVE = Query("leave", _leave())
+#: Declare processes dead that had begun before another one found itself alone, also by a clock that was ahead.
+EXPIRE_EARLIER = Query("expire earlier processes", _expire())
 #: Forget processes that have been silent since before ``now`` and hold nothing.
 FORGET_DEAD = Query("forget dead processes", _forget_dead())
 #: Take over what processes hold that have been silent since before ``now``, no more than ``most``.

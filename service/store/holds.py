@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Executable, FromClause, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Executable, FromClause, bindparam, exists, func, or_, select, update
+from sqlalchemy.sql.dml import Insert
 
-from service.store.statement import BatchStatement, Particulars, Query, columns_of, insert_rows
+from service.store.statement import BatchStatement, Particulars, Query, columns_of
 from service.store.tables import Key, holds, interactions, projects
 
 _ID: Final = bindparam("id", type_=Key)
@@ -21,7 +22,18 @@ _TOLD: Final[list[ColumnElement[Any]]] = list(holds.c)
 
 
 def _place(rows: FromClause, database: Particulars) -> Executable:
-    return insert_rows(holds, _HOLD, rows, database)
+    there = exists(
+        select(interactions.c.id).where(
+            interactions.c.id == rows.c.interaction_id, interactions.c.deleted_at.is_(None)
+        )
+    )
+    chosen = select(*(rows.c[column.name] for column in _HOLD)).where(
+        or_(rows.c.interaction_id.is_(None), there)
+    )
+    statement: Insert = (
+        database.insert(holds).from_select([column.name for column in _HOLD], chosen).on_conflict_do_nothing()
+    )
+    return statement
 
 
 def _release(rows: FromClause, database: Particulars) -> Executable:
@@ -36,7 +48,8 @@ def _explain(rows: FromClause, database: Particulars) -> Executable:
     return update(holds).values(reason=rows.c.reason).where(holds.c.id == rows.c.id)
 
 
-PLACE_HOLD = BatchStatement("place hold", _HOLD, _place)
+#: Nothing is placed on what is deleted; one on an interaction comes with :data:`service.store.deletion.LOCK_HELD`.
+PLACE_HOLD = BatchStatement("place hold", _HOLD, _place, looks_again=True)
 RELEASE_HOLD = BatchStatement("release hold", columns_of(holds, "id released_at"), _release)
 EXPLAIN_HOLD = BatchStatement("explain hold", columns_of(holds, "id reason"), _explain)
 PLACING: Final = (PLACE_HOLD, RELEASE_HOLD, EXPLAIN_HOLD)

@@ -157,13 +157,23 @@ class KeptEvents:
         """The interactions that somebody has asked to cancel."""
         return {key for (key,) in await self._fetch(event_log.CANCEL_WISHES, {})}
 
-    async def announce(self, topic: str) -> None:
-        """Hint to other processes that there is news of this kind; never raises."""
-        await self._backend.announce(topic)
+    async def announce(self, topic: str, key: bytes | None = None) -> None:
+        """Hint to other processes that there is news of this kind, or of this kind and interaction; never raises."""
+        await self._backend.announce(topic if key is None else f"{topic} {key.hex()}")
 
     def on_news(self, topic: str, callback: Callable[[], None]) -> None:
         """Call this back at each hint of this kind, from whichever process."""
         self._backend.on_news(lambda heard: callback() if heard == topic else None)
+
+    def on_news_of(self, topic: str, callback: Callable[[bytes], None]) -> None:
+        """Call this back with the interaction of each hint of this kind that names one, from whichever process."""
+
+        def hear(heard: str) -> None:
+            kind, _, key = heard.partition(" ")
+            if kind == topic and key:
+                callback(bytes.fromhex(key))
+
+        self._backend.on_news(hear)
 
 
 def batches_of(

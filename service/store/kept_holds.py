@@ -9,6 +9,8 @@ from typing import Any, Final
 import orjson
 
 from service.store import holds
+from service.store.deletion import LOCK_HELD
+from service.store.entries import Write
 from service.store.records import now, storable
 from service.store.statement import Fetch
 from service.store.writer import Writer
@@ -69,7 +71,10 @@ class KeptHolds:
         label_value: str | None = None,
         reason: str | None = None,
     ) -> Hold:
-        """Commit a hold: on an interaction, on a label, or else on the whole project."""
+        """Commit a hold: on an interaction, on a label, or else on the whole project.
+
+        Nothing is held of an interaction that was deleted: whoever places a hold on one looks whether it stands.
+        """
         hold = Hold(
             ids.mint(), project_id, key, storable(label), storable(label_value), storable(reason), now()
         )
@@ -82,7 +87,8 @@ class KeptHolds:
             hold.reason,
             hold.created_at,
         )
-        await self._writer.put((holds.PLACE_HOLD, row), patience=_PATIENCE, shed=True)
+        lock: list[Write] = [] if key is None else [(LOCK_HELD, (key,))]
+        await self._writer.put(*lock, (holds.PLACE_HOLD, row), patience=_PATIENCE, shed=True)
         return hold
 
     async def explain(self, hold: Hold, reason: str) -> Hold:
@@ -111,8 +117,13 @@ class KeptHolds:
 
     async def all(self) -> Holds:
         """All holds that stand in any project. The number is read first, so that it never counts one not seen."""
-        (count,) = (await self._fetch(holds.COUNT_HOLDS, {}))[0]
+        count = await self.count()
         return Holds([Hold(*row) for row in await self._fetch(holds.STANDING, {})], count)
+
+    async def count(self) -> int:
+        """How many there have ever been."""
+        count: int = (await self._fetch(holds.COUNT_HOLDS, {}))[0][0]
+        return count
 
     async def project_names(self) -> dict[bytes, str]:
         """The names of all projects."""

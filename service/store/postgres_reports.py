@@ -16,6 +16,7 @@ from service.store.queries import CompiledQueries
 from service.store.reports import (
     ACQUIRE_TIMEOUT,
     TIMEOUT,
+    Plan,
     Prepared,
     Reading,
     Rows,
@@ -31,6 +32,23 @@ logger = logging.getLogger(__name__)
 _CONNECTIONS: Final = 3
 #: The classes of SQLSTATE in which the statement is at fault.
 _OUR_MISTAKES: Final = ("22", "42")
+#: How few rows of a walk fill a page the planner cannot know: where several conditions say nearly the same, it takes
+#: them for rare together, and reads and sorts everything. Nor does it know how rare a word is.
+_SETTINGS: Final = {
+    Plan.WALK: {"enable_sort": "off", "enable_indexscan": "on", "enable_indexonlyscan": "on"},
+    Plan.COLLECT: {"enable_sort": "on", "enable_indexscan": "off", "enable_indexonlyscan": "off"},
+    Plan.LOOK_UP: {"enable_sort": "on", "enable_indexscan": "on", "enable_indexonlyscan": "on"},
+}
+_ALWAYS: Final = {
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_seqscan": "off",
+    "max_parallel_workers_per_gather": "0",
+}
+_PLANS: Final = {
+    plan: "; ".join(f"SET LOCAL {name} = {value}" for name, value in {**settings, **_ALWAYS}.items())
+    for plan, settings in _SETTINGS.items()
+}
 _DIALECT: Final = make_url("postgresql+asyncpg://").get_dialect()()
 
 
@@ -55,6 +73,10 @@ class _PostgresReading:
     async def _fetch(self, text: str, arguments: Sequence[Any]) -> Rows:
         rows: Rows = await self._connection.fetch(text, *arguments, timeout=self._timeout)
         return rows
+
+    async def plan(self, plan: Plan) -> None:
+        """Tell the planner, until the end of the transaction."""
+        await self._connection.execute(_PLANS[plan])
 
     async def ask(self, query: Query, parameters: Mapping[str, Any]) -> Rows:
         """All rows of a query."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from enum import Enum
 from typing import Any, Final, Protocol, cast
 
 from sqlalchemy import ClauseElement, Dialect, Executable
@@ -22,6 +23,17 @@ TIMEOUT: Final = 30.0
 ACQUIRE_TIMEOUT: Final = 10.0
 
 Rows = Sequence[Sequence[Any]]
+
+
+class Plan(Enum):
+    """What the planner of a database that guesses is told of the next statements."""
+
+    #: The first rows of an order that an index has.
+    WALK = 1
+    #: All rows that an index without an order finds.
+    COLLECT = 2
+    #: Rows whose keys are known.
+    LOOK_UP = 3
 
 
 class Prepared:
@@ -56,6 +68,9 @@ class Reading(Protocol):
         Raises :class:`DeadlineExceeded` when it takes too long, :class:`ServiceUnavailable` when the database cannot
         be read.
         """
+
+    async def plan(self, plan: Plan) -> None:
+        """Have the statements that follow executed in this way, where the database needs to be told."""
 
     async def ask(self, query: Query, parameters: Mapping[str, Any]) -> Rows:
         """All rows of a query that is asked so often that its text is kept; raises as :meth:`fetch` does."""

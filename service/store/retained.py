@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from service.store import recordings, retention
 from service.store.backend import Backend
+from service.store.deletion import LOCK_HELD
 from service.store.entries import Write
 from service.store.eraser import Eraser
 from service.store.kept_holds import labels_of
@@ -52,7 +53,8 @@ class Retained:
 
     async def expire(self, keys: Sequence[bytes], at: int, holds: int) -> None:
         """Let interactions expire that were chosen while there were so many holds; none of them when there are more."""
-        writes: list[Write] = [(retention.EXPIRE, (key, at, holds)) for key in keys]
+        writes: list[Write] = [(LOCK_HELD, (key,)) for key in keys]
+        writes += [(retention.EXPIRE, (key, at, holds)) for key in keys]
         if writes:
             await self._writer.put(*writes, patience=_PATIENCE)
 

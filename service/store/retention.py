@@ -61,6 +61,7 @@ EXPIRE = BatchStatement(
     "expire interaction",
     (Column("id", Key), Column("expired_at", BigInteger), Column("holds", BigInteger)),
     _expire,
+    looks_again=True,
 )
 #: What is not deleted, of a range of keys, in their order.
 LIVING = Query(

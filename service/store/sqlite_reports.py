@@ -18,6 +18,7 @@ from service.store.queries import CompiledQueries
 from service.store.reports import (
     ACQUIRE_TIMEOUT,
     TIMEOUT,
+    Plan,
     Prepared,
     Reading,
     Rows,
@@ -51,6 +52,9 @@ class _SqliteReading:
         """All rows of a statement."""
         text, arguments = prepared(statement, _SQLITE)
         return list(await self._connection.execute_fetchall(text, arguments))
+
+    async def plan(self, plan: Plan) -> None:
+        """SQLite does as it is told in each statement."""
 
     async def ask(self, query: Query, parameters: Mapping[str, Any]) -> Rows:
         """All rows of a query."""

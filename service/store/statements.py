@@ -41,7 +41,7 @@ from service.store.adoption import (
 )
 from service.store.bringing_in import BRINGING
 from service.store.chain import CHAIN
-from service.store.deletion import CONTENT, ERASABLE, ERASE, STANDS, TOMBSTONE, WAITING
+from service.store.deletion import CONTENT, ERASABLE, ERASE, LOCK_HELD, STANDS, TOMBSTONE, WAITING
 from service.store.deployment_states import FORGET_STATES, SHARE_STATE, SHARED_STATES
 from service.store.event_log import EVENT_QUERIES, FORGET_WISHES, LOGGING
 from service.store.holding import ENTER, HAND_BACK, HOLDING
@@ -240,6 +240,7 @@ BATCH_ORDER: Sequence[BatchStatement] = (
     SETTLE_USAGE,
     MARK_UPSTREAM_GONE,
     RELEASE_KEY,
+    LOCK_HELD,
     TOMBSTONE,
     EXPIRE,
     *KEEPING,

@@ -28,7 +28,7 @@ from service.store.eraser import Eraser
 from service.store.held import Held
 from service.store.idempotency import KeyClaim
 from service.store.kept_events import KeptEvents
-from service.store.kept_holds import KeptHolds
+from service.store.kept_holds import Hold, KeptHolds
 from service.store.kept_keys import KeptKeys
 from service.store.kept_media import KeptMedia
 from service.store.kept_recordings import KeptRecordings, brought_in
@@ -194,19 +194,30 @@ class Store:
         """Remember that upstream has no copy of this interaction any more."""
         await self._writer.put((statements.MARK_UPSTREAM_GONE, (key, at)), patience=self._outcome_patience)
 
-    async def delete(self, key: bytes, at: int, usage_detail: str | None) -> None:
+    async def delete(self, key: bytes, at: int, usage_detail: str | None) -> Sequence[Hold]:
         """Hide the interaction and erase its content, unless a follow-up needs that; a tombstone with the usage stays.
 
         What is kept for a follow-up is erased with the last one. The tombstone is committed before anything is erased:
-        whoever builds on the interaction at the same moment is either seen here, or sees the tombstone.
+        whoever builds on the interaction at the same moment is either seen here, or sees the tombstone. Returns the
+        holds that stand on the interaction: then nothing is done.
         """
+        while True:
+            # Read first, so that it never counts a hold that was not seen.
+            count = await self.holds.count()
+            if holds := await self.holds.on(key):
+                return holds
+            await self._writer.put(
+                (deletion.LOCK_HELD, (key,)),
+                (deletion.TOMBSTONE, (key, at, usage_detail, count)),
+                patience=self._outcome_patience,
+            )
+            if not await self.stands(key):
+                break
         await self._writer.put(
-            (deletion.TOMBSTONE, (key, at, usage_detail)),
-            (deletion.DELETE_DOCUMENTS, (key,)),
-            kept_webhooks.forget(key),
-            patience=self._outcome_patience,
+            (deletion.DELETE_DOCUMENTS, (key,)), kept_webhooks.forget(key), patience=self._outcome_patience
         )
         await self.erase(key, at)
+        return ()
 
     async def stands(self, key: bytes) -> bool:
         """Whether an interaction is there and not deleted.

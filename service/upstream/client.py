@@ -25,6 +25,8 @@ from service.wire import codec, upstream_errors
 
 #: Seconds for the small calls: get, cancel, delete.
 _SHORT_TIMEOUT: Final = 30.0
+#: Seconds until the stream of what runs already must have begun; there are other ways to learn of it.
+_ATTACH_TIMEOUT: Final = 10.0
 _BLANK_LINE: Final = b"\r\n"
 _EVENT_STREAM: Final = "text/event-stream"
 
@@ -49,12 +51,14 @@ class GeminiClient:
         stream_timeout: float,
         connect_timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        attach_timeout: float = _ATTACH_TIMEOUT,
     ) -> None:
         self._transport = transport
         self._request_timeout = request_timeout
         self._stream_timeout = stream_timeout
         self._connect_timeout = connect_timeout
         self._first_byte_timeout = first_byte_timeout
+        self._attach_timeout = attach_timeout
 
     def create(self, deployment: Deployment, body: bytes, headers: bytes = b"") -> Awaitable[Reply]:
         """Send a create and read its whole answer within the deployment's time limit."""
@@ -78,15 +82,19 @@ class GeminiClient:
             _own(deployment, headers),
             len(body),
         )
-        return await self._stream(deployment, head, body)
+        return await self._stream(deployment, head, body, self._first_byte(deployment))
 
     async def attach(
         self, deployment: Deployment, upstream_id: str, cursor: str | None, headers: bytes = b""
     ) -> Response | Reply:
-        """Go on with a stream behind the event that upstream calls ``cursor``, or from its beginning (contract 4.6)."""
+        """Go on with a stream behind the event that upstream calls ``cursor``, or from its beginning (contract 4.6).
+
+        The stream must begin soon, however long its silences may be afterwards.
+        """
         query = "?stream=true" if cursor is None else f"?stream=true&last_event_id={quote(cursor, safe='')}"
         head = deployment.line("GET", upstream_id, query) + _own(deployment, headers) + _BLANK_LINE
-        return await self._stream(deployment, head, b"")
+        limit = min(self._first_byte(deployment) or self._attach_timeout, self._attach_timeout)
+        return await self._stream(deployment, head, b"", limit)
 
     async def get(
         self, deployment: Deployment, upstream_id: str, *, headers: bytes = b"", include_input: bool = False
@@ -110,7 +118,12 @@ class GeminiClient:
         head = deployment.line("DELETE", upstream_id) + _BLANK_LINE
         await self._exchange(deployment, head, b"", _SHORT_TIMEOUT)
 
-    async def _stream(self, deployment: Deployment, head: bytes, body: bytes) -> Response | Reply:
+    def _first_byte(self, deployment: Deployment) -> float | None:
+        return deployment.settings.first_byte_timeout or self._first_byte_timeout
+
+    async def _stream(
+        self, deployment: Deployment, head: bytes, body: bytes, first_byte_timeout: float | None
+    ) -> Response | Reply:
         silence = deployment.settings.stream_timeout or self._stream_timeout
         try:
             response = await self._transport.request(
@@ -119,7 +132,7 @@ class GeminiClient:
                 body,
                 read_timeout=silence,
                 connect_timeout=deployment.settings.connect_timeout or self._connect_timeout,
-                first_byte_timeout=deployment.settings.first_byte_timeout or self._first_byte_timeout,
+                first_byte_timeout=first_byte_timeout,
             )
             if response.status >= 300:
                 raise _refusal(deployment, response, await response.read())
@@ -144,7 +157,7 @@ class GeminiClient:
                 body,
                 total_timeout=limit,
                 connect_timeout=settings.connect_timeout or self._connect_timeout,
-                first_byte_timeout=settings.first_byte_timeout or self._first_byte_timeout,
+                first_byte_timeout=self._first_byte(deployment),
             )
             raw = await response.read()
         except TransportError as error:

@@ -2,16 +2,17 @@
 
 A caller may name a model by its alias (``model_name``), by ``gemini/<model>`` or by the bare ``<model>``. An alias
 stands above a model that is called the same, both above a pattern, and a pattern above one that says less: so a name
-does not reach a deployment, and its key, that the configuration has put under a narrower or another one. Which one of
-several serves it is the router's to choose (:mod:`service.upstream.routing`).
+does not reach a deployment, and its key, that the configuration has put under a narrower or another one. What a pattern
+stands for in a name goes into the pattern of the deployment's model. Which one of several serves it is the router's to
+choose (:mod:`service.upstream.routing`).
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from urllib.parse import SplitResult, quote, urlsplit
 
@@ -154,9 +155,9 @@ class Deployments:
         return (
             self._called.exact(name)
             or self._models.exact(bare)
-            or self._called.matching({name, bare, f"gemini/{bare}"})
-            or self._models.matching({bare})
             or self._called.exact(bare)
+            or self._called.matching(_spellings(name))
+            or self._models.matching((bare,))
         )
 
     def _for_agent(self, agent: str) -> Sequence[Deployment]:
@@ -185,17 +186,24 @@ class _Names:
     def __init__(self) -> None:
         self._exact: dict[str, list[Deployment]] = defaultdict(list)
         self._patterns: dict[str, list[Deployment]] = defaultdict(list)
+        self._compiled: dict[str, re.Pattern[str]] = {}
 
     def add(self, name: str, deployment: Deployment) -> None:
-        (self._patterns if "*" in name else self._exact)[name].append(deployment)
+        if "*" in name:
+            self._patterns[name].append(deployment)
+            self._compiled[name] = _compiled(name)
+        else:
+            self._exact[name].append(deployment)
 
     def exact(self, name: str) -> list[Deployment]:
         return self._exact.get(name, [])
 
-    def matching(self, names: Collection[str]) -> list[Deployment]:
+    def matching(self, names: Sequence[str]) -> list[Deployment]:
         """Those of the pattern that says most of one of these names."""
         matching = [
-            pattern for pattern in self._patterns if any(fnmatchcase(name, pattern) for name in names)
+            pattern
+            for pattern, compiled in self._compiled.items()
+            if any(compiled.fullmatch(name) for name in names)
         ]
         return self._patterns[max(matching, key=_says)] if matching else []
 
@@ -204,9 +212,42 @@ def _says(pattern: str) -> int:
     return len(pattern) - pattern.count("*")
 
 
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile("(.*)".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    """What a pattern may mean by a name; the first that it matches is the one whose parts it stands for."""
+    bare = bare_name(name)
+    return bare, f"gemini/{bare}", name
+
+
 def _route(deployment: Deployment, name: str) -> Route:
     upstream = deployment.settings.model
-    return Route(deployment, bare_name(name) if "*" in upstream else upstream)
+    return Route(deployment, _filled(upstream, deployment.settings.model_name, name))
+
+
+def _filled(upstream: str, pattern: str, name: str) -> str:
+    """Upstream's spelling: what the alias's ``*`` stand for in the name, in place of those of the model.
+
+    The name itself, where the alias has fewer of them or is not what was asked for.
+    """
+    if "*" not in upstream:
+        return upstream
+    compiled = _compiled(pattern)
+    for spelling in _spellings(name):
+        if (match := compiled.fullmatch(spelling)) is not None:
+            parts = match.groups()
+            if len(parts) >= upstream.count("*"):
+                return bare_name("".join(_alternated(upstream.split("*"), parts)))
+    return bare_name(name)
+
+
+def _alternated(texts: Sequence[str], parts: Sequence[str]) -> Iterator[str]:
+    for place, text in enumerate(texts):
+        yield text
+        if place < len(texts) - 1:
+            yield parts[place]
 
 
 def bare_name(name: str) -> str:

@@ -51,6 +51,22 @@ _MISSING = re.compile(
     r"|unable to find|invalid (?:value (?:for|at) )?['\"]?previous[_ ]interaction",
     re.IGNORECASE,
 )
+_KEY_REFUSED = re.compile(r"API key (?:not valid|expired|not found|was reported as leaked)", re.IGNORECASE)
+#: Reasons of google.rpc ErrorReason that are about the key and its project alone.
+_KEY_REASONS = frozenset(
+    {
+        "API_KEY_INVALID",
+        "API_KEY_SERVICE_BLOCKED",
+        "API_KEY_HTTP_REFERRER_BLOCKED",
+        "API_KEY_IP_ADDRESS_BLOCKED",
+        "API_KEY_ANDROID_APP_BLOCKED",
+        "API_KEY_IOS_APP_BLOCKED",
+        "BILLING_DISABLED",
+        "CONSUMER_INVALID",
+        "CONSUMER_SUSPENDED",
+        "SERVICE_DISABLED",
+    }
+)
 _RUNNING = re.compile(r"in[ _]progress|still running|not (?:yet )?complete", re.IGNORECASE)
 _CATCH_ALL = re.compile(
     r"(?:request contains an invalid argument|requested entity was not found|not found)\.?", re.IGNORECASE
@@ -80,7 +96,9 @@ def parse(status: int, body: bytes, headers: Mapping[str, str]) -> UpstreamError
     delay = _header_delay(named)
     if delay is None:
         delay = _detail_delay(error.get("details"))
-    return UpstreamError(status, _code(error, status), message, retry_after=delay)
+    return UpstreamError(
+        status, _code(error, status), message, retry_after=delay, reason=_detail_reason(error.get("details"))
+    )
 
 
 def code_for_status(status: int) -> str:
@@ -106,6 +124,18 @@ def names_missing_reference(error: UpstreamError) -> bool:
         and _REFERENCE.search(error.message) is not None
         and _MISSING.search(error.message) is not None
         and _RUNNING.search(error.message) is None
+    )
+
+
+def refuses_key(error: UpstreamError) -> bool:
+    """Whether upstream has refused the key it was called with, or the account behind that, whatever was asked for.
+
+    That is a 401, a 402, and a 400 or 403 which says so by its reason (google.rpc ErrorReason) or its message.
+    """
+    if error.status in (401, 402):
+        return True
+    return error.status in (400, 403) and (
+        error.reason in _KEY_REASONS or _KEY_REFUSED.search(error.message) is not None
     )
 
 
@@ -176,6 +206,14 @@ def _timestamp(text: str | None) -> float | None:
         return parsedate_to_datetime(text).timestamp() if text else None
     except (ValueError, OverflowError):
         return None
+
+
+def _detail_reason(details: Any) -> str | None:
+    for detail in details if isinstance(details, list) else ():
+        reason = detail.get("reason") if isinstance(detail, dict) else None
+        if isinstance(reason, str):
+            return reason
+    return None
 
 
 def _detail_delay(details: Any) -> float | None:

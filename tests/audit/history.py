@@ -52,6 +52,7 @@ DEPLOYMENT = DeploymentSettings(
     output_cost_per_token=0.000004,
 )
 OTHER_PROJECT = uuid.UUID("00000000-0000-7000-8000-0000000000aa").bytes
+PRICES = Prices(Settings(default_deployment=DEPLOYMENT))
 
 
 @dataclass(slots=True)
@@ -85,6 +86,7 @@ class Told:
     modalities: dict[str, int] = field(default_factory=dict)
     answer: str = ""
     deleted: bool = False
+    replay_of: bytes | None = None
 
     @property
     def id(self) -> str:
@@ -131,6 +133,20 @@ async def past(url: str, count: int, *, seed: int = 7, derive: bool = True) -> A
             await reports.close()
 
 
+def cost_of(told: Told) -> int | None:
+    """What an interaction costs by the prices, which have tests of their own."""
+    row = {
+        "usage_state": told.usage.state,
+        "deployment_id": told.deployment,
+        "model": told.model,
+        "model_requested": told.model_requested,
+        "service_tier": told.service_tier,
+        "created_at": told.created_at,
+        **{name: getattr(told.usage, name) for name in told.usage._fields if name.endswith("_tokens")},
+    }
+    return PRICES.nanos(row, {"input": told.modalities} if told.modalities else {})
+
+
 async def add(made: Past, count: int, source: random.Random, *, within: int = 50 * HOUR) -> list[Told]:
     """Put more interactions into the past, within so many microseconds."""
     last = now() - 60_000_000
@@ -143,8 +159,6 @@ async def add(made: Past, count: int, source: random.Random, *, within: int = 50
     await asyncio.gather(*(finish(made.opened, told) for told in new if told.completed_at is not None))
     for told in source.sample(new, count // 12):
         await delete(made, told)
-        # Nothing has counted it under its labels before they went.
-        told.labels = {}
     return new
 
 
@@ -181,6 +195,8 @@ def _told(made: Past, moment: int, source: random.Random) -> Told:
         depth=0 if parent is None else parent.depth + 1,
         request=" ".join(source.choices(WORDS, k=12)),
     )
+    if parents and not foreign and len(made.told) % 7 == 0:
+        told.replay_of = parents[len(parents) // 2].key
     if source.random() < 0.93:
         _end(told, model, source)
     return told
@@ -231,8 +247,14 @@ async def _begin(opened: OpenStore, told: Told) -> None:
         agent=told.agent,
         labels=orjson.dumps(told.labels).decode() if told.labels else None,
         deployment_id=told.deployment,
+        replay_of=told.replay_of,
     )
-    await opened.store.begin(begun, orjson.dumps({"input": told.request}))
+    await opened.store.begin(begun, request_of(told))
+
+
+def request_of(told: Told) -> bytes:
+    """The body that was sent."""
+    return orjson.dumps({"input": told.request})
 
 
 async def finish(opened: OpenStore, told: Told) -> None:

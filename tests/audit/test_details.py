@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from service.wire import ids
 from tests.support.gateway import MODEL, Gateway, eventually
 from tests.support.gateways import StartGateway
 from tests.support.replies import Json, Reply
@@ -100,6 +101,17 @@ async def test_the_events_of_a_stream_are_told_page_by_page(gateway: Gateway) ->
     assert await seen(gateway, f"/{unary.id}/events") == {"events": [], "next_after": None, "ended": True}
 
 
+async def test_the_events_of_what_runs_go_on(gateway: Gateway) -> None:
+    async with gateway.live("Think long", background=True):
+        (row,) = await gateway.database.rows()
+        name = ids.to_text(row["id"])
+        known = await seen(gateway, f"/{name}/events")
+        assert not known["ended"]
+        behind = known["next_after"] + 1000
+        nothing = await seen(gateway, f"/{name}/events?after={behind}")
+        assert nothing == {"events": [], "next_after": behind, "ended": False}
+
+
 async def test_of_a_deleted_interaction_the_figures_stay(gateway: Gateway) -> None:
     made = await gateway.ask("A secret")
     await gateway.ask("It is needed", previous_interaction_id=made.id)
@@ -110,7 +122,7 @@ async def test_of_a_deleted_interaction_the_figures_stay(gateway: Gateway) -> No
     assert told["response"] is None
     assert told["usage"]["total_tokens"] == made.body["usage"]["total_tokens"]
     assert b"secret" not in (await gateway.request("GET", f"/api/interactions/{made.id}")).raw
-    assert (await seen(gateway, f"/{made.id}/events"))["events"] == []
+    assert await seen(gateway, f"/{made.id}/events") == {"events": [], "next_after": None, "ended": True}
 
 
 async def test_labels_come_from_the_header_and_the_body_and_are_not_forwarded(

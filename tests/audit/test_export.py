@@ -112,10 +112,10 @@ async def test_export_import_export_is_identical(
     first, _ = await lines(gateway, "&deleted=any")
     assert len(first) == await gateway.database.count()
     other = await gateway_starter(running, other_url)(upstream)
-    assert await brought(other, b"".join(first)) == {"imported": len(first), "known": 0}
+    assert await brought(other, b"".join(first)) == {"imported": len(first), "known": 0, "left_out": 0}
     second, _ = await lines(other, "&deleted=any")
     assert second == first
-    assert await brought(other, b"".join(first)) == {"imported": 0, "known": len(first)}
+    assert await brought(other, b"".join(first)) == {"imported": 0, "known": len(first), "left_out": 0}
     assert (await lines(other, "&deleted=any"))[0] == first
     for name in ("unary", "follow-up", "stream", "tools", "pretty", "background", "replay", "resent"):
         here, there = await gateway.got(made[name]), await other.got(made[name])
@@ -235,7 +235,7 @@ async def test_an_import_changes_nothing_that_is_there(gateway: Gateway) -> None
     await gateway.database.give_away(foreign.id)
     before = await gateway.database.rows()
     changed = b"".join(line.replace(b'"completed"', b'"cancelled"') for line in told)
-    assert await brought(gateway, changed) == {"imported": 0, "known": 3}
+    assert await brought(gateway, changed) == {"imported": 0, "known": 3, "left_out": 0}
     await settled(gateway)
     assert await gateway.database.rows() == before
     assert await gateway.database.bodies(deleted.id) == {}
@@ -249,10 +249,37 @@ async def test_a_chain_never_leads_into_another_project(gateway: Gateway) -> Non
     ((line,), _) = await lines(gateway)
     told = orjson.loads(line)
     told["id"] = told["interaction"]["id"] = ids.to_text(ids.mint())
-    told["interaction"]["previous_id"] = parent.id
-    await brought(gateway, orjson.dumps(told))
+    told["interaction"].update(previous_id=parent.id, depth=1)
+    assert await brought(gateway, orjson.dumps(told)) == {"imported": 0, "known": 0, "left_out": 1}
     assert (await gateway.get(told["id"])).status == 404
     assert (await gateway.got(made.id)).status == 200
+
+
+FAR = ids.to_text(b"\xff" * 16)
+OTHER = ids.to_text(ids.mint())
+
+
+async def test_a_chain_never_leads_back_to_where_it_began(gateway: Gateway) -> None:
+    made = await gateway.ask("Hello")
+    ((line,), _) = await lines(gateway)
+    first, second = ids.to_text(ids.mint()), ids.to_text(ids.mint())
+    circle = []
+    for name, previous, depth in ((first, second, 1), (second, first, 2)):
+        told = orjson.loads(line)
+        told["id"] = name
+        told["interaction"].update(id=name, previous_id=previous, root_id=made.id, depth=depth)
+        circle.append(orjson.dumps(told))
+    reply = await gateway.request("POST", "/api/import", data=b"\n".join(circle))
+    assert (reply.status, "does not follow" in reply.error["message"]) == (400, True)
+    assert (await brought(gateway, circle[0]))["imported"] == 1
+    assert (await brought(gateway, circle[1]))["imported"] == 1
+    chain = (await gateway.request("GET", f"/api/interactions/{second}/chain")).body
+    assert ([one["id"] for one in chain["ancestors"]], chain["descendants"]) == ([first], [])
+    for name in (first, second):
+        assert (await gateway.got(name)).status == 200
+        local = {"x-interactions-history": "local"}
+        members = {"model": MODEL, "input": "Go on", "previous_interaction_id": name}
+        assert (await gateway.post(members, **local)).status == 200
 
 
 _WRONG: list[tuple[Json, str]] = [
@@ -263,6 +290,16 @@ _WRONG: list[tuple[Json, str]] = [
     ({"interaction.status": 7}, "'interaction.status' is not a string"),
     ({"interaction.depth": "0"}, "'interaction.depth' is not a whole number"),
     ({"interaction.depth": 2**64}, "'interaction.depth' is no number that fits"),
+    ({"interaction.total_tokens": 2**53}, "'interaction.total_tokens' is no number that fits"),
+    ({"interaction.output_tokens": -1}, "'interaction.output_tokens' is no number that fits"),
+    ({"interaction.http_status": 2**15}, "'interaction.http_status' is no number that fits"),
+    ({"interaction.id": FAR}, "'interaction.id' has a time that is more than a day ahead"),
+    (
+        {"interaction.id": OTHER, "interaction.previous_id": OTHER, "interaction.depth": 1},
+        "has its own id in neither",
+    ),
+    ({"interaction.previous_id": OTHER}, "and 'depth' contradict each other"),
+    ({"interaction.depth": 1}, "and 'depth' contradict each other"),
     ({"interaction.status": "done"}, "'interaction.status' is 'done'"),
     ({"interaction.attempts": 5}, "'interaction.attempts' is not a list of objects"),
     ({"interaction.labels": "team"}, "'interaction.labels' is not an object"),
@@ -338,12 +375,12 @@ async def test_kept_media_come_along(
     assert [len(orjson.loads(line)["media"]) for line in told] == [1, 1]
     assert ["media" in orjson.loads(line) for line in without] == [False, False]
     other = await keeping(gateway_starter(running, other_url), upstream)
-    assert await brought(other, b"".join(without)) == {"imported": 2, "known": 0}
+    assert await brought(other, b"".join(without)) == {"imported": 2, "known": 0, "left_out": 0}
     assert (await other.refused(400, "And now?", previous_interaction_id=made.id)).error["code"] == (
         "failed_precondition"
     )
     # What came without its media gets them later.
-    assert await brought(other, b"".join(told)) == {"imported": 0, "known": 2}
+    assert await brought(other, b"".join(told)) == {"imported": 0, "known": 2, "left_out": 0}
     assert (await lines(other))[0] == told
     upstream.clock.advance(3 * 86_400)
     await other.ask("And now?", previous_interaction_id=made.id)

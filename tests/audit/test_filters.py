@@ -15,7 +15,8 @@ from service.audit.paging import Order
 from service.errors import InvalidRequest
 from service.store.records import USAGE_FINAL
 from service.store.tables import DEFAULT_PROJECT
-from tests.audit.history import MODELS, TEAMS, Past, Told, add, past
+from service.wire import ids
+from tests.audit.history import MODELS, TEAMS, Past, Told, add, answer_of, cost_of, past, request_of
 
 Check = Callable[[Told], bool]
 
@@ -30,6 +31,14 @@ def duration(told: Told) -> float | None:
 
 def within(value: float | None, least: float | None = None, most: float | None = None) -> bool:
     return value is not None and (least is None or value >= least) and (most is None or value <= most)
+
+
+def request_bytes(told: Told) -> int:
+    return len(request_of(told))
+
+
+def response_bytes(told: Told) -> int | None:
+    return len(answer_of(told)) if told.answer else None
 
 
 def final(told: Told) -> bool:
@@ -90,7 +99,7 @@ CASES: dict[str, Check] = {
     "depth=0": lambda told: told.depth == 0,
     "min_depth=2": lambda told: told.depth >= 2,
     "min_request_bytes=1": lambda told: True,
-    "replay_of=any": lambda told: False,
+    "replay_of=any": lambda told: told.replay_of is not None,
     "previous_interaction_id=any": lambda told: told.previous is not None,
     "status=failed&min_duration=10&stream=false": lambda told: (
         told.status == "failed" and within(duration(told), 10) and not told.stream
@@ -104,6 +113,10 @@ def of_chain(root: bytes) -> Check:
 
 def following(key: bytes) -> Check:
     return lambda told: told.previous == key
+
+
+def replays(key: bytes) -> Check:
+    return lambda told: told.replay_of == key
 
 
 async def everything(made: Past, query: str, order: Order, limit: int) -> list[str]:
@@ -152,12 +165,38 @@ async def check_all(made: Past) -> None:
         f"{times}&min_total_tokens=4000",
         lambda one: since <= one.moment < until and final(one) and within(one.usage.total_tokens, 4000),
     )
+    requests = sorted(map(request_bytes, told))
+    least, most = requests[len(requests) // 4], requests[len(requests) // 2]
+    sizes = f"min_request_bytes={least}&max_request_bytes={most}"
+    await check(made, sizes, lambda one: within(request_bytes(one), least, most))
+    answers = sorted(size for size in map(response_bytes, told) if size is not None)
+    low, high = answers[len(answers) // 4], answers[len(answers) // 2]
+    sizes = f"min_response_bytes={low}&max_response_bytes={high}"
+    await check(made, sizes, lambda one: within(response_bytes(one), low, high))
+    originals = [one.replay_of for one in told if one.replay_of is not None]
+    assert len(originals) > 5
+    for original in originals[:4]:
+        await check(made, f"replay_of={ids.to_text(original)}", replays(original))
     for one in random.Random(1).sample(told, 4):
         await check(made, f"chain={one.id}", of_chain(one.root))
         await check(made, f"previous_interaction_id={one.id}", following(one.key))
     every = [one.id for one in told]
     assert await everything(made, "deleted=any", "asc", 50) == every
     assert await everything(made, "deleted=true", "asc", 50) == [one.id for one in told if one.deleted]
+
+
+async def check_costs(made: Past) -> None:
+    """Costs are known of what has been derived from."""
+    costs = sorted(cost for cost in map(cost_of, made.of_default()) if cost is not None)
+    low, high = costs[len(costs) // 4], costs[len(costs) // 2]
+    least, most = f"min_cost={low / 1e9:.9f}", f"max_cost={high / 1e9:.9f}"
+    await check(made, least, lambda told: within(cost_of(told), low))
+    await check(made, most, lambda told: within(cost_of(told), None, high))
+    await check(
+        made,
+        f"{least}&{most}&stream=false",
+        lambda told: within(cost_of(told), low, high) and not told.stream,
+    )
 
 
 async def test_every_filter_finds_what_a_look_at_every_row_finds(store_url: str) -> None:
@@ -168,6 +207,7 @@ async def test_every_filter_finds_what_a_look_at_every_row_finds(store_url: str)
         await made.indexer.catch_up()
         assert await made.indexer.step() == 0
         await check_all(made)
+        await check_costs(made)
 
 
 @pytest.mark.parametrize(

@@ -15,31 +15,15 @@ import pytest
 
 from service.audit import usage_request
 from service.audit.histogram import RELATIVE_ERROR, Histogram
-from service.audit.prices import Prices
 from service.audit.usage import UsageReports
 from service.errors import InvalidRequest
-from service.settings import Settings
 from service.store.codec import Codec
 from service.store.records import USAGE_FINAL, USAGE_MISSING, Usage, now
 from service.store.tables import DEFAULT_PROJECT
-from tests.audit.history import DEPLOYMENT, Past, Told, add, answer_of, delete, finish, past
+from tests.audit.history import PRICES, Past, Told, add, answer_of, cost_of, delete, finish, past
+from tests.support.store import query
 
 Json = dict[str, Any]
-PRICES = Prices(Settings(default_deployment=DEPLOYMENT))
-
-
-def cost_of(told: Told) -> int | None:
-    """What an interaction costs by the prices, which have tests of their own."""
-    row = {
-        "usage_state": told.usage.state,
-        "deployment_id": told.deployment,
-        "model": told.model,
-        "model_requested": told.model_requested,
-        "service_tier": told.service_tier,
-        "created_at": told.created_at,
-        **{name: getattr(told.usage, name) for name in told.usage._fields if name.endswith("_tokens")},
-    }
-    return PRICES.nanos(row, {"input": told.modalities} if told.modalities else {})
 
 
 def sums(told: list[Told]) -> Json:
@@ -207,6 +191,8 @@ async def test_usage_is_the_sum_over_the_rows(store_url: str) -> None:
         await check_all(made)
         await made.indexer.catch_up()
         await check_all(made)
+        statement = "SELECT count(*) FROM interactions WHERE deleted_at IS NOT NULL AND labels IS NOT NULL"
+        assert await query(store_url, f"{statement} AND derived_state = 2") == [(0,)]
 
 
 async def test_nothing_is_counted_twice_or_missed_while_everything_happens_at_once(store_url: str) -> None:

@@ -6,9 +6,11 @@ import os
 import pty
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -21,6 +23,7 @@ from service.audit.fields import names
 from service.cli.choosing import NUMBERS
 from service.cli.main import commands
 from service.cli.printing import plain
+from service.wire import ids
 from tests.support.processes import ServiceProcess
 
 KEY = "test-key"
@@ -213,6 +216,27 @@ def test_logs_follow_what_comes_to_match_after_younger_ones(served: Served) -> N
         following.terminate()
 
 
+def test_logs_follow_what_is_found_late(served: Served) -> None:
+    arguments = ["logs", "-f", "-q", "tea", "--json", "-n", "1", "--url", served.url, "--key", KEY]
+    line = orjson.loads(served.run("export", "--chain", served.ids[0]).stdout.splitlines()[0])
+    began = int((time.time() - 300) * 1000) << 80
+    line["id"] = line["interaction"]["id"] = ids.to_text(began.to_bytes(16, "big"))
+    with subprocess.Popen(
+        [sys.executable, "-m", "service", *arguments], stdout=subprocess.PIPE, cwd=ROOT
+    ) as following:
+        assert following.stdout is not None
+        following.stdout.readline()
+        served.run("import", "-", data=_export_of(line))
+        assert orjson.loads(following.stdout.readline())["id"] == line["id"]
+        following.terminate()
+
+
+def _export_of(line: dict[str, Any]) -> bytes:
+    data = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    manifest = {"manifest": {"count": 1, "sha256": sha256(data).hexdigest(), "last": line["id"]}}
+    return data + orjson.dumps(manifest)
+
+
 def test_show_tells_everything(served: Served) -> None:
     (detail,) = served.told("show", served.ids[1])
     assert detail["request"]["input"] == "Tell me 1 of tea"
@@ -269,6 +293,28 @@ def test_an_export_can_be_cut_resumed_and_taken_in(served: Served, tmp_path: Pat
     assert [orjson.loads(line)["id"] for line in found][:3] == served.ids
     file.write_bytes(whole.replace(b"tea", b"tee"))
     assert b"was damaged" in command("import", str(file), *at, status=1).stderr
+
+
+def test_an_import_tells_what_is_not_whole(served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "all.jsonl"
+    at = ("--database-url", f"sqlite:///{tmp_path / 'other.db'}")
+    whole = served.run("export", "--chain", served.ids[0]).stdout
+    lines = whole.splitlines(keepends=True)
+    cut = command("import", "-", *at, data=b"".join(lines[:2]), status=1).stderr
+    assert b"standard input ends without a manifest" in cut
+    assert b"2 interactions that came before are taken in" in cut
+    damaged = command("import", "-", *at, data=whole.replace(b"tea", b"tee"), status=1).stderr
+    assert b"standard input is not what its manifest says" in damaged
+    assert b"broken manifest" in command("import", "-", *at, data=whole[:-9], status=1).stderr
+    for more, status, said in (
+        (whole, 0, b"there already"),
+        (b"".join(lines[:2]), 1, b"ends without a manifest"),
+        (whole.replace(b"tea", b"tee"), 1, b"was damaged"),
+    ):
+        file.write_bytes(whole + more)
+        assert said in command("import", str(file), *at, status=status).stderr
+        if status == 0:
+            command("import", "-", *at, data=whole + more)
 
 
 def test_an_export_that_fails_leaves_what_there_was(served: Served, tmp_path: Path) -> None:

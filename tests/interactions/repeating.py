@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from aiohttp import web
 from sqlalchemy import update
 
 from service.store.engine import open_engine
@@ -13,6 +14,7 @@ from service.store.tables import idempotency_keys
 from service.wire import ids
 from tests.support.gateway import MODEL, STEPS, Gateway
 from tests.support.replies import Reply, Streamed
+from tests.support.upstreams import Script, answering
 
 KEY = '"8e03978e-40d5-43dd-bc93-6894a57f9324"'
 REPLAYED = "idempotency-replayed"
@@ -90,6 +92,27 @@ def assert_repeated(first: Reply | Streamed, again: Reply | Streamed) -> None:
     assert again.headers[REPLAYED] == "true"
     assert (again.status, again.raw) == (first.status, first.raw)
     assert [again.headers.get(name) for name in _SAME] == [first.headers.get(name) for name in _SAME]
+
+
+def held(release: asyncio.Event) -> Script:
+    """The script of an upstream that answers when it is let."""
+    answer = answering(b'{"id":"v1_a","status":"completed","steps":[]}')
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        await release.wait()
+        return await answer(request)
+
+    return script
+
+
+async def done(tasks: Iterable[asyncio.Task[Reply]], number: int) -> list[Reply]:
+    """The answers of those tasks that end first, as soon as there are so many."""
+    ended = []
+    for first in asyncio.as_completed(tasks):
+        ended.append(await first)
+        if len(ended) == number:
+            break
+    return ended
 
 
 async def age_keys(gateway: Gateway, seconds: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import orjson
 import pytest
 
@@ -44,6 +46,20 @@ async def test_the_content_goes_and_the_usage_stays(gateway: Gateway) -> None:
     assert row["input_tokens"] == usage["total_input_tokens"]
     assert orjson.loads(row["usage_detail"]) == usage
     assert not [value for value in row.values() if "secret" in str(value)]
+
+
+async def test_of_a_hold_and_a_delete_at_once_only_one_is_done(gateway: Gateway) -> None:
+    made = [await gateway.ask("Perhaps held") for _ in range(12)]
+    paths = [f"/api/interactions/{one.id}/hold" for one in made]
+    holds, deletes = await asyncio.gather(
+        asyncio.gather(*(gateway.request("PUT", path, data=b"{}") for path in paths)),
+        asyncio.gather(*(gateway.delete(one.id) for one in made)),
+    )
+    for one, hold, delete in zip(made, holds, deletes, strict=True):
+        assert sorted((hold.status == 200, delete.status == 200)) == [False, True]
+        assert (await gateway.get(one.id)).status == (200 if hold.status == 200 else 404)
+    listed = (await gateway.request("GET", "/api/holds")).body["holds"]
+    assert len(listed) == sum(hold.status == 200 for hold in holds)
 
 
 async def test_upstreams_id_deletes_too(gateway: Gateway) -> None:

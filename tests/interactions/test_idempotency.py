@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,9 @@ from tests.interactions.repeating import (
     assert_one_answer,
     assert_repeated,
     at_once,
+    done,
     give_keys_away,
+    held,
     keyed,
     made,
     streamed,
@@ -166,14 +169,14 @@ async def test_each_caller_gets_the_repeat_in_its_own_revision(gateway: Gateway)
 
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
 async def test_a_refusal_of_upstream_is_repeated(gateway: Gateway, upstream: Emulated, stream: bool) -> None:
-    fault = "status;code=403;error=permission_denied;message=The project is closed."
+    fault = "status;code=404;error=model_not_found;message=There is no such model."
     first = await ask(gateway, fault=fault, stream=stream)
-    assert (first.status, first.error["message"]) == (403, "The project is closed.")
+    assert (first.status, first.error["message"]) == (404, "There is no such model.")
     assert_repeated(first, await ask(gateway, stream=stream))
     assert len(upstream.creates) == 1
 
 
-@pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
+@pytest.mark.parametrize("status", [401, 402, 403, 408, 409, 429, 503])
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
 async def test_a_key_is_free_again_after_a_failure_that_may_be_repeated(
     gateway: Gateway, upstream: Emulated, status: int, stream: bool
@@ -204,12 +207,23 @@ async def test_a_key_is_free_again_when_upstream_was_never_reached(
     assert again.id != failed.headers["x-interaction-id"]
 
 
-@pytest.mark.parametrize("fault", ["reset_after", "broken_json", "status;code=502", "status;code=504"])
+async def test_a_key_is_free_again_when_upstreams_own_key_was_refused_as_a_bad_request(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    assert (
+        await ask(gateway, fault="status;code=400;message=API key not valid. Please pass one")
+    ).status == 400
+    assert REPLAYED not in (await made(gateway)).headers
+
+
+@pytest.mark.parametrize(
+    "fault", ["reset_after", "broken_json", "status;code=500", "status;code=502", "status;code=504"]
+)
 async def test_a_failure_after_which_the_request_may_have_run_is_repeated(
     gateway: Gateway, upstream: Emulated, fault: str
 ) -> None:
     first = await ask(gateway, fault=fault)
-    assert first.status in (502, 504)
+    assert first.status in (500, 502, 504)
     assert_repeated(first, await ask(gateway))
     assert len(upstream.creates) == 1
 
@@ -224,6 +238,22 @@ async def test_those_who_wait_for_a_failure_get_it_and_do_not_try_themselves(
     assert {(reply.status, reply.error["message"]) for reply in replies} == {(429, "Slow down")}
     assert len(upstream.creates) == 1
     assert (await made(gateway)).headers.get(REPLAYED) is None
+
+
+async def test_those_who_wait_count_as_running(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    release = asyncio.Event()
+    upstream = await start_scripted(held(release))
+    gateway = await start_gateway(upstream, max_concurrent_requests=3)
+    asked = [asyncio.create_task(ask(gateway)) for _ in range(8)]
+    shed = await done(asked, 5)
+    assert {(reply.status, reply.headers["retry-after"]) for reply in shed} == {(503, "1")}
+    release.set()
+    assert Counter(reply.status for reply in await asyncio.gather(*asked)) == {200: 3, 503: 5}
+    again = await asyncio.gather(*(ask(gateway) for _ in range(8)))
+    assert {(reply.status, reply.headers[REPLAYED]) for reply in again} == {(200, "true")}
+    assert len(upstream.bodies) == 1
 
 
 async def test_what_fails_before_anything_is_sent_takes_no_key(gateway: Gateway, upstream: Emulated) -> None:

@@ -15,12 +15,14 @@ from tests.interactions.repeating import (
     assert_one_answer,
     assert_repeated,
     at_once,
+    done,
+    held,
     keyed,
     made,
     streamed,
 )
 from tests.support.gateway import Gateway, eventually
-from tests.support.gateways import StartEmulator, StartGateway, gateway_starter
+from tests.support.gateways import StartEmulator, StartGateway, StartScripted, gateway_starter
 from tests.support.replies import Reply
 from tests.support.upstreams import Emulated
 
@@ -80,6 +82,27 @@ async def test_a_repeat_listens_to_the_stream_that_another_replica_reads(
     assert len(upstream.creates) == 1
 
 
+async def test_those_who_wait_for_another_replica_count_as_running(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    release = asyncio.Event()
+    upstream = await start_scripted(held(release))
+    one = await start_gateway(upstream)
+    other = await start_gateway(upstream, max_concurrent_requests=2)
+    first = asyncio.create_task(ask(one))
+
+    async def has_row() -> bool:
+        return bool(await other.database.rows())
+
+    await eventually(has_row)
+    asked = [asyncio.create_task(ask(other)) for _ in range(6)]
+    assert {reply.status for reply in await done(asked, 4)} == {503}
+    release.set()
+    replies = await asyncio.gather(*asked)
+    assert {reply.raw for reply in replies if reply.status == 200} == {(await first).raw}
+    assert len(upstream.bodies) == 1
+
+
 async def test_another_body_is_refused_by_every_replica(replicas: list[Gateway], patient: Emulated) -> None:
     one, other = replicas
     first = asyncio.create_task(made(one))
@@ -109,7 +132,7 @@ async def test_whoever_waits_for_another_replicas_failure_gets_it(
 
 async def test_whatever_fails_no_key_has_two_ends(replicas: list[Gateway], patient: Emulated) -> None:
     # Some of these leave the key free, others bind it; the first to be sent decides.
-    faults = ("", "status;code=429", "status;code=500", "status;code=403", "reset_after")
+    faults = ("", "status;code=429", "status;code=503", "status;code=404", "status;code=500", "reset_after")
     random = Random(17)
     asked = [f"key-{number % 12}" for number in range(240)]
     random.shuffle(asked)
@@ -136,4 +159,4 @@ async def test_whatever_fails_no_key_has_two_ends(replicas: list[Gateway], patie
 
 def is_bound(reply: Reply) -> bool:
     """Whether an answer is an end that its key is bound to."""
-    return reply.status not in (429, 500)
+    return reply.status not in (429, 503)

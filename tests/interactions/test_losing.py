@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from aiohttp import web
 
+from service.store.records import now
 from service.wire import ids
 from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway, StartScripted
@@ -19,6 +20,7 @@ from tests.support.upstreams import Emulated
 SLOW = "background;queued=3600;running=3600"
 HASTY = {"poll_interval": 0.02, "poll_interval_max": 0.05, "claim_interval": 0.05}
 FAR = 2**62
+LEASE = 1.0
 
 
 @pytest.fixture
@@ -72,6 +74,71 @@ async def test_what_was_told_between_a_loss_and_its_end_is_told_again_in_its_pla
     assert all(first == last + 1 for (_, last, _), (first, _, _) in pairwise(batches))
     assert (await gateway.events(name)).text == ended.text
     await assert_reconciles(database_url)
+
+
+async def test_processes_that_could_not_reach_the_database_keep_what_they_hold(
+    start_gateway: StartGateway, upstream: Emulated
+) -> None:
+    rare = {"background_streams": 0, "poll_interval": 1000.0, "poll_interval_max": 1000.0}
+    several = [
+        await start_gateway(upstream, lease_seconds=LEASE, claim_interval=0.05, **rare) for _ in range(2)
+    ]
+    names = [(await gateway.ask(background=True, wish=SLOW)).id for gateway in several]
+    database = several[0].database
+    held = [(await database.row(name))["owner_id"] for name in names]
+    assert len(set(held)) == 2
+    # Until each may judge the other by its silence.
+    await asyncio.sleep(LEASE)
+    async with database.outage():
+        await asyncio.sleep(1.5 * LEASE)
+    for _ in range(20):
+        await asyncio.sleep(LEASE / 20)
+        assert [(await database.row(name))["owner_id"] for name in names] == held
+
+
+async def test_a_process_that_is_told_to_stop_hands_back_what_it_has_just_claimed(
+    gateway: Gateway, start_gateway: StartGateway, slow: Emulated, database_url: str
+) -> None:
+    other = await start_gateway(slow, **HASTY)
+    made = (await other.ask(background=True, wish=SLOW)).id
+    async with gateway.live("Slowly") as live:
+        await live.next()
+        held = (await gateway.database.row(live.id))["owner_id"]
+
+        async def is_handed_back() -> bool:
+            return bool((await gateway.database.row(made))["owner_id"] != held)
+
+        # The claim is committed, and the process that made it does not know of it yet.
+        claimed, claimant = (literal(database_url, key) for key in (ids.from_text(made) or b"", held))
+        await query(database_url, f"UPDATE interactions SET owner_id = {claimant} WHERE id = {claimed}")
+        stopping = asyncio.create_task(gateway.stop())
+        await eventually(is_handed_back)
+        assert (await other.database.row(live.id))["owner_id"] == held
+        slow.clock.advance(1e6)
+        assert (await live.rest()).done
+    await stopping
+    slow.clock.advance(1e6)
+    assert (await other.finished(made)).body["status"] == "completed"
+
+
+async def test_what_was_left_behind_before_the_clock_was_set_back_is_taken_up(
+    start_gateway: StartGateway, upstream: Emulated, sqlite_url: str, database_url: str
+) -> None:
+    if database_url != sqlite_url:
+        pytest.skip("Only who has a SQLite file for itself knows without waiting that others are dead.")
+    gateway = await start_gateway(
+        upstream, background_streams=0, poll_interval=1000.0, poll_interval_max=1000.0
+    )
+    made = (await gateway.ask(background=True)).id
+    await gateway.stop()
+    hour = 3600 * 1_000_000
+    dead = literal(database_url, ids.derived((now() + hour) // 1000, "dead"))
+    lease = f"({dead}, 'process', {now() + hour + 1_000_000}, 0)"
+    await query(database_url, f"INSERT INTO leases (interaction_id, kind, due_at, tries) VALUES {lease}")
+    await query(database_url, f"UPDATE interactions SET owner_id = {dead}")
+    upstream.clock.advance(100)
+    successor = await start_gateway(upstream, lease_seconds=60.0, **HASTY)
+    assert (await successor.finished(made)).body["status"] == "completed"
 
 
 async def test_a_stream_that_opens_after_the_end_is_closed_again(

@@ -185,6 +185,9 @@ async def test_a_project_can_be_given_nothing_else(start_gateway: StartGateway, 
         upstream.clear()
         assert (await offline.ask("By policy")).id == asked.id
         await offline.refused(424, "Against it")
+        replay = await offline.request("POST", f"/api/interactions/{asked.id}/replay", data=b"{}")
+        assert (replay.status, replay.error["code"]) == (400, "failed_precondition")
+        assert "'general_settings.recorded_projects'" in replay.error["message"]
         assert upstream.requests == []
     other = await start_gateway(upstream, recorded_projects=("another",))
     assert (await other.ask("By policy")).id != asked.id

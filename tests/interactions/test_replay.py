@@ -135,6 +135,16 @@ async def test_a_background_run_is_waited_for(start_gateway: StartGateway, start
     assert later.body["text"]["same"]
 
 
+async def test_a_background_run_that_is_streamed_is_waited_for_no_longer(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    async with gateway.live("Think long", background=True):
+        (row,) = await gateway.database.rows()
+    running = (await replay(gateway, ids.to_text(row["id"]), wait=0)).body
+    assert running["interaction"]["status"] in ("queued", "in_progress")
+    assert len(upstream.creates) == 2
+
+
 async def test_an_agent_runs_again(gateway: Gateway, upstream: Emulated) -> None:
     original = await gateway.ask("Research tea", **AGENT)
     upstream.clock.advance(10_000)

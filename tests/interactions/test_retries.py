@@ -58,13 +58,29 @@ async def test_a_refusal_is_repeated_elsewhere(fleet: Fleet, fault: str) -> None
     assert (row["deployment_id"], row["status"], row["model"]) == ("b", "completed", MODEL)
 
 
-async def test_a_key_that_is_refused_is_nobodys_but_its_deployments(fleet: Fleet) -> None:
-    fleet["a"].behave("status;code=401;shape=classic")
-    gateway = await fleet.gateway(**FIRST)
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(401, "No"), (402, "No"), (403, "No"), (400, "API key not valid. Please pass one")],
+)
+async def test_a_key_that_is_refused_is_nobodys_but_its_deployments(
+    fleet: Fleet, status: int, message: str
+) -> None:
+    fleet["a"].behave(f"status;code={status};shape=classic;message={message}")
+    gateway = await fleet.gateway(**FIRST, allowed_fails=0)
     reply = await gateway.ask("Hello")
     assert (reply.headers["x-deployment"], reply.headers["x-attempts"]) == ("b", "2")
+    assert (await gateway.ask("Hello")).headers["x-attempts"] == "1"
     alone = await fleet.gateway("a")
-    assert (await alone.refused(401)).headers["x-attempts"] == "1"
+    assert (await alone.refused(status)).headers["x-attempts"] == "1"
+
+
+async def test_what_is_forbidden_to_every_key_is_asked_of_two(fleet: Fleet) -> None:
+    for name in "ab":
+        fleet[name].behave("status;code=403")
+    gateway = await fleet.gateway(**FIRST, allowed_fails=0)
+    for _ in range(2):
+        reply = await gateway.refused(403)
+        assert (reply.headers["x-deployment"], reply.headers["x-attempts"]) == ("b", "2")
 
 
 async def test_a_stream_is_repeated_before_its_first_byte(fleet: Fleet) -> None:

@@ -11,8 +11,8 @@ from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
 
 
-def run(pause: float = 0.0) -> Run:
-    claim = Claim(ids.mint(), DEFAULT_PROJECT, 0, False, True, "dep-1", "v1_up", True)
+def run(pause: float = 0.0, deployment: str = "dep-1") -> Run:
+    claim = Claim(ids.mint(), DEFAULT_PROJECT, 0, False, True, deployment, "v1_up", True)
     return Run(claim, pause, may_stream=False)
 
 
@@ -82,6 +82,49 @@ async def test_whoever_asks_at_the_same_time_shares_the_answer() -> None:
     assert len(schedule) == 0
 
 
+async def test_an_upstream_that_does_not_answer_holds_up_no_other() -> None:
+    hanging: dict[str, int] = {}
+    answered: list[bytes] = []
+
+    async def poll(run: Run) -> bool:
+        deployment = run.claim.deployment_id
+        if deployment.startswith("hung"):
+            hanging[deployment] = hanging.get(deployment, 0) + 1
+            await asyncio.Event().wait()
+        answered.append(run.key)
+        return True
+
+    schedule = Schedule(poll, concurrency=8, rate=1e6, shared=True)
+    for name in ("hung-1", "hung-2"):
+        for _ in range(50):
+            schedule.add(run(deployment=name), 0.0)
+        await asyncio.sleep(0.01)
+    good = [run() for _ in range(50)]
+    for one in good:
+        schedule.add(one, 0.0)
+    async with asyncio.timeout(20):
+        while len(answered) < len(good):
+            await asyncio.sleep(0.005)
+    assert hanging == {"hung-1": 4, "hung-2": 2}
+    await schedule.close()
+
+
+async def test_a_client_waits_only_so_long_and_the_question_goes_on() -> None:
+    answer = asyncio.Event()
+
+    async def poll(run: Run) -> bool:
+        return await answer.wait()
+
+    schedule = Schedule(poll, concurrency=1, rate=1e6)
+    one = run()
+    schedule.add(one, 1000)
+    await schedule.at_once(one, 0.01)
+    assert one.polling is not None
+    answer.set()
+    await schedule.at_once(one)
+    assert len(schedule) == 0
+
+
 async def test_what_fails_is_asked_about_again() -> None:
     times = 0
 
@@ -109,7 +152,7 @@ async def test_what_is_dropped_is_asked_about_no_more() -> None:
     asked = upstream.asked[one.key]
     await asyncio.sleep(0.02)
     assert upstream.asked[one.key] == asked
-    assert await schedule.close() == [other.key]
+    await schedule.close()
     schedule.add(run(), 0.0)
     assert schedule.keys() == {other.key}
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
+from service.store.deletion import LOCK_HELD, TOMBSTONE
 from service.store.records import USAGE_FINAL, now
 from service.store.tables import DEFAULT_PROJECT
 from tests.support.store import OpenStore, completed, intent, literal, outcome, query
@@ -10,7 +11,7 @@ DETAIL = '{"total_tokens":45}'
 
 
 async def test_content_is_gone_and_usage_stays(opened: OpenStore, store_url: str) -> None:
-    begun = intent(labels='{"secret":"label"}')
+    begun = intent()
     await opened.store.begin(begun, b"secret request")
     await opened.store.finish(outcome(begun.id, error_message="quotes a secret"), b"secret response")
     await opened.store.delete(begun.id, 1234, DETAIL)
@@ -20,9 +21,9 @@ async def test_content_is_gone_and_usage_stays(opened: OpenStore, store_url: str
     assert await query(store_url, "SELECT count(*) FROM payloads") == [(0,)]
     rows = await query(
         store_url,
-        "SELECT deleted_at, status, usage_state, total_tokens, usage_detail, error_message, labels FROM interactions",
+        "SELECT deleted_at, status, usage_state, total_tokens, usage_detail, error_message FROM interactions",
     )
-    assert rows == [(1234, "completed", USAGE_FINAL, 45, DETAIL, None, None)]
+    assert rows == [(1234, "completed", USAGE_FINAL, 45, DETAIL, None)]
 
 
 async def test_events_are_deleted_with_the_interaction(opened: OpenStore, store_url: str) -> None:
@@ -73,3 +74,22 @@ async def test_an_outcome_and_a_delete_at_once_leave_no_content(opened: OpenStor
     )
     assert await query(store_url, "SELECT count(*) FROM payloads") == [(0,)]
     assert await query(store_url, "SELECT count(*), sum(total_tokens) FROM interactions") == [(20, 900)]
+
+
+async def test_a_hold_that_was_not_seen_keeps_an_interaction(opened: OpenStore) -> None:
+    key = await completed(opened.store)
+    seen = await opened.store.holds.count()
+    hold = await opened.store.holds.place(DEFAULT_PROJECT, key=key)
+    await opened.backend.commit([(LOCK_HELD, [(key,)]), (TOMBSTONE, [(key, now(), None, seen)])])
+    assert await opened.store.stands(key)
+    assert await opened.store.delete(key, now(), None) == [hold]
+    await opened.store.holds.release(hold)
+    assert not await opened.store.delete(key, now(), None)
+    assert not await opened.store.stands(key)
+
+
+async def test_what_is_deleted_is_held_no_more(opened: OpenStore) -> None:
+    key = await completed(opened.store)
+    await opened.store.delete(key, now(), None)
+    await opened.store.holds.place(DEFAULT_PROJECT, key=key)
+    assert key not in {hold.interaction_id for hold in await opened.store.holds.of_project(DEFAULT_PROJECT)}

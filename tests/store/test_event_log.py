@@ -11,6 +11,7 @@ from service.store.kept_events import APPENDED, EventBatch, Page
 from service.store.records import now
 from service.store.store import Store
 from service.store.tables import NOBODY
+from service.wire import ids
 from tests.support.store import OpenStore, intent, is_sqlite, open_store, outcome, query
 
 
@@ -159,6 +160,22 @@ async def test_another_process_hears_of_news(store_url: str) -> None:
                 await one.store.events.announce("something else")
                 await one.store.events.announce(APPENDED)
                 await asyncio.sleep(0.05)
+
+
+async def test_another_process_hears_of_which_interaction_there_is_news(store_url: str) -> None:
+    if is_sqlite(store_url):
+        pytest.skip("A SQLite file belongs to one process.")
+    async with open_store(store_url) as one, open_store(store_url) as other:
+        key = ids.mint()
+        heard: asyncio.Queue[bytes] = asyncio.Queue()
+        other.store.events.on_news_of(APPENDED, heard.put_nowait)
+        async with asyncio.timeout(20):
+            while heard.empty():
+                await one.store.events.announce(APPENDED)
+                await one.store.events.announce("something else", ids.mint())
+                await one.store.events.announce(APPENDED, key)
+                await asyncio.sleep(0.05)
+        assert {heard.get_nowait() for _ in range(heard.qsize())} == {key}
 
 
 async def test_many_streams_share_one_transaction(opened: OpenStore) -> None:

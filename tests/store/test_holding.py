@@ -105,7 +105,7 @@ async def test_who_lives_on_in_this_moment_keeps_what_it_holds(postgres_url: str
                 beat = text(f"UPDATE leases SET due_at = :until WHERE interaction_id = {name}")
                 await beating.execute(beat, {"until": now() + MINUTE})
                 assert await claimed(opened.store, me) == set()
-                assert await opened.store.held.claim_one(me, key) is None
+                assert await opened.store.held.claim_one(me, now(), key) is None
             assert await claimed(opened.store, me) == set()
         finally:
             await engine.dispose()
@@ -116,8 +116,9 @@ async def test_one_interaction_can_be_claimed_alone(opened: OpenStore) -> None:
     me, alive, dead = await process(store, MINUTE), await process(store, MINUTE), await process(store)
     held, left = await begun(store, alive), await begun(store, dead)
     await begun(store, dead)
-    assert await store.held.claim_one(me, held) is None
-    claim = await store.held.claim_one(me, left)
+    assert await store.held.claim_one(me, now(), held) is None
+    assert await store.held.claim_one(me, 0, left) is None
+    claim = await store.held.claim_one(me, now(), left)
     assert claim is not None
     assert await store.held.held(me) == {left}
 
@@ -137,25 +138,44 @@ async def test_who_was_alone_declares_those_dead_that_were_before_and_not_who_ca
 ) -> None:
     store = opened.store
     dead = await process(store, MINUTE)
+    ahead = ids.derived(now() // 1000 + 3_600_000, "by a clock that was an hour ahead")
+    await store.held.enter(ahead, now() + 61 * MINUTE)
     await asyncio.sleep(0.002)
     since = ids.first_of_now()
     me, other = await process(store, MINUTE), await process(store, MINUTE)
-    await store.held.expire_before(since)
+    await store.held.expire_earlier(since, now() + MINUTE)
     assert not await store.held.is_alive(dead)
+    assert not await store.held.is_alive(ahead)
     assert await store.held.is_alive(other)
     assert await store.held.is_alive(me)
 
 
-async def test_a_process_that_ends_leaves_nothing_behind(opened: OpenStore, store_url: str) -> None:
+async def test_a_process_that_ends_leaves_nothing_behind(opened: OpenStore) -> None:
     store = opened.store
     me, other = await process(store, MINUTE), await process(store, MINUTE)
     keys = {await begun(store, me) for _ in range(3)}
     ended = await begun(store, me)
     await store.finish(outcome(ended, owner_id=me), b"{}")
     assert await store.held.leave(me) == 3
-    assert await claimed(store, other) == keys
-    rows = await query(store_url, "SELECT interaction_id FROM leases WHERE kind = 'process'")
-    assert len(rows) == 2
+    assert await claimed(store, other, since=0) == keys
+    assert not await store.held.is_alive(me)
+
+
+async def test_what_is_begun_while_its_process_ends_is_claimed(opened: OpenStore, store_url: str) -> None:
+    store = opened.store
+    me, other = await process(store, MINUTE), await process(store, MINUTE)
+    beginning = []
+    for _ in range(5):
+        beginning.append(asyncio.create_task(store.begin(intent(owner_id=me), b"{}")))
+        await asyncio.sleep(0.0005)
+    for task in beginning:
+        task.cancel()
+    await store.held.leave(me)
+    found = await query(store_url, "SELECT id FROM interactions WHERE completed_at IS NULL")
+    assert await claimed(store, other) == {getattr(key, "bytes", key) for (key,) in found}
+    late = await begun(store, me)
+    await store.held.forget_dead(now() - MINUTE)
+    assert await claimed(store, other) == {late}
 
 
 async def test_some_can_be_handed_back(opened: OpenStore) -> None:

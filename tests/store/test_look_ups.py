@@ -84,7 +84,7 @@ async def test_rows_that_are_written_are_found_by_their_keys(filled_url: str) ->
     keys = [key.bytes for (key,) in found]
 
     async def delete_many(opened: OpenStore) -> None:
-        await opened.backend.commit([(TOMBSTONE, [(key, now(), None) for key in keys])])
+        await opened.backend.commit([(TOMBSTONE, [(key, now(), None, 0) for key in keys])])
         await opened.backend.commit(
             [
                 (ERASE, [(key, now()) for key in keys]),

@@ -188,7 +188,7 @@ async def test_a_batch_may_be_repeated_without_harm(opened: OpenStore, store_url
         ],
         [
             (statements.MARK_UPSTREAM_GONE, [(kept.id, 77)]),
-            (deletion.TOMBSTONE, [(deleted.id, 88, '{"total_tokens":45}')]),
+            (deletion.TOMBSTONE, [(deleted.id, 88, '{"total_tokens":45}', 0)]),
             (deletion.DELETE_EVENTS, [(deleted.id,)]),
         ],
         [

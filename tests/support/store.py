@@ -6,7 +6,8 @@ import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from itertools import count
+from typing import Any, Final
 
 from sqlalchemy import text
 
@@ -119,8 +120,12 @@ async def derived(url: str) -> None:
     await query(url, "UPDATE interactions SET derived_state = 2 WHERE completed_at IS NOT NULL")
 
 
+#: Depths of interactions that follow others.
+_DEPTHS: Final = count(1)
+
+
 def intent(key: bytes | None = None, **changes: Any) -> Intent:
-    """An intent of a plain unary create."""
+    """An intent of a plain unary create; one that follows another is deeper than all before it."""
     plain = Intent(
         id=key or ids.mint(),
         project_id=DEFAULT_PROJECT,
@@ -140,6 +145,8 @@ def intent(key: bytes | None = None, **changes: Any) -> Intent:
         upstream_stored=True,
         owner_id=NOBODY,
     )
+    if changes.get("previous_id") is not None:
+        changes.setdefault("depth", next(_DEPTHS))
     return plain._replace(**changes)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -171,7 +172,7 @@ async def test_a_deployment_has_time_limits_of_its_own(client: GeminiClient) -> 
 
 
 async def test_time_limits_are_the_clients_where_a_deployment_has_none(transport: Transport) -> None:
-    client = GeminiClient(transport, request_timeout=0.1, stream_timeout=60.0)
+    client = GeminiClient(transport, request_timeout=0.1, stream_timeout=0.1)
     async with raw_server(silent) as server:
         for call in (client.create(at(server.url), BODY), client.create_stream(at(server.url), BODY)):
             with pytest.raises(DeadlineExceeded):
@@ -185,6 +186,24 @@ async def test_a_stream_is_open_once_upstream_accepts_it(client: GeminiClient) -
             assert isinstance(response, Response)
             assert await whole(response) == b"data: x\n\n"
         assert server.connections == 1
+
+
+async def test_a_stream_that_is_taken_up_must_begin_soon(transport: Transport) -> None:
+    client = GeminiClient(transport, request_timeout=30, stream_timeout=60.0, attach_timeout=0.1)
+    async with raw_server(silent) as server:
+        with pytest.raises(DeadlineExceeded):
+            await client.attach(at(server.url), "v1_x", None)
+
+    async def hesitate(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(STREAM)
+        await asyncio.sleep(0.5)
+        await connection.send(b"9\r\ndata: x\n\n\r\n", b"0\r\n\r\n")
+
+    async with raw_server(hesitate) as server:
+        response = await client.attach(at(server.url), "v1_x", None)
+        assert isinstance(response, Response)
+        assert await whole(response) == b"data: x\n\n"
 
 
 async def test_an_upstream_that_ignores_the_wish_to_stream_gives_a_whole_answer(client: GeminiClient) -> None:

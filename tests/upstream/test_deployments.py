@@ -105,6 +105,34 @@ def test_an_alias_with_a_wildcard_may_stand_for_one_model() -> None:
     assert route.model == "gemini-2.5-flash"
 
 
+@pytest.mark.parametrize(
+    ("alias", "model", "asked", "sent"),
+    [
+        ("team-a/*", "*", "team-a/gemini-2.5-flash", "gemini-2.5-flash"),
+        ("team-a/*", "*", "gemini/team-a/gemini-2.5-flash", "gemini-2.5-flash"),
+        ("team-a/*", "gemini-*", "team-a/2.5-flash", "gemini-2.5-flash"),
+        ("my-*", "gemini-*", "my-2.5-flash", "gemini-2.5-flash"),
+        ("my-*-*", "gemini-*-preview-*", "my-2.5-09", "gemini-2.5-preview-09"),
+        ("gemini/my-*", "gemini-*", "my-2.5-flash", "gemini-2.5-flash"),
+        ("team-a/*", "*", "team-a/models/gemini-3-pro", "gemini-3-pro"),
+        ("*", "gemini-*", "gemini/3-pro", "gemini-3-pro"),
+        ("*", "*", "gemini/gemini-3-pro", "gemini-3-pro"),
+        ("my-*", "gemini-*", "gemini-3-pro", "gemini-3-pro"),
+        ("my-*", "gemini-*-*", "my-model", "my-model"),
+    ],
+)
+def test_what_a_wildcard_stands_for_goes_into_the_models(
+    alias: str, model: str, asked: str, sent: str
+) -> None:
+    assert deployments(entry("team", alias, model)).route(asked, None).model == sent
+
+
+@pytest.mark.parametrize("name", ["fast", "gemini/fast", "models/fast"])
+def test_an_alias_goes_before_a_pattern_with_and_without_prefix(name: str) -> None:
+    route = deployments(FLASH, entry("any", "gemini/*", "*")).route(name, None)
+    assert (route.deployment.id, route.model) == ("flash", "gemini-2.5-flash")
+
+
 def test_a_group_alias_is_another_name_of_a_model() -> None:
     known = deployments(FLASH, PRO, aliases={"default": "clever", "old": "gemini-2.5-flash"})
     assert known.route("default", None).deployment.id == "pro"

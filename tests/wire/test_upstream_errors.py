@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import UpstreamError
-from service.wire.upstream_errors import code_for_status, is_ambiguous, names_missing_reference, parse
+from service.wire.upstream_errors import (
+    code_for_status,
+    is_ambiguous,
+    names_missing_reference,
+    parse,
+    refuses_key,
+)
 
 
 def answer(status: int, document: Any, headers: dict[str, str] | None = None) -> UpstreamError:
@@ -260,3 +266,33 @@ def test_a_catch_all_message_is_ambiguous(status: int, message: str, ambiguous: 
     error = UpstreamError(status, "invalid_request", message)
     assert is_ambiguous(error) is ambiguous
     assert not names_missing_reference(error)
+
+
+def test_the_reason_is_read_from_the_details() -> None:
+    details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}]
+    document = [{"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT", "details": details}}]
+    error = parse(400, orjson.dumps(document), {})
+    assert (error.reason, error.code) == ("API_KEY_INVALID", "invalid_request")
+    assert parse(400, b'{"error": {"message": "m", "details": [1, {"reason": 2}]}}', {}).reason is None
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "reason", "refuses"),
+    [
+        (401, "m", None, True),
+        (402, "m", None, True),
+        (400, "m", "API_KEY_INVALID", True),
+        (400, "API key not valid. Please pass a valid API key.", None, True),
+        (400, "API key expired. Please renew the API key.", None, True),
+        (403, "Your API key was reported as leaked. Please use another API key.", None, True),
+        (403, "m", "SERVICE_DISABLED", True),
+        (403, "The caller does not have permission", "IAM_PERMISSION_DENIED", False),
+        (400, "Request contains an invalid argument.", None, False),
+        (404, "API key not found", None, False),
+        (429, "m", "RATE_LIMIT_EXCEEDED", False),
+    ],
+)
+def test_a_refused_key_is_told_from_a_refused_request(
+    status: int, message: str, reason: str | None, refuses: bool
+) -> None:
+    assert refuses_key(UpstreamError(status, "c", message, reason=reason)) is refuses

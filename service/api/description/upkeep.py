@@ -71,7 +71,7 @@ SCHEMAS: Final[dict[str, Json]] = {
             "latency": _figures(nullable(INTEGER)),
         }
     ),
-    "Imported": shape({"imported": INTEGER, "known": INTEGER}),
+    "Imported": shape({"imported": INTEGER, "known": INTEGER, "left_out": INTEGER}),
     "Hold": _HOLD,
     "Holds": shape({"holds": array(ref("Hold"))}),
     "Retention": shape(

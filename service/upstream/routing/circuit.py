@@ -3,7 +3,8 @@
 It opens when more than ``allowed_fails`` attempts in a row have failed, or more than that many within a minute and a
 quarter of all in it; and at once when upstream says how long it wants to be left alone. A stream that breaks off after
 it was opened is a failure as well. After its cooldown one request is let through: its success closes the circuit, its
-failure opens it again.
+failure opens it again. While it has no answer, one more is let through whenever another cooldown has passed: an answer
+may take minutes, and a deployment that is well again must not be shut out for as long.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ class Circuit:
         "_cooldown",
         "_fails",
         "_minute",
+        "_next_probe",
         "_row",
         "asked",
         "opened",
-        "probing",
         "until",
     )
 
@@ -42,7 +43,8 @@ class Circuit:
         self._fails = 0
         self._calls = 0
         self.until = 0.0
-        self.probing = False
+        #: When another probe may follow the last one, which has no answer; 0 while there is none.
+        self._next_probe = 0.0
         #: Whether it is open because upstream has asked to be left alone.
         self.asked = False
         #: How often it has opened.
@@ -52,30 +54,37 @@ class Circuit:
         """``closed``, ``open`` or ``half-open``."""
         if not self.until:
             return "closed"
-        return "half-open" if self.probing or self.until <= now else "open"
+        return "half-open" if self.until <= now else "open"
 
     def rests_until(self) -> float:
         """When the next request may be let through."""
-        return inf if self.probing else self.until
+        return max(self.until, self._next_probe)
+
+    def tolerates(self, fails: int) -> bool:
+        """Whether so many failures in a row leave it closed."""
+        return fails <= self._allowed
 
     def enter(self, now: float) -> bool:
         """A request is let through; whether it is the probe."""
-        if self.until and not self.probing and self.until <= now:
-            self.probing = True
+        if self.until and self.rests_until() <= now:
+            self._next_probe = now + self._cooldown
             return True
         return False
 
     def leave(self, *, probe: bool) -> None:
         """A request ended that says nothing about the deployment."""
         if probe:
-            self.probing = False
+            self._next_probe = 0.0
 
     def succeeded(self, now: float, *, probe: bool) -> None:
         """The deployment has answered."""
         self._row = 0
         self._count(now)
-        if probe:
-            self.probing = False
+        if not probe:
+            return
+        self._next_probe = 0.0
+        # A later probe may have opened it again: what was under way then changes nothing.
+        if self.until <= now:
             self.until = 0.0
             self.asked = False
             self._fails = 0
@@ -86,13 +95,13 @@ class Circuit:
         self._row += 1
         self._fails += 1
         if probe:
-            self.probing = False
+            self._next_probe = 0.0
         if self._allowed == inf:
             return
         if asked:
             self._open(now, min(asked, _LONGEST_REST))
             self.asked = True
-        elif probe or (not self.until and self._too_many()):
+        elif probe if self.until else self._too_many():
             self._open(now, self._cooldown)
 
     def broke(self, now: float) -> None:

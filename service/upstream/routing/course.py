@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import ModelNotFound
 from service.upstream.deployments import Route
-from service.upstream.routing.retry import Decision, Failure, Kind, Place, decide
+from service.upstream.routing.retry import OF_THE_KEY, Decision, Failure, Kind, Place, decide
 from service.upstream.routing.state import State
 from service.upstream.routing.strategies.choice import CHANCE
 
@@ -92,6 +92,7 @@ class Course(Stay):
     __slots__ = (
         "_ask",
         "_deadline",
+        "_doubted",
         "_failures",
         "_fallbacks",
         "_home",
@@ -121,6 +122,8 @@ class Course(Stay):
         self.fallback: str | None = None
         self._state = None
         self._probe = False
+        #: Where it was forbidden, and whether it was the probe there, until it is known whether the key is the reason.
+        self._doubted: tuple[State, bool] | None = None
         self.route: Route
         self._enter(self._first())
 
@@ -147,6 +150,9 @@ class Course(Stay):
         if self._state is not None:
             self._state.answered(self._router.clock(), seconds, probe=self._probe)
             self._probe = False
+        if self._doubted is not None:
+            other = self._state is not None and not self._state.shares_key(self._doubted[0])
+            self._judge(blamed=other and self.fallback is None)
 
     def failed(self, seconds: float, failure: Failure) -> None:
         """The attempt has failed after so many seconds; the place at the deployment is kept."""
@@ -154,6 +160,12 @@ class Course(Stay):
         if state is not None:
             opened = state.circuit.opened
             state.failed(self._router.clock(), seconds, failure, probe=self._probe)
+            if failure.kind is Kind.FORBIDDEN:
+                if self._doubted is None:
+                    self._doubted = (state, self._probe)
+                else:
+                    state.cleared(probe=self._probe)
+                    self._judge(blamed=False)
             self._probe = False
             if state.circuit.opened > opened:
                 logger.warning("deployment %s cools down: %s (%d)", state.id, failure.code, failure.status)
@@ -162,6 +174,8 @@ class Course(Stay):
     def next(self) -> Decision | None:
         """What follows on the failure; None: nothing. Otherwise the place at the deployment is given up."""
         if self._state is not None:
+            if self._failures[-1].kind in OF_THE_KEY:
+                self._tried.extend(other for other in self._pool.states if other.shares_key(self._state))
             self._tried.append(self._state)
         others = not self._ask.pinned and self._router.pick(self._pool, self._tried) is not None
         decision = decide(
@@ -213,6 +227,8 @@ class Course(Stay):
     def end(self) -> None:
         """The create is over, or its stream is; may be said again."""
         self._leave()
+        if self._doubted is not None:
+            self._judge(blamed=False)
         if self._on_end is not None:
             callback, self._on_end = self._on_end, None
             callback()
@@ -234,7 +250,22 @@ class Course(Stay):
             return last
         if decision.place is Place.OTHER and (other := router.pick(pool, self._tried)) is not None:
             return other
+        if self._failures[-1].kind in OF_THE_KEY:
+            return None
         return router.pick(pool) or router.resort(pool)
+
+    def _judge(self, *, blamed: bool) -> None:
+        """Say of where it was forbidden whether that is to blame."""
+        if self._doubted is None:
+            return
+        (state, probe), self._doubted = self._doubted, None
+        if not blamed:
+            state.cleared(probe=probe)
+            return
+        opened = state.circuit.opened
+        state.blamed(self._router.clock(), probe=probe)
+        if state.circuit.opened > opened:
+            logger.warning("deployment %s cools down: its key is forbidden what another's may", state.id)
 
     def _fall_back(self) -> State | None:
         """The first other model that can serve now, if there is one."""

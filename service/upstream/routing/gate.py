@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from service.errors import ServiceUnavailable
 
 
 class Gate:
-    """Lets ``limit`` creates in at a time."""
+    """Lets ``limit`` creates in at a time, and whoever waits for one."""
 
     __slots__ = ("limit", "running", "shed")
 
@@ -29,3 +32,12 @@ class Gate:
     def leave(self) -> None:
         """One that was let in is over."""
         self.running -= 1
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place for whoever waits for a create that another request has begun; raises as :meth:`enter` does."""
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()

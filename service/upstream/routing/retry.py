@@ -3,8 +3,9 @@
 Only what cannot have happened twice, or is safe to repeat, is repeated by itself: a connection that was never made,
 and a refusal with 408, 409, 429 or 5xx (contract 7.5). An answer that was lost leaves it open whether the create has
 run and was billed, so it is repeated only where the configuration says so. A 500, 502 or 504 is a refusal as well and
-is repeated; the record notes of both that upstream may have run the request. A 401 refuses the deployment's own key, so
-it is repeated where there is another one.
+is repeated; the record notes of both that upstream may have run the request. What refuses the deployment's own key or
+account is repeated where there is another one. A 403 may be about either, and is tried once with another key to find
+out.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from enum import StrEnum
 from typing import Final
 
 from service.errors import BadGateway, DeadlineExceeded, ServiceError, ServiceUnavailable, UpstreamError
+from service.wire.upstream_errors import refuses_key
 
 #: Seconds before the first retry on the same deployment, doubled for each after it; and the most they grow to.
 _FIRST_PAUSE: Final = 0.25
@@ -22,8 +24,6 @@ _LONGEST_PAUSE: Final = 8.0
 #: A longer wait that upstream asks for is the caller's to decide on: it gets the refusal with its ``Retry-After``.
 _LONGEST_ASKED: Final = 30.0
 _REPEATABLE: Final = frozenset({408, 409, 429})
-#: A refusal of the deployment's key, of which no caller knows.
-_KEY_REFUSED: Final = 401
 #: Server errors that no repetition changes.
 _SETTLED: Final = frozenset({501, 505})
 #: Refusals of a front end that may have given up on a model that was at work (contract 7.5).
@@ -39,8 +39,16 @@ class Kind(StrEnum):
     REFUSED = "refused"
     #: The request was sent and its answer did not come, or cannot be understood.
     LOST = "lost"
+    #: Upstream refused the deployment's own key or account, of which no caller knows.
+    KEY_REFUSED = "key_refused"
+    #: Upstream does not allow this request to this key: either may be the reason.
+    FORBIDDEN = "forbidden"
     #: Upstream answered that it does not serve this request.
     FINAL = "final"
+
+
+#: What a deployment with another key may answer otherwise.
+OF_THE_KEY: Final = (Kind.KEY_REFUSED, Kind.FORBIDDEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,10 @@ def failure_of(error: ServiceError) -> Failure:
             status >= 500 and status not in _SETTLED
         ):
             kind = Kind.REFUSED
+        case UpstreamError() if refuses_key(error):
+            kind = Kind.KEY_REFUSED
+        case UpstreamError(status=403):
+            kind = Kind.FORBIDDEN
         case UpstreamError():
             kind = Kind.FINAL
         case ServiceUnavailable():
@@ -121,11 +133,16 @@ def decide(
 ) -> Decision | None:
     """What follows on these failures, the attempts of one model so far; None: nothing.
 
-    ``others`` and ``fallback`` say whether another deployment of the model, and another model, could serve; ``left``
-    is how many seconds the caller still waits; ``roll`` is a random number from 0 to 1.
+    ``others`` and ``fallback`` say whether another deployment of the model, and another model, could serve, and with
+    another key where this one was refused; ``left`` is how many seconds the caller still waits; ``roll`` is a random
+    number from 0 to 1.
     """
     last = failures[-1]
-    elsewhere = last.kind is Kind.FINAL and last.status == _KEY_REFUSED
+    elsewhere = last.kind is Kind.KEY_REFUSED
+    if last.kind is Kind.FORBIDDEN:
+        again = others and left > 0 and len(failures) <= policy.retries
+        alone = [failure.kind for failure in failures].count(Kind.FORBIDDEN) == 1
+        return Decision(Place.OTHER) if again and alone else None
     if left <= 0 or not (elsewhere or repeatable(last, policy)):
         return None
     if len(failures) <= policy.retries:

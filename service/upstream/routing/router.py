@@ -133,12 +133,13 @@ class Router:
 
     def resort(self, pool: Pool) -> State | None:
         """A deployment whose rest nothing but its own failures demand: better than none when all others rest too."""
+        now = self.clock()
         willing = [
             state
             for state in pool.states
             if not state.full
             and not state.used_up
-            and (len(pool.states) == 1 or not (state.circuit.asked and state.circuit.until))
+            and (len(pool.states) == 1 or not (state.circuit.asked and state.circuit.until > now))
         ]
         return willing[0] if len(willing) == 1 else self._strategy.choose(willing) if willing else None
 

@@ -25,14 +25,15 @@ _LAST_LOOK: Final = 0.5
 _PER_TOKEN: Final = 1e-12
 _PER_REQUEST: Final = 1e-15
 _UNKNOWN_COST: Final = inf
-#: Refusals that say something about the deployment and not about the request; 401 is its own key's.
-_UNHEALTHY: Final = frozenset({401, 408, 429})
+#: Refusals that say something about the deployment and not about the request.
+_UNHEALTHY: Final = frozenset({408, 429})
 
 
 class State:
     """One deployment; times are seconds since the epoch, latencies seconds."""
 
     __slots__ = (
+        "_doubts",
         "_enforced",
         "_minute_ends",
         "_parallel",
@@ -72,7 +73,9 @@ class State:
         self._parallel: float = settings.max_parallel_requests or inf
         self._enforced = enforced and bool(settings.rpm or settings.tpm)
         self._minute_ends = 0.0
-        #: No request goes there before this time; infinite while it is full.
+        #: What was forbidden here of which it is not known yet whether another key may.
+        self._doubts = 0
+        #: No request goes there before this time; infinite while it is full, or in doubt of too much.
         self.rest_until = 0.0
         #: Creates and streams under way here; in another process, on the average of those that have any; and together.
         self.running = 0
@@ -113,6 +116,11 @@ class State:
         """Whether this minute's requests or tokens are used up."""
         return self._enforced and self.share >= 1.0
 
+    def shares_key(self, other: State) -> bool:
+        """Whether the other is at the same address with the same key, or this one itself."""
+        one, two = self.deployment, other.deployment
+        return (one.origin, one.headers) == (two.origin, two.headers)
+
     def take(self, now: float) -> bool:
         """One more request goes there; whether it is the probe of a half-open circuit."""
         self.running += 1
@@ -142,8 +150,12 @@ class State:
             self._settle()
 
     def failed(self, now: float, seconds: float, failure: Failure, *, probe: bool) -> None:
-        """An attempt has failed."""
+        """An attempt has failed. Of one that was forbidden :meth:`cleared` or :meth:`blamed` must be said later."""
         self.counts[failure.kind.value] += 1
+        if failure.kind is Kind.FORBIDDEN:
+            self._doubts += 1
+            self._settle()
+            return
         if failure.kind is Kind.LOST:
             self._sample(now, seconds)
         if not _says_unhealthy(failure):
@@ -152,6 +164,19 @@ class State:
             asked = failure.retry_after if failure.kind is Kind.REFUSED else None
             self.circuit.failed(now, probe=probe, asked=asked)
             self.changed = True
+        self._settle()
+
+    def cleared(self, *, probe: bool) -> None:
+        """What was forbidden here says nothing about the deployment, as far as can be known."""
+        self._doubts -= 1
+        self.circuit.leave(probe=probe)
+        self._settle()
+
+    def blamed(self, now: float, *, probe: bool) -> None:
+        """What was forbidden here is allowed to another key."""
+        self._doubts -= 1
+        self.circuit.failed(now, probe=probe)
+        self.changed = True
         self._settle()
 
     def broke(self, now: float) -> None:
@@ -225,13 +250,15 @@ class State:
         until = self.circuit.rests_until()
         if self._enforced and self.share >= 1.0 and self._minute_ends > until:
             until = self._minute_ends
-        self.rest_until = inf if self.running >= self._parallel else until
+        if self.running >= self._parallel or (self._doubts and not self.circuit.tolerates(self._doubts)):
+            until = inf
+        self.rest_until = until
 
 
 def _says_unhealthy(failure: Failure) -> bool:
-    if failure.kind is Kind.FINAL or failure.kind is Kind.REFUSED:
-        return failure.status in _UNHEALTHY or (failure.status >= 500 and failure.kind is Kind.REFUSED)
-    return True
+    if failure.kind is Kind.REFUSED:
+        return failure.status in _UNHEALTHY or failure.status >= 500
+    return failure.kind is not Kind.FINAL
 
 
 def _cost(given: float | None, made: float | None) -> float:

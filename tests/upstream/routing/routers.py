@@ -15,6 +15,8 @@ from service.upstream.routing.state import State
 
 MODEL = "gemini-2.5-flash"
 BUSY = Failure(Kind.REFUSED, 503, "service_unavailable")
+FORBIDDEN = Failure(Kind.FORBIDDEN, 403, "permission_denied")
+KEY_REFUSED = Failure(Kind.KEY_REFUSED, 401, "authentication")
 LIMITED = Failure(Kind.REFUSED, 429, "rate_limit_exceeded", retry_after=20.0)
 
 
@@ -29,7 +31,8 @@ class Clock:
 
 
 def entry(id: str, name: str = "fast", model: str = MODEL, **members: Any) -> DeploymentSettings:  # noqa: A002
-    return DeploymentSettings(id=id, model_name=name, model=model, api_key=Secret("key"), **members)
+    members.setdefault("api_key", Secret(f"key of {id}"))
+    return DeploymentSettings(id=id, model_name=name, model=model, **members)
 
 
 class Routing:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from math import inf
-
 from service.upstream.routing.circuit import Circuit
 
 
@@ -49,7 +47,7 @@ def test_one_probe_decides_after_the_cooldown() -> None:
     circuit = failing(Circuit(0, 5.0), 1)
     assert circuit.state(5.0) == "half-open"
     assert circuit.enter(5.0)
-    assert circuit.rests_until() == inf
+    assert circuit.rests_until() == 10.0
     assert not circuit.enter(5.0)
     circuit.failed(6.0, probe=True)
     assert circuit.rests_until() == 11.0
@@ -64,6 +62,33 @@ def test_a_probe_that_says_nothing_is_followed_by_another() -> None:
     assert circuit.enter(5.0)
     circuit.leave(probe=True)
     assert circuit.enter(5.0)
+
+
+def test_a_probe_without_an_answer_is_followed_by_another_after_another_cooldown() -> None:
+    circuit = failing(Circuit(0, 5.0), 1)
+    assert circuit.enter(5.0)
+    assert not circuit.enter(9.9)
+    assert circuit.enter(10.0)
+    circuit.succeeded(11.0, probe=True)
+    assert circuit.state(11.0) == "closed"
+
+
+def test_a_probe_that_fails_late_is_one_failure_where_a_later_one_has_closed_it() -> None:
+    circuit = failing(Circuit(1, 5.0), 2)
+    assert circuit.enter(5.0)
+    assert circuit.enter(10.0)
+    circuit.succeeded(11.0, probe=True)
+    circuit.failed(12.0, probe=True)
+    assert circuit.state(12.0) == "closed"
+
+
+def test_a_probe_that_is_late_changes_nothing_when_a_later_one_has_failed() -> None:
+    circuit = failing(Circuit(0, 5.0), 1)
+    assert circuit.enter(5.0)
+    assert circuit.enter(10.0)
+    circuit.failed(11.0, probe=True, asked=30.0)
+    circuit.succeeded(12.0, probe=True)
+    assert (circuit.rests_until(), circuit.asked) == (41.0, True)
 
 
 def test_streams_that_open_and_break_off_open_it() -> None:

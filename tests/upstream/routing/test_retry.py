@@ -88,10 +88,20 @@ def test_a_fallback_comes_after_the_retries_and_before_waiting_for_a_limit() -> 
 
 
 def test_a_refused_key_is_repeated_with_another_one_only() -> None:
-    refused = Failure(Kind.FINAL, 401, "authentication")
+    refused = Failure(Kind.KEY_REFUSED, 401, "authentication")
     assert after(refused) == Decision(Place.OTHER)
     assert after(refused, others=False) is None
     assert after(refused, others=False, fallback=True) == Decision(Place.FALLBACK)
+
+
+def test_what_is_forbidden_is_tried_once_with_another_key() -> None:
+    forbidden = Failure(Kind.FORBIDDEN, 403, "permission_denied")
+    assert after(forbidden) == Decision(Place.OTHER)
+    assert after(forbidden, forbidden) is None
+    assert after(forbidden, BUSY, forbidden) is None
+    assert after(forbidden, others=False, fallback=True) is None
+    assert after(forbidden, policy=Policy(retries=0)) is None
+    assert after(forbidden, left=0.0) is None
 
 
 @pytest.mark.parametrize(
@@ -106,7 +116,11 @@ def test_a_refused_key_is_repeated_with_another_one_only() -> None:
         (UpstreamError(503, "service_unavailable", "m"), Kind.REFUSED, False),
         (UpstreamError(504, "deadline_exceeded", "m"), Kind.REFUSED, True),
         (UpstreamError(400, "invalid_request", "m"), Kind.FINAL, False),
-        (UpstreamError(401, "authentication", "m"), Kind.FINAL, False),
+        (UpstreamError(400, "c", "API key not valid. Please pass a valid one."), Kind.KEY_REFUSED, False),
+        (UpstreamError(401, "authentication", "m"), Kind.KEY_REFUSED, False),
+        (UpstreamError(402, "payment_required", "m"), Kind.KEY_REFUSED, False),
+        (UpstreamError(403, "permission_denied", "m"), Kind.FORBIDDEN, False),
+        (UpstreamError(403, "permission_denied", "m", reason="BILLING_DISABLED"), Kind.KEY_REFUSED, False),
         (ServiceUnavailable("no connection"), Kind.UNREACHABLE, False),
         (BadGateway("cut"), Kind.LOST, True),
         (DeadlineExceeded("silent"), Kind.LOST, True),

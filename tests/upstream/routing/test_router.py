@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidRequest, RateLimitExceeded, ServiceUnavailable
+from service.settings import Secret
 from service.upstream.routing.course import Course, Wishes
 from service.upstream.routing.retry import Decision, Failure, Kind, Place
-from tests.upstream.routing.routers import BUSY, LIMITED, Routing, entry, where
+from tests.upstream.routing.routers import BUSY, FORBIDDEN, KEY_REFUSED, LIMITED, Routing, entry, where
 
 
 def failed(course: Course, failure: Failure = BUSY) -> str | None:
@@ -104,6 +105,27 @@ def test_after_a_cooldown_one_request_probes() -> None:
     probe.answered(0.01)
     probe.end()
     assert where(routing.start()) == "a"
+
+
+def test_a_probe_that_takes_its_time_does_not_shut_out_the_others() -> None:
+    routing = Routing(entry("a"), entry("b", order=2), cooldown_time=5.0)
+    routing.rest("a")
+    routing.clock.now += 5.0
+    slow = routing.start()
+    routing.clock.now += 5.0
+    second = routing.start()
+    assert [where(slow), where(second), where(routing.start())] == ["a", "a", "b"]
+    second.answered(0.01)
+    assert where(routing.start()) == "a"
+
+
+def test_nobody_is_refused_while_deployments_that_asked_to_be_left_alone_are_probed() -> None:
+    routing = Routing(entry("a"), entry("b"))
+    routing.rest("a", LIMITED)
+    routing.rest("b", LIMITED)
+    routing.clock.now += 20.0
+    assert {where(routing.start()) for _ in range(2)} == {"a", "b"}
+    assert {where(routing.start()) for _ in range(30)} == {"a", "b"}
 
 
 def test_where_all_have_failed_the_least_bad_is_asked() -> None:
@@ -290,8 +312,102 @@ def test_what_is_wrong_with_a_request_says_nothing_about_the_deployment() -> Non
 
 def test_a_key_that_is_refused_does() -> None:
     routing = Routing(entry("a"), entry("b"))
-    routing.rest("a", Failure(Kind.FINAL, 401, "authentication"))
+    routing.rest("a", KEY_REFUSED)
     assert {where(routing.start()) for _ in range(20)} == {"b"}
+
+
+@pytest.mark.parametrize("failure", [KEY_REFUSED, FORBIDDEN])
+def test_what_a_key_is_refused_is_not_asked_for_with_the_same_key(failure: Failure) -> None:
+    one = Secret("one")
+    routing = Routing(*(entry(name, api_key=one, order=place) for place, name in enumerate("abc")))
+    assert failed(routing.start(), failure) is None
+    routing = Routing(entry("a", api_key=one), entry("b", api_key=one, order=2), entry("c", order=3))
+    assert failed(routing.start(), failure) == "c"
+
+
+def test_what_is_forbidden_to_two_keys_is_the_requests_own_fault() -> None:
+    routing = Routing(entry("a"), entry("b"), entry("c"))
+    for _ in range(10):
+        course = routing.start()
+        assert failed(course, FORBIDDEN) is not None
+        assert failed(course, FORBIDDEN) is None
+        course.end()
+    assert {state.circuit.state(routing.clock.now) for state in routing.router} == {"closed"}
+
+
+def test_a_key_that_is_forbidden_what_another_may_lets_its_deployment_cool_down(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    routing = Routing(entry("a"), entry("b", order=2), cooldown_time=5.0, allowed_fails=1)
+    for _ in range(2):
+        course = routing.start()
+        assert failed(course, FORBIDDEN) == "b"
+        course.answered(2.0)
+        course.end()
+    assert where(routing.start()) == "b"
+    assert caplog.messages == ["deployment a cools down: its key is forbidden what another's may"]
+    routing.clock.now += 5.0
+    probe = routing.start()
+    assert failed(probe, FORBIDDEN) == "b"
+    assert where(routing.start()) == "b"
+    probe.answered(2.0)
+    assert where(routing.start()) == "b"
+
+
+def test_a_deployment_in_doubt_of_more_than_is_allowed_is_spared_until_it_is_known() -> None:
+    routing = Routing(entry("a"), entry("b", order=2), allowed_fails=2)
+    doubts = [routing.start() for _ in range(3)]
+    for course in doubts:
+        assert failed(course, FORBIDDEN) == "b"
+    assert where(routing.start()) == "b"
+    doubts[0].end()
+    assert where(routing.start()) == "a"
+
+
+def test_a_probe_that_is_forbidden_without_a_verdict_is_followed_by_another() -> None:
+    routing = Routing(entry("a"), entry("b", order=2), cooldown_time=5.0)
+    routing.rest("a")
+    routing.clock.now += 5.0
+    probe = routing.start()
+    failed(probe, FORBIDDEN)
+    failed(probe, BUSY)
+    assert where(routing.start()) == "b"
+    probe.end()
+    assert where(routing.start()) == "a"
+
+
+def test_an_answer_of_the_same_deployment_or_another_model_is_no_verdict_on_a_key() -> None:
+    routing = Routing(
+        entry("a"), entry("b", order=2), entry("c", "pro", "gemini-2.5-pro"), default_fallbacks=("pro",)
+    )
+    for _ in range(10):
+        course = routing.start()
+        assert failed(course, FORBIDDEN) == "b"
+        course.failed(0.01, BUSY)
+        course.next()
+        assert course.move(Decision(Place.FALLBACK)).deployment.id == "c"
+        course.answered(1.0)
+        course.end()
+        routing.clock.now += 10.0
+    assert routing.state("a").circuit.opened == 0
+
+
+@pytest.mark.parametrize("failure", [KEY_REFUSED, FORBIDDEN])
+@pytest.mark.parametrize("strategy", ["simple-shuffle", "least-busy", "latency-based-routing"])
+def test_a_deployment_that_refuses_at_once_attracts_nothing(strategy: str, failure: Failure) -> None:
+    routing = Routing(entry("dead"), entry("b"), entry("c"), routing_strategy=strategy)
+    asked = Counter[str]()
+    for _ in range(300):
+        course = routing.start()
+        asked[where(course)] += 1
+        if where(course) == "dead":
+            course.failed(0.01, failure)
+            if (decision := course.next()) is not None:
+                course.move(decision)
+        course.answered(2.0)
+        course.end()
+        routing.clock.now += 0.1
+    assert asked["dead"] <= 4 + 30 / 5 + 1
 
 
 def test_a_decision_for_another_place_is_carried_out_at_another() -> None:

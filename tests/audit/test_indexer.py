@@ -1,0 +1,55 @@
+"""What the indexer does with interactions that it cannot derive everything from, and how long it rests."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.audit.indexer import Indexer
+from service.audit.pacing import Pacing
+from service.audit.prices import Prices
+from service.settings import Settings
+from service.store.codec import Codec
+from service.store.engine import open_reports
+from service.store.records import USAGE_FINAL, Usage
+from tests.support.store import intent, open_store, outcome, query
+
+_TOO_MUCH = Usage(USAGE_FINAL, 1, 1, 1, 1, 1, 2**63 - 1)
+
+
+async def test_figures_that_are_too_large_for_a_sum_stop_nothing_else(store_url: str) -> None:
+    reports = open_reports(store_url)
+    await reports.start()
+    async with open_store(store_url) as opened:
+        for usage in (_TOO_MUCH, _TOO_MUCH, Usage()):
+            begun = intent()
+            await opened.store.begin(begun, b'{"input":"hello"}')
+            await opened.store.finish(outcome(begun.id, usage=usage), b"{}")
+        await Indexer(opened.backend, reports, Codec(), Prices(Settings())).catch_up()
+    await reports.close()
+    assert await query(store_url, "SELECT derived_state FROM interactions") == [(2,)] * 3
+    ((requests,),) = await query(
+        store_url, "SELECT sum(requests) FROM rollups WHERE grain = 0 AND span = 3600000000"
+    )
+    assert requests == 3
+
+
+@pytest.mark.parametrize(
+    ("share", "late", "times"),
+    [
+        (0.05, 0.0, 2),
+        (0.05, 600.0, 2),
+        (0.3, 0.0, 24),
+        (0.3, 30.0, 13),
+        (0.3, 600.0, 2),
+        (0.9, 0.0, 24),
+        (0.9, 600.0, 9),
+    ],
+)
+def test_the_rests_depend_on_what_else_the_process_does_and_on_how_late_it_is(
+    share: float, late: float, times: float
+) -> None:
+    used, clock = iter((0.0, share, share)), iter((0.0, 1.0, 1.0))
+    pacing = Pacing(used=lambda: next(used), clock=lambda: next(clock))
+    pacing.rest(0.001, 0.0)
+    pacing.rested()
+    assert pacing.rest(0.001, late) == pytest.approx(0.001 * times)
