@@ -96,7 +96,7 @@ async def test_a_tombstone_that_is_not_followed_by_erasing_is_seen(
         group.create_task(begin(replicas[0].store, begun, two))
         await until_waiting(postgres_url, 1)
         # The process that deletes dies after its first transaction.
-        await replicas[1].backend.commit([(deletion.TOMBSTONE, [(base, now(), None)])])
+        await replicas[1].backend.commit([(deletion.TOMBSTONE, [(base, now(), None, 0)])])
     # Who gave it up has erased it as well.
     assert await bases(postgres_url) == {begun.id: None}
     assert await replicas[1].store.request_of(begun.id) == two
