@@ -17,6 +17,7 @@ import logging
 from typing import Any, Final, Literal
 
 from service.errors import ApiError, InvalidRequest, ServiceError, Superseded
+from service.interactions import breaks
 from service.interactions.calls import Job
 from service.interactions.closing import Closing
 from service.interactions.conclusion import Conclusion, Last
@@ -43,22 +44,6 @@ _BRACE: Final = ord("}")
 _DRAIN: Final = 1.0
 #: A stream that is larger is nobody's answer.
 _LARGEST_STREAM: Final = 512 * 1024 * 1024
-#: Seconds after which upstream cuts any stream, whatever the health of the deployment (contract 4.6).
-_CUT_BY_RULE: Final = 590.0
-#: What upstream says in an ``error`` event that is its own trouble and not the request's (contract 4.8, 7.2).
-_ITS_OWN: Final = frozenset(
-    {
-        "api_error",
-        "bad_gateway",
-        "deadline_exceeded",
-        "gateway_timeout",
-        "internal_server_error",
-        "quota_exceeded",
-        "rate_limit_exceeded",
-        "service_unavailable",
-        "too_many_requests",
-    }
-)
 
 
 class Reader:
@@ -237,10 +222,8 @@ class Reader:
     def _note_break(self, error: Exception) -> None:
         """Let the deployment's health know, unless the break says nothing about it."""
         lasted = asyncio.get_running_loop().time() - self._opened_at
-        if self.cancelling or isinstance(error, ServiceError) or lasted >= _CUT_BY_RULE:
-            return
         told = self._publisher.assembler.error if self._held is not None else None
-        if told is None or told.get("code", "api_error") in _ITS_OWN:
+        if not self.cancelling and breaks.is_failure(error, lasted, told):
             self._job.broke()
 
     async def _read(self, response: Response, *, again: bool = False) -> Last:
