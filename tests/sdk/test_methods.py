@@ -15,6 +15,7 @@ from service import (
     ServiceFailed,
     StatusError,
     StepDelta,
+    StreamLost,
     UnknownEvent,
     WaitTimeout,
 )
@@ -181,3 +182,11 @@ def test_what_the_library_can_see_is_refused_before_anything_is_sent(sdk: Sdk) -
 def test_a_call_can_be_given_a_time_limit(sdk: Sdk) -> None:
     with pytest.raises(TimeoutError, match=r"within 0\.05 seconds"):
         sdk.create(timeout=0.05, extra_headers=fault("latency;seconds=0.5"))
+
+
+def test_a_stream_ends_for_its_caller_with_the_time_that_it_was_given(sdk: Sdk) -> None:
+    slow = {**fault("trickle;bytes=16;seconds=0.05"), "x-timeout": "1.5"}
+    with pytest.raises(StreamLost) as caught:
+        sdk.stream(extra_headers=slow)
+    assert caught.value.interaction_id is not None
+    assert sdk.get(caught.value.interaction_id).status == "in_progress"
