@@ -14,7 +14,10 @@ from service.settings.retention import FOREVER
 from service.settings.secret import Secret
 from service.settings.urls import redact_url
 
-_ELSEWHERE = frozenset({"deployments", "default_deployment", "router", "request_timeout", "emulator"})
+#: What stands in another section, or in none.
+_ELSEWHERE = frozenset(
+    {"deployments", "default_deployment", "router", "request_timeout", "emulator", "outcome_patience"}
+)
 
 
 def show_config(settings: Settings) -> str:
