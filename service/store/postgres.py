@@ -333,6 +333,9 @@ def _described(error: BaseException) -> str:
 
 def _verdict(error: Exception) -> RowRefused | StoreUnavailable:
     """What the failure of a batch means to the writer."""
+    if isinstance(error, asyncpg.CheckViolationError) and error.constraint_name is None:
+        # A partition was attached for what was just on its way to the default one; it finds its place the next time.
+        return StoreUnavailable(_described(error))
     if isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_REFUSALS):
         return RowRefused(_described(error))
     return StoreUnavailable(_described(error))

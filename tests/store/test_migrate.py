@@ -276,7 +276,9 @@ async def test_partitions_are_made_while_others_write_and_read(own_postgres_url:
                 assert await opened.store.find(DEFAULT_PROJECT, key) is not None
                 await opened.store.delete(key, 1, None)
                 done += 1
-            assert opened.writer.statistics.retries == 0
+            # Only what was on its way to a partition that changes at that moment is tried again.
+            assert opened.writer.statistics.retries <= 3
+            assert opened.writer.statistics.refused == 0
         return done
 
     async with asyncio.TaskGroup() as group:
