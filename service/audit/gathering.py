@@ -23,8 +23,8 @@ from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD, Key, inputs,
 from service.store.tables import series as series_table
 from service.wire import codec
 
-#: Interactions of one transaction, where few wait and where many do; bytes of their bodies that are in memory at once
-#: (but for a larger one alone).
+#: Interactions of one transaction, beside other work and when much waits and nothing else does; bytes of their bodies
+#: that are in memory at once (but for a larger one alone).
 AT_ONCE: Final = 8
 MANY_AT_ONCE: Final = 64
 _BYTES_AT_ONCE: Final = 8 * 1024 * 1024

@@ -34,7 +34,7 @@ _ELSEWHERE_SECONDS: Final = 10.0
 _FAILED_SECONDS: Final = 2.0
 #: How many times as long as a step of tidying takes the next one is put off.
 _TIDY_RESTS: Final = 24.0
-#: From how many seconds on what is late is caught up with in large batches.
+#: From how many seconds on what is late is caught up with in large batches, when nobody else is there.
 _LATE_SECONDS: Final = 30.0
 #: How often the words of deleted texts are looked after.
 _TIDY_SECONDS: Final = 6 * 3_600.0
@@ -80,7 +80,9 @@ class Indexer:
         """
         async with self._reports.reading() as reading:
             dialect = reading.dialect
-            most = AT_ONCE if self._late < _LATE_SECONDS else MANY_AT_ONCE
+            # A large batch keeps callers waiting for the writer.
+            many = self._pacing.alone and self._late >= _LATE_SECONDS
+            most = MANY_AT_ONCE if many else AT_ONCE
             rows, bodies = await self._gathering.next(reading, most)
         if not rows:
             self._late = 0.0

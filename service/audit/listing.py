@@ -31,6 +31,8 @@ MOST_RANKED: Final = 1000
 _SNIPPETS_AT_ONCE: Final = 50
 #: Matches that are looked up one by one; of a word that more texts have, a walk along all texts soon finds a page.
 _MOST_FOUND: Final = 5_000
+#: How many of them at a time, at least: filters may leave few.
+_LOOKED_UP: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ async def _first_of(reading: Reading, wanted: Wanted, keys: Sequence[bytes]) -> 
     found: list[Sequence[Any]] = []
     start = 0
     while start < len(keys) and len(found) < wanted.limit:
-        some = keys[start : start + wanted.limit]
+        some = keys[start : start + max(wanted.limit, _LOOKED_UP)]
         found += await reading.fetch(paging.among(wanted, some))
         start += len(some)
     return found[: wanted.limit]

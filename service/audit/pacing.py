@@ -39,10 +39,15 @@ class Pacing:
         self._used = 0.0
         self._since = 0.0
 
+    @property
+    def alone(self) -> bool:
+        """Whether the process has had nothing else to do lately."""
+        return self._share <= _QUIET
+
     def rest(self, worked: float, late: float) -> float:
         """The seconds to rest after ``worked`` seconds of work, the oldest of which was ``late`` seconds old."""
         self._used, self._since = self._used_now(), self._clock()
-        if self._share <= _QUIET:
+        if self.alone:
             times = _ALONE
         else:
             least = _AT_LEAST_BUSY if self._share >= _BUSY else _AT_LEAST

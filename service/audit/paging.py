@@ -16,7 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     Select,
-    and_,
+    any_,
     column,
     func,
     literal,
@@ -198,9 +198,10 @@ def _along(wanted: Wanted, term: ColumnElement[Any]) -> Select[Any]:
     return wanted.ordered(_within(wanted, chosen), walked)
 
 
-def _within(wanted: Wanted, chosen: Select[Any]) -> Select[Any]:
+def _within(
+    wanted: Wanted, chosen: Select[Any], walked: ColumnElement[Any] = listing_terms.c.interaction_id
+) -> Select[Any]:
     """The bounds of time and place, on what is walked."""
-    walked = listing_terms.c.interaction_id
     if (lowest := wanted.lowest()) is not None:
         chosen = chosen.where(walked >= literal(lowest, Key))
     if (highest := wanted.highest()) is not None:
@@ -261,31 +262,30 @@ def _matches(wanted: Wanted, search: Search, *columns: ColumnElement[Any]) -> Se
 def matching_in_postgres(wanted: Wanted, search: Search) -> Select[Any]:
     """A page of what a search finds, on PostgreSQL."""
     joined = interactions.join(search_documents, search_documents.c.interaction_id == _KEY)
-    found = search_documents.c.vector.op("@@")(func.to_tsquery("simple", search.for_postgres()))
     return wanted.ordered(
-        select(*wanted.columns).select_from(joined).where(and_(found, *wanted.conditions()))
+        select(*wanted.columns).select_from(joined).where(_matching(search), *wanted.conditions())
     )
 
 
 def keys_in_postgres(wanted: Wanted, search: Search, most: int) -> Select[Any]:
     """What a search finds within the time that is wanted, whatever else is wanted, in no order."""
     key = search_documents.c.interaction_id
-    found = search_documents.c.vector.op("@@")(func.to_tsquery("simple", search.for_postgres()))
-    chosen = select(key).where(found)
-    if (lowest := wanted.lowest()) is not None:
-        chosen = chosen.where(key >= literal(lowest, Key))
-    if (highest := wanted.highest()) is not None:
-        chosen = chosen.where(key <= literal(highest, Key))
-    return chosen.limit(most)
+    return _within(wanted, select(key).where(_matching(search)), key).limit(most)
 
 
 def among(wanted: Wanted, keys: Sequence[bytes]) -> Select[Any]:
     """Those of these interactions that are wanted."""
-    return wanted.ordered(select(*wanted.columns).where(_KEY.in_(_each(keys)), *wanted.conditions()))
+    given = any_(literal(list(keys), ARRAY(Key)))
+    return wanted.ordered(select(*wanted.columns).where(given == _KEY, *wanted.conditions()))
 
 
-def _each(keys: Sequence[bytes]) -> list[ColumnElement[bytes]]:
-    return [literal(key, Key) for key in keys]
+def _matching(search: Search) -> ColumnElement[bool]:
+    found: ColumnElement[bool] = search_documents.c.vector.op("@@", is_comparison=True)(_query(search))
+    return found
+
+
+def _query(search: Search) -> ColumnElement[Any]:
+    return func.to_tsquery("simple", search.for_postgres())
 
 
 def ranked_in_sqlite(wanted: Wanted, search: Search, offset: int, limit: int) -> Select[Any]:
@@ -301,7 +301,7 @@ def ranked_in_postgres(
     wanted: Wanted, search: Search, offset: int, limit: int, keys: Sequence[bytes] | None
 ) -> Select[Any]:
     """The best of the newest matches, on PostgreSQL; ``keys`` are those, None where they are still to be found."""
-    rank = func.ts_rank_cd(search_documents.c.vector, func.to_tsquery("simple", search.for_postgres()))
+    rank = func.ts_rank_cd(search_documents.c.vector, _query(search))
     if keys is None:
         chosen = matching_in_postgres(wanted, search).add_columns(rank.label("ranked"))
     else:
@@ -309,8 +309,7 @@ def ranked_in_postgres(
         given = listed.table_valued(column("id", Key), name="given").render_derived()
         document = search_documents.c.interaction_id == given.c.id
         joined = given.join(search_documents, document).join(interactions, given.c.id == _KEY)
-        told = select(*wanted.columns, rank.label("ranked")).select_from(joined)
-        chosen = told
+        chosen = select(*wanted.columns, rank.label("ranked")).select_from(joined)
     found = chosen.subquery("found")
     *columns, ranked = found.c
     return select(*columns).order_by(ranked.desc(), columns[0].desc()).offset(offset).limit(limit)

@@ -72,7 +72,6 @@ class SqliteReports:
     def __init__(self, uri: str, *, alone: bool = False) -> None:
         self._uri = uri
         self._queries = CompiledQueries(_SQLITE)
-
         self._readers = 1 if alone else _READERS
         self._cache_kib = _SMALL_CACHE_KIB if alone else _CACHE_KIB
         self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
