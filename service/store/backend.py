@@ -28,6 +28,9 @@ class RowRefused(Exception):
 class Backend(Protocol):
     """A database: durable commits of whole batches, and reads."""
 
+    #: Batches that may be committed at the same time.
+    batches_at_once: int
+
     async def start(self) -> None:
         """Open connections; raises :class:`~service.errors.ConfigurationError` when the database is not usable."""
 

@@ -26,10 +26,12 @@ _DICTIONARY_LIMIT = 64 * 1024
 _DAMAGED = "A stored body is damaged and cannot be decompressed."
 
 
-class _Decompressors(threading.local):
-    """Those of one thread: two threads must not use one at the same time."""
+class _OfThread(threading.local):
+    """The compressors and decompressors of one thread: two threads must not use one at the same time."""
 
     def __init__(self, dictionary: zstandard.ZstdCompressionDict) -> None:
+        self.small = zstandard.ZstdCompressor(level=_LEVEL, dict_data=dictionary)
+        self.large = zstandard.ZstdCompressor(level=_LEVEL)
         self.by_codec = {
             ZSTD: zstandard.ZstdDecompressor(),
             DICTIONARY: zstandard.ZstdDecompressor(dict_data=dictionary),
@@ -37,16 +39,14 @@ class _Decompressors(threading.local):
 
 
 class Codec:
-    """Packs and unpacks bodies; one thread may pack while others unpack."""
+    """Packs and unpacks bodies, in any number of threads."""
 
     def __init__(self) -> None:
         dictionary = zstandard.ZstdCompressionDict(
             files("service.store").joinpath(f"dictionaries/{DICTIONARY}.zdict").read_bytes()
         )
         dictionary.precompute_compress(level=_LEVEL)
-        self._small = zstandard.ZstdCompressor(level=_LEVEL, dict_data=dictionary)
-        self._large = zstandard.ZstdCompressor(level=_LEVEL)
-        self._decompressors = _Decompressors(dictionary)
+        self._own = _OfThread(dictionary)
 
     def pack(self, bodies: Sequence[bytes]) -> list[tuple[int, int, bytes]]:
         """Compress bodies in one call that holds no interpreter lock; gives (codec, size, packed) for each."""
@@ -58,21 +58,22 @@ class Codec:
             if 0 < len(body) <= _DICTIONARY_LIMIT:
                 codec, result = DICTIONARY, next(compressed)
             elif body:
-                codec, result = ZSTD, self._large.compress(body)
+                codec, result = ZSTD, self._own.large.compress(body)
             packed.append((codec, len(body), result) if len(result) < len(body) else (RAW, len(body), body))
         return packed
 
     def _compress_small(self, bodies: list[bytes]) -> list[bytes]:
-        if len(bodies) < 2 or not hasattr(self._small, "multi_compress_to_buffer"):
-            return [self._small.compress(body) for body in bodies]
-        packed = self._small.multi_compress_to_buffer(list[bytes | bytearray | memoryview](bodies))
+        compressor = self._own.small
+        if len(bodies) < 2 or not hasattr(compressor, "multi_compress_to_buffer"):
+            return [compressor.compress(body) for body in bodies]
+        packed = compressor.multi_compress_to_buffer(list[bytes | bytearray | memoryview](bodies))
         return [packed[place].tobytes() for place in range(len(packed))]
 
     def unpack(self, codec: int, size: int, body: bytes) -> bytes:
         """The bytes that were packed; raises :class:`StoreError` when the row is damaged or of a newer version."""
         try:
             _check(codec, size, body)
-            return body if codec == RAW else self._decompressors.by_codec[codec].decompress(body)
+            return body if codec == RAW else self._own.by_codec[codec].decompress(body)
         except zstandard.ZstdError as error:
             raise StoreError(_DAMAGED) from error
 
@@ -87,7 +88,7 @@ class Codec:
         return [next(unpacked) if row[0] == DICTIONARY else self.unpack(*row) for row in rows]
 
     def _unpack_small(self, rows: list[tuple[int, int, bytes]]) -> list[bytes]:
-        decompressor = self._decompressors.by_codec[DICTIONARY]
+        decompressor = self._own.by_codec[DICTIONARY]
         if len(rows) < 2 or not hasattr(decompressor, "multi_decompress_to_buffer"):
             return [self.unpack(*row) for row in rows]
         sizes = array("Q", [size for _, size, _ in rows]).tobytes()

@@ -33,6 +33,8 @@ class Entry:
     deadline: float
     new_work: bool
     done: asyncio.Future[None]
+    #: Whether this is written only when everything before it is.
+    last: bool = False
 
     @property
     def key(self) -> bytes:
@@ -66,8 +68,16 @@ def size_of(writes: tuple[Write, ...]) -> int:
     return _OVERHEAD + sum([len(row[1]) for statement, row in writes if statement.packs])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Taken:
+    """The entries of one batch, and all interactions that they are about."""
+
+    entries: list[Entry]
+    keys: set[bytes]
+
+
 class Entries:
-    """The queue, and the batch that is being written.
+    """The queue, and the batches that are being written.
 
     New work fits while fewer than ``limit`` entries are queued and fewer than ``byte_limit`` bytes are held; what has
     happened fits up to twice as many bytes.
@@ -77,7 +87,9 @@ class Entries:
         self._limit = limit
         self._byte_limit = byte_limit
         self._queue: deque[Entry] = deque()
-        self._taken: list[Entry] = []
+        self._taken: list[Taken] = []
+        #: The interactions that are being written: each by one batch.
+        self._written: set[bytes] = set()
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -100,25 +112,37 @@ class Entries:
         self._bytes += entry.size
         self._queue.append(entry)
 
-    def take(self, most: int, most_bytes: int) -> list[Entry]:
-        """The next batch, with each interaction once: one statement cannot tell which of two rows is later."""
+    def take(self, most: int, most_bytes: int) -> Taken | None:
+        """The next batch, with each interaction once: one statement cannot tell which of two rows is later.
+
+        Nor has it an interaction that is being written: what comes later is written later. None while there is no more
+        that can be written now.
+        """
         taken: list[Entry] = []
         keys: set[bytes] = set()
         size = 0
         while self._queue and len(taken) < most and size < most_bytes:
-            touched = self._queue[0].keys
-            if not keys.isdisjoint(touched):
+            entry = self._queue[0]
+            touched = entry.keys
+            if not (keys.isdisjoint(touched) and self._written.isdisjoint(touched)):
+                break
+            if entry.last and self._taken:
                 break
             keys |= touched
-            entry = self._queue.popleft()
+            self._queue.popleft()
             size += entry.size
             taken.append(entry)
-        self._taken = taken
-        return taken
+        if not taken:
+            return None
+        batch = Taken(taken, keys)
+        self._taken.append(batch)
+        self._written |= keys
+        return batch
 
-    def landed(self) -> None:
-        """Nothing of the batch is being written any more."""
-        self._taken = []
+    def landed(self, batch: Taken) -> None:
+        """Nothing of this batch is being written any more."""
+        self._taken.remove(batch)
+        self._written -= batch.keys
 
     def release(self, entries: Iterable[Entry]) -> None:
         """Hold these no longer: they are written, or never will be."""
@@ -145,7 +169,7 @@ class Entries:
 
     def impatient(self, moment: float) -> list[Entry]:
         """The entries whose callers have waited long enough."""
-        late = [entry for entry in self._taken if entry.deadline + _GRACE <= moment]
+        late = [entry for entry in self._being_written() if entry.deadline + _GRACE <= moment]
         late += [entry for entry in self._queue if entry.deadline <= moment]
         return [entry for entry in late if not entry.done.done()]
 
@@ -155,7 +179,10 @@ class Entries:
 
     def rest(self) -> list[Entry]:
         """Everything that is not yet written."""
-        return [*self._taken, *self._queue]
+        return [*self._being_written(), *self._queue]
+
+    def _being_written(self) -> list[Entry]:
+        return [entry for batch in self._taken for entry in batch.entries]
 
     def _kept(self, entries: Iterable[Entry]) -> list[Entry]:
         kept: list[Entry] = []

@@ -115,7 +115,7 @@ class Held:
     async def drained(self) -> None:
         """Return when everything that was handed in to be written before is written, or never will be."""
         # NOBODY is known since the first process began, so this only waits for its place among the writes.
-        await self._writer.put((holding.ENTER, (NOBODY, 0)), patience=_PATIENCE)
+        await self._writer.put((holding.ENTER, (NOBODY, 0)), patience=_PATIENCE, last=True)
 
     async def usage_due(self, pause: int, most: int) -> list[tuple[bytes, int]]:
         """Take interactions whose usage is to be asked for now, each with how often it was taken.

@@ -1,4 +1,4 @@
-"""PostgreSQL: one writing connection for group commits, a pool for reads, both asyncpg's own.
+"""PostgreSQL: a few writing connections for group commits, a pool for reads, both asyncpg's own.
 
 A batch reaches the server as arrays in one statement, committed with ``synchronous_commit=on`` whatever the server's
 default is. Other replicas write the same rows, so what depends on a row is decided by those that the statement really
@@ -132,6 +132,8 @@ class PostgresBackend:
 
     #: There may always be another.
     alone_since: bytes | None = None
+    #: While one waits for the disk, the next need not wait for it; the server puts their waits together.
+    batches_at_once = 2
 
     def __init__(self, dsn: str, codec: Codec, *, pool_limit: int) -> None:
         self._dsn = dsn
@@ -140,7 +142,8 @@ class PostgresBackend:
         self._texts: dict[tuple[str, ...], str] = {}
         self._unwritten = _text_of(UNWRITTEN)
         self._queries = CompiledQueries(_DIALECT)
-        self._writer: asyncpg.Connection | None = None
+        #: Connections that write, and are not writing now.
+        self._writers: list[asyncpg.Connection] = []
         self._pool: asyncpg.Pool | None = None
         self._scripts = Scripts(self._connect_scripts, _DIALECT)
         self._listener: Listener | None = None
@@ -159,7 +162,8 @@ class PostgresBackend:
                 reset=_keep_session,
                 server_settings={"application_name": "interactions reader", **_BY_KEYS},
             )
-            self._writer = await self._connect_writer()
+            for _ in range(self.batches_at_once):
+                self._writers.append(await self._connect_writer())
         except FAILURES as error:
             raise ConfigurationError(
                 f"general_settings.database_url: PostgreSQL cannot be used ({error}); check that the server runs and "
@@ -171,9 +175,10 @@ class PostgresBackend:
         if self._listener is not None:
             await self._listener.close()
         self._scripts.close()
-        with suppress(*FAILURES):
-            if self._writer is not None:
-                await self._writer.close(timeout=CLOSE_TIMEOUT)
+        for connection in self._writers:
+            with suppress(*FAILURES):
+                await connection.close(timeout=CLOSE_TIMEOUT)
+        self._writers.clear()
         with suppress(*FAILURES):
             if self._pool is not None:
                 async with asyncio.timeout(CLOSE_TIMEOUT):
@@ -184,15 +189,19 @@ class PostgresBackend:
         ready = await self._pack(batch)
         connection = await self._writing_connection()
         try:
-            return await self._write(connection, ready)
+            result = await self._write(connection, ready)
         except FAILURES as error:
             verdict = _verdict(error)
             if isinstance(verdict, StoreUnavailable) or connection.is_in_transaction():
-                self._drop_writer()
+                _drop(connection)
+            else:
+                self._writers.append(connection)
             raise verdict from error
-        except Exception:
-            self._drop_writer()
+        except BaseException:
+            _drop(connection)
             raise
+        self._writers.append(connection)
+        return result
 
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """All rows of a query."""
@@ -277,12 +286,14 @@ class PostgresBackend:
         return text
 
     async def _writing_connection(self) -> asyncpg.Connection:
-        if self._writer is None or self._writer.is_closed():
-            try:
-                self._writer = await self._connect_writer()
-            except FAILURES as error:
-                raise StoreUnavailable(_described(error)) from error
-        return self._writer
+        while self._writers:
+            connection = self._writers.pop()
+            if not connection.is_closed():
+                return connection
+        try:
+            return await self._connect_writer()
+        except FAILURES as error:
+            raise StoreUnavailable(_described(error)) from error
 
     async def _connect_writer(self) -> asyncpg.Connection:
         connection = await asyncpg.connect(
@@ -320,11 +331,10 @@ class PostgresBackend:
             server_settings={"application_name": "interactions listener"},
         )
 
-    def _drop_writer(self) -> None:
-        connection, self._writer = self._writer, None
-        if connection is not None:
-            with suppress(Exception):
-                connection.terminate()
+
+def _drop(connection: asyncpg.Connection) -> None:
+    with suppress(Exception):
+        connection.terminate()
 
 
 def _described(error: BaseException) -> str:

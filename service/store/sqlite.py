@@ -115,6 +115,8 @@ def _compiled(statement: BatchStatement) -> tuple[str, str, str]:
 class SqliteBackend:
     """One SQLite file for one process."""
 
+    batches_at_once = 1
+
     def __init__(self, path: str, codec: Codec) -> None:
         self._path = path
         self._read_uri = f"file:{quote(os.path.abspath(path))}?mode=ro"

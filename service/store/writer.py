@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -61,11 +60,11 @@ class Writer:
     def __init__(self, backend: Backend, *, limit: int, byte_limit: int = _BYTE_LIMIT) -> None:
         self._backend = backend
         self._entries = Entries(limit, byte_limit)
-        self._task: asyncio.Task[None] | None = None
+        self._lanes: set[asyncio.Task[None]] = set()
+        self._gathering = False
         self._looking: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._closed = False
-        self._held_up = False
         self._failures = 0
         self._most = _BATCH_ENTRIES
         self._answered_at = 0.0
@@ -81,8 +80,8 @@ class Writer:
         """Seconds since the database took or refused a batch, if there is anything to write."""
         return monotonic() - self._answered_at if self._entries.busy else 0.0
 
-    async def put(self, *writes: Write, patience: float, shed: bool = False) -> None:
-        """Commit these writes as one unit.
+    async def put(self, *writes: Write, patience: float, shed: bool = False, last: bool = False) -> None:
+        """Commit these writes as one unit; ``last`` of all that were handed in before, or together with them.
 
         ``patience`` is how many seconds the caller waits; the writes go on without it. With ``shed`` they are new work:
         refused at once when the queue is full, and forgotten when patience ends, so trying again is safe and
@@ -98,11 +97,13 @@ class Writer:
             raise NotQueued(
                 "The store has more work queued than it can take.", retry_after=1 if shed else None
             )
-        entry = Entry(writes, size_of(writes), monotonic() + patience, shed, self._loop.create_future())
+        deadline = monotonic() + patience
+        entry = Entry(writes, size_of(writes), deadline, shed, self._loop.create_future(), last)
         entries.add(entry)
-        if self._task is None:
+        if not self._lanes:
             self._answered_at = monotonic()
-            self._task = self._loop.create_task(self._run(), name="store-writer")
+        if not self._gathering:
+            self._open_lane()
         if self._looking is None:
             self._looking = self._loop.call_later(_LOOK, self._look)
         await entry.done
@@ -110,12 +111,13 @@ class Writer:
     async def close(self, patience: float = _LAST_EFFORT) -> None:
         """Take no more work and commit what is queued; after ``patience`` seconds, what is left is lost."""
         self._closed = True
-        task = self._task
-        if task is not None:
-            await asyncio.wait((task,), timeout=patience)
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        deadline = monotonic() + patience
+        while self._lanes and (left := deadline - monotonic()) > 0:
+            await asyncio.wait(self._lanes, timeout=left)
+        lanes = list(self._lanes)
+        for lane in lanes:
+            lane.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
         lost = self._entries.rest()
         if lost:
             logger.error("%d writes were lost: the store could not be written until the end", len(lost))
@@ -124,21 +126,40 @@ class Writer:
         if self._looking is not None:
             self._looking.cancel()
 
+    def _open_lane(self) -> None:
+        """Have what is queued written beside what is being written, where the database can; not while it fails."""
+        if len(self._lanes) < (1 if self._failures else self._backend.batches_at_once):
+            self._gathering = True
+            self._lanes.add(self._loop.create_task(self._run(), name="store-writer"))
+
     async def _run(self) -> None:
         try:
-            while self._entries:
-                self._held_up = False
-                await self._gather()
-                await self._commit(self._entries.take(self._most, _BATCH_BYTES))
-                self._entries.landed()
-                if self._held_up:
-                    self.statistics.retries += 1
-                    await asyncio.sleep(_RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)])
-                    self._failures += 1
-                else:
-                    self._failures = 0
+            await self._write()
         finally:
-            self._task = None
+            if (lane := asyncio.current_task()) is not None:
+                self._lanes.discard(lane)
+
+    async def _write(self) -> None:
+        """One lane: batch after batch, until there is nothing that another lane will not take as well."""
+        while True:
+            await self._gather()
+            self._gathering = False
+            batch = self._entries.take(self._most, _BATCH_BYTES)
+            if batch is None:
+                return
+            if self._entries:
+                self._open_lane()
+            held_up = await self._commit(batch.entries)
+            self._entries.landed(batch)
+            if held_up:
+                self.statistics.retries += 1
+                await asyncio.sleep(_RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)])
+                self._failures += 1
+            else:
+                self._failures = 0
+            if not self._entries or self._gathering:
+                return
+            self._gathering = True
 
     async def _gather(self) -> None:
         """Let callers that are ready in this turn of the event loop join the batch; waits for nobody else."""
@@ -148,24 +169,22 @@ class Writer:
             if len(self._entries) == waiting:
                 return
 
-    async def _commit(self, entries: list[Entry]) -> None:
-        """Commit the entries, or put them back while the database cannot be written; raises nothing."""
-        if not entries:
-            return
+    async def _commit(self, entries: list[Entry]) -> bool:
+        """Commit the entries; raises nothing. True if some were put back, because the database cannot be written."""
         try:
             unwritten = await self._backend.commit(_batch(entries))
         except RowRefused as error:
             self._answered_at = monotonic()
-            await self._isolate(entries, error)
+            return await self._isolate(entries, error)
         except StoreUnavailable as error:
-            self._hold_up(entries, error)
+            return self._hold_up(entries, error)
         except Exception as error:
             logger.exception("the store failed in a way that was not foreseen")
-            self._hold_up(entries, error)
-        else:
-            self._succeed(entries)
-            for entry in entries:
-                _tell(entry, unwritten.get(entry.key) if unwritten else None)
+            return self._hold_up(entries, error)
+        self._succeed(entries)
+        for entry in entries:
+            _tell(entry, unwritten.get(entry.key) if unwritten else None)
+        return False
 
     def _succeed(self, entries: list[Entry]) -> None:
         self._answered_at = monotonic()
@@ -174,26 +193,27 @@ class Writer:
         self.statistics.batches += 1
         self.statistics.entries += len(entries)
 
-    async def _isolate(self, entries: list[Entry], error: RowRefused) -> None:
+    async def _isolate(self, entries: list[Entry], error: RowRefused) -> bool:
         if len(entries) == 1:
             self.statistics.refused += 1
             logger.error("the store refused a row: %s", error)
             self._entries.release(entries)
             entries[0].fail(StoreError("The store refused to record this interaction."))
-            return
+            return False
         middle = len(entries) // 2
-        await self._commit(entries[:middle])
-        await self._commit(entries[middle:])
+        first = await self._commit(entries[:middle])
+        second = await self._commit(entries[middle:])
+        return first or second
 
-    def _hold_up(self, entries: list[Entry], error: Exception) -> None:
+    def _hold_up(self, entries: list[Entry], error: Exception) -> bool:
         """Put the entries back, to be tried in smaller batches: this one may be more than the database can bear."""
-        self._held_up = True
         if not self._failures:
             logger.warning("the store cannot be written: %s", error)
         self._most = max(1, len(entries) // 2)
         # What fails by itself must not stand in the way of all others.
         self._entries.put_back(entries, last=len(entries) == 1)
         self._give_up()
+        return True
 
     def _look(self) -> None:
         self._give_up()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import pytest
@@ -132,3 +133,10 @@ def test_one_damaged_body_among_many_is_an_error(length: int) -> None:
     for damaged in ((codec, size, packed[:length]), (codec, size + 1, packed), (99, size, packed)):
         with pytest.raises(StoreError, match=r"damaged|upgrade"):
             CODEC.unpack_all([pack(b"x"), pack(TYPICAL), damaged, pack(TYPICAL)])
+
+
+def test_many_threads_pack_at_once() -> None:
+    bodies = [TYPICAL, TYPICAL * 2_000]
+    expected = CODEC.pack(bodies)
+    with ThreadPoolExecutor(4) as threads:
+        assert all(packed == expected for packed in threads.map(CODEC.pack, [bodies] * 64))

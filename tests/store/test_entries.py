@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 
-from service.store.entries import Entries, Entry
+from service.store.entries import Entries, Entry, Taken
 from service.store.event_log import INSERT_EVENTS
 
 _LIMIT = 100
 
 
-def entry(*keys: bytes) -> Entry:
+def entry(*keys: bytes, last: bool = False) -> Entry:
     writes = tuple((INSERT_EVENTS, (key, b"x")) for key in keys)
-    return Entry(writes, 1, 0.0, False, asyncio.get_running_loop().create_future())
+    return Entry(writes, 1, 0.0, False, asyncio.get_running_loop().create_future(), last)
+
+
+def taken(entries: Entries, most: int) -> Taken:
+    batch = entries.take(most, _LIMIT)
+    assert batch is not None
+    return batch
 
 
 async def test_what_is_put_behind_all_others_stays_before_what_follows_it() -> None:
@@ -20,7 +26,36 @@ async def test_what_is_put_behind_all_others_stays_before_what_follows_it() -> N
     first, other, shared, later = entry(b"a"), entry(b"c"), entry(b"a", b"b"), entry(b"b")
     for one in (first, other, shared, later):
         entries.add(one)
-    assert entries.take(1, _LIMIT) == [first]
-    entries.landed()
+    batch = taken(entries, 1)
+    assert batch.entries == [first]
     entries.put_back([first], last=True)
+    entries.landed(batch)
     assert entries.rest() == [other, first, shared, later]
+
+
+async def test_what_touches_an_interaction_that_is_being_written_waits_for_it() -> None:
+    entries = Entries(_LIMIT, _LIMIT)
+    first, other, later, last = entry(b"a"), entry(b"c"), entry(b"a", b"b"), entry(b"d")
+    for one in (first, other, later, last):
+        entries.add(one)
+    batch, beside = taken(entries, 1), taken(entries, _LIMIT)
+    assert (batch.entries, beside.entries) == ([first], [other])
+    assert entries.take(_LIMIT, _LIMIT) is None
+    entries.landed(beside)
+    assert entries.take(_LIMIT, _LIMIT) is None
+    entries.landed(batch)
+    assert taken(entries, _LIMIT).entries == [later, last]
+    assert entries.busy
+
+
+async def test_what_is_to_be_last_waits_for_everything_before_it() -> None:
+    entries = Entries(_LIMIT, _LIMIT)
+    first, before, last, behind = entry(b"a"), entry(b"b"), entry(b"c", last=True), entry(b"d")
+    for one in (first, before, last, behind):
+        entries.add(one)
+    batch, beside = taken(entries, 1), taken(entries, _LIMIT)
+    assert (batch.entries, beside.entries) == ([first], [before])
+    entries.landed(beside)
+    assert entries.take(_LIMIT, _LIMIT) is None
+    entries.landed(batch)
+    assert taken(entries, _LIMIT).entries == [last, behind]

@@ -116,13 +116,15 @@ async def test_patience_holds_though_the_network_says_nothing(postgres_url: str)
         async with network.silent():
             in_flight = asyncio.create_task(opened.writer.put(*ending(begun), patience=60))
             await asyncio.sleep(0.05)
+            beside = asyncio.create_task(opened.writer.put((INSERT_INTENT, intent().row(1)), patience=60))
+            await asyncio.sleep(0.05)
             queued = intent()
             error = await impatient(opened, (INSERT_INTENT, queued.row(1)), shed=True)
             assert (error.status, error.retry_after) == (503, 5)
             with pytest.raises(ServiceUnavailable):
                 await opened.store.probe()
             assert not in_flight.done()
-        await in_flight
+        await asyncio.gather(in_flight, beside)
         assert await saved(opened, begun) == b"answer"
         assert await saved(opened, queued) is None
         assert await opened.store.find(DEFAULT_PROJECT, key) is not None

@@ -50,7 +50,13 @@ async def test_many_callers_share_few_commits(opened: OpenStore, store_url: str)
 
 async def test_a_batch_has_a_limit_in_bytes(opened: OpenStore) -> None:
     body = bytes(12 * 1024 * 1024)
-    await asyncio.gather(*(opened.store.begin(intent(), body) for _ in range(6)))
+    begun = [intent() for _ in range(6)]
+    await asyncio.gather(
+        *(
+            opened.writer.put((INSERT_INTENT, one.row(1)), (INSERT_REQUEST, (one.id, body)), patience=60)
+            for one in begun
+        )
+    )
     assert opened.writer.statistics.batches == 2
 
 

@@ -9,7 +9,8 @@ from service.store.codec import Codec
 from service.store.engine import open_backend
 from service.store.records import now
 
-_PATIENCE = 20.0
+#: What a process that was killed held is taken over only by who has been there for most of a lease itself.
+_PATIENCE = 60.0
 _HOUR = 3_600
 
 
