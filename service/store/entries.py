@@ -97,6 +97,11 @@ class Entries:
         return len(self._queue)
 
     @property
+    def written_now(self) -> int:
+        """Entries of the batches that are being written."""
+        return sum([len(batch.entries) for batch in self._taken])
+
+    @property
     def busy(self) -> bool:
         """Whether anything is not yet written."""
         return bool(self._queue or self._taken)

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 #: Turns of the event loop that a batch may grow in.
 _TURNS: Final = 6
 _BATCH_ENTRIES: Final = 256
+#: Entries that are being written beside which more are written at once: a batch that has more soon has company enough.
+_LITTLE: Final = 8
 _BATCH_BYTES: Final = 32 * 1024 * 1024
 #: Bytes held from which new work is shed.
 _BYTE_LIMIT: Final = 256 * 1024 * 1024
@@ -127,8 +129,12 @@ class Writer:
             self._looking.cancel()
 
     def _open_lane(self) -> None:
-        """Have what is queued written beside what is being written, where the database can; not while it fails."""
-        if len(self._lanes) < (1 if self._failures else self._backend.batches_at_once):
+        """Have what is queued written, beside what is being written where the database can and that is little.
+
+        Many small batches cost more than few large ones, and while the database fails one is tried at a time.
+        """
+        alone = self._failures or self._entries.written_now > _LITTLE
+        if len(self._lanes) < (1 if alone else self._backend.batches_at_once):
             self._gathering = True
             self._lanes.add(self._loop.create_task(self._run(), name="store-writer"))
 
