@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, literal, select
 
-from service.audit import conditions, cursors, paging, summaries, words
+from service.audit import conditions, cursors, finding, paging, summaries, words
 from service.audit.filters import ANY, Filters
 from service.audit.paging import Order, Wanted
-from service.audit.snippets import of_document
+from service.audit.snippets import Snippets
 from service.audit.words import Search
 from service.errors import InvalidRequest
 from service.store.records import now
@@ -26,13 +26,10 @@ from service.wire import ids
 
 DEFAULT_LIMIT: Final = 50
 LARGEST_LIMIT: Final = 1000
-#: The newest matches, of which the best are told first.
-MOST_RANKED: Final = 1000
+#: The newest matches, of which the best are told first; of a phrase, among so many texts that have all its words.
+MOST_RANKED: Final = 500
+_MOST_LOOKED_AT: Final = 4_000
 _SNIPPETS_AT_ONCE: Final = 50
-#: Matches that are looked up one by one; of a word that more texts have, a walk along all texts soon finds a page.
-_MOST_FOUND: Final = 5_000
-#: How many of them at a time, at least: filters may leave few.
-_LOOKED_UP: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,8 @@ async def _add_snippets(reading: Reading, search: Search, found: Sequence[dict[s
 
 
 def _snippets_of(search: Search, rows: Sequence[Sequence[Any]]) -> list[tuple[bytes, list[dict[str, Any]]]]:
-    return [(key, of_document(search, asked, answered)) for key, asked, answered in rows]
+    snippets = Snippets(search)
+    return [(key, snippets.of_document(asked, answered)) for key, asked, answered in rows]
 
 
 async def read_page(
@@ -112,32 +110,11 @@ async def read_page(
         statement = paging.matching_in_sqlite(wanted, words.parse(filters.text))
     else:
         search = words.parse(filters.text)
-        found = await _found_in_postgres(reading, wanted, search)
+        found = await finding.first(reading, wanted, search)
         if found is not None:
-            return _page(await _first_of(reading, wanted, found), limit, about)
+            return _page(found, limit, about)
         statement = paging.matching_in_postgres(wanted, search)
     return _page(await reading.fetch(statement), limit, about)
-
-
-async def _found_in_postgres(reading: Reading, wanted: Wanted, search: Search) -> list[bytes] | None:
-    """All that a search finds, in the order of the page; None where it is much: then a walk soon has enough of it."""
-    await reading.plan(Plan.COLLECT)
-    rows = await reading.fetch(paging.keys_in_postgres(wanted, search, _MOST_FOUND + 1))
-    await reading.plan(Plan.WALK)
-    if len(rows) > _MOST_FOUND:
-        return None
-    return sorted((row[0] for row in rows), reverse=wanted.order != "asc")
-
-
-async def _first_of(reading: Reading, wanted: Wanted, keys: Sequence[bytes]) -> list[Sequence[Any]]:
-    """The first of these that the filters mean, as many as are wanted."""
-    found: list[Sequence[Any]] = []
-    start = 0
-    while start < len(keys) and len(found) < wanted.limit:
-        some = keys[start : start + max(wanted.limit, _LOOKED_UP)]
-        found += await reading.fetch(paging.among(wanted, some))
-        start += len(some)
-    return found[: wanted.limit]
 
 
 def _page(rows: Sequence[Sequence[Any]], limit: int, about: bytes) -> Page:
@@ -160,11 +137,9 @@ async def _ranked_page(
     if reading.dialect == "sqlite":
         statement = paging.ranked_in_sqlite(wanted, search, offset, limit + 1)
     else:
-        keys = await _found_in_postgres(reading, wanted, search)
-        if keys is not None:
-            narrow = replace(wanted, columns=[interactions.c.id])
-            keys = [row[0] for row in await _first_of(reading, narrow, keys)]
-            await reading.plan(Plan.LOOK_UP)
+        narrow = replace(wanted, columns=[interactions.c.id])
+        found = await finding.first(reading, narrow, search, looked_at=_MOST_LOOKED_AT)
+        keys = None if found is None else [row[0] for row in found]
         statement = paging.ranked_in_postgres(wanted, search, offset, limit + 1, keys)
     rows = await reading.fetch(statement)
     more = len(rows) > limit

@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     FromClause,
+    LargeBinary,
     Select,
     any_,
     column,
@@ -26,7 +27,7 @@ from sqlalchemy import (
     true,
     union_all,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.selectable import Join
 
@@ -89,6 +90,13 @@ class Wanted:
     def ordered(self, chosen: Select[Any], by: ColumnElement[Any] = _KEY) -> Select[Any]:
         """The first rows of a statement."""
         return chosen.order_by(by.asc() if self.order == "asc" else by.desc()).limit(self.limit)
+
+    def between(self, since: int | None, until: int | None) -> Wanted:
+        """The same, of a part of its time, in microseconds since the epoch."""
+        times = self.filters
+        since = max((one for one in (since, times.since) if one is not None), default=None)
+        until = min((one for one in (until, times.until) if one is not None), default=None)
+        return replace(self, filters=replace(times, since=since, until=until))
 
     def lowest(self) -> bytes | None:
         """The key before which nothing is wanted."""
@@ -263,29 +271,42 @@ def matching_in_postgres(wanted: Wanted, search: Search) -> Select[Any]:
     """A page of what a search finds, on PostgreSQL."""
     joined = interactions.join(search_documents, search_documents.c.interaction_id == _KEY)
     return wanted.ordered(
-        select(*wanted.columns).select_from(joined).where(_matching(search), *wanted.conditions())
+        select(*wanted.columns)
+        .select_from(joined)
+        .where(_matching(search.for_postgres()), *wanted.conditions())
     )
 
 
-def keys_in_postgres(wanted: Wanted, search: Search, most: int) -> Select[Any]:
-    """What a search finds within the time that is wanted, whatever else is wanted, in no order."""
+def keys_in_postgres(wanted: Wanted, query: str, most: int) -> Select[Any]:
+    """What a ``tsquery`` finds within the time that is wanted, whatever else is wanted: all keys in one value.
+
+    They are in the order of the page. A value for each takes longer to read than the index.
+    """
     key = search_documents.c.interaction_id
-    return _within(wanted, select(key).where(_matching(search)), key).limit(most)
+    found = _within(wanted, select(key).where(_matching(query)), key).limit(most).subquery("found")
+    order = found.c[0].asc() if wanted.order == "asc" else found.c[0].desc()
+    told = func.string_agg(func.uuid_send(found.c[0]), aggregate_order_by(literal(b"", LargeBinary), order))
+    return select(told)
 
 
-def among(wanted: Wanted, keys: Sequence[bytes]) -> Select[Any]:
-    """Those of these interactions that are wanted."""
+def among(wanted: Wanted, keys: Sequence[bytes], search: Search | None = None) -> Select[Any]:
+    """Those of these interactions that are wanted, and are found by a search."""
     given = any_(literal(list(keys), ARRAY(Key)))
-    return wanted.ordered(select(*wanted.columns).where(given == _KEY, *wanted.conditions()))
+    if search is None:
+        return wanted.ordered(select(*wanted.columns).where(given == _KEY, *wanted.conditions()))
+    key = search_documents.c.interaction_id
+    source = search_documents.join(interactions, key == _KEY)
+    found = (given == key, _matching(search.for_postgres()))
+    return wanted.ordered(select(*wanted.columns).select_from(source).where(*found, *wanted.conditions()))
 
 
-def _matching(search: Search) -> ColumnElement[bool]:
-    found: ColumnElement[bool] = search_documents.c.vector.op("@@", is_comparison=True)(_query(search))
+def _matching(query: str) -> ColumnElement[bool]:
+    found: ColumnElement[bool] = search_documents.c.vector.op("@@", is_comparison=True)(_query(query))
     return found
 
 
-def _query(search: Search) -> ColumnElement[Any]:
-    return func.to_tsquery("simple", search.for_postgres())
+def _query(query: str) -> ColumnElement[Any]:
+    return func.to_tsquery("simple", query)
 
 
 def ranked_in_sqlite(wanted: Wanted, search: Search, offset: int, limit: int) -> Select[Any]:
@@ -301,7 +322,7 @@ def ranked_in_postgres(
     wanted: Wanted, search: Search, offset: int, limit: int, keys: Sequence[bytes] | None
 ) -> Select[Any]:
     """The best of the newest matches, on PostgreSQL; ``keys`` are those, None where they are still to be found."""
-    rank = func.ts_rank_cd(search_documents.c.vector, _query(search))
+    rank = func.ts_rank_cd(search_documents.c.vector, _query(search.for_postgres()))
     if keys is None:
         chosen = matching_in_postgres(wanted, search).add_columns(rank.label("ranked"))
     else:

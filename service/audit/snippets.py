@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
@@ -19,61 +18,82 @@ _AFTER: Final = 24
 _LONGEST: Final = 400
 _ELLIPSIS: Final = "\u2026"
 
-
-@dataclass(frozen=True, slots=True)
-class _Word:
-    folded: tuple[str, ...]
-    start: int
-    end: int
+_Words = Sequence[re.Match[str]]
 
 
-def of_document(search: Search, asked: str, answered: str) -> list[dict[str, Any]]:
-    """A snippet of the input and one of the output, where something was found in them.
+class _Beginnings(dict[str, bool]):
+    """Whether a phrase may begin with a word, by the word as it is written: most are looked at once and never again."""
 
-    ``highlights`` are pairs of places in ``text``, first character and the one behind the last.
-    """
-    found = []
-    for place, text in (("input", asked), ("output", answered)):
-        if (snippet := _snippet(search.phrases(), shown(text))) is not None:
-            found.append({"in": place, **snippet})
-    return found
+    def __init__(self, phrases: Sequence[Phrase]) -> None:
+        super().__init__()
+        self._whole = {phrase.words[0] for phrase in phrases if len(phrase.words) > 1 or not phrase.prefix}
+        self._prefixes = tuple(
+            phrase.words[0] for phrase in phrases if len(phrase.words) == 1 and phrase.prefix
+        )
 
-
-def _snippet(phrases: Sequence[Phrase], text: str) -> dict[str, Any] | None:
-    words: list[_Word] = []
-    more = _WORD.finditer(text)
-    longest = max(len(phrase.words) for phrase in phrases)
-    while batch := list(islice(more, 512)):
-        first = max(0, len(words) - longest)
-        words += [_Word(_folded(word[0]), word.start(), word.end()) for word in batch]
-        for place in range(first, len(words)):
-            if _length(phrases, words, place):
-                words += [_Word(_folded(word[0]), word.start(), word.end()) for word in islice(more, _AFTER)]
-                return _around(phrases, words, place, text)
-    return None
+    def __missing__(self, word: str) -> bool:
+        found = self[word] = any(
+            folded in self._whole or folded.startswith(self._prefixes) for folded in _folded(word)
+        )
+        return found
 
 
-def _around(phrases: Sequence[Phrase], words: list[_Word], place: int, text: str) -> dict[str, Any]:
+class Snippets:
+    """Of one search, in any number of texts."""
+
+    def __init__(self, search: Search) -> None:
+        self._phrases = search.phrases()
+        self._beginnings = _Beginnings(self._phrases)
+        self._longest = max(len(phrase.words) for phrase in self._phrases)
+
+    def of_document(self, asked: str, answered: str) -> list[dict[str, Any]]:
+        """A snippet of the input and one of the output, where something was found in them.
+
+        ``highlights`` are pairs of places in ``text``, first character and the one behind the last.
+        """
+        found = []
+        for place, text in (("input", asked), ("output", answered)):
+            if (snippet := self._of_text(shown(text))) is not None:
+                found.append({"in": place, **snippet})
+        return found
+
+    def _of_text(self, text: str) -> dict[str, Any] | None:
+        words: list[re.Match[str]] = []
+        more = _WORD.finditer(text)
+        beginnings = self._beginnings
+        while batch := list(islice(more, 512)):
+            first = max(0, len(words) - self._longest)
+            words += batch
+            for place in [at for at in range(first, len(words)) if beginnings[words[at][0]]]:
+                if _length(self._phrases, words, place):
+                    words += islice(more, _AFTER)
+                    return _around(self._phrases, words, place, text)
+        return None
+
+
+def _around(phrases: Sequence[Phrase], words: _Words, place: int, text: str) -> dict[str, Any]:
     first = max(0, place - _BEFORE)
     last = min(len(words), place + _AFTER)
-    start = words[first].start if first else 0
-    start = max(start, words[place].start - _LONGEST // 2)
-    end = min(words[last - 1].end, start + _LONGEST)
+    start = words[first].start() if first else 0
+    start = max(start, words[place].start() - _LONGEST // 2)
+    end = min(words[last - 1].end(), start + _LONGEST)
     lead = _ELLIPSIS if start else ""
     highlights = []
     skip = first
     for at in range(first, last):
         length = _length(phrases, words, at) if at >= skip else 0
-        if length and words[at].start >= start and words[min(at + length, len(words)) - 1].end <= end:
+        if length and words[at].start() >= start and words[min(at + length, len(words)) - 1].end() <= end:
             skip = at + length
-            highlights.append([words[at].start - start + len(lead), words[skip - 1].end - start + len(lead)])
+            highlights.append(
+                [words[at].start() - start + len(lead), words[skip - 1].end() - start + len(lead)]
+            )
     return {
         "text": f"{lead}{text[start:end]}{_ELLIPSIS if end < len(text) else ''}",
         "highlights": highlights,
     }
 
 
-def _length(phrases: Sequence[Phrase], words: Sequence[_Word], place: int) -> int:
+def _length(phrases: Sequence[Phrase], words: _Words, place: int) -> int:
     """How many words the longest phrase has that begins here; 0 when none does."""
     return max(
         (len(phrase.words) for phrase in phrases if _begins(phrase, words, place)),
@@ -81,15 +101,16 @@ def _length(phrases: Sequence[Phrase], words: Sequence[_Word], place: int) -> in
     )
 
 
-def _begins(phrase: Phrase, words: Sequence[_Word], place: int) -> bool:
+def _begins(phrase: Phrase, words: _Words, place: int) -> bool:
     *whole, last = phrase.words
     if place + len(phrase.words) > len(words):
         return False
     for offset, wanted in enumerate(whole):
-        if wanted not in words[place + offset].folded:
+        if wanted not in _folded(words[place + offset][0]):
             return False
     return any(
-        word.startswith(last) if phrase.prefix else word == last for word in words[place + len(whole)].folded
+        word.startswith(last) if phrase.prefix else word == last
+        for word in _folded(words[place + len(whole)][0])
     )
 
 

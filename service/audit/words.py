@@ -40,10 +40,17 @@ class Search:
         wanted = " AND ".join(_any_of([_fts5(one) for one in several], " OR ") for several in self.wanted)
         return " NOT ".join([f"({wanted})", *(_fts5(phrase) for phrase in self.unwanted)])
 
-    def for_postgres(self) -> str:
-        """As the text of a ``tsquery``."""
-        wanted = [_any_of([_tsquery(one) for one in several], " | ") for several in self.wanted]
-        return " & ".join([*wanted, *(f"!{_tsquery(phrase)}" for phrase in self.unwanted)])
+    @property
+    def has_phrases(self) -> bool:
+        """Whether it matters in which order words are."""
+        return any(len(phrase.words) > 1 for phrase in self.phrases())
+
+    def for_postgres(self, *, in_order: bool = True) -> str:
+        """As the text of a ``tsquery``; without the order of words it finds more."""
+        between = " <-> " if in_order else " & "
+        wanted = [_any_of([_tsquery(one, between) for one in several], " | ") for several in self.wanted]
+        unwanted = [one for one in self.unwanted if in_order or len(one.words) == 1]
+        return " & ".join([*wanted, *(f"!{_tsquery(phrase, between)}" for phrase in unwanted)])
 
 
 def parse(text: str) -> Search:
@@ -95,8 +102,8 @@ def _fts5(phrase: Phrase) -> str:
     return f'"{quoted}" *' if phrase.prefix else f'"{quoted}"'
 
 
-def _tsquery(phrase: Phrase) -> str:
+def _tsquery(phrase: Phrase, between: str) -> str:
     words = [f"'{word}'" for word in phrase.words]
     if phrase.prefix:
         words[-1] += ":*"
-    return words[0] if len(words) == 1 else f"({' <-> '.join(words)})"
+    return words[0] if len(words) == 1 else f"({between.join(words)})"

@@ -105,6 +105,7 @@ class PostgresReports:
                     "application_name": "interactions reports",
                     "default_transaction_read_only": "on",
                     # Reports differ each time, and compiling them takes longer than they do.
+                    "plan_cache_mode": "force_custom_plan",
                     "jit": "off",
                 },
             )

@@ -15,7 +15,7 @@ from service.audit.listing import Listing
 from service.audit.paging import Order
 from service.errors import InvalidRequest
 from service.store.tables import DEFAULT_PROJECT
-from tests.audit.history import Past, Told, add, delete, past
+from tests.audit.history import HOUR, Past, Told, add, delete, past
 from tests.support.gateway import Gateway, eventually
 from tests.support.replies import Json
 from tests.support.store import query, sqlite_path
@@ -35,6 +35,8 @@ QUERIES = (
     "mountain OR quantum -orange",
     "data*",
     '"river dat"*',
+    'river -"naïve database"',
+    'mountain OR "naïve database"',
     "東京",
     "京",
     "absent",
@@ -109,6 +111,22 @@ async def test_a_search_finds_what_a_look_at_every_text_finds(store_url: str) ->
         assert [one["id"] for one in bounded] == [
             told.id for told in ended if expected(told, "river") and since <= told.moment < until
         ]
+
+
+async def test_a_phrase_is_found_in_every_month(store_url: str) -> None:
+    async with past(store_url, 0) as made:
+        await add(made, 200, random.Random(3), within=150 * 24 * HOUR)
+        await made.indexer.catch_up()
+        wanted = [
+            told.id
+            for told in made.of_default()
+            if told.completed_at is not None and not told.deleted and expected(told, '"naïve database"')
+        ]
+        assert len(wanted) > 3
+        for limit in (1, 1000):
+            assert [one["id"] for one in await found(made, '"naïve database"', "desc", limit)] == wanted[::-1]
+            assert [one["id"] for one in await found(made, '"naïve database"', "asc", limit)] == wanted
+        assert sorted(one["id"] for one in await found(made, '"naïve database"', "rank", 2)) == sorted(wanted)
 
 
 async def test_many_of_one_millisecond_keep_the_order_of_their_keys(store_url: str) -> None:
