@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -64,6 +64,65 @@ class _Found:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some interactions with everything they have, as it was read in one snapshot."""
+
+    project: str | None
+    rows: Rows
+    bodies: Rows
+    logs: Rows
+    media: Rows
+    #: Those whose requests are not stored whole, each with what it is put together from.
+    based: Sequence[tuple[bytes, Rows]]
+
+    def unpacked(self, packing: Codec) -> Unpacked:
+        """They with what is packed of them unpacked; raises :class:`StoreError` for what is damaged."""
+        unpacked = packing.unpack_all([tuple(row[2:5]) for row in self.bodies])
+        requests: dict[bytes, bytes] = {}
+        responses: dict[bytes, bytes] = {}
+        for (key, kind, *_), body in zip(self.bodies, unpacked, strict=True):
+            (requests if kind == REQUEST_PAYLOAD else responses)[key] = body
+        damages: dict[bytes, str] = {}
+        for key, stored in self.based:
+            try:
+                requests |= whole_requests(stored_requests(stored, packing), (key,))
+            except StoreError as error:
+                requests.pop(key, None)
+                damages[key] = error.message
+        logs = _events(self.logs, packing)
+        return Unpacked(self.project, self.rows, requests, responses, logs, _media(self.media), damages)
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """Some interactions, and by their keys what each of them has."""
+
+    project: str | None
+    rows: Rows
+    requests: Mapping[bytes, bytes]
+    responses: Mapping[bytes, bytes]
+    logs: Mapping[bytes, list[EventRow]]
+    media: Mapping[bytes, list[MediaRow]]
+    damages: Mapping[bytes, str]
+
+    def made(self) -> list[Whole]:
+        """Each of them."""
+        return [
+            Whole(
+                dict(zip(COLUMNS, row, strict=False)),
+                row[-1],
+                self.project,
+                self.requests.get(row[0]),
+                self.responses.get(row[0]),
+                self.logs.get(row[0], ()),
+                self.damages.get(row[0]),
+                self.media.get(row[0], ()),
+            )
+            for row in self.rows
+        ]
+
+
 class _Statements:
     """What is read of each part, compiled once for an export."""
 
@@ -104,6 +163,17 @@ class Export:
     ) -> AsyncGenerator[list[Whole], None]:
         """Everything the filters select, behind the interaction with the id ``after``, some at a time.
 
+        Raises as :meth:`read` does.
+        """
+        async with aclosing(self.read(project_id, filters, after, with_media=with_media)) as read:
+            async for part in read:
+                yield await asyncio.to_thread(_made, part, self._packing)
+
+    async def read(
+        self, project_id: bytes, filters: Filters, after: str | None = None, *, with_media: bool = True
+    ) -> AsyncGenerator[Part, None]:
+        """The same as it is stored: each part is still to be unpacked.
+
         Raises :class:`~service.errors.ServiceError`: :class:`InvalidRequest` for an id that is none.
         """
         statements = _Statements(project_id, filters)
@@ -115,9 +185,9 @@ class Export:
             found, cursor = await self._page(project_id, filters, cursor, _KEYS_AT_ONCE)
             if with_media:
                 found = await self._with_media_sizes(statements, found)
-            for part in _bounded(found):
-                reading_part = _Part(self._reports, self._packing, statements, name, with_media)
-                yield await reading_part.whole([one.key for one in part])
+            for keys in _bounded(found):
+                async with self._reports.reading() as reading:
+                    yield await _part(reading, statements, name, keys, with_media=with_media)
             if cursor is None:
                 return
 
@@ -141,93 +211,49 @@ class Export:
         return [_Found(one.key, one.size + sizes.get(one.key, 0)) for one in found]
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Reads some interactions with everything they have."""
+async def _part(
+    reading: Reading, statements: _Statements, project: str | None, keys: Sequence[bytes], *, with_media: bool
+) -> Part:
+    """Those of some interactions that are selected still, in one snapshot."""
 
-    reports: Reports
-    packing: Codec
-    statements: _Statements
-    project: str | None
-    with_media: bool
+    async def of(statement: Prepared, keys: Sequence[bytes]) -> Rows:
+        return _plain(await reading.fetch_prepared(statement, _values(keys))) if keys else ()
 
-    async def whole(self, keys: Sequence[bytes]) -> list[Whole]:
-        """Those of them that are selected still, in one snapshot."""
-        statements = self.statements
-        async with self.reports.reading() as reading:
-            rows = await reading.fetch_prepared(statements.rows, _values(keys))
-            told = [row[0] for row in rows if row[_DELETED_AT] is None]
-            streams = [row[0] for row in rows if row[_STREAM] and row[_DELETED_AT] is None]
-            bodies = await self._of(reading, statements.bodies, told)
-            logs = await self._of(reading, statements.logs, streams)
-            media_rows = await self._of(reading, statements.media, told) if self.with_media else ()
-            based = [
-                (key, await reading.fetch_prepared(statements.base, {"id": key}))
-                for (key,) in await self._of(reading, statements.bases, told)
-            ]
-        return await asyncio.to_thread(self._made, rows, bodies, logs, media_rows, based)
-
-    async def _of(self, reading: Reading, statement: Prepared, keys: Sequence[bytes]) -> Rows:
-        return await reading.fetch_prepared(statement, _values(keys)) if keys else ()
-
-    def _made(
-        self, rows: Rows, bodies: Rows, logs: Rows, media_rows: Rows, based: Sequence[tuple[bytes, Rows]]
-    ) -> list[Whole]:
-        unpacked = self.packing.unpack_all([tuple(row[2:5]) for row in bodies])
-        requests: dict[bytes, bytes] = {}
-        responses: dict[bytes, bytes] = {}
-        for (key, kind, *_), body in zip(bodies, unpacked, strict=True):
-            (requests if kind == REQUEST_PAYLOAD else responses)[key] = body
-        damages: dict[bytes, str] = {}
-        for key, stored in based:
-            try:
-                requests |= whole_requests(stored_requests(stored, self.packing), (key,))
-            except StoreError as error:
-                requests.pop(key, None)
-                damages[key] = error.message
-        told_events, told_media = self._events(logs), _media(media_rows)
-        return [
-            Whole(
-                dict(zip(COLUMNS, row, strict=False)),
-                row[-1],
-                self.project,
-                requests.get(row[0]),
-                responses.get(row[0]),
-                told_events.get(row[0], ()),
-                damages.get(row[0]),
-                told_media.get(row[0], ()),
-            )
-            for row in rows
-        ]
-
-    def _events(self, logs: Rows) -> dict[bytes, list[EventRow]]:
-        frames = self.packing.unpack_all([tuple(row[3:6]) for row in logs])
-        found: dict[bytes, list[EventRow]] = defaultdict(list)
-        for (key, first, last, *_, cursor, timings), body in zip(logs, frames, strict=True):
-            found[key].append(EventRow(first, last, body, cursor, timings))
-        return found
+    rows = await of(statements.rows, keys)
+    told = [row[0] for row in rows if row[_DELETED_AT] is None]
+    streams = [row[0] for row in rows if row[_STREAM] and row[_DELETED_AT] is None]
+    return Part(
+        project,
+        rows,
+        bodies=await of(statements.bodies, told),
+        logs=await of(statements.logs, streams),
+        media=await of(statements.media, told) if with_media else (),
+        based=[
+            (key, _plain(await reading.fetch_prepared(statements.base, {"id": key})))
+            for (key,) in await of(statements.bases, told)
+        ],
+    )
 
 
-async def ahead(parts: AsyncGenerator[list[Whole], None]) -> AsyncGenerator[list[Whole], None]:
-    """The same parts, the next of which is being read while one is used."""
+def _made(part: Part, packing: Codec) -> list[Whole]:
+    return part.unpacked(packing).made()
 
-    async def following() -> list[Whole] | None:
-        return await anext(parts, None)
 
-    coming = asyncio.create_task(following())
-    try:
-        while (part := await coming) is not None:
-            coming = asyncio.create_task(following())
-            yield part
-    finally:
-        coming.cancel()
-        with suppress(asyncio.CancelledError):
-            await coming
-        await parts.aclose()
+def _plain(rows: Rows) -> Rows:
+    """Rows that can be handed to another process."""
+    return [tuple(row) for row in rows]
 
 
 _STREAM: Final = _NAMES.index("stream")
 _DELETED_AT: Final = _NAMES.index("deleted_at")
+
+
+def _events(logs: Rows, packing: Codec) -> dict[bytes, list[EventRow]]:
+    frames = packing.unpack_all([tuple(row[3:6]) for row in logs])
+    found: dict[bytes, list[EventRow]] = defaultdict(list)
+    for (key, first, last, *_, cursor, timings), body in zip(logs, frames, strict=True):
+        found[key].append(EventRow(first, last, body, cursor, timings))
+    return found
 
 
 def _media(rows: Rows) -> dict[bytes, list[MediaRow]]:
@@ -256,15 +282,15 @@ def _found(key: bytes, stream: Any, request_bytes: int | None, response_bytes: i
     return _Found(key, size)
 
 
-def _bounded(found: Sequence[_Found]) -> Iterator[list[_Found]]:
-    """In parts that fit into memory."""
-    part: list[_Found] = []
+def _bounded(found: Sequence[_Found]) -> Iterator[list[bytes]]:
+    """The keys, in parts that fit into memory."""
+    part: list[bytes] = []
     size = 0
     for one in found:
         if part and (size + one.size > _BYTES_AT_ONCE or len(part) == _AT_ONCE):
             yield part
             part, size = [], 0
-        part.append(one)
+        part.append(one.key)
         size += one.size
     if part:
         yield part

@@ -105,16 +105,19 @@ def line_of(whole: Whole) -> bytes:
         told["media"] = [_media(one) for one in whole.media]
     if whole.damage is not None:
         told["damage"] = whole.damage
-    bodies = (("request", whole.request), ("response", whole.response))
-    for name, body in bodies:
-        if body is not None and not is_one_line(body):
-            told |= _exact(name, body)
-    for name, body in bodies:
-        if body is None:
-            told[name] = None
-        else:
-            told[name] = orjson.Fragment(body) if is_one_line(body) else _parsed(body)
+    shown = _shown(told, "request", whole.request), _shown(told, "response", whole.response)
+    told["request"], told["response"] = shown
     return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _shown(told: dict[str, Any], name: str, body: bytes | None) -> Any:
+    """A body as a line shows it; one that cannot stand there as it is, is told exactly beside it."""
+    if body is None:
+        return None
+    if is_one_line(body):
+        return orjson.Fragment(body)
+    told |= _exact(name, body)
+    return _parsed(body)
 
 
 def is_one_line(body: bytes) -> bool:
