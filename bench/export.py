@@ -180,7 +180,7 @@ async def run(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
             filled.touch()
         upstream = stack.enter_context(targets.mock(folder, delay=MODEL_SECONDS))
         for name, url in urls.items():
-            with targets.service(name, folder, upstream, url) as target:
+            with targets.service(name, folder, upstream, url, bound=False) as target:
                 report[name] = await measure(target, count, arguments)
     return report
 

@@ -159,9 +159,10 @@ def pass_through(folder: Path, upstream: Target) -> Target:
     return start("pass-through", arguments, port, folder / f"pass-{port}.log", processors()[1])
 
 
-def service(name: str, folder: Path, upstream: Target, database_url: str) -> Target:
-    """The service as users start it."""
+def service(name: str, folder: Path, upstream: Target, database_url: str, *, bound: bool = True) -> Target:
+    """The service as users start it, bound to the processors of what is measured."""
     port = free_port()
     environment = {"GEMINI_API_KEY": "bench", "GEMINI_API_BASE": f"http://127.0.0.1:{upstream.port}"}
     arguments = ["-m", "service", "serve", "--port", str(port), "--database-url", database_url]
-    return start(name, arguments, port, folder / f"service-{port}.log", processors()[1], environment)
+    cpus = processors()[1] if bound else set()
+    return start(name, arguments, port, folder / f"service-{port}.log", cpus, environment)

@@ -255,7 +255,10 @@ def test_chain_is_a_tree(served: Served) -> None:
 
 
 def test_search_shows_where_it_was_found(served: Served) -> None:
-    shown = served.run("search", "1 of tea", "--max-depth", "1").stdout.decode()
+    deadline = time.monotonic() + 20
+    # The words of what has just ended are told a moment later.
+    while not (shown := served.run("search", "1 of tea", "--max-depth", "1").stdout.decode()):
+        assert time.monotonic() < deadline
     assert served.ids[1] in shown
     assert "input: Tell me 1 of tea" in shown
 
