@@ -162,7 +162,7 @@ async def _reports(app: web.Application) -> AsyncIterator[None]:
     await reports.start()
     app[LISTING] = Listing(reports)
     app[EXPORT] = Export(reports, app[CODEC])
-    app[LONG_EXPORTS] = LongExports(app[SETTINGS].database_url)
+    app[LONG_EXPORTS] = LongExports(app[SETTINGS].database_url, lambda: app[STORE].statistics.entries)
     app[IMPORT] = Importer(app[STORE], reports)
     app[DETAILS] = Details(reports, app[STORE], app[CODEC])
     prices = app[PRICES] = Prices(app[SETTINGS])

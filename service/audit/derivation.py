@@ -23,16 +23,18 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    column,
     func,
     null,
     select,
-    tuple_,
     update,
+    values,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.audit import documents, series
 from service.audit.measures import COUNTERS, Measures
+from service.audit.ordered_join import OrderedJoin
 from service.audit.series import Series
 from service.store.script import Ask, Execute, Script
 from service.store.statement import Query, key_parameters, named_keys
@@ -170,10 +172,10 @@ class Statements:
     def __init__(self, dialect: str) -> None:
         insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
         self.series = series.insert_into(dialect)
-        terms = {column.name: bindparam(column.name, type_=column.type) for column in listing_terms.c}
+        terms = {each.name: bindparam(each.name, type_=each.type) for each in listing_terms.c}
         self.terms = Query("insert terms", insert(listing_terms).values(terms).on_conflict_do_nothing())
-        values = {column.name: bindparam(column.name, type_=column.type) for column in rollups.c}
-        upsert = insert(rollups).values(values)
+        sums = {each.name: bindparam(each.name, type_=each.type) for each in rollups.c}
+        upsert = insert(rollups).values(sums)
         self.rollups = Query(
             "write rollup",
             upsert.on_conflict_do_update(
@@ -232,12 +234,12 @@ def _states_of(count: int) -> Query:
 @cache
 def _rollups_at(count: int) -> Query:
     """So many roll-ups, as far as they are there."""
-    key = tuple_(*(rollups.c[name] for name in _KEYS))
-    places = [
-        tuple_(*(bindparam(f"{name}_{place}", type_=rollups.c[name].type) for name in _KEYS))
-        for place in range(count)
-    ]
-    chosen = select(*(rollups.c[name] for name in (*_KEYS, *_SUMS))).where(key.in_(places))
+    keys = [rollups.c[name] for name in _KEYS]
+    told = [tuple(bindparam(f"{key.name}_{place}", type_=key.type) for key in keys) for place in range(count)]
+    places = values(*(column(key.name, key.type) for key in keys), name="places").data(told).cte("places")
+    # A list of rows that a row is to be in has SQLite look through all of them.
+    at = and_(*(key == places.c[key.name] for key in keys))
+    chosen = select(*keys, *(rollups.c[name] for name in _SUMS)).select_from(OrderedJoin(places, rollups, at))
     return Query(f"rollups at {count}", chosen)
 
 

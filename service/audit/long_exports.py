@@ -6,8 +6,9 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from time import monotonic
 from typing import Final
 
 from service.audit.export_process import REFUSED, Errand
@@ -24,13 +25,23 @@ _PIECE: Final = 256 * 1024
 #: glibc keeps what is freed for each thread; one place for all keeps it small.
 _FRUGAL: Final = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
 _LONGEST_MESSAGE: Final = 2_000
+#: Seconds that an export works at a stretch beside callers who write at least so often a second, and how many times as
+#: long it rests then; what a slow client takes for reading is no work.
+_SPELL: Final = 0.25
+_LONGEST_SPELL: Final = 0.5
+_MANY: Final = 20.0
+_RESTS: Final = 2.0
 
 
 class LongExports:
-    """Starts the processes, and ends those whose export nobody reads any more."""
+    """Starts the processes, and ends those whose export nobody reads any more.
 
-    def __init__(self, database_url: str) -> None:
+    ``written`` tells how many writes callers have waited for so far: while many come, exports rest between whiles.
+    """
+
+    def __init__(self, database_url: str, written: Callable[[], int]) -> None:
         self._database_url = database_url
+        self._written = written
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def pieces(self, errand: Errand) -> AsyncGenerator[bytes, None]:
@@ -47,8 +58,12 @@ class LongExports:
         try:
             async with _process(errand.to_bytes(self._database_url)) as process:
                 output, errors = _pipes(process)
+                pace = _Pace(self._written)
                 while piece := await output.read(_PIECE):
                     yield piece
+                    if (rest := pace.rest()) > 0:
+                        await asyncio.sleep(rest)
+                        pace.rested()
                 told = (await errors.read()).decode("utf-8", "replace").strip()
                 status = await process.wait()
         finally:
@@ -60,6 +75,29 @@ class LongExports:
             raise StoreError(
                 "The export broke off; the service's log says more. Go on from where it stopped."
             )
+
+
+class _Pace:
+    """Of one export: the processors are its own while nobody else needs them."""
+
+    def __init__(self, written: Callable[[], int]) -> None:
+        self._written = written
+        self.rested()
+
+    def rest(self) -> float:
+        """The seconds to read nothing now, so that whoever exports has to wait."""
+        worked = monotonic() - self._since
+        if worked < _SPELL:
+            return 0.0
+        if self._written() - self._before < _MANY * worked:
+            self.rested()
+            return 0.0
+        return _RESTS * min(worked, _LONGEST_SPELL)
+
+    def rested(self) -> None:
+        """Begin anew."""
+        self._since = monotonic()
+        self._before = self._written()
 
 
 @asynccontextmanager

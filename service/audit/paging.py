@@ -28,12 +28,11 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.selectable import Join
 
 from service.audit import conditions, terms
 from service.audit.documents import first_number, index
 from service.audit.filters import ANY, Filters
+from service.audit.ordered_join import OrderedJoin
 from service.audit.repetition import union_of_repetitions
 from service.audit.words import Search
 from service.store.tables import Key, interactions, listing_terms, search_documents
@@ -52,20 +51,6 @@ _TERM: Final = "/*term*/0"
 _NUMBERS_PER_MILLISECOND: Final = 1 << 20
 #: Filters that have an index of their own, and mean few.
 _DIRECT: Final = frozenset({"chain", "previous_interaction_id", "replay_of"})
-
-
-class OrderedJoin(Join):
-    """A join that SQLite executes from left to right."""
-
-    inherit_cache = True
-
-
-@compiles(OrderedJoin, "sqlite")
-def _cross_join(element: OrderedJoin, compiler: Any, **options: Any) -> str:
-    left = compiler.process(element.left, **{**options, "asfrom": True})
-    right = compiler.process(element.right, **{**options, "asfrom": True})
-    condition = compiler.process(element.onclause, **{**options, "asfrom": False})
-    return f"{left} CROSS JOIN {right} ON {condition}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,15 @@ from service.settings import Settings
 from service.store.codec import Codec
 from service.store.engine import open_reports
 from service.store.records import USAGE_FINAL, Usage
-from tests.support.store import intent, open_store, outcome, query
+from tests.support.store import (
+    InspectableSqlite,
+    OpenStore,
+    intent,
+    open_sqlite,
+    open_store,
+    outcome,
+    query,
+)
 
 _TOO_MUCH = Usage(USAGE_FINAL, 1, 1, 1, 1, 1, 2**63 - 1)
 
@@ -31,6 +39,45 @@ async def test_figures_that_are_too_large_for_a_sum_stop_nothing_else(store_url:
         store_url, "SELECT sum(requests) FROM rollups WHERE grain = 0 AND span = 3600000000"
     )
     assert requests == 3
+
+
+async def derived(opened: OpenStore, backend: InspectableSqlite, url: str) -> int:
+    """Derive from one interaction; gives SQLite's own steps for that, in hundreds."""
+    begun = intent()
+    await opened.store.begin(begun, b'{"input":"hello"}')
+    await opened.store.finish(outcome(begun.id), b"{}")
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    reports = open_reports(url)
+    await reports.start()
+    backend.writing.set_progress_handler(step, 100)
+    await Indexer(backend, reports, Codec(), Prices(Settings())).catch_up()
+    backend.writing.set_progress_handler(None, 0)
+    await reports.close()
+    return steps
+
+
+async def test_many_roll_ups_make_the_next_one_no_dearer(sqlite_url: str) -> None:
+    async with open_sqlite(sqlite_url) as (opened, backend):
+        before = await derived(opened, backend, sqlite_url)
+        columns = (
+            "project_id, grain, span, start + 1 + value, series_id, requests, errors, unmeasured, unpriced, "
+        )
+        columns += (
+            "input_tokens, output_tokens, thought_tokens, cached_tokens, tool_use_tokens, total_tokens, "
+        )
+        columns += "cost_nanos, modalities, durations, first_events"
+        await query(
+            sqlite_url,
+            "WITH RECURSIVE numbers (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM numbers WHERE value < 5000) "
+            f"INSERT INTO rollups SELECT {columns} FROM rollups, numbers",
+        )
+        assert await derived(opened, backend, sqlite_url) < before + 20
 
 
 @pytest.mark.parametrize(
