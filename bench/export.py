@@ -2,8 +2,8 @@
 
 Both databases are filled alike (``bench.audit_filling``). The service is started on each as users start it, and a
 client reads an export of everything in each form, again and again; the memory of the service and of the
-processes that do the export is looked at meanwhile. Then creates arrive at a fixed rate, alone and beside an
-export, in turns.
+processes that do the export is looked at meanwhile. Then creates arrive at a fixed rate, alone,
+beside an export and beside lists, in turns.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import tempfile
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import aiohttp
 import orjson
@@ -36,6 +38,8 @@ FORMS = ("jsonl", "csv", "parquet")
 RATE = 200.0
 MODEL_SECONDS = 0.05
 _PIECE = 1024 * 1024
+_LIST_PAUSE = 0.1
+_OWN = get_context("spawn")
 
 
 @dataclass(slots=True)
@@ -110,28 +114,38 @@ async def _creates(target: Target, seconds: float) -> list[float]:
     return run.latencies
 
 
-async def beside(target: Target, seconds: float, rounds: int) -> dict[str, float]:
-    """Milliseconds of creates alone and beside an export that goes on all the time, in turns."""
-    alone: list[float] = []
-    together: list[float] = []
+async def beside(target: Target, seconds: float, rounds: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of creates alone, beside an export and beside lists that go on all the time, in turns."""
+    found: dict[str, list[float]] = {"alone": [], "beside an export": [], "beside lists": []}
     for _ in range(rounds):
-        alone += await _creates(target, seconds)
-        endless = asyncio.create_task(_again_and_again(target))
-        await asyncio.sleep(1.5)
-        together += await _creates(target, seconds)
-        endless.cancel()
-        with suppress(asyncio.CancelledError):
-            await endless
-        await asyncio.sleep(0.5)
-    return {
-        **{f"alone {name}": value for name, value in _percentiles(alone).items()},
-        **{f"beside {name}": value for name, value in _percentiles(together).items()},
-    }
+        for name, others in zip(found, (None, _exports, _lists), strict=True):
+            # The client has a process of its own: what it takes for reading is not the service's.
+            client = None if others is None else _OWN.Process(target=others, args=(target.port,), daemon=True)
+            if client is not None:
+                client.start()
+            await asyncio.sleep(1.5)
+            found[name] += await _creates(target, seconds)
+            if client is not None:
+                client.kill()
+                client.join()
+    return {name: _percentiles(latencies) for name, latencies in found.items()}
 
 
-async def _again_and_again(target: Target) -> None:
+def _exports(port: int) -> None:
     while True:
-        await export(target, "format=jsonl&to=1h")
+        with urlopen(f"http://127.0.0.1:{port}/api/export?format=jsonl&to=1h") as response:
+            while response.read(_PIECE):
+                pass
+
+
+def _lists(port: int) -> None:
+    """Ten pages of failures a second, one after the other."""
+    cursor = ""
+    while True:
+        time.sleep(_LIST_PAUSE)
+        with urlopen(f"http://127.0.0.1:{port}/api/interactions?status=failed&limit=50{cursor}") as response:
+            following = orjson.loads(response.read())["next_cursor"]
+        cursor = f"&cursor={following}" if following else ""
 
 
 def _percentiles(latencies: list[float]) -> dict[str, float]:
