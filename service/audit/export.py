@@ -187,7 +187,9 @@ class Export:
                 found = await self._with_media_sizes(statements, found)
             for keys in _bounded(found):
                 async with self._reports.reading() as reading:
-                    yield await _part(reading, statements, name, keys, with_media=with_media)
+                    part = await _part(reading, statements, name, keys, with_media=with_media)
+                # Whoever takes it may take long, and is not to hold a snapshot meanwhile.
+                yield part
             if cursor is None:
                 return
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import sys
+import traceback
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass, replace
@@ -32,6 +34,7 @@ from service.store.engine import open_reports
 
 #: The exit status of an export that could not go on; the last line on standard error says why.
 REFUSED: Final = 3
+_ENDED: Final = 1
 _STANDARD_OUTPUT: Final = 1
 _STANDARD_ERROR: Final = 2
 _PIPE: Final = 1024 * 1024
@@ -75,6 +78,7 @@ class Errand:
 
 def _read(database_url: str, errand: Errand, sending: Connection, receiving: Connection) -> None:
     """Hand over the parts, and a last word: None, or why it could not go on."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     receiving.close()
     # Whoever reads the export waits for the end of these, and not for this process.
     nothing = os.open(os.devnull, os.O_WRONLY)
@@ -86,6 +90,12 @@ def _read(database_url: str, errand: Errand, sending: Connection, receiving: Con
             sending.send(None)
         except ServiceError as error:
             sending.send(error.message)
+        except Exception:
+            sending.send(Unforeseen(traceback.format_exc()))
+
+
+class Unforeseen(Exception):
+    """What the process that reads has died of, with its traceback."""
 
 
 async def _hand_over(database_url: str, errand: Errand, sending: Connection) -> None:
@@ -157,6 +167,8 @@ def _received(receiving: Connection) -> Part | Unpacked | None:
         word = receiving.recv()
     except EOFError:
         raise StoreError("The process that reads for the export has died.") from None
+    if isinstance(word, Unforeseen):
+        raise word
     if isinstance(word, str):
         raise StoreError(word)
     part: Part | Unpacked | None = word
@@ -188,13 +200,18 @@ def main() -> int:
     reader = _START.Process(target=_read, args=(database_url, errand, sending, receiving), daemon=True)
     reader.start()
     sending.close()
+    # So that the reader ends with this process, and is waited for.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_ENDED))
     try:
         _export(receiving, form_of(errand.form)())
     except ServiceError as error:
         sys.stderr.write(f"{error.message}\n")
         return REFUSED
+    except Unforeseen as error:
+        sys.stderr.write(str(error))
+        return _ENDED
     except BrokenPipeError:
-        return 1
+        return _ENDED
     return 0
 
 

@@ -27,36 +27,42 @@ _MOST_FOUND: Final = 5_000
 _MOST_ALIKE: Final = 50_000
 #: How many are looked up at a time, at least: filters may leave few.
 _AT_ONCE: Final = 1_000
+#: How many texts that have the words of a phrase are looked at for more than is enough.
+_LONG: Final = 4_000
 #: Bytes of a key.
 _KEY: Final = 16
+#: The last millisecond that the calendar has.
+_LAST: Final = int(datetime.max.replace(tzinfo=UTC).timestamp() * 1000) - 1000
 
 
 async def first(
-    reading: Reading, wanted: Wanted, search: Search, *, looked_at: int | None = None
+    reading: Reading, wanted: Wanted, search: Search, *, enough: int | None = None
 ) -> Rows | None:
     """The first rows of what a search finds and the filters mean; None where a walk has them sooner.
 
-    ``looked_at`` bounds how many texts are looked at for a phrase.
+    Of phrases so many are ``enough`` when to find them took long.
     """
     if search.has_phrases:
-        return await _of_phrases(reading, wanted, search, looked_at)
+        return await _of_phrases(reading, wanted, search, wanted.limit if enough is None else enough)
     keys = await _collected(reading, wanted, search.for_postgres(), _MOST_FOUND)
-    return None if keys is None else await _looked_up(reading, wanted, keys, None)
+    return None if keys is None else await _looked_up(reading, wanted, keys)
 
 
-async def _of_phrases(reading: Reading, wanted: Wanted, search: Search, looked_at: int | None) -> Rows | None:
+async def _of_phrases(reading: Reading, wanted: Wanted, search: Search, enough: int) -> Rows | None:
     found: Rows = []
+    looked_at = 0
     for part in _parts(wanted):
         keys = await _collected(reading, part, search.for_postgres(in_order=False), _MOST_ALIKE)
         if keys is None:
             return None
-        if looked_at is not None:
-            keys = keys[:looked_at]
-            looked_at -= len(keys)
-        rest = replace(wanted, limit=wanted.limit - len(found))
-        found += await _looked_up(reading, rest, keys, search)
-        if len(found) >= wanted.limit or looked_at == 0:
-            break
+        await reading.plan(Plan.LOOK_UP)
+        for start in range(0, len(keys), _AT_ONCE):
+            some = keys[start : start + _AT_ONCE]
+            rest = replace(wanted, limit=wanted.limit - len(found))
+            found += await reading.fetch(paging.among(rest, some, search))
+            looked_at += len(some)
+            if len(found) >= (wanted.limit if looked_at < _LONG else enough):
+                return found
     return found
 
 
@@ -71,14 +77,14 @@ async def _collected(reading: Reading, wanted: Wanted, query: str, most: int) ->
     return keys
 
 
-async def _looked_up(reading: Reading, wanted: Wanted, keys: Sequence[bytes], search: Search | None) -> Rows:
-    """The first of these that the filters mean, and the search as well; as many as are wanted."""
+async def _looked_up(reading: Reading, wanted: Wanted, keys: Sequence[bytes]) -> Rows:
+    """The first of these that the filters mean, as many as are wanted."""
     await reading.plan(Plan.LOOK_UP)
     found: Rows = []
     start = 0
     while start < len(keys) and len(found) < wanted.limit:
         some = keys[start : start + max(wanted.limit, _AT_ONCE)]
-        found += await reading.fetch(paging.among(wanted, some, search))
+        found += await reading.fetch(paging.among(wanted, some))
         start += len(some)
     return found[: wanted.limit]
 
@@ -89,10 +95,10 @@ def _parts(wanted: Wanted) -> Iterator[Wanted]:
         yield wanted
         return
     highest = wanted.highest()
-    newest = now() // 1000 if highest is None else ids.created_at(highest)
+    newest = now() // 1000 if highest is None else min(ids.created_at(highest), _LAST)
     month = _first_of_month(datetime.fromtimestamp(newest / 1000, UTC))
     before = _first_of_month(month - timedelta(days=1))
-    edges = [None, *(int(moment.timestamp()) * 1_000_000 for moment in (month, before)), None]
+    edges = [None, *(max(0, int(moment.timestamp())) * 1_000_000 for moment in (month, before)), None]
     for until, since in pairwise(edges):
         yield wanted.between(since, until)
 

@@ -26,9 +26,9 @@ from service.wire import ids
 
 DEFAULT_LIMIT: Final = 50
 LARGEST_LIMIT: Final = 1000
-#: The newest matches, of which the best are told first; of a phrase, among so many texts that have all its words.
+#: The newest matches, of which the best are told first, and how many are enough where they are hard to find.
 MOST_RANKED: Final = 500
-_MOST_LOOKED_AT: Final = 4_000
+_ENOUGH_RANKED: Final = 50
 _SNIPPETS_AT_ONCE: Final = 50
 
 
@@ -138,7 +138,7 @@ async def _ranked_page(
         statement = paging.ranked_in_sqlite(wanted, search, offset, limit + 1)
     else:
         narrow = replace(wanted, columns=[interactions.c.id])
-        found = await finding.first(reading, narrow, search, looked_at=_MOST_LOOKED_AT)
+        found = await finding.first(reading, narrow, search, enough=_ENOUGH_RANKED)
         keys = None if found is None else [row[0] for row in found]
         statement = paging.ranked_in_postgres(wanted, search, offset, limit + 1, keys)
     rows = await reading.fetch(statement)

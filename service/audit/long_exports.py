@@ -25,6 +25,8 @@ _PIECE: Final = 256 * 1024
 #: glibc keeps what is freed for each thread; one place for all keeps it small.
 _FRUGAL: Final = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
 _LONGEST_MESSAGE: Final = 2_000
+#: Seconds that a process gets to end by itself.
+_FAREWELL: Final = 5.0
 #: Seconds that an export works at a stretch beside callers who write at least so often a second, and how many times as
 #: long it rests then; what a slow client takes for reading is no work.
 _SPELL: Final = 0.25
@@ -122,9 +124,13 @@ async def _process(errand: bytes) -> AsyncIterator[asyncio.subprocess.Process]:
         yield process
     finally:
         with suppress(ProcessLookupError):
-            process.kill()
+            process.terminate()
         # To the end of what it has written: a pipe is closed there and nowhere else.
-        await process.communicate()
+        ended = asyncio.ensure_future(process.communicate())
+        await asyncio.wait((ended,), timeout=_FAREWELL)
+        with suppress(ProcessLookupError):
+            process.kill()
+        await ended
 
 
 def _pipes(process: asyncio.subprocess.Process) -> tuple[asyncio.StreamReader, asyncio.StreamReader]:

@@ -131,7 +131,7 @@ class Entries:
             touched = entry.keys
             if not (keys.isdisjoint(touched) and self._written.isdisjoint(touched)):
                 break
-            if entry.last and self._taken:
+            if entry.last and (taken or self._taken):
                 break
             keys |= touched
             self._queue.popleft()
@@ -163,7 +163,7 @@ class Entries:
         others: deque[Entry] = deque()
         followers: list[Entry] = []
         for entry in self._queue:
-            if touched.isdisjoint(entry.keys):
+            if touched.isdisjoint(entry.keys) and not entry.last:
                 others.append(entry)
             else:
                 touched |= entry.keys

@@ -159,8 +159,10 @@ class Writer:
             self._entries.landed(batch)
             if held_up:
                 self.statistics.retries += 1
-                await asyncio.sleep(_RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES) - 1)])
                 self._failures += 1
+                if len(self._lanes) > 1:
+                    return
+                await asyncio.sleep(_RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES)) - 1])
             else:
                 self._failures = 0
             if not self._entries or self._gathering:

@@ -16,11 +16,17 @@ import orjson
 import psutil
 import pytest
 from pyarrow import parquet
+from sqlalchemy import text
 
+from service.audit.export import Export
+from service.audit.filters import Filters
+from service.store.codec import Codec
 from service.store.media import uri_digest
 from service.store.regions import SHARED_FROM
+from service.store.tables import DEFAULT_PROJECT
 from service.upstream.files import file_of
 from service.wire import ids
+from tests.audit.history import past
 from tests.support.gateway import MODEL, Gateway, eventually
 from tests.support.gateways import StartGateway, gateway_starter
 from tests.support.replies import Json, Reply
@@ -428,6 +434,17 @@ async def test_a_long_export_has_a_process_of_its_own_and_is_the_same(gateway: G
     table = parquet.read_table(io.BytesIO((await get(gateway, "/api/export?format=parquet")).raw))
     assert table.column("id").to_pylist() == names
     assert not exporting()
+
+
+async def test_who_takes_long_over_an_export_keeps_nobody_from_reading(store_url: str) -> None:
+    async with past(store_url, 20) as made:
+        slow = [Export(made.reports, Codec()).parts(DEFAULT_PROJECT, Filters()) for _ in range(4)]
+        for parts in slow:
+            assert await anext(parts)
+        async with made.reports.reading() as reading:
+            assert await reading.fetch(text("SELECT 1"))
+        for parts in slow:
+            await parts.aclose()
 
 
 def exporting() -> list[int]:

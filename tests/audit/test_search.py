@@ -20,6 +20,8 @@ from tests.support.gateway import Gateway, eventually
 from tests.support.replies import Json
 from tests.support.store import query, sqlite_path
 
+#: The last moment that the calendar has, in microseconds.
+LAST = 253_402_300_799_999_999
 QUERIES = (
     "river",
     "RIVER",
@@ -127,6 +129,9 @@ async def test_a_phrase_is_found_in_every_month(store_url: str) -> None:
             assert [one["id"] for one in await found(made, '"naïve database"', "desc", limit)] == wanted[::-1]
             assert [one["id"] for one in await found(made, '"naïve database"', "asc", limit)] == wanted
         assert sorted(one["id"] for one in await found(made, '"naïve database"', "rank", 2)) == sorted(wanted)
+        for until, expected_ids in ((LAST, wanted[::-1]), (19 * 24 * HOUR, [])):
+            told = await found(made, '"naïve database"', "desc", until=until)
+            assert [one["id"] for one in told] == expected_ids
 
 
 async def test_many_of_one_millisecond_keep_the_order_of_their_keys(store_url: str) -> None:

@@ -59,3 +59,15 @@ async def test_what_is_to_be_last_waits_for_everything_before_it() -> None:
     assert entries.take(_LIMIT, _LIMIT) is None
     entries.landed(batch)
     assert taken(entries, _LIMIT).entries == [last, behind]
+
+
+async def test_what_is_to_be_last_stays_behind_what_is_tried_again() -> None:
+    entries = Entries(_LIMIT, _LIMIT)
+    first, last, behind = entry(b"a"), entry(b"c", last=True), entry(b"d")
+    for one in (first, last, behind):
+        entries.add(one)
+    batch = taken(entries, _LIMIT)
+    assert batch.entries == [first]
+    entries.put_back([first], last=True)
+    entries.landed(batch)
+    assert entries.rest() == [behind, first, last]
