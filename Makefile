@@ -54,7 +54,7 @@ bench-history: $(VENV)/.dev
 bench-audit: $(VENV)/.dev
 	$(BIN)/python -m bench.audit $(if $(COUNT),--count $(COUNT)) $(if $(KEEP),--keep $(KEEP))
 
-# Exports of fifty thousand interactions, and creates beside them; COUNT=N, KEEP=DIR as above.
+# Exports of a hundred thousand interactions, and creates beside them and beside lists; COUNT=N, KEEP=DIR as above.
 bench-export: $(VENV)/.dev
 	$(BIN)/python -m bench.export $(if $(COUNT),--count $(COUNT)) $(if $(KEEP),--keep $(KEEP))
 
