@@ -25,7 +25,7 @@ Rows = list[Sequence[Any]]
 _MOST_FOUND: Final = 5_000
 #: Texts that have all words of a phrase within a month; beyond them a walk is taken as well.
 _MOST_ALIKE: Final = 50_000
-#: How many are looked up at a time, at least: filters may leave few.
+#: How many are looked up at a time: filters may leave few.
 _AT_ONCE: Final = 1_000
 #: How many texts that have the words of a phrase are looked at for more than is enough.
 _LONG: Final = 4_000
@@ -42,26 +42,22 @@ async def first(
 
     Of phrases so many are ``enough`` when to find them took long.
     """
-    if search.has_phrases:
-        return await _of_phrases(reading, wanted, search, wanted.limit if enough is None else enough)
-    keys = await _collected(reading, wanted, search.for_postgres(), _MOST_FOUND)
-    return None if keys is None else await _looked_up(reading, wanted, keys)
-
-
-async def _of_phrases(reading: Reading, wanted: Wanted, search: Search, enough: int) -> Rows | None:
+    phrases = search.has_phrases
+    least = wanted.limit if enough is None or not phrases else enough
     found: Rows = []
     looked_at = 0
-    for part in _parts(wanted):
-        keys = await _collected(reading, part, search.for_postgres(in_order=False), _MOST_ALIKE)
+    query = search.for_postgres(in_order=not phrases)
+    for part in _parts(wanted) if phrases else (wanted,):
+        keys = await _collected(reading, part, query, _MOST_ALIKE if phrases else _MOST_FOUND)
         if keys is None:
             return None
         await reading.plan(Plan.LOOK_UP)
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
             rest = replace(wanted, limit=wanted.limit - len(found))
-            found += await reading.fetch(paging.among(rest, some, search))
+            found += await reading.fetch(paging.among(rest, some, search if phrases else None))
             looked_at += len(some)
-            if len(found) >= (wanted.limit if looked_at < _LONG else enough):
+            if len(found) >= (wanted.limit if looked_at < _LONG else least):
                 return found
     return found
 
@@ -75,18 +71,6 @@ async def _collected(reading: Reading, wanted: Wanted, query: str, most: int) ->
         await reading.plan(Plan.WALK)
         return None
     return keys
-
-
-async def _looked_up(reading: Reading, wanted: Wanted, keys: Sequence[bytes]) -> Rows:
-    """The first of these that the filters mean, as many as are wanted."""
-    await reading.plan(Plan.LOOK_UP)
-    found: Rows = []
-    start = 0
-    while start < len(keys) and len(found) < wanted.limit:
-        some = keys[start : start + max(wanted.limit, _AT_ONCE)]
-        found += await reading.fetch(paging.among(wanted, some))
-        start += len(some)
-    return found[: wanted.limit]
 
 
 def _parts(wanted: Wanted) -> Iterator[Wanted]:

@@ -116,7 +116,7 @@ def _shown(told: dict[str, Any], name: str, body: bytes | None) -> Any:
         return None
     if is_one_line(body):
         return orjson.Fragment(body)
-    told |= _exact(name, body)
+    told.update(_exact(name, body))
     return _parsed(body)
 
 

@@ -296,29 +296,18 @@ class PostgresBackend:
             raise StoreUnavailable(_described(error)) from error
 
     async def _connect_writer(self) -> asyncpg.Connection:
-        connection = await asyncpg.connect(
-            self._dsn,
-            command_timeout=_COMMIT_TIMEOUT,
-            timeout=CONNECT_TIMEOUT,
-            server_settings={
-                "synchronous_commit": "on",
-                "application_name": "interactions writer",
-                **_ROWS_BY_KEYS,
-            },
-        )
-        await prepare_connection(connection)
-        return connection
+        return await self._connect("interactions writer")
 
     async def _connect_scripts(self) -> asyncpg.Connection:
+        return await self._connect("interactions scripts")
+
+    async def _connect(self, name: str) -> asyncpg.Connection:
+        """A connection that writes, and keeps what it has committed."""
         connection = await asyncpg.connect(
             self._dsn,
             command_timeout=_COMMIT_TIMEOUT,
             timeout=CONNECT_TIMEOUT,
-            server_settings={
-                "synchronous_commit": "on",
-                "application_name": "interactions scripts",
-                **_ROWS_BY_KEYS,
-            },
+            server_settings={"synchronous_commit": "on", "application_name": name, **_ROWS_BY_KEYS},
         )
         await prepare_connection(connection)
         return connection

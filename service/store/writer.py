@@ -83,7 +83,7 @@ class Writer:
         return monotonic() - self._answered_at if self._entries.busy else 0.0
 
     async def put(self, *writes: Write, patience: float, shed: bool = False, last: bool = False) -> None:
-        """Commit these writes as one unit; ``last`` of all that were handed in before, or together with them.
+        """Commit these writes as one unit; with ``last`` only when all that were handed in before are written.
 
         ``patience`` is how many seconds the caller waits; the writes go on without it. With ``shed`` they are new work:
         refused at once when the queue is full, and forgotten when patience ends, so trying again is safe and
@@ -133,10 +133,12 @@ class Writer:
 
         Many small batches cost more than few large ones, and while the database fails one is tried at a time.
         """
-        alone = self._failures or self._entries.written_now > _LITTLE
-        if len(self._lanes) < (1 if alone else self._backend.batches_at_once):
-            self._gathering = True
-            self._lanes.add(self._loop.create_task(self._run(), name="store-writer"))
+        if (lanes := len(self._lanes)) and (
+            lanes >= self._backend.batches_at_once or self._failures or self._entries.written_now > _LITTLE
+        ):
+            return
+        self._gathering = True
+        self._lanes.add(self._loop.create_task(self._run(), name="store-writer"))
 
     async def _run(self) -> None:
         try:
