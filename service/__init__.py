@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from service.sdk.errors import (
         AuthenticationFailed,
         BadRequest,
+        ClientUnusable,
         Conflict,
         ConnectionFailed,
         ConnectionLost,
@@ -75,9 +76,9 @@ _MODULES = {
     """,
     "client": "InteractionsClient",
     "errors": """
-        AuthenticationFailed BadRequest Conflict ConnectionFailed ConnectionLost InteractionNotFound InteractionsError
-        InvalidAnswer PermissionRefused RateLimited RequestTimeout RequestTooLarge SdkConfigurationError ServiceFailed
-        StatusError StreamLost WaitTimeout
+        AuthenticationFailed BadRequest ClientUnusable Conflict ConnectionFailed ConnectionLost InteractionNotFound
+        InteractionsError InvalidAnswer PermissionRefused RateLimited RequestTimeout RequestTooLarge
+        SdkConfigurationError ServiceFailed StatusError StreamLost WaitTimeout
     """,
     "events": """
         ErrorEvent Event InteractionCompleted InteractionCreated InteractionStatusUpdate StepDelta StepStart StepStop
@@ -119,6 +120,7 @@ __all__ = (
     "AsyncInteractionsClient",
     "AuthenticationFailed",
     "BadRequest",
+    "ClientUnusable",
     "Conflict",
     "ConnectionFailed",
     "ConnectionLost",

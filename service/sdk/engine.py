@@ -21,8 +21,8 @@ from yarl import URL
 
 from service import __version__
 from service.sdk.calls import Answer, Call
-from service.sdk.errors import ConnectionFailed, ConnectionLost, InteractionsError, RequestTimeout
-from service.sdk.loop_thread import LoopThread
+from service.sdk.errors import ClientUnusable, ConnectionFailed, ConnectionLost, RequestTimeout
+from service.sdk.loop_thread import CLOSED, LoopThread
 from service.sdk.options import Target
 from service.sdk.targets import service_of
 
@@ -37,7 +37,6 @@ _HEADERS: Final = {
     "User-Agent": f"interactions-service-sdk/{__version__}",
     "Accept": "application/json, text/event-stream",
 }
-CLOSED: Final = "This client is closed; make another one."
 _EVENTS: Final = "text/event-stream"
 _BUFFER: Final = 256 * 1024
 #: aiohttp wants larger bodies as files.
@@ -152,7 +151,7 @@ class Engine:
     async def _started(self) -> ClientSession:
         async with self._starting:
             if self._closing is not None:
-                raise InteractionsError(CLOSED)
+                raise ClientUnusable(CLOSED)
             if self._session is None:
                 connector = await self._service.start()
                 self._session = ClientSession(

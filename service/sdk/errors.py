@@ -2,6 +2,7 @@
 
 * InteractionsError
   + SdkConfigurationError     what to ask is not configured: a key, a file, a URL, a database
+  + ClientUnusable            the client is closed, or cannot be used where it was called
   + ConnectionFailed          no connection was made; nothing was sent
   + ConnectionLost            the connection ended before the answer; the request may have been carried out
     - StreamLost              a stream that could not be taken up again
@@ -53,6 +54,10 @@ class InteractionsError(Exception):
 
 class SdkConfigurationError(InteractionsError):
     """Nothing can be asked: the message names what to set."""
+
+
+class ClientUnusable(InteractionsError, RuntimeError):
+    """The client is closed, or was called where it cannot work: in a process that was forked off, on its own thread."""
 
 
 class ConnectionFailed(InteractionsError):

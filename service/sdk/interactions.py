@@ -59,7 +59,7 @@ class Interaction(_Told):
         pace = Pace(self.id, timeout)
         while not self.ended:
             try:
-                newer = _required(self._client).get_interaction(self.id)
+                newer = _required(self._client).get_interaction(self.id, timeout=pace.look())
             except InteractionsError as error:
                 time.sleep(pace.failed(error))
                 continue
@@ -85,7 +85,7 @@ class AsyncInteraction(_Told):
         pace = Pace(self.id, timeout)
         while not self.ended:
             try:
-                newer = await _required(self._client).get_interaction(self.id)
+                newer = await _required(self._client).get_interaction(self.id, timeout=pace.look())
             except InteractionsError as error:
                 await asyncio.sleep(pace.failed(error))
                 continue

@@ -11,13 +11,17 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Any, Final, TypeVar
+
+from service.sdk.errors import ClientUnusable
 
 T = TypeVar("T")
 
 _NAME: Final = "interactions-sdk"
+CLOSED: Final = "This client is closed; make another one."
+_ENDED: Final = "The client was closed during the call; what was sent may have been carried out."
 
 
 class LoopThread:
@@ -34,17 +38,32 @@ class LoopThread:
         self._thread.start()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do the work and wait for it; an interrupt of the waiting thread cancels the work."""
+        """Do the work and wait for it; an interrupt of the waiting thread cancels the work.
+
+        Raises :class:`ClientUnusable`.
+        """
         future = self._begin(work)
         try:
             return future.result()
+        except CancelledError:
+            raise ClientUnusable(_ENDED) from None
         except BaseException:
             future.cancel()
             raise
 
     async def call_async(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do the work and wait for it on the caller's own loop; cancelling the wait cancels the work."""
-        return await asyncio.wrap_future(self._begin(work))
+        """Do the work and wait for it on the caller's own loop; cancelling the wait cancels the work.
+
+        Raises :class:`ClientUnusable`.
+        """
+        future = self._begin(work)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._stopping and not (task is not None and task.cancelling()):
+                raise ClientUnusable(_ENDED) from None
+            raise
 
     def callers(self) -> list[threading.Thread]:
         """The threads that have called and live."""
@@ -69,7 +88,7 @@ class LoopThread:
             self._check()
             with self._handing_in:
                 if self._stopping:
-                    raise RuntimeError("The client has been closed.")
+                    raise ClientUnusable(CLOSED)
                 return asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:
             work.close()
@@ -77,11 +96,11 @@ class LoopThread:
 
     def _check(self) -> None:
         if os.getpid() != self._pid:
-            raise RuntimeError(
+            raise ClientUnusable(
                 "A stream cannot be read in a process that was forked off after it was opened."
             )
         if threading.current_thread() is self._thread:
-            raise RuntimeError("A synchronous call would wait for itself here; use the asynchronous form.")
+            raise ClientUnusable("A synchronous call would wait for itself here; use the asynchronous form.")
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Self, Unpack
 
 from service.sdk.calls import Call
-from service.sdk.engine import CLOSED, Engine
-from service.sdk.errors import InteractionsError
+from service.sdk.engine import Engine
+from service.sdk.errors import ClientUnusable
+from service.sdk.loop_thread import CLOSED
 from service.sdk.options import Options, resolve
 from service.sdk.params import Connection
 from service.sdk.process import Process, current
@@ -23,9 +24,9 @@ class Opening:
         self._engine = self._process.acquire(options.target)
 
     def engine(self) -> Engine:
-        """The engine; another one in a process that was forked off. Raises :class:`InteractionsError` when closed."""
+        """The engine; another one in a process that was forked off. Raises :class:`ClientUnusable` when closed."""
         if self._process is None:
-            raise InteractionsError(CLOSED)
+            raise ClientUnusable(CLOSED)
         if self._process is not current():
             self._process = current()
             self._engine = self._process.acquire(self._options.target)

@@ -19,6 +19,9 @@ from service.sdk.errors import (
 PATIENCE: Final = 7_200.0
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 5.0
+#: Seconds that one look may take, and that it gets however little of the wait is left.
+_LONGEST_LOOK: Final = 60.0
+_SHORTEST_LOOK: Final = 1.0
 #: What may be otherwise at the next look, and how many such failures in a row are borne.
 _PASSING: Final = (ConnectionFailed, ConnectionLost, RequestTimeout, RateLimited, ServiceFailed)
 _FAILURES: Final = 10
@@ -33,6 +36,12 @@ class Pace:
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._pause = _FIRST_PAUSE
         self._failures = 0
+
+    def look(self) -> float:
+        """Seconds that the next look may take."""
+        if self._deadline is None:
+            return _LONGEST_LOOK
+        return min(_LONGEST_LOOK, max(_SHORTEST_LOOK, self._deadline - time.monotonic()))
 
     def seen(self, status: str) -> float:
         """Seconds until the next look after one that found this status; raises :class:`WaitTimeout`."""

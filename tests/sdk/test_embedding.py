@@ -5,14 +5,23 @@ Each test is a program of its own, started with the key of the environment alone
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
-from service import InteractionCreated, InteractionsClient, InteractionsError, SdkConfigurationError
+from service import (
+    ClientUnusable,
+    InteractionCreated,
+    InteractionsClient,
+    InteractionsError,
+    SdkConfigurationError,
+)
 from service.sdk.options import resolve
 from tests.support.sdk import MODEL, Backdrop, async_client, async_functions, client, functions
 
@@ -297,7 +306,7 @@ if child == 0:
             raise AssertionError
     try:
         list(stream)
-    except RuntimeError as error:
+    except service.ClientUnusable as error:
         assert "forked" in str(error)
     made = remote.create_interaction({ASK}, input="The child").id
     os.write(write, made.encode())
@@ -309,6 +318,63 @@ print(create_interaction({ASK}, input="After").status)
         *backdrop.remote.values(),
     )
     assert told.split() == ["interaction.completed", "completed", "completed"]
+
+
+def test_the_environment_names_a_running_service(programs: Programs, backdrop: Backdrop) -> None:
+    connection = backdrop.remote
+    programs.environment = {
+        "PYTHONPATH": str(ROOT),
+        "INTERACTIONS_BASE_URL": connection["base_url"],
+        "INTERACTIONS_API_KEY": connection["api_key"],
+    }
+    told = programs.run(f"""
+import asyncio
+from service import acreate_interaction, create_interaction, get_interaction
+made = create_interaction({ASK}, input="Tell me a short joke about programming.")
+assert made.outputs[-1].text
+assert asyncio.run(acreate_interaction({ASK}, input="And another.")).outputs[-1].text
+chunks = list(create_interaction({ASK}, input="Write a 3 paragraph story about a robot.", stream=True))
+print(get_interaction(made.id).status, chunks[-1].event_type)
+""")
+    assert told == "completed interaction.completed"
+    assert not list(programs.folder.iterdir())
+    programs.environment["INTERACTIONS_API_KEY"] = "wrong"
+    told = programs.run(f"""
+import service
+try:
+    service.create_interaction({ASK}, input="Hello")
+except service.AuthenticationFailed as error:
+    print(error.status)
+""")
+    assert told == "401"
+
+
+def test_a_call_that_a_close_meets_is_refused_within_the_tree(scripted: Any) -> None:
+    arrived = threading.Event()
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        arrived.set()
+        await asyncio.sleep(30)
+        raise AssertionError
+
+    client = scripted(script)
+    refused: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            client.create_interaction(model="m", input="Hello")
+        except BaseException as error:
+            refused.append(error)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    assert arrived.wait(20)
+    client.close()
+    caller.join(20)
+    assert len(refused) == 1
+    assert isinstance(refused[0], InteractionsError)
+    with pytest.raises(ClientUnusable):
+        client.create_interaction(model="m", input="Hello")
 
 
 def test_a_fork_before_the_first_use_or_after_the_last_is_as_any_other(programs: Programs) -> None:

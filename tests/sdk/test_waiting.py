@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -34,6 +35,25 @@ def test_looks_that_fail_are_repeated(scripted: Any) -> None:
         made = client.create_interaction(model="m", input="Hello", background=True)
         assert made.wait().output_text == "Hi"
     assert asked == ["POST", "GET", "GET", "GET"]
+
+
+def test_a_service_that_says_nothing_makes_no_wait_longer(scripted: Any) -> None:
+    async def script(request: web.Request) -> web.StreamResponse:
+        if request.method == "GET":
+            await asyncio.sleep(30)
+        return web.json_response(RUNNING)
+
+    with scripted(script) as client:
+        made = client.create_interaction(model="m", input="Hello", background=True)
+        with pytest.raises(WaitTimeout):
+            made.wait(timeout=0.2)
+
+
+def test_a_look_has_no_more_time_than_the_wait() -> None:
+    assert Pace("int_1", None).look() == 60
+    assert Pace("int_1", 7_200).look() == 60
+    assert 4 < Pace("int_1", 5).look() <= 5
+    assert Pace("int_1", 0).look() == 1
 
 
 def test_what_does_not_pass_is_raised(scripted: Any) -> None:
