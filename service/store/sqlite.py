@@ -113,7 +113,7 @@ def _compiled(statement: BatchStatement) -> tuple[str, str, str]:
 
 
 class SqliteBackend:
-    """One SQLite file, as a rule for one process: others may write to it in turn, and there are no hints between them."""
+    """One SQLite file, as a rule for one process: several write to it in turn, with no hints between them."""
 
     batches_at_once = 1
 
