@@ -68,8 +68,8 @@ class Life:
 
         After an outage of the database all are silent for a while. So who was silent itself a moment ago, or is just
         then, takes only those for dead that have ended: 0. The same holds for who has just begun, unless it is alone or
-        the database has been there for a lease: who lives has said so since. Whom only the way there was closed to, and
-        who is taken for dead with it open again, lets go of what it has lost when it comes back.
+        the database has been there for a lease: who lives has said so since. Only where the network was away may that
+        be wrong, and then it is to the other as if it had been paused: it lets go of what it has lost.
         """
         moment = self._loop.time()
         is_late = moment - self._renewed > self._lease * _LATE

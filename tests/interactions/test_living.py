@@ -106,7 +106,7 @@ async def test_what_the_long_dead_hold_is_claimed_in_the_first_turn_of_who_begin
 async def test_a_clock_that_is_set_forward_makes_nobody_dead(
     start_gateway: StartGateway, upstream: Emulated, database_url: str
 ) -> None:
-    hasty = {"lease_seconds": 1.0, "claim_interval": 0.02, **RARE}
+    hasty = {"lease_seconds": 2.0, "claim_interval": 0.02, **RARE}
     several = [await start_gateway(upstream, **hasty) for _ in range(3)]
     names = [(await gateway.ask(background=True, wish=SLOW)).id for gateway in several]
     held = await owners(several[0], names)
