@@ -18,6 +18,7 @@ from tests.support.gateway import MODEL, STEPS, eventually
 from tests.support.outliving import outliving
 from tests.support.postgres import PostgresServer
 from tests.support.processes import ServiceProcess
+from tests.support.reconciling import assert_reconciles
 from tests.support.upstreams import KEY, Emulated
 
 REPEATS = 50
@@ -144,6 +145,7 @@ async def test_a_repeat_after_a_kill_never_creates_again(
         assert b"event: interaction.completed\n" in whole
         assert whole.endswith(b"data: [DONE]\n\n")
         assert len(upstream.creates) == 3
+        await assert_reconciles(database_url)
     finally:
         await services.kill_all()
 
@@ -171,5 +173,6 @@ async def test_those_who_listen_at_another_replica_get_the_rest_of_a_killed_ones
         assert len({body for _, _, body in answers}) == 1
         assert b"event: interaction.completed\n" in answers[0][2]
         assert len(upstream.creates) == 1
+        await assert_reconciles(postgres_url)
     finally:
         await services.kill_all()

@@ -9,6 +9,7 @@ import pytest
 
 from service.wire import ids
 from tests.support.postgres import PostgresServer
+from tests.support.reconciling import assert_reconciles
 from tests.support.replies import Json, Live
 from tests.support.store import literal, query
 from tests.support.stream_processes import Replica, replicas
@@ -41,6 +42,7 @@ async def test_a_stream_of_one_process_is_followed_and_cancelled_through_the_oth
         await _followed_live(one, other, upstream)
         await _cancelled(one, other, upstream)
         await _taken_over(one, other, upstream, database)
+        await assert_reconciles(database)
         for replica in (one, other):
             assert not [line for line in replica.process.log if "level=error" in line]
 
