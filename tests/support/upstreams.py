@@ -99,6 +99,11 @@ class Emulated:
         return [seen for seen in self.calls("GET") if ":download" in seen["path"]]
 
     @property
+    def connections(self) -> set[object]:
+        """The connections to it that are open."""
+        return _connections(self.server)
+
+    @property
     def held(self) -> int:
         """How many interactions it has made and still has."""
         return len(list(self._emulator.records.all()))
@@ -132,12 +137,21 @@ class Scripted:
     def url(self) -> str:
         return str(self.server.make_url("")).rstrip("/")
 
+    @property
+    def connections(self) -> set[object]:
+        """The connections to it that are open."""
+        return _connections(self.server)
+
     async def close(self) -> None:
         await self.server.close()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.bodies.append(await request.read())
         return await self.script(request)
+
+
+def _connections(server: TestServer) -> set[object]:
+    return set(server.handler.connections)
 
 
 def answering(
