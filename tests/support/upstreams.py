@@ -87,9 +87,11 @@ class Emulated:
         else:
             assert self._emulator.records.forget(upstream_id)
 
-    def put_file(self, body: bytes, mime_type: str = "image/png", *, source: str = "GENERATED") -> str:
-        """Have a file of this deployment key's; returns its URI."""
-        file = self._emulator.files.put(body, mime_type, self.clock.now(), key=KEY, source=source)
+    def put_file(
+        self, body: bytes, mime_type: str = "image/png", *, source: str = "GENERATED", key: str = KEY
+    ) -> str:
+        """Have a file of a deployment's key; returns its URI."""
+        file = self._emulator.files.put(body, mime_type, self.clock.now(), key=key, source=source)
         uri: str = file.resource(self.url, "v1beta")["uri"]
         return uri
 
