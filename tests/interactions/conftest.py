@@ -31,9 +31,13 @@ _RECONCILED = frozenset(
     {
         "test_background",
         "test_broken_streams",
+        "test_cancelling_streams",
         "test_deleting",
         "test_failures",
+        "test_odd_resumptions",
         "test_outage",
+        "test_recovered_streams",
+        "test_stream_health",
         "test_streams",
         "test_unstored",
     }
