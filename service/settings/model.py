@@ -192,6 +192,8 @@ class Settings:
     background_timeout: float = 7_200.0
     #: Seconds until usage is asked for that upstream did not tell with the end; the pauses after that grow.
     usage_interval: float = 10.0
+    #: Seconds of silence after which a comment keeps whoever is between from closing the connection of a stream.
+    keep_alive_interval: float = 15.0
     #: Seconds that an event of a stream waits at most before it is handed to the store.
     event_flush_interval: float = 0.05
     #: Seconds that an interaction which has ended waits at most until it is searched and summed up, if there is time.
