@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
 
 import orjson
 import pytest
 
 from service.emulator.directives import FAULTS
 from tests.interactions.conversations import assert_quotes
-from tests.interactions.test_faults_under_load import AMBIGUOUS, CLIENTS, COOLDOWN, HEADLESS, loaded
+from tests.interactions.test_faults_under_load import (
+    AMBIGUOUS,
+    CLIENTS,
+    COOLDOWN,
+    HEADLESS,
+    loaded,
+    serves_again,
+)
 from tests.interactions.test_retries import SAFE
 from tests.support.database import Row
 from tests.support.fleet import Fleet, fleet_of
-from tests.support.gateways import StartEmulator, StartGateway, gateway_starter
+from tests.support.gateways import StartEmulator, StartGateway
 
 #: Refusals of what was carried out all the same.
 DONE = ("status;code=500;done=1", "status;code=504;done=1", "html;code=502;done=1")
@@ -54,12 +60,6 @@ BREAKS = (
 
 
 @pytest.fixture
-def start_gateway(running: AsyncExitStack, sqlite_url: str) -> StartGateway:
-    """What upstream does is no matter of the database."""
-    return gateway_starter(running, sqlite_url)
-
-
-@pytest.fixture
 async def fleet(start_emulator: StartEmulator, start_gateway: StartGateway) -> Fleet:
     return await fleet_of(start_emulator, start_gateway, "abc")
 
@@ -74,21 +74,18 @@ def test_every_fault_of_the_emulator_is_met() -> None:
 
 
 async def test_nobody_who_listens_notices_either(fleet: Fleet) -> None:
-    # It never cools down, so that it meets with streams all the time.
     members = {"weight": {"a": 1.0, "b": 1.0, "c": 4.0}, "stream_timeout": 1.5}
-    gateway = await fleet.gateway(disable_cooldowns=True, members=members)
-    streams = 0
+    gateway = await fleet.gateway(cooldown_time=COOLDOWN, members=members, retry_allowance=12)
     for fault in ("status;code=429", "html;code=502", *BREAKS):
         asked = fleet["c"].asked
         fleet["c"].behave(fault)
         streamed = await asyncio.gather(*(gateway.stream(f"question {number}") for number in range(12)))
-        streams += len(streamed)
         fleet["c"].calm()
         assert fleet["c"].asked > asked, fault
         assert all(stream.done and not stream.broken for stream in streamed), fault
         assert {stream.final["status"] for stream in streamed} == {"completed"}, fault
+        await serves_again(fleet, gateway, "c")
     rows = await gateway.database.rows()
-    assert len(rows) == streams
     # What it forgets it has told all of.
     assert len({row["upstream_id"] for row in rows}) == len(rows)
     assert fleet.asked().total() - len(rows) == sum(_repeated(row) for row in rows)

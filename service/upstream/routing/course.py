@@ -116,7 +116,7 @@ class Course(Stay):
         self._policy = router.policy
         retries, timeout = ask.wishes.num_retries, ask.wishes.timeout
         if retries is not None:
-            self._policy = replace(self._policy, retries=retries)
+            self._policy = self._policy.wished(retries)
         self._deadline = inf if timeout is None else router.clock() + timeout
         #: The model that stands in for the one asked for.
         self.fallback: str | None = None

@@ -290,7 +290,7 @@ def test_nothing_is_tried_when_the_caller_no_longer_waits() -> None:
 
 
 def test_the_budget_bounds_the_retries_of_all_requests() -> None:
-    routing = Routing(*(entry(name) for name in "ab"), disable_cooldowns=True)
+    routing = Routing(*(entry(name) for name in "ab"), disable_cooldowns=True, retry_allowance=20)
     retried = 0
     for _ in range(500):
         course = routing.start()
@@ -326,7 +326,7 @@ def test_what_a_key_is_refused_is_not_asked_for_with_the_same_key(failure: Failu
 
 
 def test_what_is_forbidden_to_two_keys_is_the_requests_own_fault() -> None:
-    routing = Routing(entry("a"), entry("b"), entry("c"))
+    routing = Routing(entry("a"), entry("b"), entry("c"), retry_allowance=10)
     for _ in range(10):
         course = routing.start()
         assert failed(course, FORBIDDEN) is not None
