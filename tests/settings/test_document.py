@@ -112,7 +112,10 @@ def test_a_configuration_of_litellms_loads_with_one_warning(path: Path) -> None:
         assert f".{used}" not in warning.replace("unset_master_key", "")
     assert loaded.settings.database_url == "postgresql+asyncpg://u:p@h/d?sslmode=require"
     assert loaded.settings.router.cooldown_time == 20.0
-    assert loaded.settings.router.retry_policy == {"InternalServerErrorRetries": 0, "RateLimitErrorRetries": 3}
+    assert loaded.settings.router.retry_policy == {
+        "InternalServerErrorRetries": 0,
+        "RateLimitErrorRetries": 3,
+    }
     assert loaded.settings.deployments[0].input_cost_per_token == 3.0e-07
 
 
