@@ -1,7 +1,7 @@
 """Whatever is asked of upstream about an interaction goes to its own deployment, with the key that has made it.
 
-Both deployments are at one address, so that nothing but the key tells them apart: with another one the emulator knows of
-no such interaction.
+Both deployments are at one address, so that nothing but the key tells them apart: with another one the emulator knows
+of no such interaction.
 """
 
 from __future__ import annotations
@@ -74,6 +74,11 @@ async def test_what_runs_is_asked_for_and_cancelled_by_its_own(
     upstream.clear()
     told = await asyncio.gather(*(gateway.got(run.id) for run in runs))
     assert {reply.body["status"] for reply in told} == {"queued"}
+
+    async def are_asked_for() -> bool:
+        return len({seen["path"] for seen in upstream.calls("GET")}) == len(runs)
+
+    await eventually(are_asked_for)
     cancelled = await asyncio.gather(*(gateway.cancel(run.id) for run in runs))
     assert {reply.body["status"] for reply in cancelled} == {"cancelled"}
     rows = [row for row in await gateway.database.rows() if row["status"] == "cancelled"]
