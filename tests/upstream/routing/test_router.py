@@ -378,7 +378,11 @@ def test_a_probe_that_is_forbidden_without_a_verdict_is_followed_by_another() ->
 
 def test_an_answer_of_the_same_deployment_or_another_model_is_no_verdict_on_a_key() -> None:
     routing = Routing(
-        entry("a"), entry("b", order=2), entry("c", "pro", "gemini-2.5-pro"), default_fallbacks=("pro",)
+        entry("a"),
+        entry("b", order=2),
+        entry("c", "pro", "gemini-2.5-pro"),
+        default_fallbacks=("pro",),
+        retry_allowance=20,
     )
     for _ in range(10):
         course = routing.start()
@@ -390,6 +394,64 @@ def test_an_answer_of_the_same_deployment_or_another_model_is_no_verdict_on_a_ke
         course.end()
         routing.clock.now += 10.0
     assert routing.state("a").circuit.opened == 0
+
+
+@pytest.mark.parametrize("same_key", [True, False], ids=["same key", "other key"])
+def test_a_deployment_that_forbids_everything_while_another_answers_rests_though_no_other_key_was_asked(
+    same_key: bool,
+) -> None:
+    entries = [entry(name, api_key=Secret("one" if same_key else name)) for name in ("dead", "b")]
+    routing = Routing(*entries, num_retries=0, cooldown_time=5.0)
+    first = routing.start(preferred="b")
+    first.answered(0.1)
+    first.end()
+
+    def asked(requests: int) -> int:
+        places: Counter[str] = Counter()
+        for _ in range(requests):
+            course = routing.start()
+            places[where(course)] += 1
+            if where(course) == "dead":
+                assert failed(course, FORBIDDEN) is None
+            else:
+                course.answered(0.1)
+            course.end()
+        return places["dead"]
+
+    assert asked(100) == 4
+    assert routing.state("dead").circuit.state(routing.clock.now) == "open"
+    routing.clock.now += 5.0
+    assert asked(100) == 1
+    routing.clock.now += 5.0
+    probe = routing.start("fast", preferred="dead")
+    probe.answered(0.1)
+    probe.end()
+    assert routing.state("dead").circuit.state(routing.clock.now) == "closed"
+
+
+def test_what_is_forbidden_everywhere_lets_nothing_rest() -> None:
+    one = Secret("one")
+    routing = Routing(entry("a", api_key=one), entry("b", api_key=one), num_retries=0)
+    alone = Routing(entry("a"))
+    for _ in range(50):
+        for each in (routing, alone):
+            course = each.start()
+            assert failed(course, FORBIDDEN) is None
+            course.end()
+    assert {state.circuit.opened for each in (routing, alone) for state in each.router} == {0}
+
+
+def test_what_is_forbidden_now_and_then_lets_nothing_rest() -> None:
+    one = Secret("one")
+    routing = Routing(entry("a", api_key=one), entry("b", api_key=one), num_retries=0)
+    for number in range(200):
+        course = routing.start(preferred="ab"[number % 2])
+        if number % 4 < 2:
+            failed(course, FORBIDDEN)
+        else:
+            course.answered(0.1)
+        course.end()
+    assert {state.circuit.opened for state in routing.router} == {0}
 
 
 @pytest.mark.parametrize("failure", [KEY_REFUSED, FORBIDDEN])
