@@ -12,8 +12,9 @@ from aiohttp import web
 from tests.support.database import Row
 from tests.support.fleet import Fleet, fleet_of
 from tests.support.gateway import MODEL, Gateway, eventually
-from tests.support.gateways import StartEmulator, StartGateway
-from tests.support.upstreams import Scripted, answering, deployment
+from tests.support.gateways import StartEmulator, StartGateway, StartScripted
+from tests.support.raw_server import Connection, raw_server
+from tests.support.upstreams import answering, deployment
 
 SLOW = "latency;seconds=0.7"
 WHOLE = 1e6
@@ -217,16 +218,16 @@ async def test_an_answer_that_does_not_come_is_given_up(fleet: Fleet) -> None:
     assert attempt["ambiguous"] is True
 
 
-async def test_of_many_late_answers_the_latest_are_waited_for(fleet: Fleet) -> None:
+async def test_of_many_late_answers_the_latest_are_waited_for(
+    fleet: Fleet, start_scripted: StartScripted
+) -> None:
     gate = asyncio.Event()
 
     async def hesitant(request: web.Request) -> web.StreamResponse:
         await gate.wait()
         return await answering(b'{"id":"v1_a","status":"completed","steps":[]}')(request)
 
-    scripted = Scripted(hesitant)
-    await scripted.server.start_server()
-    entry = deployment(scripted, "slow", MODEL, id="a", timeout=0.1)
+    entry = deployment(await start_scripted(hesitant), "slow", MODEL, id="a", timeout=0.1)
     gateway = await fleet.gateway("b", more=(entry,), max_concurrent_requests=4)
     names = [await late(gateway, model="slow") for _ in range(4)]
     ended = [(await gateway.finished(name)).body["status"] for name in names[:2]]
@@ -234,7 +235,6 @@ async def test_of_many_late_answers_the_latest_are_waited_for(fleet: Fleet) -> N
     gate.set()
     ended = [(await gateway.finished(name)).body["status"] for name in names[2:]]
     assert ended == ["completed", "completed"]
-    await scripted.close()
 
 
 async def test_a_late_answer_is_not_waited_for_where_it_may_be_made_again(fleet: Fleet) -> None:
@@ -256,24 +256,60 @@ async def test_a_late_answer_is_recorded_before_the_service_stops(fleet: Fleet) 
     assert (await gateway.database.row(name))["status"] == "completed"
 
 
+@pytest.mark.parametrize("limits", [{"connect_timeout": 0.1}, {"members": {"connect_timeout": 0.1}}])
+async def test_the_making_of_a_connection_has_a_limit_of_its_own(
+    fleet: Fleet, limits: dict[str, Any]
+) -> None:
+    async def shake_no_hands(connection: Connection) -> None:
+        await connection.reader.read(-1)
+
+    async with raw_server(shake_no_hands) as server:
+        url = server.url.replace("http:", "https:")
+        more = (deployment(url, "deaf", MODEL, id="deaf", **limits.get("members", {})),)
+        router = {name: value for name, value in limits.items() if name != "members"}
+        gateway = await fleet.gateway("b", more=more, default_fallbacks=("fast",), num_retries=0, **router)
+        reply = await gateway.refused(503, model="deaf", fallbacks=[])
+        assert "within 0.1 s" in reply.error["message"]
+        (attempt,) = orjson.loads((await _noted(gateway, reply.headers["x-interaction-id"]))["attempts"])
+        assert "ambiguous" not in attempt
+        # Nothing was sent, so it may go elsewhere.
+        assert (await gateway.ask(model="deaf")).headers["x-deployment"] == "b"
+
+
 async def test_the_first_byte_of_a_stream_has_a_limit_of_its_own(fleet: Fleet) -> None:
     gateway = await fleet.gateway("a", first_byte_timeout=0.5)
     streamed = await gateway.stream("Hello", fault="trickle;bytes=64;seconds=0.02")
     assert streamed.done
 
 
-async def test_beyond_the_bound_a_create_is_refused_at_once(fleet: Fleet) -> None:
-    fleet["a"].behave(SLOW)
-    gateway = await fleet.gateway("a", max_concurrent_requests=3)
-    replies = await asyncio.gather(*(gateway.create("Hello") for _ in range(10)))
-    refused = [reply for reply in replies if reply.status != 200]
-    assert len(refused) == 7
+async def test_beyond_the_bound_a_create_is_refused_while_all_places_are_taken(
+    fleet: Fleet, start_scripted: StartScripted
+) -> None:
+    release, begun = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def hang(request: web.Request) -> web.StreamResponse:
+        begun.release()
+        await release.wait()
+        return await answering(b'{"id":"v1_a","status":"completed","steps":[]}')(request)
+
+    hung = deployment(await start_scripted(hang), "hung", MODEL)
+    gateway = await fleet.gateway("a", more=(hung,), max_concurrent_requests=3)
+    hanging = [asyncio.create_task(gateway.create("Hello", model="hung")) for _ in range(3)]
+    for _ in hanging:
+        await begun.acquire()
+    refused = await asyncio.gather(
+        *(gateway.create("Hello", stream=number % 2 == 1, model="fast") for number in range(7))
+    )
+    # They were told while those that are in their way had no answer.
+    assert not any(task.done() for task in hanging)
     for reply in refused:
         assert (reply.status, reply.error["code"]) == (503, "service_unavailable")
         assert (reply.headers["retry-after"], reply.headers["retry-after-ms"]) == ("1", "1000")
     assert await gateway.database.count() == 3
-    fleet["a"].calm()
-    assert (await gateway.ask("Hello")).status == 200
+    assert fleet.asked() == {}
+    release.set()
+    assert {reply.status for reply in await asyncio.gather(*hanging)} == {200}
+    assert (await gateway.ask("Hello", model="fast")).status == 200
 
 
 async def test_a_stream_counts_until_it_ends(fleet: Fleet) -> None:

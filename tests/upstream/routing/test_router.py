@@ -266,6 +266,20 @@ def test_a_cooldown_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == [f"deployment {first} cools down: service_unavailable (503)"]
 
 
+def test_pauses_differ_from_request_to_request() -> None:
+    routing = Routing(entry("a"), disable_cooldowns=True, retry_allowance=100)
+    pauses = set()
+    for _ in range(50):
+        course = routing.start()
+        course.failed(0.01, BUSY)
+        decision = course.next()
+        assert decision is not None
+        pauses.add(decision.pause)
+        course.end()
+    assert len(pauses) == 50
+    assert 0.125 <= min(pauses) < 0.16 < 0.22 < max(pauses) <= 0.25
+
+
 def test_a_callers_fallbacks_stand_before_the_configurations() -> None:
     routing = Routing(
         entry("a", "a", "gemini-a"), entry("b", "b", "gemini-b"), default_fallbacks=("b",), num_retries=0
