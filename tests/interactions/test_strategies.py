@@ -66,6 +66,26 @@ async def test_load_leaves_a_slow_deployment(fleet: Fleet, replicas: int, strate
     assert late["a"] / late.total() < 0.15
 
 
+async def test_load_goes_to_the_cheapest_that_are_well(fleet: Fleet, replicas: int) -> None:
+    prices = {"a": 1e-7, "b": 1e-7, "c": 3e-7}
+    gateways = [
+        await fleet.gateway(
+            routing_strategy="cost-based-routing",
+            members={"input_cost_per_token": prices, "output_cost_per_token": prices},
+            cooldown_time=600.0,
+            allowed_fails=0,
+        )
+        for _ in range(replicas)
+    ]
+    cheap = await spread(gateways, 10, clients=4)
+    assert set(cheap) == {"a", "b"}
+    assert fleet.asked() == cheap
+    for name in "ab":
+        fleet[name].behave("status;code=503")
+    # What is dear serves where nothing cheaper can, at once.
+    assert set(await spread(gateways, 3, clients=2)) == {"c"}
+
+
 async def test_processes_share_a_minutes_usage(fleet: Fleet) -> None:
     gateways = [
         await fleet.gateway(
