@@ -83,10 +83,13 @@ class Overdue:
             await self._ends.failed(job, error)
             return
         _tell(attempt, {"us": now() - attempt["started"], "status": 200})
-        if isinstance(answer, Reply):
-            await self._ends.answered(job, answer)
-        else:
+        if not isinstance(answer, Reply):
             self._ends.opened(job, answer)
+            return
+        try:
+            await self._ends.answered(job, answer)
+        except ServiceError as error:
+            logger.warning("what upstream has answered late could not be recorded: %s", error)
 
     async def _note(self, job: Job) -> None:
         """Commit that it takes long, for whoever asks meanwhile, and for who goes on if this process dies."""
@@ -101,7 +104,7 @@ class Overdue:
         self._waiting.pop(key, None)
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("what upstream has answered late could not be recorded", exc_info=error)
+            logger.error("waiting for what upstream answers late has failed", exc_info=error)
 
 
 def _tell(attempt: dict[str, Any], end: dict[str, Any]) -> None:

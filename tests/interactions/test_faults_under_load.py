@@ -11,6 +11,7 @@ import pytest
 from service.settings.model import RouterSettings
 from service.upstream.routing.budget import RATIO, WINDOW
 from tests.interactions.test_retries import SAFE
+from tests.support.door import Door
 from tests.support.fleet import Fleet, fleet_of
 from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway
@@ -98,6 +99,19 @@ async def test_a_deployment_that_is_down_is_asked_by_probes_alone(fleet: Fleet) 
     assert down["attempts"]["unreachable"] <= 4 + CLIENTS
     again = await loaded(gateway)
     assert {reply.headers["x-attempts"] for reply in again} == {"1"}
+
+
+async def test_a_deployment_that_can_be_reached_again_serves_again(fleet: Fleet) -> None:
+    door = await Door(fleet["c"].url).open()
+    addresses = {"a": fleet["a"].url, "b": fleet["b"].url, "c": door.url}
+    gateway = await fleet.gateway(cooldown_time=COOLDOWN, members={"api_base": addresses})
+    await loaded(gateway)
+    await door.shut()
+    replies = await loaded(gateway, 4, 5)
+    assert {reply.status for reply in replies} == {200}
+    await door.open()
+    await serves_again(fleet, gateway, "c")
+    await door.shut()
 
 
 @pytest.mark.parametrize("fault", [*AMBIGUOUS, HEADLESS])
