@@ -276,6 +276,23 @@ async def test_the_making_of_a_connection_has_a_limit_of_its_own(
         assert (await gateway.ask(model="deaf")).headers["x-deployment"] == "b"
 
 
+async def test_a_late_answer_that_does_not_come_before_the_service_stops_is_given_a_verdict_by_the_next(
+    fleet: Fleet,
+) -> None:
+    fleet["a"].behave("latency;seconds=3")
+    settings: dict[str, Any] = {"drain_timeout": 0.1, "claim_interval": 0.05}
+    gateway = await fleet.gateway("a", members={"timeout": 0.1}, **settings)
+    name = await late(gateway)
+    await _noted(gateway, name)
+    await gateway.stop()
+    other = await fleet.gateway("a", **settings)
+    found = await other.finished(name)
+    assert [error["code"] for error in found.body["errors"]] == ["interrupted"]
+    (attempt,) = orjson.loads((await other.database.row(name))["attempts"])
+    assert (attempt["code"], attempt["ambiguous"]) == ("deadline_exceeded", True)
+    assert fleet["a"].asked == 1
+
+
 async def test_the_first_byte_of_a_stream_has_a_limit_of_its_own(fleet: Fleet) -> None:
     gateway = await fleet.gateway("a", first_byte_timeout=0.5)
     streamed = await gateway.stream("Hello", fault="trickle;bytes=64;seconds=0.02")
