@@ -17,6 +17,8 @@ from tests.support.raw_server import Connection, raw_server
 from tests.support.upstreams import answering, deployment
 
 SLOW = "latency;seconds=0.7"
+#: Later than the time limits of the deployments here.
+LATE = "latency;seconds=0.4"
 WHOLE = 1e6
 
 
@@ -150,13 +152,15 @@ async def late(gateway: Gateway, *, key: str = "", **members: Any) -> str:
     return reply.headers["x-interaction-id"]
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
-@pytest.mark.parametrize("limit", ["timeout", "first_byte_timeout"])
+@pytest.mark.parametrize(
+    ("limit", "stream"),
+    [("timeout", False), ("first_byte_timeout", False), ("first_byte_timeout", True)],
+    ids=["unary", "first byte of unary", "first byte of stream"],
+)
 async def test_what_a_deployment_answers_too_late_is_recorded_and_made_nowhere_else(
     fleet: Fleet, limit: str, stream: bool
 ) -> None:
     fleet["a"].behave(SLOW)
-    limit = "stream_timeout" if stream and limit == "timeout" else limit
     gateway = await fleet.gateway(members={"order": {"a": 1, "b": 2}, limit: 0.1}, allowed_fails=0)
     name = await late(gateway, stream=stream, key="one")
     assert (await gateway.got(name)).body["status"] == "in_progress"
@@ -178,7 +182,7 @@ async def test_what_a_deployment_answers_too_late_is_recorded_and_made_nowhere_e
 
 
 async def test_nobodys_place_is_taken_by_a_late_answer(fleet: Fleet) -> None:
-    fleet["a"].fault(SLOW)
+    fleet["a"].fault(LATE)
     members = {"timeout": 0.1, "max_parallel_requests": 1}
     gateway = await fleet.gateway("a", members=members, max_concurrent_requests=1)
     name = await late(gateway)
@@ -193,7 +197,7 @@ async def test_nobodys_place_is_taken_by_a_late_answer(fleet: Fleet) -> None:
 async def test_how_a_late_answer_fails_is_recorded(
     fleet: Fleet, fault: str, code: str, ambiguous: bool
 ) -> None:
-    fleet["a"].behave(f"latency;seconds=0.5,{fault}")
+    fleet["a"].behave(f"{LATE},{fault}")
     gateway = await fleet.gateway(members={"order": {"a": 1, "b": 2}, "timeout": 0.1})
     name = await late(gateway)
     assert (await gateway.finished(name)).body["status"] == "failed"
@@ -249,7 +253,7 @@ async def test_a_late_answer_is_not_waited_for_where_it_may_be_made_again(fleet:
 
 
 async def test_a_late_answer_is_recorded_before_the_service_stops(fleet: Fleet) -> None:
-    fleet["a"].behave(SLOW)
+    fleet["a"].behave(LATE)
     gateway = await fleet.gateway("a", members={"timeout": 0.1})
     name = await late(gateway)
     await gateway.stop()
