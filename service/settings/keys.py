@@ -99,7 +99,8 @@ ROUTER_SETTINGS = Keys(
     ours=_words("""
         allowed_fails connect_timeout cooldown_time default_fallbacks disable_cooldowns fallbacks
         first_byte_timeout max_fallbacks model_group_alias num_retries optional_pre_call_checks retry_after
-        retry_ambiguous routing_strategy shared_state_interval stream_timeout stream_total_timeout timeout
+        retry_allowance retry_ambiguous retry_policy routing_strategy shared_state_interval stream_timeout
+        stream_total_timeout timeout
     """),
     theirs=_words("""
         alerting_config allowed_fails_policy assistants_config cache_kwargs cache_responses caching_groups
@@ -109,7 +110,7 @@ ROUTER_SETTINGS = Keys(
         enable_weighted_failover guardrail_list health_check_ignore_transient_errors
         health_check_staleness_threshold ignore_invalid_deployments max_retries model_group_affinity_config
         model_group_retry_policy polling_interval provider_budget_config redis_db
-        redis_host redis_password redis_port redis_ssl redis_url redis_username retry_policy
+        redis_host redis_password redis_port redis_ssl redis_url redis_username
         router_general_settings routing_groups routing_strategy_args search_tools semaphore set_verbose
         tag_filtering_match_any
     """),

@@ -297,6 +297,15 @@ router_settings:
                 "router_settings.disable_cooldowns: expected a boolean, got a string",
             ),
             ("timeout: 0", "router_settings.timeout: must be more than 0, got 0"),
+            (
+                "retry_policy: {InternalServerRetries: 0}",
+                "router_settings.retry_policy.InternalServerRetries: no kind of error; the nearest is "
+                "'InternalServerErrorRetries'",
+            ),
+            (
+                "retry_policy: {RateLimitErrorRetries: -1}",
+                "router_settings.retry_policy.RateLimitErrorRetries: expected an integer of at least 0",
+            ),
         ],
     )
     def test_a_wrong_value_names_the_key(self, read: Reader, line: str, message: str) -> None:
