@@ -38,6 +38,7 @@ COLUMNS: Final = (
     "project_id",
     "key_id",
     "replay_of",
+    "depth",
     "created_at",
     "first_byte_at",
     "completed_at",

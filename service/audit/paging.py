@@ -63,6 +63,12 @@ class Wanted:
     order: Order
     limit: int
     after: bytes | None
+    #: Whether all interactions have the terms that they have since later.
+    filled_in: bool = True
+
+    def leading(self, key_ids: Collection[bytes]) -> list[int]:
+        """The terms to walk along; ``key_ids`` has the ids of the keys that the filters name."""
+        return terms.leading(self.filters, self.project_id, key_ids, filled_in=self.filled_in)
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """What a row must be."""
@@ -105,7 +111,7 @@ def page_of(wanted: Wanted, dialect: str, key_ids: Collection[bytes]) -> Select[
     direct = [choice for choice in wanted.filters.choices if choice.field.name in _DIRECT]
     if any(ANY not in choice.values for choice in direct):
         return wanted.ordered(_plain(wanted))
-    leading = terms.leading(wanted.filters, wanted.project_id, key_ids)
+    leading = wanted.leading(key_ids)
     keys = replace(wanted, columns=[_KEY])
     waiting = keys.ordered(_plain(keys).where(_WAITING))
     if dialect == "sqlite" and len(leading) > 1:
@@ -130,7 +136,7 @@ def hopeful_page_of(wanted: Wanted, key_ids: Collection[bytes]) -> Select[Any] |
     """
     if any(choice.field.name in _DIRECT for choice in wanted.filters.choices):
         return None
-    leading = terms.leading(wanted.filters, wanted.project_id, key_ids)
+    leading = wanted.leading(key_ids)
     if len(leading) < _MANY_TERMS:
         return None
     walked = listing_terms.c.interaction_id

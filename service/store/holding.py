@@ -4,7 +4,8 @@ A process is a row of the kind ``process`` in ``leases``, alive until its ``due_
 one write for all that it holds. Whatever is open names the process that holds it (``owner_id``), from the intent on.
 Everything that is written of an open interaction is written only where it still does, so a process that was silent for
 too long, and has lost what it held, changes nothing any more. What a dead process holds is :data:`CLAIM`-ed by others,
-and what is handed back belongs to :data:`~service.store.tables.NOBODY`, who was never alive.
+and what is handed back belongs to :data:`~service.store.tables.NOBODY`, who was never alive. What was brought in open
+has holders of its own (:mod:`service.store.bringing_in`), who live for a while and do nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import Insert
 
 from service.store.statement import BatchStatement, Particulars, Query, columns_of
-from service.store.tables import NOBODY, Key, interactions, leases
+from service.store.tables import BROUGHT_ASKABLE, BROUGHT_SILENT, NOBODY, Key, interactions, leases
 
 #: Interactions that one read names at most.
 PAGE: Final = 10_000
@@ -41,6 +42,10 @@ _ONE = literal_column("1", BigInteger)
 _ME = bindparam("me", type_=Key)
 _NOW = bindparam("now", type_=BigInteger)
 _NOBODY = bindparam("nobody", NOBODY, type_=Key)
+_BROUGHT = (
+    bindparam("askable", BROUGHT_ASKABLE, type_=Key),
+    bindparam("silent", BROUGHT_SILENT, type_=Key),
+)
 
 #: What is told of an interaction that is taken over.
 CLAIMED: Final = (
@@ -99,6 +104,7 @@ def _expire() -> Executable:
         .values(due_at=_NONE)
         .where(
             leases.c.kind == _PROCESS,
+            leases.c.interaction_id.not_in(_BROUGHT),
             or_(
                 leases.c.interaction_id < bindparam("before", type_=Key),
                 leases.c.due_at > bindparam("beyond", type_=BigInteger),
