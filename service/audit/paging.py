@@ -115,12 +115,13 @@ def page_of(wanted: Wanted, dialect: str, key_ids: Collection[bytes]) -> Select[
     keys = replace(wanted, columns=[_KEY])
     waiting = keys.ordered(_plain(keys).where(_WAITING))
     if dialect == "sqlite" and len(leading) > 1:
-        walk = _along(keys, literal_column(_TERM, BigInteger))
+        walk = _along(keys, literal_column(_TERM, BigInteger), dialect)
         ending = f"ORDER BY 1 {wanted.order.upper()} LIMIT {wanted.limit}"
         found = union_of_repetitions(waiting, walk, _TERM, [str(term) for term in leading], ending)
         page: FromClause = found.columns(column("id", Key)).subquery("page")
     else:
-        walk = _lateral(keys, leading) if len(leading) > 1 else _along(keys, _number(leading[0]))
+        many = len(leading) > 1
+        walk = _lateral(keys, leading, dialect) if many else _along(keys, _number(leading[0]), dialect)
         both = union_all(*(select(*part.subquery().c) for part in (waiting, walk))).subquery("both")
         page = keys.ordered(select(*both.c), both.c[0]).subquery("page")
     # What is told of them is looked up once it is known which they are.
@@ -186,15 +187,19 @@ def _plain(wanted: Wanted) -> Select[Any]:
     return chosen
 
 
-def _along(wanted: Wanted, term: ColumnElement[Any]) -> Select[Any]:
+def _along(wanted: Wanted, term: ColumnElement[Any], dialect: str) -> Select[Any]:
     walked = listing_terms.c.interaction_id
-    source = OrderedJoin(listing_terms, interactions, walked == _KEY)
-    chosen = (
-        select(*wanted.columns)
-        .select_from(source)
-        .where(listing_terms.c.term == term, _DERIVED, *wanted.conditions())
-    )
-    return wanted.ordered(_within(wanted, chosen), walked)
+    here = (walked == _KEY, _DERIVED, *wanted.conditions())
+    if dialect == "sqlite":
+        chosen = select(*wanted.columns).select_from(OrderedJoin(listing_terms, interactions, here[0]))
+        chosen = chosen.where(*here[1:])
+    else:
+        # PostgreSQL knows neither how rare a term is nor that it says what the conditions say, and may look through all
+        # interactions for them: the offset has it look each one up.
+        found = select(*wanted.columns).where(*here).correlate(listing_terms)
+        one = found.offset(literal_column("0", BigInteger)).lateral("one")
+        chosen = select(*one.c).select_from(listing_terms.join(one, true()))
+    return wanted.ordered(_within(wanted, chosen.where(listing_terms.c.term == term)), walked)
 
 
 def _within(
@@ -208,10 +213,10 @@ def _within(
     return chosen
 
 
-def _lateral(wanted: Wanted, leading: Sequence[int]) -> Select[Any]:
+def _lateral(wanted: Wanted, leading: Sequence[int], dialect: str) -> Select[Any]:
     """One walk, planned once, for each of any number of terms."""
     given = _given(leading)
-    walk = _along(wanted, given.c.term).lateral("walk")
+    walk = _along(wanted, given.c.term, dialect).lateral("walk")
     return wanted.ordered(select(*walk.c).select_from(given.join(walk, true())), walk.c[0])
 
 

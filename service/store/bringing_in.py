@@ -117,11 +117,8 @@ def _drop(table: Table, *, response_only: bool = False) -> Any:
     """Deletes what the end of an open import brings anew."""
 
     def build(rows: FromClause, database: Particulars) -> Executable:
-        # Whoever takes it over at this moment does so before, or finds it ended.
-        ended: Select[Any] = (
-            select(interactions.c.id)
-            .select_from(rows.join(interactions, _is_ended_by(rows)))
-            .with_for_update(of=interactions)
+        ended: Select[Any] = select(interactions.c.id).select_from(
+            rows.join(interactions, _is_ended_by(rows))
         )
         statement = delete(table).where(table.c.interaction_id.in_(ended))
         if response_only:
@@ -178,7 +175,8 @@ def _names(columns: tuple[Column[Any], ...]) -> list[str]:
 BRING_PROJECT = BatchStatement("bring project", _PROJECT, _insert_project)
 #: One of :data:`HOLDERS` lives until then.
 LIVE_ON = BatchStatement("hold what is brought", columns_of(leases, "interaction_id due_at"), _live_on)
-#: The end of what may have come in open, written before :data:`BRING_ROW`.
+#: The end of what came in open. Nobody may take that over while they are written: both holders were made to live on
+#: by a batch before.
 DROP_BODIES = BatchStatement("drop open bodies", _ENDED, _drop(payloads, response_only=True))
 DROP_EVENTS = BatchStatement("drop open events", _ENDED, _drop(events))
 REPLACE_ROW = BatchStatement("replace open row", (*_ROW, *_HOLDERS), _replace_row)

@@ -251,7 +251,15 @@ async def test_an_import_changes_nothing_that_is_there(gateway: Gateway) -> None
 def as_it_ran(line: bytes, *, upstream_id: str | None = None) -> bytes:
     """The line of an interaction at a time when it had not ended."""
     told = orjson.loads(line)
-    ended = ("completed_at", "http_status", "model", "service_tier", "error_code", "usage_detail", "cost_nanos")
+    ended = (
+        "completed_at",
+        "http_status",
+        "model",
+        "service_tier",
+        "error_code",
+        "usage_detail",
+        "cost_nanos",
+    )
     counts = {name: None for name in told["interaction"] if name.endswith("_tokens")}
     told["interaction"].update(dict.fromkeys(ended), status="in_progress", usage_state=0, **counts)
     told["interaction"].update(upstream_id=upstream_id, response_bytes=None)
@@ -273,9 +281,7 @@ async def test_the_end_of_what_was_exported_while_it_ran_takes_its_place(
     await gateway.finished(background.id)
     await gateway.delete(gone.id)
     whole, _ = await lines(gateway, "&deleted=any")
-    early = b"".join(
-        (as_it_ran(unary), as_it_ran(stream, upstream_id="v1_known"), as_it_ran(deleted), asked)
-    )
+    early = b"".join((as_it_ran(unary), as_it_ran(stream, upstream_id="v1_known"), as_it_ran(deleted), asked))
     # Whoever made it knows better, however it comes back.
     before = await gateway.database.rows()
     assert await brought(gateway, early) == {"imported": 0, "known": 4, "left_out": 0}
