@@ -189,14 +189,13 @@ def _plain(wanted: Wanted) -> Select[Any]:
 
 def _along(wanted: Wanted, term: ColumnElement[Any], dialect: str) -> Select[Any]:
     walked = listing_terms.c.interaction_id
-    here = (walked == _KEY, _DERIVED, *wanted.conditions())
+    chosen = select(*wanted.columns).where(_DERIVED, *wanted.conditions())
     if dialect == "sqlite":
-        chosen = select(*wanted.columns).select_from(OrderedJoin(listing_terms, interactions, here[0]))
-        chosen = chosen.where(*here[1:])
+        chosen = chosen.select_from(OrderedJoin(listing_terms, interactions, walked == _KEY))
     else:
         # PostgreSQL knows neither how rare a term is nor that it says what the conditions say, and may look through all
         # interactions for them: the offset has it look each one up.
-        found = select(*wanted.columns).where(*here).correlate(listing_terms)
+        found = chosen.where(walked == _KEY).correlate(listing_terms)
         one = found.offset(literal_column("0", BigInteger)).lateral("one")
         chosen = select(*one.c).select_from(listing_terms.join(one, true()))
     return wanted.ordered(_within(wanted, chosen.where(listing_terms.c.term == term)), walked)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import csv
 import io
 import json
+import socket
 import uuid
 from contextlib import AsyncExitStack, suppress
 from hashlib import sha256
@@ -531,6 +533,37 @@ async def test_a_long_export_that_nobody_reads_any_more_is_ended(gateway: Gatewa
         return not exporting()
 
     await eventually(ended)
+
+
+async def test_who_stops_reading_keeps_no_place_from_others(
+    start_gateway: StartGateway, upstream: Emulated
+) -> None:
+    gateway = await start_gateway(upstream, export_stall_timeout=0.2)
+    names = await large(gateway, 8)
+    await settled(gateway)
+    stalled = []
+    for _ in range(2):
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        narrow.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(narrow, ("127.0.0.1", int(gateway.url.rpartition(":")[2])))
+        narrow.sendall(b"GET /api/export HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        stalled.append(narrow)
+    told, _ = await lines(gateway)
+    assert [orjson.loads(line)["id"] for line in told] == names
+
+    async def ended() -> bool:
+        return not exporting()
+
+    await eventually(ended)
+    for narrow in stalled:
+        received = b""
+        with suppress(ConnectionError):
+            while piece := await asyncio.get_running_loop().sock_recv(narrow, 1_000_000):
+                received += piece
+        narrow.close()
+        assert received.startswith(b"HTTP/1.1 200")
+        assert not received.endswith(b"0\r\n\r\n")
 
 
 async def test_a_long_export_of_what_cannot_be_read_is_none(gateway: Gateway) -> None:
