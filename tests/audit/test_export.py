@@ -546,7 +546,9 @@ async def test_who_stops_reading_keeps_no_place_from_others(
         narrow = socket.socket()
         narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         narrow.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(narrow, ("127.0.0.1", int(gateway.url.rpartition(":")[2])))
+        await asyncio.get_running_loop().sock_connect(
+            narrow, ("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+        )
         narrow.sendall(b"GET /api/export HTTP/1.1\r\nHost: localhost\r\n\r\n")
         stalled.append(narrow)
     told, _ = await lines(gateway)
