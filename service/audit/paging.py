@@ -18,6 +18,7 @@ from sqlalchemy import (
     LargeBinary,
     Select,
     any_,
+    bindparam,
     column,
     func,
     literal,
@@ -33,7 +34,7 @@ from service.audit import conditions, terms
 from service.audit.documents import first_number, index
 from service.audit.filters import ANY, Filters
 from service.audit.ordered_join import OrderedJoin
-from service.audit.repetition import union_of_repetitions
+from service.audit.repetition import Repetition, place_of_repetition
 from service.audit.words import Search
 from service.store.tables import Key, interactions, listing_terms, search_documents
 
@@ -46,8 +47,8 @@ _KEY: Final = interactions.c.id
 #: From how many terms on the keys are found first, and for how many pages at a time.
 _MANY_TERMS: Final = 5
 _PAGES_AHEAD: Final = 4
-#: Stands for a term in a statement that is repeated for each.
-_TERM: Final = "/*term*/0"
+#: The parameter of a statement that is repeated for each term.
+_TERM: Final = "term"
 _NUMBERS_PER_MILLISECOND: Final = 1 << 20
 #: Filters that have an index of their own, and mean few.
 _DIRECT: Final = frozenset({"chain", "previous_interaction_id", "replay_of"})
@@ -106,7 +107,7 @@ class Wanted:
         return min(bounds, default=None)
 
 
-def page_of(wanted: Wanted, dialect: str, key_ids: Collection[bytes]) -> Select[Any]:
+def page_of(wanted: Wanted, dialect: str, key_ids: Collection[bytes]) -> Select[Any] | Repetition:
     """A page without free text; ``key_ids`` has the ids of the keys that the filters name."""
     direct = [choice for choice in wanted.filters.choices if choice.field.name in _DIRECT]
     if any(ANY not in choice.values for choice in direct):
@@ -115,16 +116,19 @@ def page_of(wanted: Wanted, dialect: str, key_ids: Collection[bytes]) -> Select[
     keys = replace(wanted, columns=[_KEY])
     waiting = keys.ordered(_plain(keys).where(_WAITING))
     if dialect == "sqlite" and len(leading) > 1:
-        walk = _along(keys, literal_column(_TERM, BigInteger), dialect)
+        walk = _along(keys, bindparam(_TERM, 0, type_=BigInteger), dialect)
+        page: FromClause = place_of_repetition().columns(column("id", Key)).subquery("page")
         ending = f"ORDER BY 1 {wanted.order.upper()} LIMIT {wanted.limit}"
-        found = union_of_repetitions(waiting, walk, _TERM, [str(term) for term in leading], ending)
-        page: FromClause = found.columns(column("id", Key)).subquery("page")
-    else:
-        many = len(leading) > 1
-        walk = _lateral(keys, leading, dialect) if many else _along(keys, _number(leading[0]), dialect)
-        both = union_all(*(select(*part.subquery().c) for part in (waiting, walk))).subquery("both")
-        page = keys.ordered(select(*both.c), both.c[0]).subquery("page")
-    # What is told of them is looked up once it is known which they are.
+        return Repetition(_told(wanted, page), waiting, walk, _TERM, leading, ending)
+    many = len(leading) > 1
+    term = literal(leading[0], BigInteger)
+    walk = _lateral(keys, leading, dialect) if many else _along(keys, term, dialect)
+    both = union_all(*(select(*part.subquery().c) for part in (waiting, walk))).subquery("both")
+    return _told(wanted, keys.ordered(select(*both.c), both.c[0]).subquery("page"))
+
+
+def _told(wanted: Wanted, page: FromClause) -> Select[Any]:
+    """What is told of the rows of a page is looked up once it is known which they are."""
     told = select(*wanted.columns).select_from(OrderedJoin(page, interactions, page.c[0] == _KEY))
     return told.order_by(_KEY.asc() if wanted.order == "asc" else _KEY.desc())
 
@@ -222,10 +226,6 @@ def _lateral(wanted: Wanted, leading: Sequence[int], dialect: str) -> Select[Any
 def _given(leading: Sequence[int]) -> Any:
     listed = func.unnest(literal(list(leading), ARRAY(BigInteger)))
     return listed.table_valued(column("term", BigInteger), name="given").render_derived()
-
-
-def _number(term: int) -> ColumnElement[int]:
-    return literal_column(str(term), BigInteger)
 
 
 def matching_in_sqlite(wanted: Wanted, search: Search) -> Select[Any]:
