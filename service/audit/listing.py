@@ -104,9 +104,9 @@ async def read_page(
         await reading.plan(Plan.WALK)
         if reading.dialect == "postgresql":
             hopeful = paging.hopeful_page_of(wanted, key_ids)
-            rows = () if hopeful is None else await reading.fetch(hopeful)
-            if paging.is_whole(wanted, rows):
-                return _page([row[:-2] for row in rows], limit, about)
+            rows = None if hopeful is None else paging.whole_page(wanted, await reading.fetch(hopeful))
+            if rows is not None:
+                return _page(rows, limit, about)
         statement = paging.page_of(wanted, reading.dialect, key_ids)
     elif reading.dialect == "sqlite":
         statement = paging.matching_in_sqlite(wanted, words.parse(filters.text))

@@ -137,7 +137,8 @@ def hopeful_page_of(wanted: Wanted, key_ids: Collection[bytes]) -> Select[Any] |
     """A page of many terms on PostgreSQL, out of the next few pages' worth of keys; None where that gains nothing.
 
     The keys are found in ``listing_terms`` alone, and what they are is looked up for those few. Each row ends with how
-    many keys there were and which was the last: :func:`is_whole` tells whether that was enough.
+    many keys there were and which was the last; without any, one row has nothing but that. :func:`whole_page` tells
+    whether it was enough.
     """
     if any(choice.field.name in _DIRECT for choice in wanted.filters.choices):
         return None
@@ -163,24 +164,23 @@ def hopeful_page_of(wanted: Wanted, key_ids: Collection[bytes]) -> Select[Any] |
     page = keys.ordered(select(*both.c), both.c[0]).subquery("page")
     edge = candidates.c.id
     last = select(edge).order_by(edge.desc() if wanted.order == "asc" else edge.asc()).limit(1)
-    told = [
-        *wanted.columns,
-        select(func.count()).select_from(candidates).scalar_subquery(),
-        last.scalar_subquery(),
-    ]
-    chosen = select(*told).select_from(page.join(interactions, page.c[0] == _KEY))
+    many = select(func.count()).select_from(candidates).scalar_subquery()
+    considered = select(many.label("many"), last.scalar_subquery().label("last")).subquery("considered")
+    found_rows = page.join(interactions, page.c[0] == _KEY)
+    chosen = select(*wanted.columns, *considered.c).select_from(considered.outerjoin(found_rows, true()))
     return chosen.order_by(_KEY.asc() if wanted.order == "asc" else _KEY.desc())
 
 
-def is_whole(wanted: Wanted, rows: Sequence[Sequence[Any]]) -> bool:
-    """Whether the rows of a hopeful page are the page: nothing that was not looked at can stand between them."""
-    if not rows:
-        return False
+def whole_page(wanted: Wanted, rows: Sequence[Sequence[Any]]) -> list[Sequence[Any]] | None:
+    """The rows of a hopeful page, if nothing that was not looked at can stand between them."""
     considered, last = rows[0][-2:]
+    found = [row[:-2] for row in rows if row[0] is not None]
     if considered < _PAGES_AHEAD * wanted.limit:
-        return True
-    lowest = rows[-1][0]
-    return len(rows) == wanted.limit and (lowest <= last if wanted.order == "asc" else lowest >= last)
+        return found
+    if len(found) < wanted.limit:
+        return None
+    lowest = found[-1][0]
+    return found if (lowest <= last if wanted.order == "asc" else lowest >= last) else None
 
 
 def _plain(wanted: Wanted) -> Select[Any]:

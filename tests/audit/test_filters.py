@@ -256,7 +256,7 @@ async def test_what_was_derived_from_before_there_were_terms_of_a_number_is_give
         assert len({key for number, key in whole if number in later}) > 50
         numbers = ", ".join(map(str, later))
         await ask(store_url, f"DELETE FROM listing_terms WHERE term IN ({numbers})")
-        await migrate.downgrade(store_url, "0011")
+        await migrate.downgrade(store_url, "-1")
         await migrate.upgrade(store_url)
         await add(made, 20, random.Random(9))
         for text, expected in of_later.items():
