@@ -99,7 +99,7 @@ def _flag(name: str, value: str) -> bool:
 
 
 async def import_lines(request: web.Request) -> web.StreamResponse:
-    """Take in lines of an export; what is there already stays as it is, so lines may be sent any number of times."""
+    """Take in lines of an export, however often: of what is there, only open imports change, to their ends."""
     principal = request.app[AUTHENTICATOR].principal(request)
     told = await request.app[IMPORT].lines(principal, await read_body(request))
     return answer(request, codec.dumps(asdict(told)))
