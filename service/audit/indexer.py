@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from service.audit import documents
+from service.audit import documents, filling_in
 from service.audit.derivation import Derivation, Derived
 from service.audit.filling_in import FillingIn
 from service.audit.gathering import AT_ONCE, MANY_AT_ONCE, Gathering
@@ -123,11 +123,12 @@ class Indexer:
             return 0
         async with self._reports.reading() as reading:
             filling = FillingIn(reading.dialect)
+            self._filled_in = await filling_in.is_done(reading)
+        if self._filled_in:
+            return 0
         most = self._filled_in_at_once
         count = most if self._pacing.alone else min(most, _FILLED_IN_BESIDE)
-        done = await self._backend.run(filling.step(count))
-        self._filled_in = done == 0
-        return done
+        return await self._backend.run(filling.step(count))
 
     async def catch_up(self) -> None:
         """Derive until nothing waits and no terms are lacking, as fast as it goes; raises as :meth:`step` does."""
