@@ -16,6 +16,7 @@ from service.api.keys import (
     CREATOR,
     DETAILS,
     EXPORT,
+    EXPORT_STALL,
     IMPORT,
     LIFECYCLE,
     LISTING,
@@ -162,6 +163,7 @@ async def _reports(app: web.Application) -> AsyncIterator[None]:
     await reports.start()
     app[LISTING] = Listing(reports)
     app[EXPORT] = Export(reports, app[CODEC])
+    app[EXPORT_STALL] = app[SETTINGS].export_stall_timeout
     app[LONG_EXPORTS] = LongExports(app[SETTINGS].database_url, lambda: app[STORE].statistics.entries)
     app[IMPORT] = Importer(app[STORE], reports)
     app[DETAILS] = Details(reports, app[STORE], app[CODEC])

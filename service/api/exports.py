@@ -7,13 +7,12 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict
-from typing import Final
 
 from aiohttp import web
 
 from service.api.audit import query_filters
 from service.api.endpoint import answer, read_body, response_headers
-from service.api.keys import AUTHENTICATOR, EXPORT, IMPORT, LONG_EXPORTS
+from service.api.keys import AUTHENTICATOR, EXPORT, EXPORT_STALL, IMPORT, LONG_EXPORTS
 from service.audit.encoding import Encoder, form_of
 from service.audit.export_process import Errand
 from service.audit.lines import Whole
@@ -22,15 +21,12 @@ from service.wire import codec
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which a client that reads nothing is given up.
-_STALLED: Final = 60.0
-
 
 async def export(request: web.Request) -> web.StreamResponse:
     """Everything that the filters select, as ``format`` (jsonl, csv, parquet), behind the interaction ``cursor``.
 
-    With ``media=false`` without the bytes of kept media. An export that cannot go on ends without the end of its body,
-    so that nobody takes it for whole.
+    With ``media=false`` without the bytes of kept media. An export that cannot go on, or whose client reads nothing for
+    too long, ends without the end of its body, so that nobody takes it for whole.
     """
     principal = request.app[AUTHENTICATOR].principal(request)
     chosen, rest = query_filters(request, "format", "cursor", "media")
@@ -78,10 +74,11 @@ async def _encoded(encoder: Encoder, parts: AsyncGenerator[list[Whole], None]) -
 async def _send(
     request: web.Request, response: web.StreamResponse, first: bytes, pieces: AsyncGenerator[bytes, None]
 ) -> None:
+    patience = request.app[EXPORT_STALL]
     try:
-        await _write(response, first)
+        await _write(response, first, patience)
         async for piece in pieces:
-            await _write(response, piece)
+            await _write(response, piece, patience)
         await response.write_eof()
     except ServiceError as error:
         logger.warning("an export was broken off: %s", error)
@@ -102,15 +99,15 @@ def _flag(name: str, value: str) -> bool:
 
 
 async def import_lines(request: web.Request) -> web.StreamResponse:
-    """Take in lines of an export; what is there already stays as it is, so lines may be sent any number of times."""
+    """Take in lines of an export, however often: of what is there, only open imports change, to their ends."""
     principal = request.app[AUTHENTICATOR].principal(request)
     told = await request.app[IMPORT].lines(principal, await read_body(request))
     return answer(request, codec.dumps(asdict(told)))
 
 
-async def _write(response: web.StreamResponse, data: bytes) -> None:
+async def _write(response: web.StreamResponse, data: bytes, patience: float) -> None:
     if data:
-        async with asyncio.timeout(_STALLED):
+        async with asyncio.timeout(patience):
             await response.write(data)
 
 

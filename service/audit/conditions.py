@@ -6,7 +6,7 @@ Free text is no condition of a row: :mod:`service.audit.search` knows which inte
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -85,15 +85,20 @@ def _chosen(
         case "reference":
             return column.in_([literal(value, Key) for value in values])
         case "project":
-            named = select(projects.c.id).where(projects.c.name.in_(values))
-            return or_(column.in_(named), column.in_(_keys_of(values)))
+            named = select(projects.c.id).where(projects.c.name.in_(_texts(values)))
+            return or_(column.in_(named), *(column == key for key in _keys_of(values)))
         case "key":
             named = select(api_keys.c.id).where(
-                api_keys.c.name.in_(values), api_keys.c.project_id == literal(project_id, Key)
+                api_keys.c.name.in_(_texts(values)), api_keys.c.project_id == literal(project_id, Key)
             )
-            return or_(column.in_(named), column.in_(_keys_of(values)))
+            return or_(column.in_(named), *(column == key for key in _keys_of(values)))
         case _:
-            return column.in_(values)
+            return column.in_(_texts(values))
+
+
+def _texts(values: Iterable[Any]) -> list[ColumnElement[Any]]:
+    """Each value for itself, so that statements with as many of them are alike."""
+    return [literal(value, Text) for value in values]
 
 
 def _in_chain(member: ColumnElement[Any], project_id: bytes) -> ColumnElement[bool]:

@@ -110,14 +110,14 @@ class Derivation:
             yield from self._series(items)
             yield from self._rollups(items)
             terms = [{"term": term, "interaction_id": item.id} for item in items for term in item.terms]
-            yield Execute(_statements(self.dialect).terms, terms)
+            yield Execute(statements(self.dialect).terms, terms)
             yield from self._documents([item for item in items if not deleted[item.id]])
         return len(items)
 
     def _series(self, items: Sequence[Derived]) -> Script:
         known = {digest: one for item in items for digest, one in item.series.items()}
         rows = [{"id": digest, **asdict(one)} for digest, one in sorted(known.items(), key=itemgetter(0))]
-        yield Execute(_statements(self.dialect).series, rows)
+        yield Execute(statements(self.dialect).series, rows)
         return 0
 
     def _rollups(self, items: Sequence[Derived]) -> Script:
@@ -132,7 +132,7 @@ class Derivation:
             {**dict(zip(_KEYS, place, strict=True)), **measures.columns()}
             for place, measures in sorted(sums.items())
         ]
-        yield Execute(_statements(self.dialect).rollups, rows)
+        yield Execute(statements(self.dialect).rollups, rows)
         return 0
 
     def _documents(self, items: Sequence[Derived]) -> Script:
@@ -185,7 +185,8 @@ class Statements:
         )
 
 
-_statements: Final = cache(Statements)
+#: The writes in the words of a database.
+statements: Final = cache(Statements)
 
 MARK: Final = Query(
     "mark as derived",

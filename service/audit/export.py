@@ -14,7 +14,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Executable, FromClause, Select, bindparam, select
+from sqlalchemy import Executable, FromClause, Select, any_, bindparam, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from service.audit import conditions, cursors
 from service.audit.filters import Filters
@@ -125,23 +126,55 @@ class Unpacked:
 class _Statements:
     """What is read of each part, compiled once for an export."""
 
-    def __init__(self, project_id: bytes, filters: Filters) -> None:
+    def __init__(self, project_id: bytes, filters: Filters, dialect: str) -> None:
+        self._dialect = dialect
         columns = (interactions.c[name] for name in _NAMES)
         still = conditions.of_filters(filters, project_id)
-        chosen = select(*columns).where(*_of_keys(interactions.c.id), *still)
+        chosen = select(*columns).where(*self._of_keys(interactions.c.id), *still)
         self.rows = Prepared(chosen.order_by(interactions.c.id))
-        self.bodies = Prepared(_by_key(payloads, "interaction_id kind codec size body"))
-        logs = _by_key(events, "interaction_id first_seq last_seq codec size body upstream_cursor timings")
+        self.bodies = Prepared(self._by_key(payloads, "interaction_id kind codec size body"))
+        names = "interaction_id first_seq last_seq codec size body upstream_cursor timings"
+        logs = self._by_key(events, names)
         self.logs = Prepared(logs.order_by(events.c.interaction_id, events.c.first_seq))
         self.bases = Prepared(
             select(inputs_table.c.interaction_id).where(
-                *_of_keys(inputs_table.c.interaction_id), inputs_table.c.base_id.is_not(None)
+                *self._of_keys(inputs_table.c.interaction_id), inputs_table.c.base_id.is_not(None)
             )
         )
         self.base = Prepared(inputs.REQUEST.select)
-        self.media_sizes = Prepared(_of_media(media_contents.c.size))
+        self.media_sizes = Prepared(self._of_media(media_contents.c.size))
         self.media = Prepared(
-            _of_media(media.c.uri_digest, media.c.mime_type, media.c.kept_at, media_contents.c.body)
+            self._of_media(media.c.uri_digest, media.c.mime_type, media.c.kept_at, media_contents.c.body)
+        )
+
+    def values(self, keys: Sequence[bytes]) -> dict[str, Any]:
+        """The parameters for at most :data:`_AT_ONCE` keys, which are in order."""
+        bounds = {"first": keys[0], "last": keys[-1]}
+        if self._dialect == "postgresql":
+            return {"keys": list(keys), **bounds}
+        filled = [*keys, *[keys[-1]] * (_AT_ONCE - len(keys))]
+        return {**dict(zip(_KEY_NAMES, filled, strict=True)), **bounds}
+
+    def _of_keys(self, column: Any) -> tuple[Any, ...]:
+        """That a column has one of the keys of :meth:`values`; the bounds tell PostgreSQL the partitions."""
+        # With a value from the beginning: a statement that has lists of values is not compiled without.
+        first, last = (bindparam(name, _NO_KEY, Key) for name in ("first", "last"))
+        if self._dialect == "postgresql":
+            # To plan a list of hundreds takes it longer than to find them.
+            among = column == any_(bindparam("keys", [_NO_KEY], ARRAY(Key)))
+        else:
+            among = column.in_([bindparam(name, _NO_KEY, Key) for name in _KEY_NAMES])
+        return (among, column >= first, column <= last)
+
+    def _by_key(self, table: FromClause, names: str) -> Select[Any]:
+        chosen = select(*(table.c[name] for name in names.split()))
+        return chosen.where(*self._of_keys(table.c.interaction_id))
+
+    def _of_media(self, *columns: Any) -> Executable:
+        joined = media.join(media_contents, media_contents.c.id == media.c.content_id)
+        chosen = select(media.c.interaction_id, *columns).select_from(joined)
+        return chosen.where(*self._of_keys(media.c.interaction_id)).order_by(
+            media.c.interaction_id, media.c.uri_digest
         )
 
 
@@ -175,9 +208,9 @@ class Export:
 
         Raises :class:`~service.errors.ServiceError`: :class:`InvalidRequest` for an id that is none.
         """
-        statements = _Statements(project_id, filters)
         cursor = _cursor(project_id, filters, after)
         async with self._reports.reading() as reading:
+            statements = _Statements(project_id, filters, reading.dialect)
             name = await _project_name(reading, project_id)
             with_media = with_media and bool(await reading.fetch(select(media.c.interaction_id).limit(1)))
         while True:
@@ -207,7 +240,9 @@ class Export:
         async with self._reports.reading() as reading:
             for start in range(0, len(found), _AT_ONCE):
                 keys = [one.key for one in found[start : start + _AT_ONCE]]
-                for key, size in await reading.fetch_prepared(statements.media_sizes, _values(keys)):
+                for key, size in await reading.fetch_prepared(
+                    statements.media_sizes, statements.values(keys)
+                ):
                     sizes[key] += size
         return [_Found(one.key, one.size + sizes.get(one.key, 0)) for one in found]
 
@@ -218,7 +253,7 @@ async def _part(
     """Those of some interactions that are selected still, in one snapshot."""
 
     async def of(statement: Prepared, keys: Sequence[bytes]) -> Rows:
-        return _plain(await reading.fetch_prepared(statement, _values(keys))) if keys else ()
+        return _plain(await reading.fetch_prepared(statement, statements.values(keys))) if keys else ()
 
     rows = await of(statements.rows, keys)
     told = [row[0] for row in rows if row[_DELETED_AT] is None]
@@ -295,31 +330,6 @@ def _bounded(found: Sequence[_Found]) -> Iterator[list[bytes]]:
         size += one.size
     if part:
         yield part
-
-
-def _of_keys(column: Any) -> tuple[Any, ...]:
-    """That a column has one of the keys of :func:`_values`; the bounds tell PostgreSQL the partitions."""
-    # With a value from the beginning: a statement that has lists of values is not compiled without.
-    first, last, *keys = (bindparam(name, _NO_KEY, Key) for name in ("first", "last", *_KEY_NAMES))
-    return (column.in_(keys), column >= first, column <= last)
-
-
-def _values(keys: Sequence[bytes]) -> dict[str, bytes]:
-    """The parameters of a statement for at most :data:`_AT_ONCE` keys, which are in order."""
-    filled = [*keys, *[keys[-1]] * (_AT_ONCE - len(keys))]
-    return {**dict(zip(_KEY_NAMES, filled, strict=True)), "first": keys[0], "last": keys[-1]}
-
-
-def _by_key(table: FromClause, names: str) -> Select[Any]:
-    return select(*(table.c[name] for name in names.split())).where(*_of_keys(table.c.interaction_id))
-
-
-def _of_media(*columns: Any) -> Executable:
-    joined = media.join(media_contents, media_contents.c.id == media.c.content_id)
-    chosen = select(media.c.interaction_id, *columns).select_from(joined)
-    return chosen.where(*_of_keys(media.c.interaction_id)).order_by(
-        media.c.interaction_id, media.c.uri_digest
-    )
 
 
 async def _project_name(reading: Reading, project_id: bytes) -> str | None:

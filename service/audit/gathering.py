@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ COLUMNS: Final = (
     "project_id",
     "key_id",
     "replay_of",
+    "depth",
     "created_at",
     "first_byte_at",
     "completed_at",
@@ -180,6 +181,26 @@ def _bodies(count: int) -> Query:
     """Requests and answers of so many interactions."""
     chosen = _bodies_of(key_parameters(count), REQUEST_PAYLOAD, RESPONSE_PAYLOAD)
     return Query(f"bodies of {count}", chosen)
+
+
+@cache
+def answers(count: int) -> Query:
+    """The answers of so many interactions, as :func:`bodies_of` tells them."""
+    return Query(f"answers of {count}", _bodies_of(key_parameters(count), RESPONSE_PAYLOAD))
+
+
+def by_size(rows: Sequence[Row], column: str) -> Iterator[list[bytes]]:
+    """The keys of rows in order, so many at a time that their bodies, of the sizes in a column, fit in memory."""
+    keys: list[bytes] = []
+    size = 0
+    for row in rows:
+        size += row[column] or 0
+        if keys and (size > _BYTES_AT_ONCE or len(keys) >= MANY_AT_ONCE):
+            yield keys
+            keys, size = [], row[column] or 0
+        keys.append(row["id"])
+    if keys:
+        yield keys
 
 
 def bodies_of(keys: Sequence[bytes], *kinds: int) -> Select[Any]:

@@ -1,13 +1,14 @@
 """Import: lines of an export become the rows that they were made from, in this database or another one.
 
-The whole of a call is one transaction, and can be repeated without harm. What is derived (search, roll-ups, costs) is
-derived anew by the indexer.
+What was exported while it was still running is replaced by its end when that is imported; nothing else that is there
+is changed. The whole of a call is one transaction, and can be repeated without harm. What is derived (search,
+roll-ups, costs) is derived anew by the indexer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -58,22 +59,31 @@ class Importer:
                     f"The interaction {ids.to_text(one.id)!r} belongs to the project {one.project!r}; only the master "
                     "key may import for other projects."
                 )
-        known = await self._known([one.id for one in brought])
         if not brought:
             return Told(0, 0, 0)
-        await self._store.bring_in(_writes(brought), [one.id for one in brought])
-        new = [one.id for one in brought if one.id not in known]
-        imported = len(await self._known(new))
+        known, ended = await self._known(brought)
+        if ended:
+            # So that nobody takes over what its end is about to replace.
+            await self._store.bring_in(_living_on(bringing_in.HOLDERS), ())
+        await self._store.bring_in(_writes(brought, ended), [one.id for one in brought])
+        new = [one for one in brought if one.id not in known]
+        imported = len((await self._known(new))[0])
         return Told(imported, len(known), len(new) - imported)
 
-    async def _known(self, keys: Sequence[bytes]) -> set[bytes]:
+    async def _known(self, brought: Sequence[Brought]) -> tuple[set[bytes], set[bytes]]:
+        """Those that are there, but for those that are there open and come with their ends: these are the others."""
+        with_end = {one.id for one in brought if one.completed_at is not None}
         known: set[bytes] = set()
-        for start in range(0, len(keys), _KEYS_AT_ONCE):
-            some = [literal(key, Key) for key in keys[start : start + _KEYS_AT_ONCE]]
+        ended: set[bytes] = set()
+        columns = (interactions.c.id, interactions.c.completed_at, interactions.c.owner_id)
+        for start in range(0, len(brought), _KEYS_AT_ONCE):
+            some = [literal(one.id, Key) for one in brought[start : start + _KEYS_AT_ONCE]]
             async with self._reports.reading() as reading:
-                rows = await reading.fetch(select(interactions.c.id).where(interactions.c.id.in_(some)))
-            known.update(row[0] for row in rows)
-        return known
+                rows = await reading.fetch(select(*columns).where(interactions.c.id.in_(some)))
+            for key, completed_at, owner_id in rows:
+                is_open = completed_at is None and owner_id in bringing_in.HOLDERS
+                (ended if is_open and key in with_end else known).add(key)
+        return known, ended
 
 
 def _read(data: bytes) -> list[Brought]:
@@ -112,10 +122,21 @@ def _of_own(one: Brought) -> Brought:
     return replace(one, media=tuple(kept for kept in one.media if kept.uri_digest in named))
 
 
-def _writes(brought: Sequence[Brought]) -> list[Write]:
+def _living_on(holders: Collection[bytes]) -> list[Write]:
+    moment = now()
+    return [
+        (bringing_in.LIVE_ON, (holder, moment + bringing_in.HOLDERS[holder])) for holder in sorted(holders)
+    ]
+
+
+def _writes(brought: Sequence[Brought], ended: Collection[bytes]) -> list[Write]:
     moment = now()
     projects = {one.project_id: one.project for one in brought if one.project is not None}
     writes: list[Write] = [(bringing_in.BRING_ROW, one.row) for one in brought]
+    for one in brought:
+        if one.id in ended:
+            writes += _ending(one)
+    writes += _living_on({one.owner_id for one in brought if one.completed_at is None})
     writes += [(bringing_in.BRING_PROJECT, (key, name, moment)) for key, name in projects.items()]
     for one in brought:
         owner: tuple[Any, ...] = (one.project_id, one.completed_at)
@@ -127,6 +148,18 @@ def _writes(brought: Sequence[Brought]) -> list[Write]:
             writes.append((bringing_in.BRING_EVENTS, (one.id, event.frames, *place, *owner)))
         writes += _media_writes(one, moment)
     return writes
+
+
+def _ending(one: Brought) -> list[Write]:
+    """What replaces an open import of the same interaction, if there is one."""
+    told = dict(zip(bringing_in.ROW, one.row, strict=True))
+    holders = tuple(bringing_in.HOLDERS)
+    place = (*(told[name] for name in bringing_in.ENDED), *holders)
+    return [
+        (bringing_in.DROP_BODIES, place),
+        (bringing_in.DROP_EVENTS, place),
+        (bringing_in.REPLACE_ROW, (*one.row, *holders)),
+    ]
 
 
 def _media_writes(one: Brought, moment: int) -> list[Write]:

@@ -14,8 +14,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from service.audit import documents
+from service.audit import documents, filling_in
 from service.audit.derivation import Derivation, Derived
+from service.audit.filling_in import FillingIn
 from service.audit.gathering import AT_ONCE, MANY_AT_ONCE, Gathering
 from service.audit.pacing import Pacing
 from service.audit.prices import Prices
@@ -36,6 +37,9 @@ _FAILED_SECONDS: Final = 2.0
 _TIDY_RESTS: Final = 24.0
 #: From how many seconds on what is late is caught up with in large batches, when nobody else is there.
 _LATE_SECONDS: Final = 30.0
+#: Interactions that are given further terms at a time, beside other work and when there is none.
+_FILLED_IN_BESIDE: Final = 32
+FILLED_IN_AT_ONCE: Final = 256
 #: How often the words of deleted texts are looked after.
 _TIDY_SECONDS: Final = 6 * 3_600.0
 
@@ -51,14 +55,18 @@ class Indexer:
         prices: Prices,
         *,
         idle: float = IDLE_SECONDS,
+        filled_in_at_once: int = FILLED_IN_AT_ONCE,
     ) -> None:
         self._backend = backend
         self._reports = reports
         self._gathering = Gathering(packing, prices)
         self._idle = idle
+        self._filled_in_at_once = filled_in_at_once
         self._pacing = Pacing()
         #: The age in seconds of the oldest that was worked on last.
         self._late = 0.0
+        #: Whether all have all their terms; nothing takes that back while a process lives.
+        self._filled_in = False
         self._tidied_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -106,9 +114,25 @@ class Indexer:
                     logger.error("%s cannot be derived from as a whole: %s", ids.to_text(item.id), error)
         return done
 
+    async def fill_in(self) -> int | None:
+        """Give some interactions of before the terms that they lack; from how many, or None as :meth:`step` does.
+
+        Raises as that does.
+        """
+        if self._filled_in:
+            return 0
+        async with self._reports.reading() as reading:
+            filling = FillingIn(reading.dialect)
+            self._filled_in = await filling_in.is_done(reading)
+        if self._filled_in:
+            return 0
+        most = self._filled_in_at_once
+        count = most if self._pacing.alone else min(most, _FILLED_IN_BESIDE)
+        return await self._backend.run(filling.step(count))
+
     async def catch_up(self) -> None:
-        """Derive until nothing waits, as fast as it goes; raises as :meth:`step` does."""
-        while await self.step():
+        """Derive until nothing waits and no terms are lacking, as fast as it goes; raises as :meth:`step` does."""
+        while await self.step() or await self.fill_in():
             pass
 
     async def tidy(self) -> None:
@@ -126,6 +150,8 @@ class Indexer:
             started = time.monotonic()
             try:
                 done = await self.step()
+                if done is not None and self._late < _LATE_SECONDS:
+                    done = max(done, await self.fill_in() or 0)
                 if done == 0 and time.monotonic() - self._tidied_at > _TIDY_SECONDS:
                     self._tidied_at = time.monotonic()
                     await self.tidy()

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, literal, select
 
-from service.audit import conditions, cursors, finding, paging, summaries, words
+from service.audit import conditions, cursors, filling_in, finding, paging, summaries, terms, words
 from service.audit.filters import ANY, Filters
 from service.audit.paging import Order, Wanted
 from service.audit.snippets import Snippets
@@ -99,12 +99,14 @@ async def read_page(
     wanted = Wanted(columns, project_id, filters, order, limit + 1, after)
     if filters.text is None:
         key_ids = await _key_ids(reading, project_id, filters)
+        if any(bound.field.name in terms.LATER for bound in filters.bounds):
+            wanted = replace(wanted, filled_in=await filling_in.is_done(reading))
         await reading.plan(Plan.WALK)
         if reading.dialect == "postgresql":
             hopeful = paging.hopeful_page_of(wanted, key_ids)
-            rows = () if hopeful is None else await reading.fetch(hopeful)
-            if paging.is_whole(wanted, rows):
-                return _page([row[:-2] for row in rows], limit, about)
+            rows = None if hopeful is None else paging.whole_page(wanted, await reading.fetch(hopeful))
+            if rows is not None:
+                return _page(rows, limit, about)
         statement = paging.page_of(wanted, reading.dialect, key_ids)
     elif reading.dialect == "sqlite":
         statement = paging.matching_in_sqlite(wanted, words.parse(filters.text))

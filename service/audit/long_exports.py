@@ -22,8 +22,14 @@ _MODULE: Final = "service.audit.export_process"
 _AT_ONCE: Final = 2
 _PATIENCE: Final = 10.0
 _PIECE: Final = 256 * 1024
-#: glibc keeps what is freed for each thread; one place for all keeps it small.
-_FRUGAL: Final = {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
+#: glibc keeps what is freed for each thread, and more of it the larger blocks were; one place for all, and large blocks
+#: that are given back at once, keep it small.
+_FRUGAL: Final = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(512 * 1024),
+    "MALLOC_TRIM_THRESHOLD_": str(8 * 1024 * 1024),
+    "OMP_NUM_THREADS": "1",
+}
 _LONGEST_MESSAGE: Final = 2_000
 #: Seconds that a process gets to end by itself.
 _FAREWELL: Final = 5.0

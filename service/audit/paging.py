@@ -18,6 +18,7 @@ from sqlalchemy import (
     LargeBinary,
     Select,
     any_,
+    bindparam,
     column,
     func,
     literal,
@@ -33,7 +34,7 @@ from service.audit import conditions, terms
 from service.audit.documents import first_number, index
 from service.audit.filters import ANY, Filters
 from service.audit.ordered_join import OrderedJoin
-from service.audit.repetition import union_of_repetitions
+from service.audit.repetition import Repetition, place_of_repetition
 from service.audit.words import Search
 from service.store.tables import Key, interactions, listing_terms, search_documents
 
@@ -46,8 +47,8 @@ _KEY: Final = interactions.c.id
 #: From how many terms on the keys are found first, and for how many pages at a time.
 _MANY_TERMS: Final = 5
 _PAGES_AHEAD: Final = 4
-#: Stands for a term in a statement that is repeated for each.
-_TERM: Final = "/*term*/0"
+#: The parameter of a statement that is repeated for each term.
+_TERM: Final = "term"
 _NUMBERS_PER_MILLISECOND: Final = 1 << 20
 #: Filters that have an index of their own, and mean few.
 _DIRECT: Final = frozenset({"chain", "previous_interaction_id", "replay_of"})
@@ -63,6 +64,12 @@ class Wanted:
     order: Order
     limit: int
     after: bytes | None
+    #: Whether all interactions have the terms that they have since later.
+    filled_in: bool = True
+
+    def leading(self, key_ids: Collection[bytes]) -> list[int]:
+        """The terms to walk along; ``key_ids`` has the ids of the keys that the filters name."""
+        return terms.leading(self.filters, self.project_id, key_ids, filled_in=self.filled_in)
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """What a row must be."""
@@ -100,24 +107,28 @@ class Wanted:
         return min(bounds, default=None)
 
 
-def page_of(wanted: Wanted, dialect: str, key_ids: Collection[bytes]) -> Select[Any]:
+def page_of(wanted: Wanted, dialect: str, key_ids: Collection[bytes]) -> Select[Any] | Repetition:
     """A page without free text; ``key_ids`` has the ids of the keys that the filters name."""
     direct = [choice for choice in wanted.filters.choices if choice.field.name in _DIRECT]
     if any(ANY not in choice.values for choice in direct):
         return wanted.ordered(_plain(wanted))
-    leading = terms.leading(wanted.filters, wanted.project_id, key_ids)
+    leading = wanted.leading(key_ids)
     keys = replace(wanted, columns=[_KEY])
     waiting = keys.ordered(_plain(keys).where(_WAITING))
     if dialect == "sqlite" and len(leading) > 1:
-        walk = _along(keys, literal_column(_TERM, BigInteger))
+        walk = _along(keys, bindparam(_TERM, 0, type_=BigInteger), dialect)
+        page: FromClause = place_of_repetition().columns(column("id", Key)).subquery("page")
         ending = f"ORDER BY 1 {wanted.order.upper()} LIMIT {wanted.limit}"
-        found = union_of_repetitions(waiting, walk, _TERM, [str(term) for term in leading], ending)
-        page: FromClause = found.columns(column("id", Key)).subquery("page")
-    else:
-        walk = _lateral(keys, leading) if len(leading) > 1 else _along(keys, _number(leading[0]))
-        both = union_all(*(select(*part.subquery().c) for part in (waiting, walk))).subquery("both")
-        page = keys.ordered(select(*both.c), both.c[0]).subquery("page")
-    # What is told of them is looked up once it is known which they are.
+        return Repetition(_told(wanted, page), waiting, walk, _TERM, leading, ending)
+    many = len(leading) > 1
+    term = literal(leading[0], BigInteger)
+    walk = _lateral(keys, leading, dialect) if many else _along(keys, term, dialect)
+    both = union_all(*(select(*part.subquery().c) for part in (waiting, walk))).subquery("both")
+    return _told(wanted, keys.ordered(select(*both.c), both.c[0]).subquery("page"))
+
+
+def _told(wanted: Wanted, page: FromClause) -> Select[Any]:
+    """What is told of the rows of a page is looked up once it is known which they are."""
     told = select(*wanted.columns).select_from(OrderedJoin(page, interactions, page.c[0] == _KEY))
     return told.order_by(_KEY.asc() if wanted.order == "asc" else _KEY.desc())
 
@@ -126,11 +137,12 @@ def hopeful_page_of(wanted: Wanted, key_ids: Collection[bytes]) -> Select[Any] |
     """A page of many terms on PostgreSQL, out of the next few pages' worth of keys; None where that gains nothing.
 
     The keys are found in ``listing_terms`` alone, and what they are is looked up for those few. Each row ends with how
-    many keys there were and which was the last: :func:`is_whole` tells whether that was enough.
+    many keys there were and which was the last; without any, one row has nothing but that. :func:`whole_page` tells
+    whether it was enough.
     """
     if any(choice.field.name in _DIRECT for choice in wanted.filters.choices):
         return None
-    leading = terms.leading(wanted.filters, wanted.project_id, key_ids)
+    leading = wanted.leading(key_ids)
     if len(leading) < _MANY_TERMS:
         return None
     walked = listing_terms.c.interaction_id
@@ -152,24 +164,23 @@ def hopeful_page_of(wanted: Wanted, key_ids: Collection[bytes]) -> Select[Any] |
     page = keys.ordered(select(*both.c), both.c[0]).subquery("page")
     edge = candidates.c.id
     last = select(edge).order_by(edge.desc() if wanted.order == "asc" else edge.asc()).limit(1)
-    told = [
-        *wanted.columns,
-        select(func.count()).select_from(candidates).scalar_subquery(),
-        last.scalar_subquery(),
-    ]
-    chosen = select(*told).select_from(page.join(interactions, page.c[0] == _KEY))
+    many = select(func.count()).select_from(candidates).scalar_subquery()
+    considered = select(many.label("many"), last.scalar_subquery().label("last")).subquery("considered")
+    found_rows = page.join(interactions, page.c[0] == _KEY)
+    chosen = select(*wanted.columns, *considered.c).select_from(considered.outerjoin(found_rows, true()))
     return chosen.order_by(_KEY.asc() if wanted.order == "asc" else _KEY.desc())
 
 
-def is_whole(wanted: Wanted, rows: Sequence[Sequence[Any]]) -> bool:
-    """Whether the rows of a hopeful page are the page: nothing that was not looked at can stand between them."""
-    if not rows:
-        return False
+def whole_page(wanted: Wanted, rows: Sequence[Sequence[Any]]) -> list[Sequence[Any]] | None:
+    """The rows of a hopeful page, if nothing that was not looked at can stand between them."""
     considered, last = rows[0][-2:]
+    found = [row[:-2] for row in rows if row[0] is not None]
     if considered < _PAGES_AHEAD * wanted.limit:
-        return True
-    lowest = rows[-1][0]
-    return len(rows) == wanted.limit and (lowest <= last if wanted.order == "asc" else lowest >= last)
+        return found
+    if len(found) < wanted.limit:
+        return None
+    lowest = found[-1][0]
+    return found if (lowest <= last if wanted.order == "asc" else lowest >= last) else None
 
 
 def _plain(wanted: Wanted) -> Select[Any]:
@@ -180,15 +191,18 @@ def _plain(wanted: Wanted) -> Select[Any]:
     return chosen
 
 
-def _along(wanted: Wanted, term: ColumnElement[Any]) -> Select[Any]:
+def _along(wanted: Wanted, term: ColumnElement[Any], dialect: str) -> Select[Any]:
     walked = listing_terms.c.interaction_id
-    source = OrderedJoin(listing_terms, interactions, walked == _KEY)
-    chosen = (
-        select(*wanted.columns)
-        .select_from(source)
-        .where(listing_terms.c.term == term, _DERIVED, *wanted.conditions())
-    )
-    return wanted.ordered(_within(wanted, chosen), walked)
+    chosen = select(*wanted.columns).where(_DERIVED, *wanted.conditions())
+    if dialect == "sqlite":
+        chosen = chosen.select_from(OrderedJoin(listing_terms, interactions, walked == _KEY))
+    else:
+        # PostgreSQL knows neither how rare a term is nor that it says what the conditions say, and may look through all
+        # interactions for them: the offset has it look each one up.
+        found = chosen.where(walked == _KEY).correlate(listing_terms)
+        one = found.offset(literal_column("0", BigInteger)).lateral("one")
+        chosen = select(*one.c).select_from(listing_terms.join(one, true()))
+    return wanted.ordered(_within(wanted, chosen.where(listing_terms.c.term == term)), walked)
 
 
 def _within(
@@ -202,20 +216,16 @@ def _within(
     return chosen
 
 
-def _lateral(wanted: Wanted, leading: Sequence[int]) -> Select[Any]:
+def _lateral(wanted: Wanted, leading: Sequence[int], dialect: str) -> Select[Any]:
     """One walk, planned once, for each of any number of terms."""
     given = _given(leading)
-    walk = _along(wanted, given.c.term).lateral("walk")
+    walk = _along(wanted, given.c.term, dialect).lateral("walk")
     return wanted.ordered(select(*walk.c).select_from(given.join(walk, true())), walk.c[0])
 
 
 def _given(leading: Sequence[int]) -> Any:
     listed = func.unnest(literal(list(leading), ARRAY(BigInteger)))
     return listed.table_valued(column("term", BigInteger), name="given").render_derived()
-
-
-def _number(term: int) -> ColumnElement[int]:
-    return literal_column(str(term), BigInteger)
 
 
 def matching_in_sqlite(wanted: Wanted, search: Search) -> Select[Any]:

@@ -17,7 +17,7 @@ from service.audit.moments import LATEST
 from service.errors import InvalidRequest
 from service.store.bringing_in import ROW
 from service.store.records import STATUSES, now, upstream_id_hash
-from service.store.tables import NOBODY, interactions
+from service.store.tables import BROUGHT_ASKABLE, BROUGHT_SILENT, NOBODY, interactions
 from service.wire import codec, ids
 
 _NUMBERS: Final = (BigInteger, SmallInteger)
@@ -40,6 +40,7 @@ class Brought:
     previous_id: bytes | None
     depth: int
     completed_at: int | None
+    owner_id: bytes
     row: tuple[Any, ...]
     request: bytes | None
     response: bytes | None
@@ -69,8 +70,7 @@ def rows_of_line(line: bytes) -> Brought | None:
     row["project_id"] = project_id
     upstream_id = row.get("upstream_id")
     row["upstream_id_hash"] = None if upstream_id is None else upstream_id_hash(upstream_id)
-    # What is still open is for the first process that comes.
-    row["owner_id"] = NOBODY
+    row["owner_id"] = NOBODY if row.get("completed_at") is not None else _holder(row)
     # What is deleted came without content.
     row["erased_at"] = row.get("deleted_at")
     _check(key, row)
@@ -83,12 +83,19 @@ def rows_of_line(line: bytes) -> Brought | None:
         row.get("previous_id"),
         row["depth"],
         row.get("completed_at"),
+        row["owner_id"],
         tuple(row.get(column) for column in ROW),
         request,
         response,
         tuple(_event(event) for event in _list(told, "events")),
         tuple(_media(one) for one in _list(told, "media")),
     )
+
+
+def _holder(row: Mapping[str, Any]) -> bytes:
+    """Who holds what is still open: another import may bring its end."""
+    askable = row.get("upstream_id") is not None and row.get("upstream_stored")
+    return BROUGHT_ASKABLE if askable else BROUGHT_SILENT
 
 
 def _check(key: bytes, row: Mapping[str, Any]) -> None:

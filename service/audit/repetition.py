@@ -1,35 +1,46 @@
-"""One statement with a part that is repeated for each of many values, for a database that has no ``LATERAL``.
-
-The part is compiled once and repeated as text: SQLAlchemy takes a millisecond for each time it compiles it.
-"""
+"""One statement with a part that is repeated for each of many values, for a database that has no ``LATERAL``."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from typing import Any, Final, cast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
-from sqlalchemy import ClauseElement, Select, TextClause, text
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy import Executable, TextClause, text
 
-_NAMED: Final = sqlite.dialect(paramstyle="named")
-_PARAMETER: Final = re.compile(r":(\w+)")
+from service.store.compiling import Named
 
-
-def union_of_repetitions(
-    first: Select[Any], part: Select[Any], marker: str, values: Sequence[str], ending: str
-) -> TextClause:
-    """The rows of ``first``, and of ``part`` once for each value in the place of its marker; then the ending."""
-    texts, parameters = _compiled(first, "first")
-    repeated, others = _compiled(part, "part")
-    parts = [texts, *(repeated.replace(marker, value) for value in values)]
-    union = " UNION ALL ".join(f"SELECT * FROM ({one})" for one in parts)  # noqa: S608  SQL of our own
-    return text(f"{union} {ending}").bindparams(**parameters, **others)
+_PLACE: Final = "/*repetition*/"
 
 
-def _compiled(statement: Select[Any], prefix: str) -> tuple[str, dict[str, Any]]:
-    element = cast(ClauseElement, statement)
-    compiled = cast(SQLCompiler, element.compile(dialect=_NAMED, compile_kwargs={"render_postcompile": True}))
-    named = _PARAMETER.sub(rf":{prefix}_\1", compiled.string)
-    return named, {f"{prefix}_{name}": value for name, value in compiled.params.items()}
+def place_of_repetition() -> TextClause:
+    """Stands for the repetition in the statement that it is a part of."""
+    return text(f"SELECT {_PLACE}")
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """A statement with :func:`place_of_repetition` for its rows: those of ``first``, and of ``part`` for each value.
+
+    The parameter ``name`` of the part is the value; the ending is of their union. Texts have arguments by position.
+    """
+
+    whole: Executable
+    first: Executable
+    part: Executable
+    name: str
+    values: Sequence[Any]
+    ending: str
+
+    def composed(self, compiled: Callable[[Executable], Named]) -> tuple[str, list[Any]]:
+        """Its text and its arguments in order."""
+        whole, first, part = compiled(self.whole), compiled(self.first), compiled(self.part)
+        texts = [first.text, *([part.text] * len(self.values))]
+        union = " UNION ALL ".join(f"SELECT * FROM ({one})" for one in texts)  # noqa: S608  SQL of our own
+        arguments = first.arguments()
+        for value in self.values:
+            arguments += [value if name == self.name else part.values[name] for name in part.names]
+        before, _, behind = whole.text.partition(f"SELECT {_PLACE}")
+        ahead = before.count("?")
+        told = whole.arguments()
+        return f"{before}{union} {self.ending}{behind}", [*told[:ahead], *arguments, *told[ahead:]]

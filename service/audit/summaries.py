@@ -89,8 +89,8 @@ def of_row(row: Sequence[Any]) -> dict[str, Any]:
         "model_requested": it["model_requested"],
         "agent": it["agent"],
         "deployment": it["deployment_id"],
-        "project": it["project_name"] or str(uuid.UUID(bytes=it["project_id"])),
-        "key_id": None if it["key_id"] is None else str(uuid.UUID(bytes=it["key_id"])),
+        "project": it["project_name"] or _uuid(it["project_id"]),
+        "key_id": None if it["key_id"] is None else _uuid(it["key_id"]),
         "key_name": it["key_name"],
         "labels": labels_of(it["labels"]),
         "previous_interaction_id": _reference(it["previous_id"]),
@@ -139,6 +139,11 @@ def timestamp(microseconds: int | None) -> str | None:
 @lru_cache(1024)
 def _second(seconds: int) -> str:
     return (_EPOCH + timedelta(seconds=seconds)).isoformat(timespec="seconds")
+
+
+@lru_cache(1024)
+def _uuid(key: bytes) -> str:
+    return str(uuid.UUID(bytes=key))
 
 
 def seconds(start: int, end: int | None) -> float | None:

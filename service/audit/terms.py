@@ -2,8 +2,9 @@
 
 ``listing_terms`` has, for each term, the keys of its interactions in the order of time: a page of any filter is one
 walk along one term, however rare what it asks for is. Numbers that lists are bounded by have a term for each bucket of
-about 40 % width, and a bound is the buckets that it covers. A term is 64 bits of a hash: that two may share one costs a
-look at a row, because every condition is checked against the row itself.
+about 40 % width, and a bound is the buckets that it covers; of those that are zero as a rule, zero has none, and who
+asks for it walks along all. A term is 64 bits of a hash: that two may share one costs a look at a row, because every
+condition is checked against the row itself.
 """
 
 from __future__ import annotations
@@ -45,9 +46,31 @@ _RARE: Final = ("agent", "error_code", "replay_of")
 #: Flags that have a term where they are unusual.
 _UNUSUAL: Final = {"background": 1, "stream": 1, "store": 0}
 #: Numbers that have terms, as they stand in the tables.
-NUMBERS: Final = ("input_tokens", "output_tokens", "total_tokens", "cost", "duration", "http_status")
+_NUMBERS: Final = ("input_tokens", "output_tokens", "total_tokens", "cost", "duration", "http_status")
+#: Those that have them since later: :mod:`service.audit.filling_in` says whether all interactions do.
+LATER: Final = (
+    "thought_tokens",
+    "cached_tokens",
+    "tool_use_tokens",
+    "first_event",
+    "depth",
+    "request_bytes",
+    "response_bytes",
+)
+#: Numbers whose zero has no term.
+_USUALLY_ZERO: Final = frozenset({"cached_tokens", "tool_use_tokens", "depth"})
+#: The columns that terms of :data:`LATER` are made from.
+LATER_COLUMNS: Final = (
+    "id",
+    "project_id",
+    "created_at",
+    "first_byte_at",
+    *(name for name in LATER if name != "first_event"),
+)
 #: Whatever is larger shares the last bucket: 10**13 tokens, 17,000 dollars, 200 days.
 _LARGEST: Final = 2**44
+#: The same where so much is never met: fewer buckets are fewer walks.
+_LARGEST_OF: Final = dict.fromkeys(LATER, 2**36) | {"depth": 2**16}
 _PER_OCTAVE: Final = 2
 
 
@@ -57,9 +80,9 @@ def term(project_id: bytes, name: str, value: object = "") -> int:
     return int.from_bytes(blake2b(told, digest_size=8, key=project_id).digest(), "big", signed=True)
 
 
-def bucket_of(number: int) -> int:
+def bucket_of(number: int, largest: int = _LARGEST) -> int:
     """The bucket of a number; 0 is that of nothing."""
-    return 1 + math.floor(_PER_OCTAVE * math.log2(min(number, _LARGEST))) if number > 0 else 0
+    return 1 + math.floor(_PER_OCTAVE * math.log2(min(number, largest))) if number > 0 else 0
 
 
 def of_row(it: Mapping[str, Any]) -> set[int]:
@@ -94,26 +117,47 @@ def of_usage(it: Mapping[str, Any]) -> set[int]:
     return {term(it["project_id"], name, value) for name, value in _of_numbers(it)}
 
 
+def of_later_numbers(it: Mapping[str, Any]) -> set[int]:
+    """The terms of :data:`LATER`, of an interaction with at least the columns :data:`LATER_COLUMNS`."""
+    return {term(it["project_id"], name, value) for name, value in _in_buckets(_later(it))}
+
+
 def _of_numbers(it: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     numbers = {
         "input_tokens": it["input_tokens"],
         "output_tokens": it["output_tokens"],
         "total_tokens": it["total_tokens"],
         "cost": it["cost_nanos"],
-        "duration": None if it["completed_at"] is None else it["completed_at"] - it["created_at"],
+        "duration": _between(it["created_at"], it["completed_at"]),
         "http_status": it["http_status"],
     }
+    return _in_buckets({**numbers, **_later(it)})
+
+
+def _later(it: Mapping[str, Any]) -> dict[str, int | None]:
+    first_event = _between(it["created_at"], it["first_byte_at"])
+    return {name: first_event if name == "first_event" else it[name] for name in LATER}
+
+
+def _between(start: int, end: int | None) -> int | None:
+    return None if end is None else end - start
+
+
+def _in_buckets(numbers: Mapping[str, int | None]) -> Iterator[tuple[str, object]]:
     for name, number in numbers.items():
-        if number is not None:
-            yield name, bucket_of(number)
+        if number is not None and (number > 0 or name not in _USUALLY_ZERO):
+            yield name, bucket_of(number, _LARGEST_OF.get(name, _LARGEST))
 
 
-def leading(filters: Filters, project_id: bytes, key_ids: Collection[bytes]) -> list[int]:
+def leading(
+    filters: Filters, project_id: bytes, key_ids: Collection[bytes], *, filled_in: bool = True
+) -> list[int]:
     """Terms such that every interaction the filters mean has at least one of them; those of the project, if no better.
 
-    ``key_ids`` has the ids of keys that filters may name.
+    ``key_ids`` has the ids of keys that filters may name; not ``filled_in``, the terms of :data:`LATER` are not used.
     """
-    told = _of_labels(filters.labels) or _of_choices(filters.choices, key_ids) or _of_bounds(filters.bounds)
+    bounds = [bound for bound in filters.bounds if filled_in or bound.field.name not in LATER]
+    told = _of_labels(filters.labels) or _of_choices(filters.choices, key_ids) or _of_bounds(bounds)
     return [term(project_id, name, value) for name, value in told or (("project", ""),)]
 
 
@@ -148,10 +192,14 @@ def _of_bounds(bounds: Iterable[Bounds]) -> list[tuple[str, object]]:
     """Of several bounds the one that covers fewest buckets."""
     found: list[tuple[str, object]] = []
     for bound in bounds:
-        if bound.field.name not in NUMBERS:
+        name = bound.field.name
+        if name not in _NUMBERS and name not in LATER:
             continue
-        first = bucket_of(max(0, bound.least or 0))
-        last = bucket_of(_LARGEST if bound.most is None else max(0, bound.most))
+        largest = _LARGEST_OF.get(name, _LARGEST)
+        first = bucket_of(max(0, bound.least or 0), largest)
+        last = bucket_of(largest if bound.most is None else max(0, bound.most), largest)
+        if first == 0 and name in _USUALLY_ZERO:
+            continue
         if not found or last - first < len(found) - 1:
-            found = [(bound.field.name, bucket) for bucket in range(first, last + 1)]
+            found = [(name, bucket) for bucket in range(first, last + 1)]
     return found

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
 
-from service.audit import conditions, gathering, measures
+from service.audit import backlog, conditions, gathering, measures
 from service.audit.conditions import key_from
 from service.audit.derivation import DAY, NOTHING, USAGE_CAME
 from service.audit.filters import Filters
@@ -27,7 +27,8 @@ from service.audit.series import grain_for
 from service.audit.summaries import labels_of
 from service.store.codec import Codec
 from service.store.reports import Reading, Reports
-from service.store.tables import RESPONSE_PAYLOAD, Key, api_keys, interactions, projects, rollups, series
+from service.store.statement import named_keys
+from service.store.tables import Key, api_keys, interactions, projects, rollups, series
 
 #: What usage can be grouped by beside times and labels, and the columns that hold it.
 DIMENSIONS: Final = (
@@ -99,18 +100,22 @@ class Report:
 class UsageReports:
     """Sums usage up, within one project at a time (promise P6)."""
 
-    def __init__(self, reports: Reports, packing: Codec, prices: Prices) -> None:
+    def __init__(
+        self, reports: Reports, packing: Codec, prices: Prices, *, most_waiting: int = backlog.MOST
+    ) -> None:
         self._reports = reports
         self._packing = packing
         self._prices = prices
+        self._most_waiting = most_waiting
 
     async def report(self, project_id: bytes, filters: Filters, grouping: Grouping, zone: tzinfo) -> Report:
-        """The report; raises :class:`~service.errors.ServiceError`."""
+        """The report; raises :class:`~service.errors.ServiceError`, also where too much is in no roll-up yet."""
         async with self._reports.reading() as reading:
             start, end = await _bounds(reading, project_id, filters)
             intervals = divided(start, end, grouping.unit, zone)
             adding = _Adding(reading, project_id, filters, grouping, Places(intervals))
             if intervals:
+                await backlog.refuse_too_much(reading, project_id, start, end, self._most_waiting)
                 pieces = pieces_of(intervals)
                 await adding.rollups(pieces)
                 rows = _Rows(reading, adding, gathering.Gathering(self._packing, self._prices), self._prices)
@@ -290,11 +295,10 @@ class _Rows:
 
     async def _details(self, rows: Sequence[dict[str, Any]]) -> dict[bytes, bytes]:
         """The answers of those whose row does not tell its usage by modality yet."""
-        keys = [row["id"] for row in rows if row["derived_state"] in (NOTHING, USAGE_CAME)]
+        waiting = [row for row in rows if row["derived_state"] in (NOTHING, USAGE_CAME)]
         found: dict[bytes, bytes] = {}
-        for start in range(0, len(keys), gathering.AT_ONCE):
-            some = keys[start : start + gathering.AT_ONCE]
-            for body in await self._reading.fetch(gathering.bodies_of(some, RESPONSE_PAYLOAD)):
+        for some in gathering.by_size(waiting, "response_bytes"):
+            for body in await self._reading.ask(gathering.answers(len(some)), named_keys(some)):
                 raw = self._reader.unpacked(body)
                 if raw is not None:
                     found[body[0]] = raw

@@ -215,8 +215,8 @@ def _counted(path: Path, form: str) -> int:
 def import_(target: Target, files: tuple[str, ...]) -> None:
     """Take in files of JSON lines that `export` has written; `-` is standard input.
 
-    What is there already stays as it is, so a file can be taken in any number of times. A database that is not there
-    yet is made, or migrated.
+    What is there already stays as it is, but for what came in while it still ran elsewhere, when its end comes in. So a
+    file can be taken in any number of times. A database that is not there yet is made, or migrated.
     """
     told = Counter[str]()
     for name in files:

@@ -33,29 +33,60 @@ class ListFilters(TypedDict, total=False):
     labels: Mapping[str, str]
     error_code: Texts
     service_tier: Texts
-    http_status: int
     stream: bool
     background: bool
     store: bool
     previous_interaction_id: Texts
     #: Any interaction of a conversation.
-    chain: str
+    chain: Texts
     replay_of: Texts
     deleted: Literal["false", "true", "any"]
+    #: Each number is asked for as it is, or bounded from below and above, both included.
+    input_tokens: int
     min_input_tokens: int
     max_input_tokens: int
+    output_tokens: int
     min_output_tokens: int
     max_output_tokens: int
+    thought_tokens: int
+    min_thought_tokens: int
+    max_thought_tokens: int
+    cached_tokens: int
+    min_cached_tokens: int
+    max_cached_tokens: int
+    tool_use_tokens: int
+    min_tool_use_tokens: int
+    max_tool_use_tokens: int
+    total_tokens: int
     min_total_tokens: int
     max_total_tokens: int
+    http_status: int
+    min_http_status: int
+    max_http_status: int
+    request_bytes: int
+    min_request_bytes: int
+    max_request_bytes: int
+    response_bytes: int
+    min_response_bytes: int
+    max_response_bytes: int
+    #: Interactions before it in its conversation.
+    depth: int
+    min_depth: int
+    max_depth: int
     #: Dollars.
+    cost: float
     min_cost: float
     max_cost: float
     #: Seconds from the request to the outcome.
+    duration: float
     min_duration: float
     max_duration: float
-    #: Newest first (``desc``) unless said otherwise.
-    order: Literal["desc", "asc"]
+    #: Seconds from the request to the first event or byte of the answer.
+    first_event: float
+    min_first_event: float
+    max_first_event: float
+    #: Newest first (``desc``) unless said otherwise; ``rank`` has the best matches of ``q`` first.
+    order: Literal["desc", "asc", "rank"]
     #: Interactions a page, up to 1000.
     limit: int
     #: Where a page before this one has ended.
@@ -81,14 +112,23 @@ class InteractionSummary(Model):
     updated: str | None = None
     completed: str | None = None
     model: str | None = None
+    model_requested: str | None = None
     agent: str | None = None
     deployment: str | None = None
     project: str | None = None
+    key_id: str | None = None
+    key_name: str | None = None
     labels: dict[str, str] | None = None
     previous_interaction_id: str | None = None
+    #: The first interaction of its conversation, and how many came before it there.
+    root: str | None = None
+    depth: int | None = None
     replay_of: str | None = None
     stream: bool | None = None
     background: bool | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    http_status: int | None = None
     error_code: str | None = None
     error_message: str | None = None
     #: Seconds.
@@ -97,6 +137,13 @@ class InteractionSummary(Model):
     usage: dict[str, Any] | None = None
     #: Dollars; None where the price is not known.
     cost: float | None = None
+    request_bytes: int | None = None
+    response_bytes: int | None = None
+    attempts: int | None = None
+    upstream_interaction_id: str | None = None
+    deleted: str | None = None
+    #: Where the words of ``q`` were found.
+    snippets: list[dict[str, Any]] | None = None
 
 
 class InteractionPage(Model):

@@ -168,8 +168,8 @@ LITELLM_SETTINGS = Keys(
 GENERAL_SETTINGS = Keys(
     ours=_words("""
         adopt_unknown background_streams background_timeout claim_batch claim_interval
-        database_connection_pool_limit database_url drain_timeout event_flush_interval history host
-        idempotency_retention index_interval keep_alive_interval keep_media lease_seconds master_key
+        database_connection_pool_limit database_url drain_timeout event_flush_interval export_stall_timeout
+        history host idempotency_retention index_interval keep_alive_interval keep_media lease_seconds master_key
         max_body_bytes max_concurrent_requests max_media_bytes max_rebuild_bytes max_request_size_mb
         poll_interval poll_interval_max poll_rate port recorded_projects retention_interval
         retention_policies stream_idle_timeout supervisor_concurrency upstream_settle

@@ -117,6 +117,9 @@ def load(
             general.seconds("event_flush_interval", least=0), plain.event_flush_interval
         ),
         index_interval=given(general.seconds("index_interval", above=0), plain.index_interval),
+        export_stall_timeout=given(
+            general.seconds("export_stall_timeout", above=0), plain.export_stall_timeout
+        ),
         **read_webhooks(general),
         idempotency_retention=given(
             general.seconds("idempotency_retention", least=1), plain.idempotency_retention

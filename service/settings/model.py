@@ -213,6 +213,8 @@ class Settings:
     event_flush_interval: float = 0.05
     #: Seconds that an interaction which has ended waits at most until it is searched and summed up, if there is time.
     index_interval: float = 0.5
+    #: Seconds after which an export is broken off whose client reads nothing: it keeps its place until then.
+    export_stall_timeout: float = 30.0
     #: What signs the webhooks of every project, two while one is rotated out; none: one of its own for each project,
     #: made and kept by the service.
     webhook_secret: tuple[Secret, ...] = ()

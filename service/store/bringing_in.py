@@ -3,6 +3,11 @@
 What is there stays as it is: nothing is written for a key that is taken but what the same interaction lacks, and
 nothing for one that is deleted. No chain leads into another project, or back to where it began: a row whose parent is
 another project's, or not less deep, is left out.
+
+What comes in open may go on where it was made, and be brought in again when it has ended there: then that takes its
+place. Until then it belongs to one of :data:`HOLDERS`, which are processes to all others, and alive for a while after
+the last import that brought something open. Then it is for the first process that comes, which asks upstream or gives
+a verdict, and changes no more by an import.
 """
 
 from __future__ import annotations
@@ -18,23 +23,50 @@ from sqlalchemy import (
     Join,
     Select,
     Table,
+    Text,
+    and_,
+    case,
+    delete,
     exists,
     literal_column,
     or_,
     select,
     true,
+    update,
 )
 from sqlalchemy.sql.dml import Insert
 
 from service.store.statement import BatchStatement, Particulars, columns_of
-from service.store.tables import Key, events, interactions, media, media_contents, payloads, projects
+from service.store.tables import (
+    BROUGHT_ASKABLE,
+    BROUGHT_SILENT,
+    RESPONSE_PAYLOAD,
+    Key,
+    events,
+    interactions,
+    leases,
+    media,
+    media_contents,
+    payloads,
+    projects,
+)
 
+#: Microseconds that each holder of open imports lives: what upstream can be asked about is soon asked about; for the
+#: rest a verdict is all that can be given, and the next day's import may bring its end.
+HOLDERS: Final = {BROUGHT_ASKABLE: 600_000_000, BROUGHT_SILENT: 48 * 3_600_000_000}
 #: What every database derives for itself.
 _OWN: Final = ("derived_state", "series_id")
 #: All columns of a row, in the order of :data:`BRING_ROW`.
 ROW: Final = tuple(str(column.name) for column in interactions.c if column.name not in _OWN)
 
 _ROW = columns_of(interactions, " ".join(ROW))
+_HOLDERS = (Column("askable_id", Key), Column("silent_id", Key))
+#: What an interaction is from its beginning on.
+_LASTING: Final = ("id", "project_id", "previous_id", "root_id", "depth")
+_ENDED = (
+    *columns_of(interactions, "id project_id previous_id root_id depth completed_at deleted_at"),
+    *_HOLDERS,
+)
 _PROJECT = columns_of(projects, "id name created_at")
 #: To see that a row is the one which these belong to.
 _OWNER = (Column("project_id", Key), Column("completed_at", BigInteger))
@@ -62,6 +94,53 @@ def _insert_row(rows: FromClause, database: Particulars) -> Executable:
     chosen = select(*(rows.c[name] for name in ROW)).where(~exists(foreign)).order_by(rows.c.id)
     statement: Insert = database.insert(interactions).from_select(ROW, chosen).on_conflict_do_nothing()
     return statement
+
+
+def _is_ended_by(rows: FromClause) -> Any:
+    """Whether a row is an open import, and the other one its end."""
+    same = (interactions.c[name].is_not_distinct_from(rows.c[name]) for name in _LASTING)
+    return and_(
+        *same,
+        interactions.c.completed_at.is_(None),
+        interactions.c.deleted_at.is_(None),
+        interactions.c.owner_id.in_([rows.c.askable_id, rows.c.silent_id]),
+        rows.c.completed_at.is_not(None),
+    )
+
+
+def _replace_row(rows: FromClause, database: Particulars) -> Executable:
+    values = {name: rows.c[name] for name in ROW if name not in _LASTING}
+    return update(interactions).values(values).where(_is_ended_by(rows))
+
+
+def _drop(table: Table, *, response_only: bool = False) -> Any:
+    """Deletes what the end of an open import brings anew."""
+
+    def build(rows: FromClause, database: Particulars) -> Executable:
+        ended: Select[Any] = select(interactions.c.id).select_from(
+            rows.join(interactions, _is_ended_by(rows))
+        )
+        statement = delete(table).where(table.c.interaction_id.in_(ended))
+        if response_only:
+            deleted = select(rows.c.id).where(rows.c.deleted_at.is_not(None))
+            kind = literal_column(str(RESPONSE_PAYLOAD), BigInteger)
+            statement = statement.where(or_(table.c.kind == kind, table.c.interaction_id.in_(deleted)))
+        return statement
+
+    return build
+
+
+def _live_on(rows: FromClause, database: Particulars) -> Executable:
+    names = ["interaction_id", "kind", "due_at", "tries"]
+    process, none = literal_column("'process'", Text), literal_column("0", BigInteger)
+    chosen = select(rows.c.interaction_id, process, rows.c.due_at, none).where(true())
+    statement = database.insert(leases).from_select(names, chosen)
+    later = statement.excluded.due_at
+    result: Insert = statement.on_conflict_do_update(
+        index_elements=[leases.c.interaction_id, leases.c.kind],
+        set_={"due_at": case((later > leases.c.due_at, later), else_=leases.c.due_at)},
+    )
+    return result
 
 
 def _of_owner(table: Table, names: list[str], needed: Callable[[FromClause], Join] | None = None) -> Any:
@@ -94,6 +173,14 @@ def _names(columns: tuple[Column[Any], ...]) -> list[str]:
 
 
 BRING_PROJECT = BatchStatement("bring project", _PROJECT, _insert_project)
+#: One of :data:`HOLDERS` lives until then.
+LIVE_ON = BatchStatement("hold what is brought", columns_of(leases, "interaction_id due_at"), _live_on)
+#: The end of what came in open. Nobody may take that over while they are written: both holders were made to live on
+#: by a batch before.
+DROP_BODIES = BatchStatement("drop open bodies", _ENDED, _drop(payloads, response_only=True))
+DROP_EVENTS = BatchStatement("drop open events", _ENDED, _drop(events))
+REPLACE_ROW = BatchStatement("replace open row", (*_ROW, *_HOLDERS), _replace_row)
+ENDED: Final = tuple(str(column.name) for column in _ENDED if column not in _HOLDERS)
 BRING_ROW = BatchStatement("bring row", _ROW, _insert_row)
 BRING_BODY = BatchStatement(
     "bring body", _BODY, _of_owner(payloads, _names(_BODY)), packs=True, looks_again=True
@@ -105,4 +192,14 @@ BRING_EVENTS = BatchStatement(
 BRING_REFERENCE = BatchStatement(
     "bring media reference", _REFERENCE, _of_owner(media, _names(_REFERENCE), _with_content), looks_again=True
 )
-BRINGING: Final = (BRING_PROJECT, BRING_ROW, BRING_BODY, BRING_EVENTS, BRING_REFERENCE)
+BRINGING: Final = (
+    LIVE_ON,
+    DROP_BODIES,
+    DROP_EVENTS,
+    REPLACE_ROW,
+    BRING_PROJECT,
+    BRING_ROW,
+    BRING_BODY,
+    BRING_EVENTS,
+    BRING_REFERENCE,
+)

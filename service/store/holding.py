@@ -5,7 +5,8 @@ puts off again and again: one write for all that it holds. Whatever is open name
 (``owner_id``), from the intent on. Everything that is written of an open interaction is written only where it still
 does, so a process that was silent for too long, and has lost what it held, changes nothing any more. What a dead
 process holds is :data:`CLAIM`-ed by others, and what is handed back belongs to
-:data:`~service.store.tables.NOBODY`, who was never alive.
+:data:`~service.store.tables.NOBODY`, who was never alive. What was brought in open has holders of its own
+(:mod:`service.store.bringing_in`), who live for a while and do nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from sqlalchemy.sql.dml import Insert
 
 from service.store.clock import CLOCK, Clock
 from service.store.statement import BatchStatement, Particulars, Query, columns_of
-from service.store.tables import NOBODY, Key, interactions, leases
+from service.store.tables import BROUGHT_ASKABLE, BROUGHT_SILENT, NOBODY, Key, interactions, leases
 
 #: Interactions that one read names at most.
 PAGE: Final = 10_000
@@ -43,6 +44,10 @@ _ONE = literal_column("1", BigInteger)
 _ME = bindparam("me", type_=Key)
 _NOW = bindparam("now", type_=BigInteger)
 _NOBODY = bindparam("nobody", NOBODY, type_=Key)
+_BROUGHT = (
+    bindparam("askable", BROUGHT_ASKABLE, type_=Key),
+    bindparam("silent", BROUGHT_SILENT, type_=Key),
+)
 
 #: What is told of an interaction that is taken over.
 CLAIMED: Final = (
@@ -100,7 +105,7 @@ def _shorten() -> Executable:
     return (
         update(leases)
         .values(due_at=longest)
-        .where(leases.c.kind == _PROCESS, leases.c.due_at > longest)
+        .where(leases.c.kind == _PROCESS, leases.c.interaction_id.not_in(_BROUGHT), leases.c.due_at > longest)
         .returning(leases.c.interaction_id)
     )
 
@@ -111,6 +116,7 @@ def _expire() -> Executable:
         .values(due_at=_NONE)
         .where(
             leases.c.kind == _PROCESS,
+            leases.c.interaction_id.not_in(_BROUGHT),
             or_(
                 leases.c.interaction_id < bindparam("before", type_=Key),
                 leases.c.due_at > bindparam("beyond", type_=BigInteger),

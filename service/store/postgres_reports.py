@@ -11,6 +11,7 @@ import asyncpg
 from sqlalchemy import Executable, make_url
 
 from service.errors import ConfigurationError
+from service.store.compiling import Compiling, Composed
 from service.store.postgres import CLOSE_TIMEOUT, CONNECT_TIMEOUT, FAILURES, prepare_connection
 from service.store.queries import CompiledQueries
 from service.store.reports import (
@@ -20,7 +21,6 @@ from service.store.reports import (
     Prepared,
     Reading,
     Rows,
-    prepared,
     too_many,
     too_slow,
     unreadable,
@@ -57,14 +57,21 @@ class _PostgresReading:
 
     dialect = "postgresql"
 
-    def __init__(self, connection: asyncpg.Connection, queries: CompiledQueries, timeout: float) -> None:
+    def __init__(
+        self,
+        connection: asyncpg.Connection,
+        queries: CompiledQueries,
+        compiling: Compiling,
+        timeout: float,
+    ) -> None:
         self._connection = connection
         self._queries = queries
+        self._compiling = compiling
         self._timeout = timeout
 
-    async def fetch(self, statement: Executable) -> Rows:
+    async def fetch(self, statement: Executable | Composed) -> Rows:
         """All rows of a statement."""
-        return await self._fetch(*prepared(statement, _DIALECT))
+        return await self._fetch(*self._compiling.prepared(statement))
 
     async def fetch_prepared(self, statement: Prepared, values: Mapping[str, Any]) -> Rows:
         """All rows of a statement with these values."""
@@ -89,6 +96,7 @@ class PostgresReports:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._queries = CompiledQueries(_DIALECT)
+        self._compiling = Compiling(_DIALECT)
         self._pool: asyncpg.Pool | None = None
 
     async def start(self) -> None:
@@ -133,7 +141,7 @@ class PostgresReports:
             raise unreadable() from error
         try:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
-                yield _PostgresReading(connection, self._queries, timeout)
+                yield _PostgresReading(connection, self._queries, self._compiling, timeout)
         except (TimeoutError, asyncpg.QueryCanceledError):
             raise too_slow(timeout) from None
         except FAILURES as error:

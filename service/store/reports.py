@@ -15,6 +15,7 @@ from sqlalchemy import ClauseElement, Dialect, Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from service.errors import DeadlineExceeded, ServiceUnavailable
+from service.store.compiling import Composed
 from service.store.statement import Query
 
 #: Seconds that one report may take.
@@ -62,7 +63,7 @@ class Reading(Protocol):
     def dialect(self) -> str:
         """``sqlite`` or ``postgresql``."""
 
-    async def fetch(self, statement: Executable) -> Rows:
+    async def fetch(self, statement: Executable | Composed) -> Rows:
         """All rows of a statement, as the driver gives them; keys are 16 bytes.
 
         Raises :class:`DeadlineExceeded` when it takes too long, :class:`ServiceUnavailable` when the database cannot
@@ -107,13 +108,6 @@ def unreadable() -> ServiceUnavailable:
 def too_many() -> ServiceUnavailable:
     """The answer to one report too many."""
     return ServiceUnavailable("Too many reports are being made; try again.", retry_after=2)
-
-
-def prepared(statement: Executable, dialect: Dialect) -> tuple[str, list[Any]]:
-    """A statement's text and its arguments in order."""
-    compiled = _compiled(statement, dialect)
-    parameters = compiled.params
-    return compiled.string, [parameters[name] for name in compiled.positiontup or ()]
 
 
 def _compiled(statement: Executable, dialect: Dialect) -> SQLCompiler:

@@ -14,6 +14,7 @@ from sqlalchemy import Executable
 from sqlalchemy.dialects import sqlite
 
 from service.errors import ConfigurationError
+from service.store.compiling import Compiling, Composed
 from service.store.queries import CompiledQueries
 from service.store.reports import (
     ACQUIRE_TIMEOUT,
@@ -22,7 +23,6 @@ from service.store.reports import (
     Prepared,
     Reading,
     Rows,
-    prepared,
     too_many,
     too_slow,
     unreadable,
@@ -44,13 +44,16 @@ class _SqliteReading:
 
     dialect = "sqlite"
 
-    def __init__(self, connection: aiosqlite.Connection, queries: CompiledQueries) -> None:
+    def __init__(
+        self, connection: aiosqlite.Connection, queries: CompiledQueries, compiling: Compiling
+    ) -> None:
         self._connection = connection
         self._queries = queries
+        self._compiling = compiling
 
-    async def fetch(self, statement: Executable) -> Rows:
+    async def fetch(self, statement: Executable | Composed) -> Rows:
         """All rows of a statement."""
-        text, arguments = prepared(statement, _SQLITE)
+        text, arguments = self._compiling.prepared(statement)
         return list(await self._connection.execute_fetchall(text, arguments))
 
     async def plan(self, plan: Plan) -> None:
@@ -72,6 +75,7 @@ class SqliteReports:
     def __init__(self, uri: str, *, alone: bool = False) -> None:
         self._uri = uri
         self._queries = CompiledQueries(_SQLITE)
+        self._compiling = Compiling(_SQLITE)
         self._readers = 1 if alone else _READERS
         self._cache_kib = _SMALL_CACHE_KIB if alone else _CACHE_KIB
         self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
@@ -112,7 +116,7 @@ class SqliteReports:
         try:
             async with asyncio.timeout(timeout):
                 await connection.execute("BEGIN")
-                yield _SqliteReading(connection, self._queries)
+                yield _SqliteReading(connection, self._queries, self._compiling)
         except TimeoutError:
             raise too_slow(timeout) from None
         except sqlite3.ProgrammingError:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import csv
 import io
 import json
+import socket
 import uuid
 from contextlib import AsyncExitStack, suppress
 from hashlib import sha256
@@ -248,6 +250,67 @@ async def test_an_import_changes_nothing_that_is_there(gateway: Gateway) -> None
     assert (await gateway.got(kept.id)).text
 
 
+def as_it_ran(line: bytes, *, upstream_id: str | None = None) -> bytes:
+    """The line of an interaction at a time when it had not ended."""
+    told = orjson.loads(line)
+    ended = (
+        "completed_at",
+        "http_status",
+        "model",
+        "service_tier",
+        "error_code",
+        "usage_detail",
+        "cost_nanos",
+    )
+    counts = {name: None for name in told["interaction"] if name.endswith("_tokens")}
+    told["interaction"].update(dict.fromkeys(ended), status="in_progress", usage_state=0, **counts)
+    told["interaction"].update(upstream_id=upstream_id, response_bytes=None)
+    told["response"] = {"status": "in_progress"}
+    if "events" in told:
+        told["events"] = [{"first_seq": 1, "last_seq": 3, "frames": "event: so.far\ndata: {}\n\n"}]
+    return orjson.dumps(told) + b"\n"
+
+
+async def test_the_end_of_what_was_exported_while_it_ran_takes_its_place(
+    gateway: Gateway, upstream: Emulated, other_url: str, running: AsyncExitStack
+) -> None:
+    await gateway.ask("Unary")
+    await gateway.stream("Stream", wish="story")
+    gone = await gateway.ask("Gone")
+    background = await gateway.ask("Take your time", background=True)
+    unary, stream, deleted, asked = (await lines(gateway))[0]
+    upstream.clock.advance(100)
+    await gateway.finished(background.id)
+    await gateway.delete(gone.id)
+    whole, _ = await lines(gateway, "&deleted=any")
+    early = b"".join((as_it_ran(unary), as_it_ran(stream, upstream_id="v1_known"), as_it_ran(deleted), asked))
+    # Whoever made it knows better, however it comes back.
+    before = await gateway.database.rows()
+    assert await brought(gateway, early) == {"imported": 0, "known": 4, "left_out": 0}
+    assert await gateway.database.rows() == before
+    open_here = await gateway.ask("Still running", background=True)
+    ((line,), _) = await lines(gateway, "&status=queued,in_progress")
+    told = orjson.loads(line)
+    told["interaction"].update(status="completed", completed_at=told["interaction"]["created_at"] + 1)
+    assert await brought(gateway, orjson.dumps(told)) == {"imported": 0, "known": 1, "left_out": 0}
+    assert (await gateway.database.row(open_here.id))["completed_at"] is None
+
+    other = await gateway_starter(running, other_url)(upstream)
+    assert await brought(other, early) == {"imported": 4, "known": 0, "left_out": 0}
+    assert [row["completed_at"] for row in await other.database.rows()] == [None] * 4
+    assert await brought(other, b"".join(whole)) == {"imported": 4, "known": 0, "left_out": 0}
+    for data in (b"".join(whole), early):
+        assert (await lines(other, "&deleted=any"))[0] == whole
+        assert await brought(other, data) == {"imported": 0, "known": 4, "left_out": 0}
+    assert (await lines(other, "&deleted=any"))[0] == whole
+    ((requests, tokens),) = await query(
+        other_url,
+        "SELECT sum(requests), sum(total_tokens) FROM rollups WHERE grain = 0 AND span = 3600000000",
+    )
+    figures = [orjson.loads(line)["interaction"]["total_tokens"] for line in whole]
+    assert (requests, tokens) == (4, sum(figures))
+
+
 async def test_a_chain_never_leads_into_another_project(gateway: Gateway) -> None:
     parent = await gateway.ask("Theirs")
     await gateway.database.give_away(parent.id)
@@ -470,6 +533,39 @@ async def test_a_long_export_that_nobody_reads_any_more_is_ended(gateway: Gatewa
         return not exporting()
 
     await eventually(ended)
+
+
+async def test_who_stops_reading_keeps_no_place_from_others(
+    start_gateway: StartGateway, upstream: Emulated
+) -> None:
+    gateway = await start_gateway(upstream, export_stall_timeout=0.2)
+    names = await large(gateway, 8)
+    await settled(gateway)
+    stalled = []
+    for _ in range(2):
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        narrow.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(
+            narrow, ("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+        )
+        narrow.sendall(b"GET /api/export HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        stalled.append(narrow)
+    told, _ = await lines(gateway)
+    assert [orjson.loads(line)["id"] for line in told] == names
+
+    async def ended() -> bool:
+        return not exporting()
+
+    await eventually(ended)
+    for narrow in stalled:
+        received = b""
+        with suppress(ConnectionError):
+            while piece := await asyncio.get_running_loop().sock_recv(narrow, 1_000_000):
+                received += piece
+        narrow.close()
+        assert received.startswith(b"HTTP/1.1 200")
+        assert not received.endswith(b"0\r\n\r\n")
 
 
 async def test_a_long_export_of_what_cannot_be_read_is_none(gateway: Gateway) -> None:

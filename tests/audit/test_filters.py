@@ -5,18 +5,24 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
 
 from service.audit import filters
+from service.audit.indexer import Indexer
 from service.audit.listing import Listing
 from service.audit.paging import Order
+from service.audit.terms import LATER, of_later_numbers
 from service.errors import InvalidRequest
+from service.store import migrate
+from service.store.codec import Codec
 from service.store.records import USAGE_FINAL
 from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
-from tests.audit.history import MODELS, TEAMS, Past, Told, add, answer_of, cost_of, past, request_of
+from tests.audit.history import MODELS, PRICES, TEAMS, Past, Told, add, answer_of, cost_of, past, request_of
+from tests.support.store import query as ask
 
 Check = Callable[[Told], bool]
 
@@ -89,16 +95,24 @@ CASES: dict[str, Check] = {
     "min_output_tokens=0": final,
     "max_output_tokens=0": lambda told: final(told) and told.usage.output_tokens == 0,
     "min_thought_tokens=50": lambda told: within(told.usage.thought_tokens, 50),
+    "max_thought_tokens=0": lambda told: within(told.usage.thought_tokens, None, 0),
     "max_cached_tokens=10": lambda told: within(told.usage.cached_tokens, None, 10),
+    "min_cached_tokens=95": lambda told: within(told.usage.cached_tokens, 95),
     "min_tool_use_tokens=90": lambda told: within(told.usage.tool_use_tokens, 90),
+    "tool_use_tokens=0": lambda told: told.usage.tool_use_tokens == 0,
     "min_duration=30": lambda told: within(duration(told), 30),
     "min_duration=2.5&max_duration=20": lambda told: within(duration(told), 2.5, 20),
     "max_first_event=0.5": lambda told: (
         told.first_byte_at is not None and told.first_byte_at - told.created_at <= 500_000
     ),
+    "min_first_event=1.8": lambda told: (
+        told.first_byte_at is not None and told.first_byte_at - told.created_at >= 1_800_000
+    ),
     "depth=0": lambda told: told.depth == 0,
-    "min_depth=2": lambda told: told.depth >= 2,
+    "depth=2": lambda told: told.depth == 2,
+    "min_depth=3": lambda told: told.depth >= 3,
     "min_request_bytes=1": lambda told: True,
+    "min_request_bytes=99999999999999": lambda told: False,
     "replay_of=any": lambda told: told.replay_of is not None,
     "previous_interaction_id=any": lambda told: told.previous is not None,
     "status=failed&min_duration=10&stream=false": lambda told: (
@@ -208,6 +222,55 @@ async def test_every_filter_finds_what_a_look_at_every_row_finds(store_url: str)
         assert await made.indexer.step() == 0
         await check_all(made)
         await check_costs(made)
+
+
+async def terms_of(url: str) -> set[tuple[int, bytes]]:
+    rows = await ask(url, "SELECT term, interaction_id FROM listing_terms")
+    return {(number, key if isinstance(key, bytes) else key.bytes) for number, key in rows}
+
+
+def later_numbers(told: Told) -> dict[str, Any]:
+    """What its row has of numbers that had no terms at first."""
+    usage = told.usage
+    return {
+        "project_id": told.project_id,
+        "created_at": told.created_at,
+        "first_byte_at": told.first_byte_at,
+        "depth": told.depth,
+        "request_bytes": request_bytes(told),
+        "response_bytes": response_bytes(told),
+        "thought_tokens": usage.thought_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "tool_use_tokens": usage.tool_use_tokens,
+    }
+
+
+async def test_what_was_derived_from_before_there_were_terms_of_a_number_is_given_them(
+    store_url: str,
+) -> None:
+    of_later = {text: expected for text, expected in CASES.items() if any(name in text for name in LATER)}
+    assert len(of_later) > 10
+    async with past(store_url, 60) as made:
+        whole = await terms_of(store_url)
+        later = {number for told in made.told for number in of_later_numbers(later_numbers(told))}
+        assert len({key for number, key in whole if number in later}) > 50
+        numbers = ", ".join(map(str, later))
+        await ask(store_url, f"DELETE FROM listing_terms WHERE term IN ({numbers})")
+        await migrate.downgrade(store_url, "-1")
+        await migrate.upgrade(store_url)
+        await add(made, 20, random.Random(9))
+        for text, expected in of_later.items():
+            await check(made, text, expected)
+        # Some interactions more than what a first step has.
+        indexer = Indexer(made.opened.backend, made.reports, Codec(), PRICES, filled_in_at_once=50)
+        assert await indexer.fill_in() == 50
+        for text, expected in of_later.items():
+            await check(made, text, expected)
+        await indexer.catch_up()
+        assert await ask(store_url, "SELECT name FROM progress WHERE name = 'terms'") == []
+        assert whole <= await terms_of(store_url)
+        for text, expected in of_later.items():
+            await check(made, text, expected)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from service.audit import usage_request
+from service.audit.backlog import MOST
 from service.audit.histogram import RELATIVE_ERROR, Histogram
 from service.audit.usage import UsageReports
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, ServiceUnavailable
 from service.store.codec import Codec
 from service.store.records import USAGE_FINAL, USAGE_MISSING, Usage, now
 from service.store.tables import DEFAULT_PROJECT
@@ -84,9 +85,9 @@ def time_of(unit: str, zone: ZoneInfo) -> Callable[[Told], Any]:
     return named
 
 
-async def usage(made: Past, text: str) -> Json:
+async def usage(made: Past, text: str, *, most_waiting: int = MOST) -> Json:
     asked = usage_request.parse(parse_qsl(text))
-    reports = UsageReports(made.reports, Codec(), PRICES)
+    reports = UsageReports(made.reports, Codec(), PRICES, most_waiting=most_waiting)
     report = await reports.report(DEFAULT_PROJECT, asked.filters, asked.grouping, asked.zone)
     return usage_request.told(asked, report)
 
@@ -193,6 +194,21 @@ async def test_usage_is_the_sum_over_the_rows(store_url: str) -> None:
         await check_all(made)
         statement = "SELECT count(*) FROM interactions WHERE deleted_at IS NOT NULL AND labels IS NOT NULL"
         assert await query(store_url, f"{statement} AND derived_state = 2") == [(0,)]
+
+
+async def test_a_report_over_too_much_that_is_in_no_sum_yet_says_so(store_url: str) -> None:
+    async with past(store_url, 40, derive=False) as made:
+        ended = [told for told in made.of_default() if told.completed_at is not None]
+        with pytest.raises(ServiceUnavailable) as refused:
+            await usage(made, "group_by=model", most_waiting=len(ended) - 1)
+        assert f"more than {len(ended) - 1} interactions" in refused.value.message
+        assert f"which {len(made.told)} interactions still wait for" in refused.value.message
+        assert refused.value.retry_after == 2
+        few = f"to={ended[9].moment / 1e6:.6f}"
+        assert (await usage(made, few, most_waiting=9))["total"]["requests"] == 9
+        assert (await usage(made, "", most_waiting=len(ended)))["total"]["requests"] == len(ended)
+        await made.indexer.catch_up()
+        assert (await usage(made, "", most_waiting=0))["total"]["requests"] == len(ended)
 
 
 async def test_nothing_is_counted_twice_or_missed_while_everything_happens_at_once(store_url: str) -> None:

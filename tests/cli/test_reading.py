@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -370,6 +371,12 @@ def test_a_set_is_replayed_with_a_report(served: Served, tmp_path: Path) -> None
     assert "Something &lt;else&gt;" in page.read_text()
     served.run("replay", served.ids[0], "--report", "json", "-o", str(document))
     assert orjson.loads(document.read_bytes())["replays"][0]["comparison"]["text"]["same"]
+    paced = served.run("replay", *served.ids, "--rate", "5", "--concurrency", "3", "--report", "json")
+    replays = [orjson.loads(line)["replay"] for line in paced.stdout.splitlines()]
+    shown = [served.told("show", name)[0] for name in replays]
+    begun = sorted(datetime.fromisoformat(one["created"]) for one in shown)
+    # Each begins a fifth of a second after the one before it; what it takes to arrive may differ.
+    assert begun[2] - begun[0] > timedelta(seconds=0.2)
     lost = served.run("replay", served.ids[0], "int_x", status=1)
     assert b"'int_x' in 'id' was not found" in lost.stderr
     assert b"Name interactions" in served.run("replay", status=2).stderr

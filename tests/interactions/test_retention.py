@@ -303,13 +303,16 @@ async def test_the_base_of_a_resent_history_is_kept_for_it(database_url: str) ->
 
 
 async def test_rules_are_applied_under_load(gateway: Gateway) -> None:
-    """What is written while older ones expire is all there, and chains across the border go on."""
+    """What is written while older ones expire is all there, chains across the border go on, and figures stay."""
     old = await asyncio.gather(*(gateway.ask(f"Old {number}") for number in range(20)))
     held = old[::5]
     await settled(gateway)
     for reply in held:
         await put(gateway, f"/api/interactions/{reply.id}/hold")
     border = now()
+    figures = f"/api/usage?group_by=model,day&to={border / 1e6:.6f}"
+    before = (await gateway.request("GET", figures)).body
+    assert (before["total"]["requests"], before["total"]["cost"] > 0) == (len(old), True)
     rule = RetentionRule(keep=DAY)
     made: list[Reply] = []
 
@@ -331,6 +334,13 @@ async def test_rules_are_applied_under_load(gateway: Gateway) -> None:
     assert all([await is_there(gateway, reply) for reply in (*held, *made)])
     assert len(made) == 45
     assert not any([await is_there(gateway, reply) for reply in old if reply not in held])
+    assert (await gateway.request("GET", figures)).body == before
+    await settled(gateway)
+    total = (await gateway.request("GET", "/api/usage")).body["total"]
+    rows = await gateway.database.rows()
+    assert total["tokens"]["total"] == sum(row["total_tokens"] for row in rows)
+    assert total["cost"] == pytest.approx(sum(row["cost_nanos"] for row in rows) / 1e9)
+    assert total["requests"] == len(old) + len(made)
 
 
 async def test_holds_and_exports_amid_rules_that_are_applied_by_several_processes(gateway: Gateway) -> None:

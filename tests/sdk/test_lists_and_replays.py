@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from service import BadRequest, InteractionCreated, InteractionNotFound, ServiceFailed
+from service.audit.fields import FIELDS, names
+from service.audit.paging import Order
+from service.sdk.filters import ListFilters, Texts
 from tests.support.sdk import Sdk
 
 
@@ -30,6 +33,20 @@ def test_what_is_stored_can_be_listed(sdk: Sdk) -> None:
     assert summary.model == "gemini-2.5-flash"
     assert summary.usage
     assert summary.duration is not None
+    assert summary.snippets
+    assert not summary.model_extra, "what a list tells that a summary does not know"
+    assert sdk.found(q=word, order="rank", max_depth=0, min_first_event=0)
+
+
+def test_whatever_the_api_filters_by_can_be_asked_for() -> None:
+    known = get_type_hints(ListFilters)
+    own = {"labels", "extra_query"}
+    assert {name.removesuffix("_") for name in known.keys() - own} == {*names(), "order", "limit", "cursor"}
+    assert set(get_args(known["order"])) == set(get_args(Order))
+    for name, field in FIELDS.items():
+        kinds = {"flag": bool, "number": int if field.scale == 1 else float}
+        spelled = [name, f"min_{name}", f"max_{name}"] if field.kind == "number" else [name]
+        assert [known[one] for one in spelled] == [kinds.get(field.kind, Texts)] * len(spelled)
 
 
 def test_pages_can_be_turned_by_hand(sdk: Sdk) -> None:

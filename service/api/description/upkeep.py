@@ -167,7 +167,7 @@ PATHS: Final[dict[str, dict[str, Json]]] = {
     },
     "/api/import": {
         "post": operation(
-            "Take in lines of an export; what is there already stays as it is.",
+            "Take in lines of an export; of what is there, only what came in open is replaced, by its end.",
             ref("Imported"),
             name="import_lines",
             tag="audit",

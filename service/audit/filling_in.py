@@ -1,0 +1,77 @@
+"""Gives terms that there were none of yet to interactions that were derived from before.
+
+A mark in ``progress`` says how far that is, in the order of keys; without one every interaction has them. What still
+waits to be derived from is left out: it gets all its terms then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from sqlalchemy import Text, bindparam, delete, select, text, update
+
+from service.audit import derivation, terms
+from service.store.recordings import POSITION
+from service.store.reports import Reading
+from service.store.script import Ask, Execute, Script
+from service.store.statement import Query
+from service.store.tables import Key, interactions, progress
+
+#: The name of the mark.
+MARK: Final = "terms"
+_NAME: Final = {"name": MARK}
+_MARKED: Final = progress.c.name == bindparam("name", type_=Text)
+_MOVE: Final = Query(
+    "move the mark of terms",
+    update(progress).values(position=bindparam("new_position", type_=Key)).where(_MARKED),
+)
+_END: Final = Query("end the mark of terms", delete(progress).where(_MARKED))
+
+
+async def is_done(reading: Reading) -> bool:
+    """Whether every interaction that was derived from has all of its terms."""
+    return not await reading.ask(POSITION, _NAME)
+
+
+@dataclass(frozen=True, slots=True)
+class FillingIn:
+    """A step of it, in the words of one database."""
+
+    dialect: str
+
+    def step(self, count: int) -> Callable[[], Script]:
+        """A script that goes on by ``count`` interactions; its result is how many it found, 0 at the end."""
+
+        def script() -> Script:
+            marks = yield Ask(POSITION, _NAME)
+            if not marks:
+                return 0
+            found = yield Ask(_derived(count), {"after": marks[0][0]})
+            rows = [dict(zip(terms.LATER_COLUMNS, row, strict=True)) for row in found]
+            added = [
+                {"term": term, "interaction_id": row["id"]}
+                for row in rows
+                for term in terms.of_later_numbers(row)
+            ]
+            yield Execute(derivation.statements(self.dialect).terms, added)
+            if not rows:
+                yield Execute(_END, [_NAME])
+            else:
+                yield Execute(_MOVE, [{**_NAME, "new_position": rows[-1]["id"]}])
+            return len(rows)
+
+        return script
+
+
+@cache
+def _derived(count: int) -> Query:
+    return Query(
+        f"next {count} that are derived",
+        select(*(interactions.c[name] for name in terms.LATER_COLUMNS))
+        .where(interactions.c.id > bindparam("after", type_=Key), text("derived_state NOT IN (0, 3)"))
+        .order_by(interactions.c.id)
+        .limit(count),
+    )
