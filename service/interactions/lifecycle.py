@@ -163,7 +163,7 @@ class Lifecycle:
             await self._supervisor.look(record)
 
     async def _was_cancelled(self, record: Record) -> bool:
-        """Whether what upstream refuses to cancel was cancelled a moment ago, for a wish that was heard here as well."""
+        """Whether what upstream refuses to cancel was cancelled a moment ago, for a wish heard here as well."""
         await self._supervisor.look(record)
         return (await self.current(record)).status == "cancelled"
 
