@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from service.errors import FailedPrecondition, NotFound, ServiceError, ServiceUnavailable
+from service.errors import FailedPrecondition, NotFound, ServiceError, ServiceUnavailable, UpstreamError
 from service.interactions.calls import Principal
 from service.interactions.ending import assembled
 from service.interactions.imported import is_adopted
@@ -153,12 +153,19 @@ class Lifecycle:
         try:
             reply = await self._client.cancel(deployment, record.upstream_id, headers=headers)
         except ServiceError as error:
+            if isinstance(error, UpstreamError) and await self._was_cancelled(record):
+                return
             error.message = error.message.replace(record.upstream_id, reference)
             raise
         if is_word(reply, record.upstream_id):
             await self._take_over.word(record, reply)
         else:
             await self._supervisor.look(record)
+
+    async def _was_cancelled(self, record: Record) -> bool:
+        """Whether what upstream refuses to cancel was cancelled a moment ago, for a wish heard here as well."""
+        await self._supervisor.look(record)
+        return (await self.current(record)).status == "cancelled"
 
     async def _cancelled_elsewhere(self, record: Record) -> Record | None:
         """Have the process that holds the interaction end it; None when its holder has died and it is held here now.
