@@ -4,8 +4,7 @@ A process is a row of the kind ``process`` in ``leases``, alive until its ``due_
 one write for all that it holds. Whatever is open names the process that holds it (``owner_id``), from the intent on.
 Everything that is written of an open interaction is written only where it still does, so a process that was silent for
 too long, and has lost what it held, changes nothing any more. What a dead process holds is :data:`CLAIM`-ed by others,
-and what is handed back belongs to :data:`~service.store.tables.NOBODY`, who was never alive. What was brought in open
-has holders of its own (:mod:`service.store.bringing_in`), who live for a while and do nothing.
+and what is handed back belongs to :data:`~service.store.tables.NOBODY`, who was never alive.
 """
 
 from __future__ import annotations
@@ -42,6 +41,7 @@ _ONE = literal_column("1", BigInteger)
 _ME = bindparam("me", type_=Key)
 _NOW = bindparam("now", type_=BigInteger)
 _NOBODY = bindparam("nobody", NOBODY, type_=Key)
+#: Who holds what was brought in open is no process, and lives as long as imports say (:mod:`service.store.bringing_in`).
 _BROUGHT = (
     bindparam("askable", BROUGHT_ASKABLE, type_=Key),
     bindparam("silent", BROUGHT_SILENT, type_=Key),
