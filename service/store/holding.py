@@ -41,7 +41,7 @@ _ONE = literal_column("1", BigInteger)
 _ME = bindparam("me", type_=Key)
 _NOW = bindparam("now", type_=BigInteger)
 _NOBODY = bindparam("nobody", NOBODY, type_=Key)
-#: Who holds what was brought in open is no process, and lives as long as imports say (:mod:`service.store.bringing_in`).
+#: Who holds what was brought in open is no process: imports say how long it lives (:mod:`service.store.bringing_in`).
 _BROUGHT = (
     bindparam("askable", BROUGHT_ASKABLE, type_=Key),
     bindparam("silent", BROUGHT_SILENT, type_=Key),
