@@ -29,14 +29,15 @@ include tests/contract/clients.mk
 test: $(VENV)/.dev clients lint
 	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),4) --dist worksteal
 
-# The service is killed more often than in the tests, has more listeners and more background runs, and spreads more load;
-# KILLS=1000 sets how often, RUNS=1000 how many runs two replicas have, DRAWS=10000 how many requests are spread, KILL_SEED
-# repeats a run.
+# The service is killed more often than in the tests, has more listeners, more background runs and other conversations, and
+# spreads more load; KILLS=1000 sets how often, RUNS=1000 how many runs two replicas have, HISTORIES=500 how many trees of
+# conversations there are, DRAWS=10000 how many requests are spread; KILL_SEED and HISTORY_SEED repeat a run.
 soak: $(VENV)/.dev
 	KILLS=$(or $(KILLS),200) STREAM_KILLS=$(or $(STREAM_KILLS),20) LISTENERS=$(or $(LISTENERS),1000) \
 		$(BIN)/python -m pytest tests/faults/test_kill.py tests/faults/test_killed_streams.py \
 		tests/faults/test_many_listeners.py
 	RUNS=$(or $(RUNS),1000) $(BIN)/python -m pytest tests/faults/test_random_kills.py
+	HISTORIES=$(or $(HISTORIES),500) $(BIN)/python -m pytest tests/interactions/test_any_history.py
 	DRAWS=$(or $(DRAWS),10000) $(BIN)/python -m pytest tests/interactions/test_shares.py
 
 docs: $(VENV)/.dev

@@ -16,6 +16,7 @@ from service.api.auth import Authenticator
 from service.api.keys import (
     AUTHENTICATOR,
     COMMON_HEADERS,
+    KEEP_ALIVE,
     REQUESTS,
 )
 from service.api.metrics import REGISTRY
@@ -44,6 +45,7 @@ def build(settings: Settings, *, serving: bool = True) -> web.Application:
     app[SETTINGS] = settings
     app[AUTHENTICATOR] = Authenticator(settings.master_key.reveal() if settings.master_key else None)
     app[REQUESTS] = Requests()
+    app[KEEP_ALIVE] = settings.keep_alive_interval
     app[REGISTRY] = CollectorRegistry()
     app[COMMON_HEADERS] = {"x-upstream": "emulator"} if settings.emulator else {}
     if settings.emulator:

@@ -30,6 +30,8 @@ from service.webhooks.signing import Signing
 
 AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
 CREATOR: Final = web.AppKey("creator", Creator)
+#: Seconds of silence after which a comment is sent on a stream.
+KEEP_ALIVE: Final = web.AppKey("keep_alive", float)
 LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
 EXPORT: Final = web.AppKey("export", Export)
 EXPORT_STALL: Final = web.AppKey("export_stall", float)

@@ -11,6 +11,7 @@ from typing import Final
 from aiohttp import HttpVersion11, web
 
 from service.api.endpoint import response_headers
+from service.api.keys import KEEP_ALIVE
 from service.api.telling import Teller, is_ending, teller_for
 from service.errors import DeadlineExceeded, ServiceError
 from service.interactions.listening import Listening
@@ -25,8 +26,6 @@ _STREAM_HEADERS: Final = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
 }
-#: Seconds of silence after which a comment keeps proxies from closing the connection.
-_KEEP_ALIVE: Final = 15.0
 #: Seconds after which a client that reads nothing is given up; what it missed is in the log.
 _STALLED: Final = 300.0
 #: Bytes that may wait for a client before writing to it waits.
@@ -56,7 +55,7 @@ async def send_events(
     """
     teller = teller_for(listening, revision)
     direct = _Direct(request, teller)
-    batches = listening.events(whole=teller.needs_all, idle=_KEEP_ALIVE, sink=direct.once_open)
+    batches = listening.events(whole=teller.needs_all, idle=request.app[KEEP_ALIVE], sink=direct.once_open)
     ends_at = None if limit is None else asyncio.get_running_loop().time() + limit
     data = await _beginning_until(ends_at, listening, batches, teller)
     response = await _open(request, listening, more_headers)

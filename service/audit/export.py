@@ -26,7 +26,6 @@ from service.store import inputs
 from service.store.codec import Codec
 from service.store.regions import whole_requests
 from service.store.reports import Prepared, Reading, Reports, Rows
-from service.store.requests import stored_requests
 from service.store.tables import (
     REQUEST_PAYLOAD,
     Key,
@@ -87,7 +86,7 @@ class Part:
         damages: dict[bytes, str] = {}
         for key, stored in self.based:
             try:
-                requests |= whole_requests(stored_requests(stored, packing), (key,))
+                requests |= whole_requests(inputs.stored_requests(stored, packing), (key,))
             except StoreError as error:
                 requests.pop(key, None)
                 damages[key] = error.message

@@ -135,7 +135,7 @@ class Reconciliation:
         after, last = _key_at(span.start), _key_at(span.end)
         query = ROWS if project_id is None else ROWS_OF_PROJECT
         while True:
-            parameters = {"first": after, "last": last, "project_id": project_id, "now": now()}
+            parameters = {"first": after, "last": last, "project_id": project_id}
             page = [row_of(values) for values in await self._fetch(query, parameters)]
             logs = await self._logs(page[0].id, page[-1].id) if page else {}
             for row in page:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     tuple_,
 )
 
+from service.store.clock import Clock
 from service.store.statement import Query
 from service.store.tables import (
     RESPONSE_PAYLOAD,
@@ -41,7 +42,6 @@ MOST_ORPHANS: Final = 500
 _ONE = literal_column("1", BigInteger)
 _FROM = bindparam("first", type_=Key)
 _TO = bindparam("last", type_=Key)
-_NOW = bindparam("now", type_=BigInteger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def _rows(*scope: ColumnElement[bool]) -> Select[Any]:
     owner = select(_ONE).where(
         leases.c.interaction_id == interactions.c.owner_id,
         leases.c.kind == literal_column("'process'", Text),
-        leases.c.due_at > _NOW,
+        leases.c.due_at > Clock(),
     )
     waiting = select(_ONE).where(
         webhooks.c.interaction_id == interactions.c.id,

@@ -9,8 +9,9 @@ interaction which is deleted and kept for its follow-ups.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Final
 
 from service.errors import FailedPrecondition
@@ -29,21 +30,30 @@ _LOOK_AGAIN: Final = 0.05
 async def up_to_checkpoints(links: Sequence[Link], events: KeptEvents) -> list[Link]:
     """The links, those that were gone on with from a checkpoint with nothing behind it.
 
-    Raises :class:`FailedPrecondition` for a link of which it is not known any more what was told before the checkpoint.
+    Asks for the logs of all of them at once. Raises :class:`FailedPrecondition` for a link of which it is not known any
+    more what was told before the checkpoint.
     """
     kept = list(links)
-    for place in range(1, len(kept)):
-        before, request = kept[place - 1], _body_with_token(kept[place].request)
-        token = request.get("continuation_token")
-        if token is None or token == _body_with_token(before.response).get("continuation_token"):
-            continue
-        steps = await _steps_before(token, before, events)
-        if steps is not None:
+    tokens = _tokens(kept)
+    told = await _steps_before(tokens, kept, events) if tokens else {}
+    for place in tokens:
+        before, follow_up = kept[place], kept[place + 1]
+        if place in told:
             whole = {} if before.response is None else codec.loads(before.response)
-            kept[place - 1] = replace(before, response=codec.dumps({**whole, "steps": steps}))
-        elif not request.get("input") and before.response is not None:
-            raise _forgotten(before, kept[place])
+            kept[place] = replace(before, response=codec.dumps({**whole, "steps": told[place]}))
+        elif not _body_with_token(follow_up.request).get("input") and before.response is not None:
+            raise _forgotten(before, follow_up)
     return kept
+
+
+def _tokens(links: Sequence[Link]) -> dict[int, str]:
+    """The tokens that links were gone on with in the middle, by their places."""
+    tokens: dict[int, str] = {}
+    for place, (before, follow_up) in enumerate(pairwise(links)):
+        token = _body_with_token(follow_up.request).get("continuation_token")
+        if token is not None and token != _body_with_token(before.response).get("continuation_token"):
+            tokens[place] = token
+    return tokens
 
 
 def _body_with_token(body: bytes | None) -> dict[str, Any]:
@@ -54,15 +64,28 @@ def _body_with_token(body: bytes | None) -> dict[str, Any]:
     return parsed if isinstance(parsed.get("continuation_token"), str) else {}
 
 
-async def _steps_before(token: str, link: Link, events: KeptEvents) -> list[dict[str, Any]] | None:
-    """What a link told before this token; None when it is not known to have told the token."""
-    steps = _told_before(token, await events.all(link.id))
-    if steps is None and not link.deleted and not outcomes.is_terminal(link.status):
-        for _ in range(int(_ON_ITS_WAY / _LOOK_AGAIN)):
+async def _steps_before(
+    tokens: Mapping[int, str], links: Sequence[Link], events: KeptEvents
+) -> dict[int, list[dict[str, Any]]]:
+    """What links told before these tokens; without those that are not known to have told them."""
+    told: dict[int, list[dict[str, Any]]] = {}
+    wanted = list(tokens)
+    for again in range(int(_ON_ITS_WAY / _LOOK_AGAIN) + 1):
+        if again:
             await asyncio.sleep(_LOOK_AGAIN)
-            if (steps := _told_before(token, await events.all(link.id))) is not None:
-                break
-    return steps
+        logs = await events.logs([links[place].id for place in wanted])
+        for place in wanted:
+            steps = _told_before(tokens[place], logs.get(links[place].id, ()))
+            if steps is not None:
+                told[place] = steps
+        wanted = [place for place in wanted if place not in told and _still_tells(links[place])]
+        if not wanted:
+            break
+    return told
+
+
+def _still_tells(link: Link) -> bool:
+    return not link.deleted and not outcomes.is_terminal(link.status)
 
 
 def _told_before(token: str, events: Iterable[Event]) -> list[dict[str, Any]] | None:

@@ -2,7 +2,8 @@
 
 What happens when the process dies: before the intent is committed, nothing was sent; after it, the row stays
 ``in_progress`` without an outcome, and another process takes it over, which finds it by that; after the outcome is
-committed, the answer can be read back. A client that leaves changes nothing: the handler runs on. When the outcome
+committed, the answer can be read back. A client that leaves changes nothing: the handler runs on. Nor does one whose
+answer is late: it is told so, and the answer is waited for (:mod:`service.interactions.overdue`). When the outcome
 cannot be committed, the client gets an error and never the answer (promise P1).
 """
 
@@ -21,16 +22,17 @@ from service.interactions.idempotency import frees_key
 from service.interactions.life import Life
 from service.interactions.log import EventLog
 from service.interactions.media import MediaKeeper
+from service.interactions.overdue import Ends, Overdue
 from service.interactions.preparation import Preparation
 from service.interactions.reader import Reader
 from service.interactions.readers import Readers
 from service.interactions.render import with_our_ids, with_webhooks
-from service.interactions.sending import Sender
+from service.interactions.sending import Send, Sender
 from service.interactions.stream_limits import StreamLimits, shorter
 from service.store.held import Claim
 from service.store.records import USAGE_MISSING, Outcome, Record, Usage, now
 from service.store.store import Store
-from service.upstream.client import GeminiClient, Reply
+from service.upstream.client import GeminiClient, Late, Reply
 from service.upstream.routing.gate import Gate
 from service.upstream.transport import Response
 from service.webhooks.destinations import Destinations
@@ -42,6 +44,8 @@ _Result = TypeVar("_Result")
 
 #: After these upstream may have run the request, and billed it.
 _MAY_HAVE_RUN: Final = (BadGateway, DeadlineExceeded)
+#: Late answers that are waited for at most, for each create that may run at a time.
+_OVERDUE: Final = 0.5
 #: An error text longer than this is cut in the record; the caller gets it whole.
 _MESSAGE_KEPT: Final = 2_000
 
@@ -90,6 +94,8 @@ class Creator:
         self.stream_limits = stream_limits
         self._media = media
         self._destinations = destinations or Destinations()
+        ends = Ends(self._finish, self._read, self._fail)
+        self._overdue = Overdue(store, life.working, ends, max(1, int(gate.limit * _OVERDUE)))
 
     async def create(self, call: Call) -> Answer:
         """Run a unary create; raises a :class:`ServiceError` that carries the interaction's id once it has one."""
@@ -126,27 +132,32 @@ class Creator:
             patience=self._following.remaining(job.intent.created_at, job.route.deployment.id),
         )
 
+    def _read(self, job: Job, opened: Response) -> Feed:
+        return self._readers.start(self._reader(job, opened))
+
     async def close(self, patience: float) -> None:
         """Give creates that nobody waits for ``patience`` seconds to be recorded; the rows of the rest stay open."""
+        ends = asyncio.get_running_loop().time() + patience
         if self._abandoned:
             _, pending = await asyncio.wait(self._abandoned, timeout=patience)
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
+        await self._overdue.close(max(0.0, ends - asyncio.get_running_loop().time()))
 
     async def _answered(self, job: Job) -> Answer:
         key, working = job.intent.id, self._life.working
         working.add(key)
         try:
             await self._begin(job)
-            try:
-                reply = await self._sender.send(job, self._client.create)
-            except ServiceError as error:
-                await self._fail(job, error)
-                raise
+            reply = await self._sent(job, self._client.create)
             return await self._finish(job, reply)
+        except Late as late:
+            self._wait_on(job, late)
+            raise
         finally:
-            working.discard(key)
+            if not self._overdue.waits_for(key):
+                working.discard(key)
             job.end()
 
     async def _opened(self, job: Job) -> Feed | Answer:
@@ -155,21 +166,36 @@ class Creator:
         working.add(key)
         try:
             await self._begin(job)
-            try:
-                opened = await self._sender.send(job, self._client.create_stream)
-            except ServiceError as error:
-                await self._fail(job, error)
-                raise
+            opened = await self._sent(job, self._client.create_stream)
             if isinstance(opened, Reply):
                 job.attempts[-1]["whole"] = True
                 return await self._finish(job, opened)
-            feed = self._readers.start(self._reader(job, opened))
+            feed = self._read(job, opened)
             return feed
+        except Late as late:
+            self._wait_on(job, late)
+            raise
         finally:
-            working.discard(key)
+            if not self._overdue.waits_for(key):
+                working.discard(key)
             # A reader ends its job itself.
             if feed is None:
                 job.end()
+
+    async def _sent(self, job: Job, call: Send[_Result]) -> _Result:
+        try:
+            return await self._sender.send(job, call)
+        except Late:
+            raise
+        except ServiceError as error:
+            await self._fail(job, error)
+            raise
+
+    def _wait_on(self, job: Job, late: Late) -> None:
+        """Record what comes of it though its caller is told that it is late."""
+        late.interaction_id = ids.to_text(job.intent.id)
+        left = self._following.remaining(job.intent.created_at, job.route.deployment.id)
+        self._overdue.wait(job, late, left)
 
     async def _in_time(self, job: Job, timeout: float, work: Coroutine[Any, Any, _Result]) -> _Result:
         """The result, if it comes while the caller waits; raises :class:`DeadlineExceeded` then, and goes on."""

@@ -2,6 +2,10 @@
 
 Everything that it holds hangs on that one word. When it comes too late, because the process was paused or the database
 could not be reached, others may have taken over what was held here: that is looked after before anything else is done.
+
+All times are by the database's clock, so that nobody's own counts. It may be set as well. Forward, it makes everybody
+seem silent at once: who sees that takes nobody for dead until all have had the time to say that they live. Backward, it
+makes the dead seem alive: nobody is believed to live for longer than some leases.
 """
 
 from __future__ import annotations
@@ -14,7 +18,6 @@ from typing import Final
 
 from service.errors import ServiceError
 from service.store.held import Held
-from service.store.records import now
 from service.wire import ids
 
 logger = logging.getLogger(__name__)
@@ -29,6 +32,9 @@ _LATE: Final = 3 / 5
 _LEEWAY: Final = 1_000_000
 #: Seconds until a renewal that failed is tried again.
 _AGAIN: Final = 0.5
+#: Leases of this process that another one's may last; what says more is from before the clock was set back.
+_LONGEST: Final = 10
+_SECOND: Final = 1_000_000
 
 
 class Life:
@@ -45,26 +51,42 @@ class Life:
         self._loop = asyncio.get_running_loop()
         self._renewed = self._loop.time()
         self._steady_since = self._renewed
+        #: What the database's clock said last, and when that was by the loop's.
+        self._told = 0
+        self._told_at = self._renewed
         self._renewing: asyncio.Task[None] | None = None
         self._beating: asyncio.Task[None] | None = None
+
+    @property
+    def clock(self) -> int:
+        """The time, in microseconds since the epoch: as the database told it last, and no later than it is there."""
+        return self._told + int((self._loop.time() - self._told_at) * _SECOND)
 
     @property
     def silent_since(self) -> int:
         """Since when, in microseconds since the epoch, those have been silent who are to be taken for dead now.
 
         After an outage of the database all are silent for a while. So who was silent itself a moment ago, or is just
-        then, takes only those for dead that have ended: 0.
+        then, takes only those for dead that have ended: 0. The same holds for who has just begun, unless it is alone or
+        the database has been there for a lease: who lives has said so since. Only where the network was away may that
+        be wrong, and then it is to the other as if it had been paused: it lets go of what it has lost.
         """
         moment = self._loop.time()
         is_late = moment - self._renewed > self._lease * _LATE
-        return 0 if is_late or moment - self._steady_since < self._lease * _SURE else now()
+        return 0 if is_late or moment - self._steady_since < self._lease * _SURE else self.clock
 
     async def begin(self) -> None:
         """Be alive; raises :class:`~service.errors.ServiceUnavailable`."""
+        told, up_since = await self._held.clock()
+        self._set_clock(told)
         await self._held.enter(self.id, self._until())
-        if (alone_since := self._held.alone_since) is not None:
+        alone_since = self._held.alone_since
+        if alone_since is not None:
             # Others may have begun meanwhile, and live.
             await self._held.expire_earlier(alone_since, self._until() + _LEEWAY)
+        else:
+            await self._held.shorten(self._longest())
+        if alone_since is not None or told - up_since > self._lease * _SECOND:
             self._steady_since -= self._lease
         self._renewed = self._loop.time()
         self._beating = self._loop.create_task(self._beat(), name="heartbeat")
@@ -94,8 +116,14 @@ class Life:
         except ServiceError as error:
             logger.warning("open interactions could not be handed back; others wait for the lease: %s", error)
 
+    def _set_clock(self, told: int) -> None:
+        self._told, self._told_at = told, self._loop.time()
+
     def _until(self) -> int:
-        return now() + int(self._lease * 1_000_000)
+        return self.clock + int(self._lease * _SECOND)
+
+    def _longest(self) -> int:
+        return self.clock + int(self._lease * _LONGEST * _SECOND)
 
     async def _beat(self) -> None:
         pause = usual = self._lease * _RENEW
@@ -128,9 +156,16 @@ class Life:
 
     async def _renew_now(self) -> None:
         began = self._loop.time()
-        if not await self._held.beat(self.id, self._until()):
-            await self._held.enter(self.id, self._until())
-        silence = self._loop.time() - self._renewed
+        told = await self._held.beat(self.id, int(self._lease * _SECOND))
+        if told is None:
+            told, _ = await self._held.clock()
+            await self._held.enter(self.id, told + int(self._lease * _SECOND))
+        # A machine that slept has not counted that, and others have; so it is when the database's clock is set forward.
+        silence = max(self._loop.time() - self._renewed, (told - self._told) / _SECOND)
+        was_set_back = (self.clock - told) / _SECOND > self._lease
+        self._set_clock(told)
+        if was_set_back:
+            await self._held.shorten(self._longest())
         if silence > self._lease * _LATE:
             self._steady_since = began
         if silence > self._lease:

@@ -1,7 +1,8 @@
 """How many runs are asked about at a time, divided so that an upstream that does not answer holds up no other one.
 
 A deployment takes another place only while it has fewer than are free. So several that come together have equal shares,
-and one that comes first has no more than half of them, the next no more than half of what is left, and so on.
+and one that comes first has no more than half of them, the next no more than half of what is left, and so on. Its first
+place is its own, whatever the others have: however many of them do not answer, every other one is asked.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from service.interactions.run import Run
 
 
 class Places:
-    """``most`` places, and the due runs that wait for them; they are divided when ``shared`` by several deployments."""
+    """``most`` places, and the due runs that wait for them; they are divided when ``shared`` by several deployments.
+
+    Where they are, there is one more for each deployment that would have none.
+    """
 
     def __init__(self, most: int, *, shared: bool) -> None:
         self._most = most
@@ -29,11 +33,16 @@ class Places:
         free = self._most - self._taken.total()
         for deployment in sorted(self._waiting, key=self._taken.__getitem__):
             taken = self._taken[deployment]
-            if free <= 0 or (self._shared and taken >= free):
+            if not self._may_take(taken, free):
                 return None
             if (run := self._first(deployment)) is not None:
                 return run
         return None
+
+    def _may_take(self, taken: int, free: int) -> bool:
+        if not self._shared:
+            return free > 0
+        return taken == 0 or taken < free
 
     def take(self, run: Run) -> None:
         """Give a run a place that was told to be the next."""

@@ -19,6 +19,7 @@ from service.interactions.calls import Job
 from service.interactions.preparation import Preparation
 from service.store.records import now
 from service.store.store import Store
+from service.upstream.client import Late
 from service.upstream.deployments import Deployment
 from service.upstream.routing.retry import Decision, Failure, failure_of
 
@@ -38,7 +39,10 @@ class Sender:
         self._preparation = preparation
 
     async def send(self, job: Job, call: Send[_Result]) -> _Result:
-        """Upstream's answer; raises the :class:`ServiceError` of the last attempt when none can follow."""
+        """Upstream's answer; raises the :class:`ServiceError` of the last attempt when none can follow.
+
+        That may be one which is only :class:`Late`.
+        """
         reason: str | None = None
         while True:
             try:
@@ -49,6 +53,8 @@ class Sender:
                     continue
                 if not await self._moved(job):
                     raise
+                if isinstance(error, Late):
+                    error.give_up()
                 reason = error.code
 
     async def _moved(self, job: Job) -> bool:
@@ -125,7 +131,7 @@ async def _attempt(job: Job, send: Send[_Result], reason: str | None) -> _Result
         failure = failure_of(error)
         error.message = job.told(error.message)
         error.deployment, error.attempts = job.route.deployment.id, len(job.attempts)
-        attempt |= _told(failure, now() - started)
+        attempt |= told(failure, now() - started)
         if course is not None:
             course.failed(attempt["us"] / _MICROSECONDS, failure)
         raise
@@ -135,7 +141,7 @@ async def _attempt(job: Job, send: Send[_Result], reason: str | None) -> _Result
     return result
 
 
-def _told(failure: Failure, microseconds: int) -> dict[str, Any]:
+def told(failure: Failure, microseconds: int) -> dict[str, Any]:
     """What the record tells of a failed attempt; ``ambiguous``: upstream may have run it all the same."""
-    told: dict[str, Any] = {"us": microseconds, "status": failure.status, "code": failure.code}
-    return told | {"ambiguous": True} if failure.may_have_run else told
+    tells: dict[str, Any] = {"us": microseconds, "status": failure.status, "code": failure.code}
+    return tells | {"ambiguous": True} if failure.may_have_run else tells

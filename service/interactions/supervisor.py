@@ -183,7 +183,7 @@ class Supervisor:
         """Whether this process holds an open interaction, if need be from now on, because its holder is dead."""
         if record.owner_id == self._life.id:
             return True
-        if self._stopping or await self._held.is_alive(record.owner_id):
+        if self._stopping or await self._held.is_alive(record.owner_id, self._life.clock):
             return False
         await self._life.sure()
         claim = await self._held.claim_one(self._life.id, self._life.silent_since, record.id)
@@ -292,7 +292,7 @@ class Supervisor:
         if self._loop.time() - self._swept_at > _STRAYS:
             self._swept_at = self._loop.time()
             await self._find_strays()
-            await self._held.forget_dead(now() - _FORGOTTEN)
+            await self._held.forget_dead(self._life.clock - _FORGOTTEN)
 
     async def _claim(self) -> None:
         most = self._how.claim_batch

@@ -99,7 +99,8 @@ ROUTER_SETTINGS = Keys(
     ours=_words("""
         allowed_fails connect_timeout cooldown_time default_fallbacks disable_cooldowns fallbacks
         first_byte_timeout max_fallbacks model_group_alias num_retries optional_pre_call_checks retry_after
-        retry_ambiguous routing_strategy shared_state_interval stream_timeout stream_total_timeout timeout
+        retry_allowance retry_ambiguous retry_policy routing_strategy shared_state_interval stream_timeout
+        stream_total_timeout timeout
     """),
     theirs=_words("""
         alerting_config allowed_fails_policy assistants_config cache_kwargs cache_responses caching_groups
@@ -109,7 +110,7 @@ ROUTER_SETTINGS = Keys(
         enable_weighted_failover guardrail_list health_check_ignore_transient_errors
         health_check_staleness_threshold ignore_invalid_deployments max_retries model_group_affinity_config
         model_group_retry_policy polling_interval provider_budget_config redis_db
-        redis_host redis_password redis_port redis_ssl redis_url redis_username retry_policy
+        redis_host redis_password redis_port redis_ssl redis_url redis_username
         router_general_settings routing_groups routing_strategy_args search_tools semaphore set_verbose
         tag_filtering_match_any
     """),
@@ -167,12 +168,11 @@ LITELLM_SETTINGS = Keys(
 GENERAL_SETTINGS = Keys(
     ours=_words("""
         adopt_unknown background_streams background_timeout claim_batch claim_interval
-        database_connection_pool_limit database_url drain_timeout event_flush_interval
-        export_stall_timeout history host
-        idempotency_retention index_interval keep_media lease_seconds master_key max_body_bytes
-        max_concurrent_requests max_media_bytes max_rebuild_bytes max_request_size_mb poll_interval
-        poll_interval_max poll_rate port recorded_projects retention_interval retention_policies
-        stream_idle_timeout supervisor_concurrency upstream_settle
+        database_connection_pool_limit database_url drain_timeout event_flush_interval export_stall_timeout
+        history host idempotency_retention index_interval keep_alive_interval keep_media lease_seconds master_key
+        max_body_bytes max_concurrent_requests max_media_bytes max_rebuild_bytes max_request_size_mb
+        poll_interval poll_interval_max poll_rate port recorded_projects retention_interval
+        retention_policies stream_idle_timeout supervisor_concurrency upstream_settle
         usage_interval webhook_allow_private webhook_concurrency webhook_retry_after webhook_retry_for
         webhook_secret webhook_timeout writer_queue_limit
     """),

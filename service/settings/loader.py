@@ -112,6 +112,7 @@ def load(
         background_timeout=given(general.seconds("background_timeout", above=0), plain.background_timeout),
         usage_interval=given(general.seconds("usage_interval", above=0), plain.usage_interval),
         stream_idle_timeout=given(general.seconds("stream_idle_timeout", above=0), plain.stream_idle_timeout),
+        keep_alive_interval=given(general.seconds("keep_alive_interval", above=0), plain.keep_alive_interval),
         event_flush_interval=given(
             general.seconds("event_flush_interval", least=0), plain.event_flush_interval
         ),

@@ -25,6 +25,15 @@ RoutingStrategy = Literal[
     "usage-based-routing-v2",
     "cost-based-routing",
 ]
+#: What LiteLLM's `retry_policy` distinguishes; of the last two nothing is ever repeated.
+RetriedError = Literal[
+    "AuthenticationErrorRetries",
+    "InternalServerErrorRetries",
+    "RateLimitErrorRetries",
+    "TimeoutErrorRetries",
+    "BadRequestErrorRetries",
+    "ContentPolicyViolationErrorRetries",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +83,14 @@ class RouterSettings:
     num_retries: int = 2
     #: Seconds that a retry on the same deployment waits at least.
     retry_after: float = 0.0
-    #: Retry a create whose answer was lost as well: it may have run, and then it runs and is billed twice.
+    #: Retry a create whose answer was lost as well: it may have run, and then it runs and is billed twice. An answer of
+    #: 500, 502, 503 or 504 is no lost one and is repeated in any case, though an upstream may have run the request all
+    #: the same; `InternalServerErrorRetries: 0` in `retry_policy` ends that.
     retry_ambiguous: bool = False
+    #: The number of retries after errors of some kinds, instead of `num_retries`.
+    retry_policy: Mapping[RetriedError, int] = field(default_factory=lambda: MappingProxyType({}))
+    #: Retries of all requests of a process, within ten seconds, beyond a tenth of the traffic.
+    retry_allowance: int = 6
     timeout: float | None = None
     stream_timeout: float | None = None
     stream_total_timeout: float | None = None
@@ -192,6 +207,8 @@ class Settings:
     background_timeout: float = 7_200.0
     #: Seconds until usage is asked for that upstream did not tell with the end; the pauses after that grow.
     usage_interval: float = 10.0
+    #: Seconds of silence after which a comment keeps whoever is between from closing the connection of a stream.
+    keep_alive_interval: float = 15.0
     #: Seconds that an event of a stream waits at most before it is handed to the store.
     event_flush_interval: float = 0.05
     #: Seconds that an interaction which has ended waits at most until it is searched and summed up, if there is time.

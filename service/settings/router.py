@@ -7,11 +7,12 @@ from types import MappingProxyType
 from typing import cast, get_args
 
 from service.errors import ConfigurationError
-from service.settings.model import RouterSettings, RoutingStrategy
+from service.settings.model import RetriedError, RouterSettings, RoutingStrategy
 from service.settings.section import Section
-from service.settings.values import given, mapping, sequence, string, strings
+from service.settings.values import describe, given, integer, mapping, nearest, sequence, string, strings
 
 _STRATEGIES: tuple[str, ...] = get_args(RoutingStrategy)
+_RETRIED: tuple[RetriedError, ...] = get_args(RetriedError)
 
 
 def read_router(section: Section) -> RouterSettings:
@@ -23,6 +24,8 @@ def read_router(section: Section) -> RouterSettings:
         num_retries=given(section.integer("num_retries"), plain.num_retries),
         retry_after=given(section.seconds("retry_after", least=0), plain.retry_after),
         retry_ambiguous=given(section.flag("retry_ambiguous"), plain.retry_ambiguous),
+        retry_policy=_retry_policy(section.name("retry_policy"), section.value("retry_policy")),
+        retry_allowance=given(section.integer("retry_allowance"), plain.retry_allowance),
         timeout=section.seconds("timeout", above=0),
         stream_timeout=section.seconds("stream_timeout", above=0),
         stream_total_timeout=section.seconds("stream_total_timeout", above=0),
@@ -42,6 +45,26 @@ def read_router(section: Section) -> RouterSettings:
         ),
         model_group_alias=_aliases(section.name("model_group_alias"), section.value("model_group_alias")),
     )
+
+
+def _retry_policy(name: str, value: object) -> Mapping[RetriedError, int]:
+    """From LiteLLM's `{InternalServerErrorRetries: 0}`."""
+    found: dict[RetriedError, int] = {}
+    for key, number in mapping(name, {} if value is None else value).items():
+        kind = next((kind for kind in _RETRIED if kind == key), None)
+        if kind is None:
+            raise ConfigurationError(
+                f"{name}.{key}: no kind of error; the nearest is {nearest(str(key), _RETRIED)!r}"
+            )
+        if number is None:
+            continue
+        retries = integer(number)
+        if retries is None or retries < 0:
+            raise ConfigurationError(
+                f"{name}.{kind}: expected an integer of at least 0, got {describe(number)}"
+            )
+        found[kind] = retries
+    return MappingProxyType(found)
 
 
 def _fallbacks(name: str, value: object) -> Mapping[str, tuple[str, ...]]:

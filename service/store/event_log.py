@@ -10,6 +10,7 @@ kind ``cancel`` in ``leases``.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 from sqlalchemy import (
@@ -28,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import Insert
 
-from service.store.statement import BatchStatement, Particulars, Query, columns_of
+from service.store.statement import BatchStatement, Particulars, Query, columns_of, key_parameters
 from service.store.tables import Key, events, interactions, leases
 
 #: Batches that are read at a time.
@@ -154,6 +155,30 @@ def _events_after(*, hidden: bool) -> Executable:
 
 EVENTS_AFTER = Query("events after", _events_after(hidden=False))
 KEPT_EVENTS_AFTER = Query("kept events after", _events_after(hidden=True))
+
+
+@cache
+def logs_of(count: int) -> Query:
+    """The whole logs of so many interactions, also of what is deleted and kept; an empty one is a row without a
+    batch.
+    """
+    return Query(
+        f"logs of {count}",
+        select(
+            interactions.c.id,
+            interactions.c.completed_at,
+            events.c.first_seq,
+            events.c.last_seq,
+            events.c.codec,
+            events.c.size,
+            events.c.body,
+        )
+        .select_from(interactions.outerjoin(events, events.c.interaction_id == interactions.c.id))
+        .where(interactions.c.id.in_(key_parameters(count)))
+        .order_by(interactions.c.id, events.c.first_seq),
+    )
+
+
 LAST_BATCH = Query(
     "last batch of events",
     select(events.c.last_seq, events.c.upstream_cursor)

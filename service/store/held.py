@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from service.errors import ServiceUnavailable
 from service.store import holding, usage
 from service.store.backend import Backend, StoreUnavailable
+from service.store.clock import CLOCK
 from service.store.entries import Write
 from service.store.records import Usage, now
 from service.store.statement import Fetch, Query
@@ -34,7 +35,7 @@ class Claim(NamedTuple):
 class Held:
     """Reads and writes of who holds what; every method raises :class:`~service.errors.ServiceUnavailable`.
 
-    ``me`` is a process; times are microseconds since the epoch.
+    ``me`` is a process; times are microseconds since the epoch, and those of processes by the database's clock.
     """
 
     def __init__(self, backend: Backend, fetch: Fetch, writer: Writer) -> None:
@@ -47,13 +48,23 @@ class Held:
         """A key that parts processes which can only be dead from those that may live; None when it is not known."""
         return self._backend.alone_since
 
+    async def clock(self) -> tuple[int, int]:
+        """The time now, and since when the database has been there; the same where the latter is not known."""
+        ((moment, up_since),) = await self._fetch(CLOCK, {})
+        return moment, up_since
+
     async def enter(self, me: bytes, until: int) -> None:
         """Begin to live until then."""
         await self._writer.put((holding.ENTER, (me, until)), (holding.ENTER, (NOBODY, 0)), patience=_PATIENCE)
 
-    async def beat(self, me: bytes, until: int) -> bool:
-        """Go on living until then; False when nothing is known of this process any more."""
-        return bool(await self._take(holding.BEAT, me=me, until=until))
+    async def beat(self, me: bytes, lease: int) -> int | None:
+        """Go on living for so long; the time now, or None when nothing is known of this process any more."""
+        rows = await self._take(holding.BEAT, me=me, lease=lease)
+        return rows[0][0] if rows else None
+
+    async def shorten(self, longest: int) -> None:
+        """Let no process live longer than until then, unless it says so again: the clock was set back since it did."""
+        await self._take(holding.SHORTEN, longest=longest)
 
     async def expire_earlier(self, key: bytes, beyond: int) -> None:
         """Declare every process dead whose own key is smaller, or which says that it lives beyond that time.
@@ -66,9 +77,9 @@ class Held:
         """Forget processes that have been silent since then and hold nothing."""
         await self._take(holding.FORGET_DEAD, now=silent_since)
 
-    async def is_alive(self, process: bytes) -> bool:
-        """Whether a process is alive."""
-        return bool(await self._fetch(holding.ALIVE, {"id": process, "now": now()}))
+    async def is_alive(self, process: bytes, moment: int) -> bool:
+        """Whether a process is alive at this moment."""
+        return bool(await self._fetch(holding.ALIVE, {"id": process, "now": moment}))
 
     async def claim(self, me: bytes, silent_since: int, most: int) -> list[Claim]:
         """Take over what is held by processes that have been silent since then."""
@@ -109,7 +120,7 @@ class Held:
         await self.drained()
         released = await self._take(holding.RELEASE, me=me)
         # Who is forgotten at once leaves what is written even later to nobody: only what the dead hold is claimed.
-        await self.beat(me, now())
+        await self.beat(me, 0)
         return len(released)
 
     async def drained(self) -> None:

@@ -1,10 +1,12 @@
 """Who holds an open interaction: the process whose word about it counts, as long as that process is alive.
 
-A process is a row of the kind ``process`` in ``leases``, alive until its ``due_at``, which it puts off again and again:
-one write for all that it holds. Whatever is open names the process that holds it (``owner_id``), from the intent on.
-Everything that is written of an open interaction is written only where it still does, so a process that was silent for
-too long, and has lost what it held, changes nothing any more. What a dead process holds is :data:`CLAIM`-ed by others,
-and what is handed back belongs to :data:`~service.store.tables.NOBODY`, who was never alive.
+A process is a row of the kind ``process`` in ``leases``, alive until its ``due_at`` by the database's clock, which it
+puts off again and again: one write for all that it holds. Whatever is open names the process that holds it
+(``owner_id``), from the intent on. Everything that is written of an open interaction is written only where it still
+does, so a process that was silent for too long, and has lost what it held, changes nothing any more. What a dead
+process holds is :data:`CLAIM`-ed by others, and what is handed back belongs to
+:data:`~service.store.tables.NOBODY`, who was never alive. What was brought in open has holders of its own
+(:mod:`service.store.bringing_in`), who live for a while and do nothing.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import Insert
 
+from service.store.clock import CLOCK, Clock
 from service.store.statement import BatchStatement, Particulars, Query, columns_of
 from service.store.tables import BROUGHT_ASKABLE, BROUGHT_SILENT, NOBODY, Key, interactions, leases
 
@@ -41,7 +44,6 @@ _ONE = literal_column("1", BigInteger)
 _ME = bindparam("me", type_=Key)
 _NOW = bindparam("now", type_=BigInteger)
 _NOBODY = bindparam("nobody", NOBODY, type_=Key)
-#: Who holds what was brought in open is no process: imports say how long it lives (:mod:`service.store.bringing_in`).
 _BROUGHT = (
     bindparam("askable", BROUGHT_ASKABLE, type_=Key),
     bindparam("silent", BROUGHT_SILENT, type_=Key),
@@ -92,8 +94,18 @@ HAND_BACK = BatchStatement(
 def _beat() -> Executable:
     return (
         update(leases)
-        .values(due_at=bindparam("until", type_=BigInteger))
+        .values(due_at=Clock() + bindparam("lease", type_=BigInteger))
         .where(leases.c.interaction_id == _ME, leases.c.kind == _PROCESS)
+        .returning(Clock())
+    )
+
+
+def _shorten() -> Executable:
+    longest = bindparam("longest", type_=BigInteger)
+    return (
+        update(leases)
+        .values(due_at=longest)
+        .where(leases.c.kind == _PROCESS, leases.c.interaction_id.not_in(_BROUGHT), leases.c.due_at > longest)
         .returning(leases.c.interaction_id)
     )
 
@@ -192,8 +204,10 @@ def _held() -> Select[Any]:
     )
 
 
-#: Put off the end of this process's life; gives nothing when it has no row.
+#: Put off the end of this process's life, and tell the time; gives nothing when it has no row.
 BEAT = Query("beat", _beat())
+#: Let no process live longer from now on than it may.
+SHORTEN = Query("shorten lives", _shorten())
 #: Declare processes dead that had begun before another one found itself alone, also by a clock that was ahead.
 EXPIRE_EARLIER = Query("expire earlier processes", _expire())
 #: Forget processes that have been silent since before ``now`` and hold nothing.
@@ -225,4 +239,4 @@ ALIVE = Query(
         leases.c.due_at > _NOW,
     ),
 )
-HOLDING: Final = (LEFT_BEHIND, ALIVE, HELD, CLAIMED_AGAIN)
+HOLDING: Final = (CLOCK, LEFT_BEHIND, ALIVE, HELD, CLAIMED_AGAIN)

@@ -15,6 +15,7 @@ it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -32,7 +33,8 @@ from sqlalchemy import (
     update,
 )
 
-from service.store.regions import PREFIXES, Region
+from service.store.codec import Codec
+from service.store.regions import PREFIXES, Region, Stored
 from service.store.statement import BatchStatement, Particulars, Query, columns_of, insert_rows
 from service.store.tables import REQUEST_PAYLOAD, Key, inputs, interactions, payloads
 
@@ -118,20 +120,15 @@ def _requests(wanted: Select[Any]) -> Executable:
     )
 
 
-def _shared_in_chain() -> Select[Any]:
-    first, above = interactions.alias("first"), interactions.alias("above")
-    start = select(first.c.id, first.c.previous_id).where(first.c.id == _ID, first.c.project_id == _PROJECT)
-    chain = start.cte("chain", recursive=True)
-    chain = chain.union(select(above.c.id, above.c.previous_id).where(above.c.id == chain.c.previous_id))
-    return (
-        select(inputs.c.interaction_id.label("id"))
-        .select_from(chain.join(inputs, inputs.c.interaction_id == chain.c.id))
-        .where(inputs.c.base_id.is_not(None))
-    )
+def stored_requests(rows: Sequence[Sequence[Any]], packing: Codec) -> dict[bytes, Stored]:
+    """The rows of :data:`REQUEST` by their keys; raises :class:`~service.errors.StoreError` for damaged ones."""
+    return {
+        key: Stored(project_id, digest, start, size, base_id, packing.unpack(codec, packed, body))
+        for key, project_id, digest, start, size, base_id, codec, packed, body in rows
+    }
 
 
 #: The request that shares most with a new one, and how much; one that is deleted, or may not stand itself, is no base.
 FIND_BASE = Query("find the base of a request", _find_base())
 #: Requests as they are stored, with everything that they were stored without: all rows are one moment's.
 REQUEST = Query("a request and its bases", _requests(select(_ID.label("id"))))
-CHAIN_REQUESTS = Query("the shared requests of a chain and their bases", _requests(_shared_in_chain()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -12,7 +12,7 @@ from service.store.backend import Backend
 from service.store.codec import Codec
 from service.store.entries import Write
 from service.store.records import now, storable
-from service.store.statement import Fetch, Query
+from service.store.statement import Fetch, Query, named_keys
 from service.store.timings import pack
 from service.store.timings import unpack as timings_of
 from service.store.writer import Writer
@@ -31,6 +31,9 @@ _PATIENCE: Final = 10.0
 #: Bytes of a batch, unless a single event has more, and bytes from which on a page takes no further batch.
 _BATCH_BYTES: Final = 64 * 1024
 _PAGE_BYTES: Final = 128 * 1024
+#: How many logs one query reads: each number is a statement of its own, so there are few.
+_LOGS_AT_ONCE: Final = (1, 8, 64, 512)
+MOST_LOGS: Final = _LOGS_AT_ONCE[-1]
 #: A page of more bytes is unpacked in a thread, so that the loop is not held up.
 _IN_THREAD_BYTES: Final = 256 * 1024
 
@@ -104,6 +107,27 @@ class KeptEvents:
                 break
             seq = events[-1].seq
         return events
+
+    async def logs(self, keys: Sequence[bytes]) -> dict[bytes, Iterator[Event]]:
+        """The same for several interactions, in one query for up to :data:`MOST_LOGS`; unpacked as they are read."""
+        found: dict[bytes, list[Sequence[Any]]] = {}
+        for start in range(0, len(keys), MOST_LOGS):
+            some = keys[start : start + MOST_LOGS]
+            count = next(size for size in _LOGS_AT_ONCE if size >= len(some))
+            wanted = named_keys([*some, *[some[-1]] * (count - len(some))])
+            for key, *batch in await self._fetch(event_log.logs_of(count), wanted):
+                found.setdefault(key, []).append(batch)
+        return {key: self._told(batches) for key, batches in found.items()}
+
+    def _told(self, rows: Sequence[Sequence[Any]]) -> Iterator[Event]:
+        seq = 0
+        for ended, first, last, codec, size, body in rows:
+            if _follows_nothing(ended, first, seq):
+                return
+            for event in _events_of(first, self._codec.unpack(codec, size, body)):
+                if event.seq > seq:
+                    yield event
+            seq = max(seq, last)
 
     async def _page(self, query: Query, key: bytes, seq: int) -> Page | None:
         rows = await self._fetch(query, {"id": key, "after": seq})
@@ -207,12 +231,17 @@ def _connected(rows: Sequence[Sequence[Any]], seq: int) -> list[Sequence[Any]]:
     size = 0
     for row in rows:
         ended, first, last = row[0], row[1], row[2]
-        if first is None or size >= _PAGE_BYTES or (ended is None and seq + 1 < first < seq + DISTANCE):
+        if size >= _PAGE_BYTES or _follows_nothing(ended, first, seq):
             break
         batches.append(row)
         seq = max(seq, last)
         size += row[4]
     return batches
+
+
+def _follows_nothing(ended: int | None, first: int | None, seq: int) -> bool:
+    """Whether there is no batch, or one behind a gap that may yet be filled."""
+    return first is None or (ended is None and seq + 1 < first < seq + DISTANCE)
 
 
 def _events_of(first: int, body: bytes) -> list[Event]:

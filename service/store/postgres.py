@@ -8,25 +8,23 @@ changed, under their locks, and never by what it saw before it got them. Keys tr
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import asyncpg
-from sqlalchemy import ARRAY, Boolean, FromClause, bindparam, column, func, make_url, select, table
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import Boolean
 
 from service.errors import ConfigurationError
 from service.store.backend import Batch, RowRefused, StoreUnavailable, packed
 from service.store.codec import Codec
 from service.store.hints import CHANNEL, Listener
+from service.store.postgres_batches import DIALECT, as_one_statement, text_of
 from service.store.postgres_scripts import Scripts
-from service.store.queries import CompiledQueries, compile_statement
+from service.store.queries import CompiledQueries
 from service.store.script import ScriptMaker
-from service.store.statement import BatchStatement, Particulars, Query
+from service.store.statement import BatchStatement, Query
 from service.store.statements import FINISH, UNWRITTEN
-from service.store.tables import Key
 
 #: Seconds after which a batch is given up; a healthy commit takes milliseconds.
 _COMMIT_TIMEOUT = 30.0
@@ -51,9 +49,7 @@ _BY_KEYS = {
 }
 #: The same goes for writes, but that the parts of a batch are joined to one another.
 _ROWS_BY_KEYS = {name: _BY_KEYS[name] for name in ("plan_cache_mode", "enable_seqscan", "jit")}
-_PARAMETER = re.compile(r"\$(\d+)")
 _HINT = f"SELECT pg_notify('{CHANNEL}', $1)"
-_DIALECT = make_url("postgresql+asyncpg://").get_dialect()()
 #: A batch larger than this is packed in a thread, so that compressing does not hold up the loop.
 _PACK_IN_THREAD_BYTES = 512 * 1024
 
@@ -68,52 +64,6 @@ FAILURES = (
 )
 #: The classes of SQLSTATE in which the rows are at fault: data, constraints, limits. In all others the database is.
 _REFUSALS = ("22", "23", "54")
-
-_finished = table("finished", column("id", Key), column("deleted_at"), column("erased_at"))
-_PARTICULARS = Particulars(
-    postgresql.insert,
-    lambda rows: select(_finished.c.id).where(
-        _finished.c.id == rows.c.interaction_id, _finished.c.deleted_at.is_(None)
-    ),
-    lambda rows: select(_finished.c.id).where(
-        _finished.c.id == rows.c.interaction_id, _finished.c.erased_at.is_(None)
-    ),
-)
-
-
-def _rows_of(statement: BatchStatement) -> FromClause:
-    arrays = [bindparam(f"{c.name}_rows", type_=ARRAY(c.type)) for c in statement.columns]
-    columns = [column(c.name, c.type) for c in statement.columns]
-    return func.unnest(*arrays).table_valued(*columns, name="rows").render_derived()
-
-
-def _as_one_statement(kinds: Sequence[BatchStatement]) -> str:
-    """All kinds of a batch as one statement: one round trip, and a transaction by itself; gives the rows finished.
-
-    The parts see the database as it was before the statement, except for rows that they update: those they lock and
-    look at anew. So a response is written where ``finished`` has its interaction, and otherwise the parts do not need
-    each other's rows, because the writer never puts two callers' writes of one interaction into one batch.
-    """
-    parts: list[str] = []
-    used = 0
-    for place, statement in enumerate(kinds):
-        text = _with_later_parameters(_text_of(statement), used)
-        if statement is FINISH:
-            returned = ", ".join(f"interactions.{name}" for name in _finished.c.keys())  # noqa: SIM118
-            parts.insert(0, f"finished AS ({text} RETURNING {returned})")
-        else:
-            parts.append(f"kind_{place} AS ({text})")
-        used += len(statement.columns)
-    result = "(SELECT count(*) FROM finished)" if FINISH in kinds else "0"
-    return f"WITH {', '.join(parts)} SELECT {result}"
-
-
-def _text_of(statement: BatchStatement) -> str:
-    return compile_statement(statement.build(_rows_of(statement), _PARTICULARS), _DIALECT).string
-
-
-def _with_later_parameters(text: str, by: int) -> str:
-    return _PARAMETER.sub(lambda found: f"${int(found[1]) + by}", text)
 
 
 async def prepare_connection(connection: asyncpg.Connection) -> None:
@@ -140,12 +90,12 @@ class PostgresBackend:
         self._codec = codec
         self._pool_limit = pool_limit
         self._texts: dict[tuple[str, ...], str] = {}
-        self._unwritten = _text_of(UNWRITTEN)
-        self._queries = CompiledQueries(_DIALECT)
+        self._unwritten = text_of(UNWRITTEN)
+        self._queries = CompiledQueries(DIALECT)
         #: Connections that write, and are not writing now.
         self._writers: list[asyncpg.Connection] = []
         self._pool: asyncpg.Pool | None = None
-        self._scripts = Scripts(self._connect_scripts, _DIALECT)
+        self._scripts = Scripts(self._connect_scripts, DIALECT)
         self._listener: Listener | None = None
         self._callbacks: list[Callable[[str], None]] = []
 
@@ -282,7 +232,7 @@ class PostgresBackend:
         names = tuple(statement.name for statement in kinds)
         text = self._texts.get(names)
         if text is None:
-            text = self._texts[names] = _as_one_statement(kinds)
+            text = self._texts[names] = as_one_statement(kinds)
         return text
 
     async def _writing_connection(self) -> asyncpg.Connection:

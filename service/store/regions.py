@@ -18,7 +18,8 @@ from service.errors import StoreError
 from service.wire import ids
 from service.wire.spans import list_span
 
-#: Bytes of a list from which storing it once is worth a row and a look.
+#: Bytes of a list from which storing it once is worth a row and a look. What is shorter is not looked for when a chain
+#: is read, so a larger number would hide what is stored already.
 SHARED_FROM: Final = 2048
 #: How many prefixes are looked for: elements that a turn may add to the list of the one before.
 PREFIXES: Final = 64

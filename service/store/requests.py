@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from service.errors import ServiceError
 from service.store import deletion, idempotency, inputs, statements, webhooks
@@ -13,7 +13,7 @@ from service.store.entries import Write
 from service.store.idempotency import KeyClaim, KeyTaken
 from service.store.kept_keys import KeptKeys
 from service.store.records import Intent
-from service.store.regions import SHARED_FROM, Base, Region, Stored, region_of, whole_requests
+from service.store.regions import SHARED_FROM, Base, Region, region_of, whole_requests
 from service.store.statement import Fetch
 from service.store.writer import NotQueued, Writer
 
@@ -86,13 +86,7 @@ class Requests:
     async def whole(self, key: bytes) -> bytes | None:
         """The request of an interaction; raises :class:`~service.errors.StoreError` when its base is damaged."""
         rows = await self._fetch(inputs.REQUEST, {"id": key})
-        return whole_requests(stored_requests(rows, self._codec), (key,)).get(key)
-
-    async def whole_of_chain(self, project_id: bytes, key: bytes) -> dict[bytes, bytes]:
-        """The requests with a base in the chain of an interaction; raises as :meth:`whole` does."""
-        rows = await self._fetch(inputs.CHAIN_REQUESTS, {"id": key, "project_id": project_id})
-        stored = stored_requests(rows, self._codec)
-        return whole_requests(stored, [one for one, request in stored.items() if request.base_id is not None])
+        return whole_requests(inputs.stored_requests(rows, self._codec), (key,)).get(key)
 
     async def _base(self, project_id: bytes, region: Region) -> Base | None:
         parameters = {"project_id": project_id, **inputs.prefixes_of(region)}
@@ -130,14 +124,6 @@ class Requests:
 
     async def _put(self, *writes: Write) -> None:
         await self._writer.put(*writes, patience=INTENT_PATIENCE, shed=True)
-
-
-def stored_requests(rows: Sequence[Sequence[Any]], packing: Codec) -> dict[bytes, Stored]:
-    """The rows of :data:`~service.store.inputs.REQUEST` by their keys; raises :class:`StoreError` for damaged ones."""
-    return {
-        key: Stored(project_id, digest, start, size, base_id, packing.unpack(codec, packed, body))
-        for key, project_id, digest, start, size, base_id, codec, packed, body in rows
-    }
 
 
 async def _region(project_id: bytes, request: bytes) -> Region | None:

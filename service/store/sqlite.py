@@ -113,7 +113,7 @@ def _compiled(statement: BatchStatement) -> tuple[str, str, str]:
 
 
 class SqliteBackend:
-    """One SQLite file for one process."""
+    """One SQLite file, as a rule for one process: several write to it in turn, with no hints between them."""
 
     batches_at_once = 1
 
@@ -224,10 +224,10 @@ class SqliteBackend:
             raise StoreUnavailable(f"SQLite: {error}") from error
 
     async def announce(self, topic: str) -> None:
-        """There is no other process on this file."""
+        """No other process can be told; one that is there looks by itself."""
 
     def on_news(self, callback: Callable[[str], None]) -> None:
-        """There is no other process on this file."""
+        """Nobody tells anything."""
 
     def _run(self, connection: sqlite3.Connection) -> None:
         while (entry := self._inbox.get()) is not None:

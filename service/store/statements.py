@@ -48,7 +48,6 @@ from service.store.holding import ENTER, HAND_BACK, HOLDING
 from service.store.holds import HOLD_QUERIES, PLACING
 from service.store.idempotency import CLAIM_KEY, KEY_QUERIES, RELEASE_KEY, claimed
 from service.store.inputs import (
-    CHAIN_REQUESTS,
     FIND_BASE,
     FORGET_BASE,
     INSERT_INPUT,
@@ -329,7 +328,6 @@ QUERIES = (
     HOLDERS,
     FIND_BASE,
     REQUEST,
-    CHAIN_REQUESTS,
     *MEDIA_QUERIES,
     *EVENT_QUERIES,
     *WEBHOOK_QUERIES,

@@ -20,7 +20,7 @@ from service.store import (
 )
 from service.store.adoption import Adopted, Holder
 from service.store.backend import Backend, StoreUnavailable
-from service.store.chain import CHAIN, bytes_of, links_of, shared_requests
+from service.store.chain import CHAIN, bytes_of, links_of
 from service.store.codec import Codec
 from service.store.deployment_states import SharedState
 from service.store.entries import Write
@@ -285,9 +285,8 @@ class Store:
     ) -> list[Link]:
         """An interaction and all its ancestors, oldest first, in one query whatever the depth.
 
-        Requests that are stored without what others have come with one query more, for all of them. Raises
-        :class:`StoreError` naming one that cannot be made whole, and :class:`FailedPrecondition` when the bodies have
-        more than ``most_bytes``, which are then never in memory.
+        Raises :class:`StoreError` naming a request that cannot be made whole, and :class:`FailedPrecondition` when the
+        bodies have more than ``most_bytes``, which are then never in memory.
         """
         rows = await self._fetch(CHAIN, {"id": key, "project_id": project_id, "most": most_bytes})
         if (size := bytes_of(rows)) > most_bytes:
@@ -295,10 +294,9 @@ class Store:
                 f"The conversation before this request is too large to be put together: its requests and answers have "
                 f"{size} bytes, and {most_bytes} can be. Start anew without 'previous_interaction_id', from a summary."
             )
-        whole = await self._requests.whole_of_chain(project_id, key) if shared_requests(rows) else {}
         if len(rows) < _LONG_CHAIN_ROWS:
-            return links_of(rows, whole, self._codec)
-        return await asyncio.to_thread(links_of, rows, whole, self._codec)
+            return links_of(project_id, rows, self._codec)
+        return await asyncio.to_thread(links_of, project_id, rows, self._codec)
 
     @property
     def fetch(self) -> Fetch:

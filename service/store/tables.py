@@ -257,9 +257,6 @@ leases = Table(
     Column("kind", Text, primary_key=True),
     Column("due_at", BigInteger, nullable=False),
     Column("tries", BigInteger, nullable=False),
-    Column("lease_owner", Text),
-    Column("lease_token", Key),
-    Column("lease_expires_at", BigInteger),
 )
 Index("ix_leases_due", leases.c.due_at)
 

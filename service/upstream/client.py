@@ -2,13 +2,15 @@
 
 Raises, from every call: :class:`~service.errors.UpstreamError` for what upstream refused,
 :class:`~service.errors.ServiceUnavailable` when it could not be reached (nothing was sent),
-:class:`~service.errors.DeadlineExceeded` and :class:`~service.errors.BadGateway` when the answer was lost.
+:class:`~service.errors.DeadlineExceeded` and :class:`~service.errors.BadGateway` when the answer was lost. A create
+whose time is over raises :class:`Late`: it has been sent, so its answer is waited for on, or given up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -16,6 +18,7 @@ from service.errors import BadGateway, DeadlineExceeded, InvalidRequest, Service
 from service.upstream.deployments import Deployment
 from service.upstream.transport import (
     ConnectFailed,
+    LateAnswer,
     ReadTimeout,
     Response,
     Transport,
@@ -38,6 +41,33 @@ class Reply:
     status: int
     raw: bytes
     body: dict[str, Any]
+
+
+class Late(DeadlineExceeded):
+    """Upstream has not answered a create in time; :meth:`answer` or :meth:`give_up` must follow."""
+
+    def __init__(self, late: LateAnswer, read: Callable[[Response], Awaitable[Reply | Response]]) -> None:
+        super().__init__(
+            f"Upstream did not answer in time ({late}). The request goes on, and what comes of it is recorded: GET the "
+            "interaction that 'x-interaction-id' names."
+        )
+        self._response = late.response
+        self._read = read
+
+    async def answer(self, seconds: float) -> Reply | Response:
+        """What upstream answers within so many seconds more, a stream if it has begun by then; raises as creates do."""
+        self._response.bound(seconds)
+        try:
+            answer = await self._read(self._response)
+        except TransportError as error:
+            raise as_service_error(error) from error
+        if isinstance(answer, Response):
+            answer.bound(None)
+        return answer
+
+    def give_up(self) -> None:
+        """Wait no longer; whoever does gets :class:`~service.errors.DeadlineExceeded`."""
+        self._response.close(ReadTimeout("it was waited for long enough"))
 
 
 class GeminiClient:
@@ -67,7 +97,8 @@ class GeminiClient:
             _own(deployment, headers),
             len(body),
         )
-        return self._unary(deployment, head, body, deployment.settings.timeout or self._request_timeout)
+        limit = deployment.settings.timeout or self._request_timeout
+        return self._unary(deployment, head, body, limit, patient=True)
 
     async def create_stream(
         self, deployment: Deployment, body: bytes, headers: bytes = b""
@@ -82,7 +113,7 @@ class GeminiClient:
             _own(deployment, headers),
             len(body),
         )
-        return await self._stream(deployment, head, body, self._first_byte(deployment))
+        return await self._stream(deployment, head, body, self._first_byte(deployment), patient=True)
 
     async def attach(
         self, deployment: Deployment, upstream_id: str, cursor: str | None, headers: bytes = b""
@@ -122,7 +153,13 @@ class GeminiClient:
         return deployment.settings.first_byte_timeout or self._first_byte_timeout
 
     async def _stream(
-        self, deployment: Deployment, head: bytes, body: bytes, first_byte_timeout: float | None
+        self,
+        deployment: Deployment,
+        head: bytes,
+        body: bytes,
+        first_byte_timeout: float | None,
+        *,
+        patient: bool = False,
     ) -> Response | Reply:
         silence = deployment.settings.stream_timeout or self._stream_timeout
         try:
@@ -133,21 +170,22 @@ class GeminiClient:
                 read_timeout=silence,
                 connect_timeout=deployment.settings.connect_timeout or self._connect_timeout,
                 first_byte_timeout=first_byte_timeout,
+                patient=patient,
             )
-            if response.status >= 300:
-                raise _refusal(deployment, response, await response.read())
-            if response.headers.get("content-type", "").lower().startswith(_EVENT_STREAM):
-                return response
-            return _reply(response.status, await response.read())
+            return await _begun(deployment, response)
+        except LateAnswer as late:
+            raise Late(late, partial(_begun, deployment)) from late
         except TransportError as error:
             raise as_service_error(error) from error
 
-    async def _unary(self, deployment: Deployment, head: bytes, body: bytes, limit: float) -> Reply:
-        status, raw = await self._exchange(deployment, head, body, limit)
+    async def _unary(
+        self, deployment: Deployment, head: bytes, body: bytes, limit: float, *, patient: bool = False
+    ) -> Reply:
+        status, raw = await self._exchange(deployment, head, body, limit, patient=patient)
         return _reply(status, raw)
 
     async def _exchange(
-        self, deployment: Deployment, head: bytes, body: bytes, limit: float
+        self, deployment: Deployment, head: bytes, body: bytes, limit: float, *, patient: bool = False
     ) -> tuple[int, bytes]:
         settings = deployment.settings
         try:
@@ -158,13 +196,33 @@ class GeminiClient:
                 total_timeout=limit,
                 connect_timeout=settings.connect_timeout or self._connect_timeout,
                 first_byte_timeout=self._first_byte(deployment),
+                patient=patient,
             )
-            raw = await response.read()
+            return await _read(deployment, response)
+        except LateAnswer as late:
+            raise Late(late, partial(_whole, deployment)) from late
         except TransportError as error:
             raise as_service_error(error) from error
-        if response.status >= 300:
-            raise _refusal(deployment, response, raw)
-        return response.status, raw
+
+
+async def _begun(deployment: Deployment, response: Response) -> Response | Reply:
+    await response.head()
+    if response.status >= 300:
+        raise _refusal(deployment, response, await response.read())
+    if response.headers.get("content-type", "").lower().startswith(_EVENT_STREAM):
+        return response
+    return _reply(response.status, await response.read())
+
+
+async def _whole(deployment: Deployment, response: Response) -> Reply:
+    return _reply(*await _read(deployment, response))
+
+
+async def _read(deployment: Deployment, response: Response) -> tuple[int, bytes]:
+    raw = await response.read()
+    if response.status >= 300:
+        raise _refusal(deployment, response, raw)
+    return response.status, raw
 
 
 def _reply(status: int, raw: bytes) -> Reply:

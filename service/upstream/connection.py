@@ -36,6 +36,10 @@ class ReadTimeout(TransportError):
     """Upstream was silent for too long; it may still be running the request."""
 
 
+class Overdue(ReadTimeout):
+    """The time for the answer is over; the connection is kept, and the answer may still come."""
+
+
 class Exchange:
     """What has come of one answer so far."""
 
@@ -45,6 +49,8 @@ class Exchange:
         "ended",
         "error",
         "has_head",
+        "late",
+        "patient",
         "pieces",
         "raw_headers",
         "size",
@@ -64,6 +70,9 @@ class Exchange:
         self.error: TransportError | None = None
         #: Takes each piece of the body when it arrives; takes itself away when it wants no more.
         self.take: Callable[[bytes], None] | None = None
+        #: Whether the answer is still wanted when its time is over, and whether that has happened and is to be told.
+        self.patient = False
+        self.late: Overdue | None = None
         #: Whether the body is wanted as a whole, so that the peer need not wait until a piece is taken.
         self.whole = False
         self._headers: CIMultiDictProxy[str] | None = None
@@ -98,19 +107,24 @@ class Exchange:
             self.take(piece)
 
     async def changed(self) -> None:
-        """Wait for more; raises what has ended the exchange."""
-        if self.error is not None:
-            raise self.error
+        """Wait for more; raises what has ended the exchange, and :class:`Overdue` once."""
+        self._check()
         self._waiter = asyncio.get_running_loop().create_future()
         await self._waiter
-        if self.error is not None:
-            raise self.error
+        self._check()
 
     def wake(self) -> None:
         """Let whoever waits look."""
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+    def _check(self) -> None:
+        if self.error is not None:
+            raise self.error
+        if self.late is not None:
+            late, self.late = self.late, None
+            raise late
 
     def fail(self, error: TransportError) -> None:
         """Nothing more will come."""
@@ -178,6 +192,16 @@ class Connection(asyncio.Protocol):
         self.transport.abort()
         if exchange is not None:
             exchange.fail(error or ConnectionBroken("the connection was closed"))
+
+    def time_out(self, reason: str) -> None:
+        """The time for the answer is over: whoever is patient is told so, and for others the connection is dropped."""
+        exchange = self.exchange
+        if exchange is None or not exchange.patient:
+            self.abort(ReadTimeout(reason))
+            return
+        exchange.patient = False
+        exchange.late = Overdue(reason)
+        exchange.wake()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there."""

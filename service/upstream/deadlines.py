@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from service.upstream.connection import Connection, ReadTimeout
+from service.upstream.connection import Connection
 
 #: Seconds between two looks at the time limits.
 _STEP: Final = 0.1
@@ -13,7 +13,7 @@ _SILENT: Final = "upstream was silent for too long"
 
 
 class Deadlines:
-    """Ends answers that take too long, with one timer for all of them.
+    """Tells of answers that take too long, with one timer for all of them.
 
     A timer for each request, or for each piece of a stream, costs more than the rest of its bookkeeping; nobody needs
     an upstream time limit that is exact to a fraction of a second.
@@ -63,7 +63,7 @@ class Deadlines:
         ]
         for connection in late:
             self.remove(connection)
-            connection.abort(ReadTimeout(_SILENT))
+            connection.time_out(_SILENT)
         self._timer = None
         if self._due or self._silences:
             self._start()

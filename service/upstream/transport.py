@@ -31,6 +31,7 @@ from service.upstream.connection import (
     Connection,
     ConnectionBroken,
     Exchange,
+    Overdue,
     ReadTimeout,
     TransportError,
 )
@@ -40,6 +41,7 @@ __all__ = (
     "ConnectFailed",
     "ConnectionBroken",
     "Flow",
+    "LateAnswer",
     "Origin",
     "ReadTimeout",
     "Response",
@@ -77,10 +79,18 @@ class Origin:
     tls: bool
 
 
+class LateAnswer(ReadTimeout):
+    """The time for an answer is over; ``response`` can be waited for on, and must be read or closed."""
+
+    def __init__(self, response: Response, reason: str) -> None:
+        super().__init__(reason)
+        self.response = response
+
+
 class Response:
     """One answer; it owns its connection until all of it is read, or :meth:`close`."""
 
-    __slots__ = ("_connection", "_exchange", "_origin", "_read_timeout", "_transport", "status")
+    __slots__ = ("_connection", "_exchange", "_origin", "_read_timeout", "_transport")
 
     def __init__(
         self,
@@ -90,7 +100,6 @@ class Response:
         exchange: Exchange,
         read_timeout: float | None,
     ) -> None:
-        self.status = exchange.status
         self._transport = transport
         self._origin = origin
         self._connection: Connection | None = connection
@@ -98,12 +107,30 @@ class Response:
         self._read_timeout = read_timeout
 
     @property
+    def status(self) -> int:
+        """The HTTP status; 0 until :meth:`head`."""
+        return self._exchange.status
+
+    @property
     def headers(self) -> CIMultiDictProxy[str]:
         """The headers; their names in any case."""
         return self._exchange.headers
 
+    async def head(self) -> None:
+        """Wait for the head, which all answers have but late ones; raises as :meth:`read` does."""
+        exchange = self._exchange
+        while not exchange.has_head:
+            await self._changed()
+
+    def bound(self, seconds: float | None) -> None:
+        """Give a late answer so many seconds more until it has been read, and then no others; None: no such bound."""
+        if self._connection is not None:
+            self._transport.deadlines.remove(self._connection)
+            if seconds is not None:
+                self._transport.deadlines.add(self._connection, seconds)
+
     async def read(self) -> bytes:
-        """The whole body; raises :class:`ConnectionBroken` or :class:`ReadTimeout`."""
+        """The whole body; raises :class:`ConnectionBroken`, :class:`ReadTimeout`, or :class:`LateAnswer` once."""
         exchange = self._exchange
         exchange.whole = True
         if not exchange.ended:
@@ -161,10 +188,10 @@ class Response:
             self._release()
         return wanted
 
-    def close(self) -> None:
-        """Give up the rest of the answer and its connection."""
+    def close(self, error: TransportError | None = None) -> None:
+        """Give up the rest of the answer and its connection; whoever waits for it gets the error."""
         if self._connection is not None:
-            self._transport.give_up(self._connection)
+            self._transport.give_up(self._connection, error)
             self._connection = None
 
     async def __aenter__(self) -> Response:
@@ -190,6 +217,8 @@ class Response:
             self._connection.resume()
         try:
             await self._exchange.changed()
+        except Overdue as overdue:
+            raise LateAnswer(self, str(overdue)) from overdue
         except BaseException:
             self.close()
             raise
@@ -234,12 +263,14 @@ class Transport:
         read_timeout: float | None = None,
         connect_timeout: float | None = None,
         first_byte_timeout: float | None = None,
+        patient: bool = False,
     ) -> Response:
         """Send one request and wait for the head of its answer.
 
         ``head`` is the request line and headers, complete with the blank line. ``total_timeout`` bounds the time until
         the answer has been read, ``read_timeout`` each silence of upstream, ``first_byte_timeout`` the one before the
-        answer, and ``connect_timeout`` the making of a connection, all in seconds. Raises :class:`TransportError`.
+        answer, and ``connect_timeout`` the making of a connection, all in seconds. Raises :class:`TransportError`;
+        where the caller is ``patient``, that is a :class:`LateAnswer` when one of the first three has passed.
         """
         connection = self._pooled(origin) or await self._connect(origin, connect_timeout or _CONNECT_TIMEOUT)
         if total_timeout is not None:
@@ -248,21 +279,25 @@ class Transport:
         if silence is not None:
             self.deadlines.add_silence(connection, silence)
         exchange = connection.begin()
+        exchange.patient = patient
+        response = Response(self, origin, connection, exchange, None if total_timeout else read_timeout)
         try:
             transport = connection.transport
             transport.write(head + body if len(body) < _LARGE_BODY else head)
             if len(body) >= _LARGE_BODY:
                 transport.write(body)
-            while not exchange.has_head:
-                await exchange.changed()
+            await response.head()
+        except LateAnswer:
+            raise
         except BaseException:
             self.give_up(connection)
             raise
         if total_timeout is None:
+            exchange.patient = False
             self.deadlines.remove(connection)
         elif first_byte_timeout is not None:
             self.deadlines.forget_silence(connection)
-        return Response(self, origin, connection, exchange, None if total_timeout else read_timeout)
+        return response
 
     def release(self, origin: Origin, connection: Connection) -> None:
         """Take back a connection whose answer has been read."""
@@ -284,10 +319,10 @@ class Transport:
             idle.popleft()[1].abort()
         idle.append((moment, connection))
 
-    def give_up(self, connection: Connection) -> None:
-        """Drop a connection in the middle of an answer."""
+    def give_up(self, connection: Connection, error: TransportError | None = None) -> None:
+        """Drop a connection in the middle of an answer; whoever waits for that gets the error."""
         self.deadlines.remove(connection)
-        connection.abort()
+        connection.abort(error)
 
     async def close(self) -> None:
         """Close every idle connection; those in use close when they are released."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
@@ -19,6 +20,8 @@ from tests.support.gateways import (
     start_emulator_fixture,
     upstream_fixture,
 )
+from tests.support.postgres import PostgresServer
+from tests.support.processes import ServiceProcess
 from tests.support.tls import self_made_certificate
 
 __all__ = (
@@ -48,6 +51,17 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
 def sdk_process(request: pytest.FixtureRequest, processes: Processes) -> Process:
     """A driver for each official client in turn."""
     return processes.of(request.param)
+
+
+@pytest.fixture(scope="session")
+def postgres_service_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A running service like that of `service_url`, on PostgreSQL."""
+    arguments = ["serve", "--emulator", "--port", "0"]
+    database = postgres_server.create_database(f"c{uuid.uuid4().hex}")
+    with ServiceProcess(
+        [*arguments, "--database-url", database], {"INTERACTIONS_MASTER_KEY": API_KEY}
+    ) as service:
+        yield service.url
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from service.emulator.inputs import steps_of
-from tests.contract.official import Client, Json, Sdk
+from tests.contract.official import OMITTED, Client, Json, Sdk
 from tests.contract.reading import MODEL, produced, quoted, streamed_text, text_of, text_part, types_of
 from tests.interactions.conversations import checkpoint_of
 from tests.support.gateway import STEPS, Gateway
@@ -164,14 +164,7 @@ class Conversation:
         """Take a turn whose answer the SDK collects from several interactions (contract 4.7)."""
         self.prepare()
         self.upstream.behave(f"continuation;hops={hops}")
-        request = self.request(client.sdk, turn)
-        if streamed:
-            events = await client.stream(**request)
-            started = [event["interaction"] for event in events if event["event_type"] == _CREATED]
-            ids, told = [interaction["id"] for interaction in started], streamed_text(events)
-        else:
-            answer = await client.create(**request)
-            ids, told = answer["continuation_ids"], text_of(answer)
+        ids, told = await _continued(client, self.request(client.sdk, turn), streamed=streamed)
         given = turn.given(self.pending)
         first = self.check_requests(given)
         self.words += turn.words
@@ -240,6 +233,26 @@ async def read_back(client: Client, events: list[Json]) -> Json:
     """The interaction whose events these are, by GET."""
     assert types_of(events)[-1] in _ENDS
     return await client.get(events[-1]["interaction"]["id"])
+
+
+async def _continued(client: Client, request: Json, *, streamed: bool) -> tuple[list[str], str]:
+    """The interactions of an answer that comes in hops, and its text; by hand where the SDK does not do it."""
+    ids: list[str] = []
+    told = ""
+    while True:
+        if streamed:
+            events = await client.stream(**request)
+            ids += [event["interaction"]["id"] for event in events if event["event_type"] == _CREATED]
+            told += streamed_text(events)
+            answer = events[-1]["interaction"]
+        else:
+            answer = await client.create(**request)
+            ids += answer["continuation_ids"] if client.sdk.continues else [answer["id"]]
+            told += text_of(answer)
+        if answer["status"] != "requires_continuation":
+            return ids, told
+        token = {"continuation_token": answer["continuation_token"]}
+        request = {**request, "input": OMITTED, "previous_interaction_id": answer["id"], "extra_body": token}
 
 
 def user_step(says: str | Sequence[Json]) -> Json:

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import IO, Any, Literal, Self
+from typing import IO, Any, Final, Literal, Self
 
 ROOT = Path(__file__).parents[2]
 DRIVERS = Path(__file__).parent / "clients"
@@ -28,6 +28,9 @@ ENVIRONMENTS = ROOT / ".venvs"
 API_KEY = "test-key"
 
 Json = dict[str, Any]
+
+#: In the place of an argument that the SDK requires: it is given as what the SDK itself leaves out.
+OMITTED: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +240,8 @@ class Client:
             "attempts": self.attempts,
             "asynchronous": self.asynchronous,
             "method": method,
-            "args": args,
+            "args": {name: value for name, value in args.items() if value is not OMITTED},
+            "omitted": [name for name, value in args.items() if value is OMITTED],
         }
 
 

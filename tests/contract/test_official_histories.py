@@ -1,7 +1,7 @@
 """Official clients chain what they please, whether upstream keeps the conversation or not (contract 5.4, 5.5).
 
-What differs between the databases does not depend on the kind of conversation, nor on whether it is streamed: so one
-way is taken over SQLite and the other over PostgreSQL.
+Every kind of conversation is held unary and streamed, on SQLite and on PostgreSQL: half of the clients hold it unary on
+the one and streamed on the other, and half the other way round.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 from tests.contract.conversing import Conversation, Turn, read_back
 from tests.contract.kinds import AGENTS, DEPLOYMENTS, KINDS
-from tests.contract.official import API_KEY, SDKS, Client, Process, Processes, SdkError
+from tests.contract.official import API_KEY, SDKS, Client, Process, Processes, Sdk, SdkError
 from tests.support.cutting import cutting
 from tests.support.gateway import Gateway
 from tests.support.gateways import StartGateway
@@ -24,16 +24,36 @@ from tests.support.upstreams import Emulated, deployment
 #: Events of a stream before the token in its middle.
 BEFORE_CHECKPOINT = 8
 CONTINUING = [sdk for sdk in SDKS if sdk.continues]
+#: They can ask for what they do not know of; one for another generation cannot leave out the input.
+BY_HAND = [sdk for sdk in SDKS if sdk.generation == "steps" and not sdk.continues]
 #: Clients of both generations, as they take turns in one conversation.
 MIXED = ("python-1.75.0", "python-3.4.0", "python-2.8.0", "js-3.1.0")
 
-either_way = pytest.mark.parametrize(
-    ("database_url", "streamed"),
-    [("sqlite", False), ("postgres", True)],
-    ids=["unary-sqlite", "streamed-postgres"],
-    indirect=["database_url"],
+_WAYS = (
+    (("sqlite", False), ("postgres", True)),
+    (("sqlite", True), ("postgres", False)),
 )
-only_continuing = pytest.mark.parametrize("sdk_process", CONTINUING, ids=lambda sdk: sdk.name, indirect=True)
+
+
+def _ways(*sdks: Sdk) -> pytest.MarkDecorator:
+    """Two ways for each of these clients, which take turns in having the one pair or the other."""
+    ways = [
+        pytest.param(
+            sdk, database, streamed, id=f"{sdk.name}-{'streamed' if streamed else 'unary'}-{database}"
+        )
+        for sdk, pair in zip(sdks, cycle(_WAYS), strict=False)
+        for database, streamed in pair
+    ]
+    return pytest.mark.parametrize(
+        ("sdk_process", "database_url", "streamed"), ways, indirect=["sdk_process", "database_url"]
+    )
+
+
+either_way = _ways(*SDKS)
+either_continuing = _ways(*CONTINUING)
+every_way = pytest.mark.parametrize(
+    ("database_url", "streamed"), _WAYS[0] + _WAYS[1], indirect=["database_url"]
+)
 
 
 @pytest.fixture(name="near")
@@ -50,8 +70,8 @@ async def test_a_conversation_outlives_upstream(
     await _hold_twice([near], gateway, upstream, KINDS[kind], streamed=streamed)
 
 
-@either_way
-@pytest.mark.parametrize("kind", ["text", "one tool", "search and function", "images"])
+@every_way
+@pytest.mark.parametrize("kind", ["text", "search and function", "images"])
 async def test_clients_of_both_generations_share_a_conversation(
     processes: Processes, gateway: Gateway, upstream: Emulated, kind: str, streamed: bool
 ) -> None:
@@ -94,8 +114,7 @@ async def test_a_conversation_branches(near: Client, gateway: Gateway, upstream:
                 assert len(upstream.creates) == len(branches)
 
 
-@only_continuing
-@either_way
+@either_continuing
 async def test_an_answer_that_comes_in_hops_is_continued(
     near: Client, gateway: Gateway, upstream: Emulated, streamed: bool
 ) -> None:
@@ -108,8 +127,17 @@ async def test_an_answer_that_comes_in_hops_is_continued(
     assert kept.steps == lost.steps
 
 
-@only_continuing
-@either_way
+@_ways(*BY_HAND)
+async def test_a_client_that_does_not_do_it_by_itself_can_continue(
+    near: Client, gateway: Gateway, upstream: Emulated, streamed: bool
+) -> None:
+    conversation = Conversation(gateway, upstream, forgetful=True)
+    await conversation.say(near, Turn("I like long stories."), streamed=streamed)
+    await conversation.say_in_hops(near, Turn("Tell me one."), 3, streamed=streamed)
+    await conversation.say(near, Turn("How did it end?"), streamed=streamed)
+
+
+@either_continuing
 async def test_what_a_client_goes_on_with_from_a_checkpoint_is_said_once(
     near: Client, gateway: Gateway, upstream: Emulated, streamed: bool
 ) -> None:

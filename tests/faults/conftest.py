@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.support.outliving import database_fixture, start_replica_fixture, upstream_fixture
+from tests.support.reconciling import reconciles_fixture
 
-__all__ = ("database_fixture", "start_replica_fixture", "upstream_fixture")
+__all__ = ("database_fixture", "reconciles_fixture", "start_replica_fixture", "upstream_fixture")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

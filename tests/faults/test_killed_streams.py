@@ -1,5 +1,10 @@
 """kill -9 between two events: what a client was told longer ago than the flush interval is in the log.
 
+How long a commit takes, and how long the process waits for the processor, depends on what else the machine does. So a
+client without a stream sends one request after the other meanwhile, each of which waits for two commits and for nothing
+else: what the slowest of them took, the one that the kill interrupts included, is what the log may be later than its
+interval.
+
 ``STREAM_KILLS`` sets how often the service is killed.
 """
 
@@ -20,16 +25,19 @@ from service.interactions.log import FLUSH_INTERVAL
 from service.wire import event_ids, ids
 from tests.support.database import Database
 from tests.support.outliving import outliving
+from tests.support.reconciling import assert_reconciles
 from tests.support.replies import Json
 from tests.support.store import open_store, query
 from tests.support.stream_processes import Replica, replicas
 from tests.support.upstreams import Emulated
 
-KILLS = int(os.environ.get("STREAM_KILLS", "2"))
+KILLS = int(os.environ.get("STREAM_KILLS", "3"))
 STREAMS = 6
+#: The next process takes over soon what the killed one held; one that is only slow does not lose it.
+HASTY = {"lease_seconds": 3.0, "claim_interval": 0.1}
 BODY: Json = {"model": "gemini-2.5-flash", "input": "Tell me"}
-#: Seconds that a commit may take on a machine that does other things as well.
-_COMMIT = 2.0
+#: Seconds by which a timer may be late on a busy machine, and for which what the client reads may lie in its socket.
+_SLACK = 0.1
 
 
 @dataclass(slots=True)
@@ -39,6 +47,25 @@ class Told:
     name: str = ""
     events: list[Json] = field(default_factory=list)
     moments: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Probe:
+    """How long the slowest of the requests took that only wait for commits, one after the other."""
+
+    slowest: float = 0.0
+    answered: int = 0
+
+    async def run(self, service: Replica) -> None:
+        """Send them until the service is gone."""
+        with suppress(ClientError):
+            while True:
+                began = monotonic()
+                try:
+                    await service.commit_twice(BODY)
+                    self.answered += 1
+                finally:
+                    self.slowest = max(self.slowest, monotonic() - began)
 
 
 @pytest.fixture
@@ -53,32 +80,42 @@ async def test_what_a_client_was_told_is_in_the_log_after_a_kill(
     database_url: str, upstream: Emulated, record_property: Callable[[str, object], None]
 ) -> None:
     random = Random(4)
-    ages: list[float] = []
+    oldest = slowest = 0.0
+    late = -FLUSH_INTERVAL
     told_in_all = lost_in_all = 0
     for _ in range(KILLS):
         clients: list[Told] = []
-        async with replicas(1, database_url, upstream.url) as (service,):
+        probe = Probe()
+        async with replicas(1, database_url, upstream.url, **HASTY) as (service,):
             following = [asyncio.create_task(_follow(service, clients)) for _ in range(STREAMS)]
             while sum(len(client.events) for client in clients) < 3 * STREAMS:
+                await asyncio.sleep(0.01)
+            probing = asyncio.create_task(probe.run(service))
+            while not probe.answered:
                 await asyncio.sleep(0.01)
             await asyncio.sleep(random.uniform(0, 0.3))
             killed = monotonic()
             await service.kill()
-            await asyncio.gather(*following)
+            await asyncio.gather(*following, probing)
         lost = [await _lost(database_url, client) for client in clients]
         told_in_all += sum(len(client.events) for client in clients)
         lost_in_all += sum(lost)
         for client, count in zip(clients, lost, strict=True):
-            ages += [killed - moment for moment in client.moments[len(client.moments) - count :]]
+            for moment in client.moments[len(client.moments) - count :]:
+                slowest = max(slowest, probe.slowest)
+                oldest = max(oldest, killed - moment)
+                late = max(late, killed - moment - FLUSH_INTERVAL - probe.slowest)
         await _resume(database_url, upstream, clients, lost)
-    oldest = max(ages, default=0.0)
+    async with replicas(1, database_url, upstream.url, **HASTY):
+        await assert_reconciles(database_url)
     counts = (
         f"{KILLS} kills, {told_in_all} events told, {lost_in_all} of them not in the log, the oldest of those told "
-        f"{oldest * 1000:.0f} ms before the kill; the flush interval is {FLUSH_INTERVAL * 1000:.0f} ms"
+        f"{oldest * 1000:.0f} ms before the kill; the flush interval is {FLUSH_INTERVAL * 1000:.0f} ms, two commits "
+        f"took {slowest * 1000:.0f} ms at most, and both together were exceeded by {late * 1000:.0f} ms at most"
     )
     record_property("counts", counts)
     assert told_in_all > 0, counts
-    assert oldest < FLUSH_INTERVAL + _COMMIT, counts
+    assert late < _SLACK, counts
 
 
 async def _follow(service: Replica, clients: list[Told]) -> None:
@@ -128,7 +165,7 @@ async def _resume(database_url: str, upstream: Emulated, clients: list[Told], lo
         assert row is None or row["status"] in ("in_progress", "completed")
     # As if the time had passed in which the process would have given a sign of life.
     await query(database_url, "UPDATE leases SET due_at = 1 WHERE kind = 'process'")
-    async with replicas(1, database_url, upstream.url) as (service,):
+    async with replicas(1, database_url, upstream.url, **HASTY) as (service,):
         for client, count in zip(clients, lost, strict=True):
             row = rows.get(ids.from_text(client.name) or b"")
             if row is None or row["upstream_id"] is None:
@@ -140,7 +177,8 @@ async def _resume(database_url: str, upstream: Emulated, clients: list[Told], lo
             assert events[:seen] == client.events[:seen]
             if seen:
                 async with service.attach(client.name, client.events[seen - 1]["event_id"]) as resumed:
-                    assert (await resumed.rest()).events == events[seen:]
+                    rest = await resumed.rest()
+                assert rest.events == events[seen:]
             known = {event["event_id"]: event for event in events}
             for event in client.events[seen:]:
                 # An id that was lost is the same event's again, or is refused.

@@ -1,8 +1,11 @@
-"""Hundreds of clients on one stream, half of which stop reading: memory stays bounded, the others are level with it.
+"""Hundreds of clients on two streams, half of which stop reading: memory stays bounded, the others are not delayed.
 
-Of those that stop, every fourth is of the older generation, which is told a translation.
+All that stop listen to one of the streams, every fourth of them as one of the older generation, which is told a
+translation. Upstream sends the next event of a stream when all who read it have the last one. So it is known what an
+event takes to the slowest of them, on both streams at the same time: where clients have stopped it must be as quick as
+where none has.
 
-``LISTENERS`` sets how many there are.
+``LISTENERS`` sets how many clients there are.
 """
 
 from __future__ import annotations
@@ -10,113 +13,176 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import uuid
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from statistics import median
+from time import monotonic
 
+import orjson
 import psutil
 import pytest
 from aiohttp import web
 
-from tests.support.replies import Json
+from tests.support.postgres import PostgresServer
+from tests.support.reconciling import reconciled
+from tests.support.replies import Json, Streamed
 from tests.support.stream_processes import Replica, replicas
 from tests.support.upstreams import Scripted, sse
 
 LISTENERS = int(os.environ.get("LISTENERS", "200"))
+#: How many there are on each database.
+ON = {"sqlite": LISTENERS, "postgres": LISTENERS * 3 // 5}
 EVENTS = 160
-#: Events after which upstream waits until everybody who goes on reading has them, and how many there are by then.
-HALF = EVENTS // 2
-_TOLD_BY_THEN = HALF + 2
+#: Events that there are before the first delta.
+_BEGINNING = 2
 _EVENT_ID = b'"event_id"'
 TEXT = "x" * 16 * 1024
 #: What a client that is behind may cost, and what the process takes for everything else that it does meanwhile.
 _EACH = 192 * 1024
 _OTHERWISE = 48 * 1024 * 1024
-BODY: Json = {"model": "gemini-2.5-flash", "input": "Tell me"}
+#: How many times as long as on the other stream an event may take where clients have stopped: these are written to as
+#: well until their connections are full, and there are twice as many of them as of those who read.
+_AS_QUICK = 3.0
+#: Seconds for which what is open, or owes its usage, may wait.
+_GRACE = 60.0
+
+
+@dataclass(slots=True)
+class Level:
+    """How many events each of those who read a stream has, and what each event took to the slowest."""
+
+    counts: list[int]
+    delays: list[float] = field(default_factory=list)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def add(self, number: int, count: int) -> None:
+        """One of them has got so many more."""
+        self.counts[number] += count
+        self._news.set()
+
+    async def reached(self, count: int) -> None:
+        """Wait until all have so many."""
+        while min(self.counts) < count:
+            self._news.clear()
+            await self._news.wait()
 
 
 def delta(number: int) -> Json:
     return {"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": f"{number} {TEXT}"}}
 
 
-@pytest.mark.timeout(60 + LISTENERS)
+@pytest.fixture(params=ON)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, int]:
+    """An empty database of each kind, and how many clients there are."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'interactions.db'}", ON["sqlite"]
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return server.create_database(f"l{uuid.uuid4().hex}"), ON["postgres"]
+
+
+@pytest.mark.timeout(120 + 2 * LISTENERS)
 async def test_clients_that_stop_reading_cost_little_and_hold_up_nobody(
-    tmp_path: Path, record_property: Callable[[str, object], None]
+    database: tuple[str, int], record_property: Callable[[str, object], None]
 ) -> None:
-    database = f"sqlite:///{tmp_path / 'interactions.db'}"
-    everybody, level = asyncio.Event(), asyncio.Event()
-    read: list[int] = [0] * (LISTENERS // 2)
-
-    async def script(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        created = {
-            "event_type": "interaction.created",
-            "interaction": {"id": "v1_m", "status": "in_progress"},
-        }
-        started = {"event_type": "step.start", "index": 0, "step": {"type": "model_output"}}
-        await response.write(sse(created, started, done=False))
-        await everybody.wait()
-        for number in range(EVENTS):
-            if number == HALF:
-                await level.wait()
-            await response.write(sse(delta(number), done=False))
-        ended = {
-            "event_type": "interaction.completed",
-            "interaction": {"id": "v1_m", "status": "completed", "usage": {"total_tokens": 1}},
-        }
-        await response.write(sse({"event_type": "step.stop", "index": 0}, ended))
-        return response
-
-    upstream = Scripted(script)
+    url, listeners = database
+    levels = {name: Level([0] * (listeners // 4)) for name in ("disturbed", "calm")}
+    everybody = asyncio.Event()
+    upstream = Scripted(lambda request: _upstream(request, levels, everybody))
     await upstream.server.start_server()
     try:
-        async with replicas(1, database, upstream.url) as (service,), service.create(BODY) as live:
-            await live.next()
+        async with replicas(1, url, upstream.url) as (service,), AsyncExitStack() as streams:
+            lives = {
+                name: await streams.enter_async_context(service.create(_asking(name))) for name in levels
+            }
+            for live in lives.values():
+                await live.next()
             with ExitStack() as sockets:
                 stopped = [
-                    sockets.enter_context(await _stopped(service, live.id, legacy=number % 4 == 3))
-                    for number in range(LISTENERS // 2)
+                    sockets.enter_context(
+                        await _stopped(service, lives["disturbed"].id, legacy=number % 4 == 3)
+                    )
+                    for number in range(listeners // 2)
                 ]
-                reading = [
-                    asyncio.create_task(_read(service, live.id, read, number)) for number in range(len(read))
-                ]
-                # Both events that there are so far.
-                while min(read) < 2:
-                    await asyncio.sleep(0.01)
+                reading = {
+                    name: [
+                        asyncio.create_task(_read(service, lives[name].id, level, number))
+                        for number in range(len(level.counts))
+                    ]
+                    for name, level in levels.items()
+                }
+                for level in levels.values():
+                    await level.reached(_BEGINNING)
                 process = psutil.Process(service.process.pid)
                 before = process.memory_info().rss
                 everybody.set()
-                whole_stream = asyncio.create_task(live.rest())
-                # Upstream goes on only when all who read have what it has sent, though the others have not.
-                while min(read) < _TOLD_BY_THEN:
-                    await asyncio.sleep(0.01)
-                at_half = max(read)
-                level.set()
-                whole = await whole_stream
-                told = await asyncio.gather(*reading)
+                whole = dict(
+                    zip(lives, await asyncio.gather(*(live.rest() for live in lives.values())), strict=True)
+                )
+                told = {name: set(await asyncio.gather(*tasks)) for name, tasks in reading.items()}
                 grown = process.memory_info().rss - before
                 steps = [client for number, client in enumerate(stopped) if number % 4 != 3]
                 late = await asyncio.gather(*(_whole(client) for client in steps[:10]))
     finally:
         await upstream.close()
-    size = len(whole.raw)
+    size = len(whole["disturbed"].raw)
+    delays = {name: median(level.delays) for name, level in levels.items()}
     counts = (
-        f"{LISTENERS} listeners of a stream of {size / 1e6:.1f} MB, half of them not reading: "
-        f"the process grew by {grown / 1e6:.0f} MB, {grown / LISTENERS / 1024:.0f} KiB for each"
+        f"{listeners} listeners of two streams of {size / 1e6:.1f} MB, half of them not reading: the process grew by "
+        f"{grown / 1e6:.0f} MB, {grown / listeners / 1024:.0f} KiB for each; an event took "
+        f"{delays['disturbed'] * 1000:.1f} ms to all {len(levels['disturbed'].counts)} who read, and "
+        f"{delays['calm'] * 1000:.1f} ms where nobody had stopped"
     )
     record_property("counts", counts)
-    assert at_half == _TOLD_BY_THEN, counts
-    assert whole.final["status"] == "completed", counts
-    assert len(whole.events) == EVENTS + 4, counts
-    assert set(told) == {sha256(whole.raw).digest()}, counts
-    assert grown < _OTHERWISE + LISTENERS * _EACH < LISTENERS // 2 * size / 2, counts
+    for name, streamed in whole.items():
+        _assert_whole(streamed, counts)
+        assert told[name] == {sha256(streamed.raw).digest()}, counts
+        # Each was with all who read before the next one was sent.
+        assert len(levels[name].delays) == EVENTS, counts
+    assert delays["disturbed"] < _AS_QUICK * delays["calm"], counts
+    assert grown < _OTHERWISE + listeners * _EACH < listeners // 2 * size / 2, counts
     # Who begins to read again, however late, has missed nothing.
-    assert {sha256(body).digest() for body in late} == {sha256(whole.raw).digest()}, counts
+    assert {sha256(body).digest() for body in late} == told["disturbed"], counts
+    assert not (await reconciled(url, grace=_GRACE)).mismatches
 
 
-async def _read(service: Replica, name: str, read: list[int], number: int) -> bytes:
+async def _upstream(
+    request: web.Request, levels: dict[str, Level], everybody: asyncio.Event
+) -> web.StreamResponse:
+    """A stream whose events wait for those who read."""
+    name = orjson.loads(await request.read())["input"]
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    created = {"event_type": "interaction.created", "interaction": {"id": name, "status": "in_progress"}}
+    started = {"event_type": "step.start", "index": 0, "step": {"type": "model_output"}}
+    await response.write(sse(created, started, done=False))
+    await everybody.wait()
+    for number in range(EVENTS):
+        began = monotonic()
+        await response.write(sse(delta(number), done=False))
+        await levels[name].reached(_BEGINNING + number + 1)
+        levels[name].delays.append(monotonic() - began)
+    ended = {
+        "event_type": "interaction.completed",
+        "interaction": {"id": name, "status": "completed", "usage": {"total_tokens": 1}},
+    }
+    await response.write(sse({"event_type": "step.stop", "index": 0}, ended))
+    return response
+
+
+def _asking(name: str) -> Json:
+    return {"model": "gemini-2.5-flash", "input": name}
+
+
+def _assert_whole(streamed: Streamed, counts: str) -> None:
+    assert streamed.final["status"] == "completed", counts
+    assert len(streamed.events) == EVENTS + 4, counts
+
+
+async def _read(service: Replica, name: str, level: Level, number: int) -> bytes:
     """Read to the end, and count the events meanwhile."""
     digest = sha256()
     end = b""
@@ -124,7 +190,7 @@ async def _read(service: Replica, name: str, read: list[int], number: int) -> by
         async for chunk in live.response.content.iter_any():
             digest.update(chunk)
             seen = end + chunk
-            read[number] += seen.count(_EVENT_ID)
+            level.add(number, seen.count(_EVENT_ID))
             end = seen[1 - len(_EVENT_ID) :]
     return digest.digest()
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import asyncpg
 import pytest
 
+from service.store.hints import CHANNEL
 from service.wire import ids
 from tests.support.postgres import PostgresServer
+from tests.support.reconciling import assert_reconciles
 from tests.support.replies import Json, Live
 from tests.support.store import literal, query
 from tests.support.stream_processes import Replica, replicas
@@ -19,10 +24,31 @@ LEGACY = {"api-revision": "2026-05-07"}
 BODY: Json = {"model": "gemini-2.5-flash", "input": "Tell me", "tools": [{"type": "google_search"}]}
 
 
+#: What a database calls in place of its own function, and what that does while hints arrive, and when they are lost.
+_HINTING = "CREATE OR REPLACE FUNCTION public.pg_notify(text, text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN {} END $$"
+_ARRIVE, _ARE_LOST = "PERFORM pg_catalog.pg_notify($1, $2);", ""
+
+
 @pytest.fixture
 def database(postgres_server: PostgresServer) -> str:
-    """An empty PostgreSQL database."""
-    return postgres_server.create_database(f"p{uuid.uuid4().hex}")
+    """An empty PostgreSQL database whose hints a test can lose."""
+    name = f"p{uuid.uuid4().hex}"
+    url = postgres_server.create_database(name)
+    asyncio.run(query(url, _HINTING.format(_ARRIVE)))
+    asyncio.run(query(url, f"ALTER DATABASE {name} SET search_path = public, pg_catalog"))
+    return url
+
+
+@asynccontextmanager
+async def hints(database: str) -> AsyncIterator[list[object]]:
+    """What whoever listens for hints hears meanwhile."""
+    heard: list[object] = []
+    connection = await asyncpg.connect(database)
+    await connection.add_listener(CHANNEL, lambda *hint: heard.append(hint[-1]))
+    try:
+        yield heard
+    finally:
+        await connection.close()
 
 
 async def first_events(live: Live, count: int) -> list[Json]:
@@ -38,9 +64,18 @@ async def test_a_stream_of_one_process_is_followed_and_cancelled_through_the_oth
 ) -> None:
     async with replicas(2, database, upstream.url) as (one, other):
         await _followed(one, other, upstream)
-        await _followed_live(one, other, upstream)
-        await _cancelled(one, other, upstream)
+        async with hints(database) as heard:
+            await _followed_live(one, other, upstream)
+            await _cancelled(one, other, upstream)
+        assert heard
+        # They only tell when to look: nothing is missed without them.
+        await query(database, _HINTING.format(_ARE_LOST))
+        async with hints(database) as heard:
+            await _followed_live(one, other, upstream)
+            await _cancelled(one, other, upstream)
+        assert not heard
         await _taken_over(one, other, upstream, database)
+        await assert_reconciles(database)
         for replica in (one, other):
             assert not [line for line in replica.process.log if "level=error" in line]
 

@@ -79,7 +79,7 @@ async def test_a_stopping_process_hands_over_at_once(
     database: Database, upstream: Emulated, start_replica: StartReplica
 ) -> None:
     if database.is_sqlite:
-        pytest.skip("A SQLite file belongs to one process.")
+        pytest.skip("Between processes on a SQLite file there are no hints.")
     long = {"lease_seconds": 3600.0, "claim_interval": 3600.0}
     first = await start_replica(**long)
     other = await start_replica(**long)
@@ -102,7 +102,7 @@ async def test_any_replica_answers_for_what_another_holds(
     database: Database, upstream: Emulated, start_replica: StartReplica
 ) -> None:
     if database.is_sqlite:
-        pytest.skip("A SQLite file belongs to one process.")
+        pytest.skip("Between processes on a SQLite file there are no hints.")
     polls = {"poll_interval": 3600.0, "poll_interval_max": 3600.0, "claim_interval": 3600.0}
     holder = await start_replica(**polls)
     other = await start_replica(background_streams=0)

@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestServer
 
 from service.emulator import EmulatorConfig, create_emulator
 from tests.support.processes import ServiceProcess
+from tests.support.reconciling import assert_reconciles
 
 _STREAMS = 6
 _CREATE = {"model": "gemini-2.5-flash", "input": "Hello", "stream": True}
@@ -24,7 +25,8 @@ async def test_streams_one_after_the_other_share_a_connection(tmp_path: Path) ->
         callers.add(request.transport.get_extra_info("peername"))
 
     emulator.on_response_prepare.append(note)
-    arguments = ["serve", "--port", "0", "--database-url", f"sqlite:///{tmp_path / 'interactions.db'}"]
+    database_url = f"sqlite:///{tmp_path / 'interactions.db'}"
+    arguments = ["serve", "--port", "0", "--database-url", database_url]
     async with TestServer(emulator) as upstream, ClientSession() as session:
         environment = {"GEMINI_API_BASE": str(upstream.make_url("")), "GEMINI_API_KEY": "upstream-key"}
         service = await asyncio.to_thread(lambda: ServiceProcess(arguments, environment).wait_ready())
@@ -34,6 +36,7 @@ async def test_streams_one_after_the_other_share_a_connection(tmp_path: Path) ->
                     assert "interaction.completed" in await answer.text()
                 # The connection is free once upstream has ended its body, a moment after the client's.
                 await asyncio.sleep(0.05)
+            await assert_reconciles(database_url)
         finally:
             service.stop()
     assert len(callers) < _STREAMS / 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
 import asyncpg
@@ -24,25 +23,11 @@ from tests.support.gateways import (
     upstream_fixture,
 )
 from tests.support.postgres import PostgresServer
-from tests.support.reconciling import reconciled
-
-#: What leaves the tables as clients, upstreams and processes in trouble do.
-_RECONCILED = frozenset(
-    {
-        "test_background",
-        "test_broken_streams",
-        "test_deleting",
-        "test_failures",
-        "test_outage",
-        "test_streams",
-        "test_unstored",
-    }
-)
-#: Seconds for which what is open may wait for the next process.
-_GRACE = 60.0
+from tests.support.reconciling import reconciles_fixture
 
 __all__ = (
     "gateway_fixture",
+    "reconciles_fixture",
     "running_fixture",
     "sqlite_template_fixture",
     "sqlite_url_fixture",
@@ -82,17 +67,6 @@ def database_url(request: pytest.FixtureRequest) -> str:
     """A migrated database of each kind, without rows."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
-
-
-@pytest.fixture(autouse=True)
-def reconciles(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After faults, and after services have ended in whatever moment: what is in the database fits itself."""
-    checked = "database_url" in request.fixturenames and request.path.stem in _RECONCILED
-    url: str = request.getfixturevalue("database_url") if checked else ""
-    yield
-    if checked:
-        report = asyncio.run(reconciled(url, grace=_GRACE))
-        assert not report.mismatches, report.shown()["mismatches"]
 
 
 @pytest.fixture

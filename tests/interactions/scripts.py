@@ -48,6 +48,10 @@ class Ask(NamedTuple):
     answers: bool = True
     #: Name the anchor by upstream's id, where it has one.
     alias: bool = False
+    #: Let an agent run, where none has before.
+    agent: bool = False
+    #: Show a picture as well, by the URI of a file.
+    picture: bool = False
 
 
 class Together(NamedTuple):
@@ -228,12 +232,31 @@ _checkpoints = st.builds(
     words=st.text(max_size=5),
     place=st.sampled_from([0, 1, 2]),
 )
+_agents = st.builds(
+    lambda anchor, words, way, picture: Ask(anchor, words, way=way, agent=True, picture=picture),
+    anchor=st.sampled_from([None, None, 0, 1]),
+    words=st.text(max_size=5),
+    way=st.sampled_from(["unary", "stream"]),
+    picture=st.booleans(),
+)
+_pictures = st.builds(
+    lambda anchor, words, way, place, keeping: Ask(
+        anchor, words, way=way, place=place, keeping=keeping, picture=True
+    ),
+    anchor=st.sampled_from([0, None, 1, 3]),
+    words=st.text(max_size=5),
+    way=st.sampled_from(["unary", "stream", "background"]),
+    place=st.sampled_from([0, 1, 2]),
+    keeping=st.sampled_from(["upstream", "upstream", "local", "unstored"]),
+)
 _nodes = st.integers(0, 8)
 actions: st.SearchStrategy[Action] = st.one_of(
     asks,
     asks,
     asks,
     _checkpoints,
+    _agents,
+    _pictures,
     st.builds(Together, st.lists(asks, min_size=2, max_size=3).map(tuple)),
     st.builds(Wipe, st.integers(0, 1)),
     st.builds(Lose, _nodes),

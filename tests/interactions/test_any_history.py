@@ -1,16 +1,28 @@
-"""Whatever tree clients build and whatever upstream forgets, upstream gets the path from the root, each step once."""
+"""Whatever tree clients build and whatever upstream forgets, upstream gets the path from the root, each step once.
+
+``HISTORIES`` sets how many scripts are played, other ones each time; ``HISTORY_SEED`` repeats a run.
+"""
 
 from __future__ import annotations
 
+import os
+from random import SystemRandom
+
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from service.emulator.config import DAY
 from tests.interactions.scripts import Script, scripts
-from tests.interactions.trees import Place, Player
+from tests.interactions.trees import AGENT, Place, Player
 from tests.support.gateway import Gateway
 from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.upstreams import Emulated, deployment
+
+HISTORIES = int(os.environ.get("HISTORIES", "70"))
+#: Without a wish for more the same scripts are played each time.
+SEED = int(
+    os.environ.get("HISTORY_SEED", SystemRandom().randrange(2**32) if "HISTORIES" in os.environ else "70")
+)
 
 
 @pytest.fixture(name="upstreams")
@@ -33,26 +45,34 @@ def places_fixture(upstreams: tuple[Emulated, Emulated]) -> tuple[Place, ...]:
     )
 
 
+@pytest.fixture(name="agents")
+def agents_fixture(upstreams: tuple[Emulated, Emulated]) -> Place:
+    """The deployment of an agent."""
+    return Place(AGENT, AGENT, upstreams[1], keeps=55)
+
+
 @pytest.fixture(name="service")
-async def service_fixture(places: tuple[Place, ...], start_gateway: StartGateway) -> Gateway:
-    """A service with these deployments."""
+async def service_fixture(places: tuple[Place, ...], agents: Place, start_gateway: StartGateway) -> Gateway:
+    """A service with these deployments, which keeps files and takes none to live longer than it must."""
     deployments = (
         deployment(
             place.upstream,
             place.name,
             place.model,
-            key=f"key-{place.name}",
+            key=place.key,
+            file_retention=0.0,
             **({} if place.trusted else {"retention": 0.0}),
         )
-        for place in places
+        for place in (*places, agents)
     )
-    return await start_gateway(deployments=tuple(deployments))
+    return await start_gateway(deployments=tuple(deployments), keep_media=True)
 
 
+@pytest.mark.timeout(120 + 4 * HISTORIES)
+@seed(SEED)
 @settings(
-    max_examples=100,
+    max_examples=HISTORIES,
     deadline=None,
-    derandomize=True,
     database=None,
     # Shrinking takes minutes, more than a test has; add Phase.shrink to find the shortest script of a failure.
     phases=[Phase.generate],
@@ -61,6 +81,10 @@ async def service_fixture(places: tuple[Place, ...], start_gateway: StartGateway
 )
 @given(script=scripts)
 async def test_upstream_gets_the_path_from_the_root(
-    script: Script, service: Gateway, places: tuple[Place, ...]
+    script: Script, service: Gateway, places: tuple[Place, ...], agents: Place
 ) -> None:
-    await Player(service, places).play(script)
+    try:
+        await Player(service, places, agents).play(script)
+    except Exception as error:
+        error.add_note(f"HISTORIES={HISTORIES} HISTORY_SEED={SEED} plays this again.")
+        raise

@@ -7,15 +7,16 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from service.store.records import USAGE_PARTIAL
+from service.store.records import USAGE_MISSING, USAGE_PARTIAL
 from service.wire import ids
 from tests.support.gateway import LEGACY, STEPS, Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway, StartScripted
 from tests.support.replies import Json
-from tests.support.upstreams import Emulated, sse
+from tests.support.upstreams import Emulated, Scripted, sse
 
 #: More seconds than any stream takes.
 WHOLE = 1e6
+USED = {"total_tokens": 9, "total_input_tokens": 4, "total_output_tokens": 5}
 WISH = "background;queued=60;running=6000"
 
 
@@ -45,6 +46,7 @@ async def test_a_cancelled_stream_ends_for_everybody_with_what_came(
             patient.attached(live.id, headers=STEPS) as second,
             patient.attached(live.id, headers=LEGACY) as third,
         ):
+            reading = slow.connections
             cancelled = await patient.cancel(live.id)
             told = await asyncio.gather(live.rest(), second.rest(), third.rest())
     assert (cancelled.status, cancelled.body["status"]) == (200, "cancelled")
@@ -57,6 +59,76 @@ async def test_a_cancelled_stream_ends_for_everybody_with_what_came(
     row = await patient.database.row(live.id)
     assert (row["status"], row["completed_at"] is not None) == ("cancelled", True)
     assert len([seen for seen in slow.calls("POST") if seen["path"].endswith("/cancel")]) == background
+    if not background:
+        # Upstream has no other way to hear of it.
+        assert len(reading) == 1
+        await eventually(lambda: _are_closed(slow, reading))
+
+
+async def _are_closed(upstream: Emulated | Scripted, connections: set[object]) -> bool:
+    return upstream.connections.isdisjoint(connections)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {
+            "event_type": "step.delta",
+            "index": 0,
+            "delta": {"type": "text", "text": "."},
+            "metadata": {"total_usage": USED},
+        },
+        {"event_type": "step.stop", "index": 0, "usage": USED},
+        {"event_type": "interaction.status_update", "status": "in_progress", "usage": USED},
+        None,
+    ],
+    ids=["delta", "stop", "status", "nothing"],
+)
+async def test_a_cancelled_foreground_stream_keeps_the_usage_that_it_has_told(
+    start_scripted: StartScripted, start_gateway: StartGateway, told: Json | None
+) -> None:
+    begun: list[Json] = [
+        {"event_type": "interaction.created", "interaction": {"id": "v1_a", "status": "in_progress"}},
+        {"event_type": "step.start", "index": 0, "step": {"type": "model_output"}},
+        {"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "So far"}},
+        *([] if told is None else [told]),
+        {"event_type": "interaction.status_update", "status": "in_progress"},
+    ]
+    over = asyncio.Event()
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        if request.method == "GET":
+            return web.json_response(
+                {"error": {"code": "not_found", "message": "There is none."}}, status=404
+            )
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(sse(*begun, done=False))
+        await over.wait()
+        return response
+
+    upstream = await start_scripted(script)
+    gateway = await start_gateway(upstream)
+    async with gateway.live(headers=STEPS) as live, gateway.attached(live.id, headers=STEPS) as second:
+        while len(live.events) < len(begun):
+            await live.next()
+        reading = upstream.connections
+        cancelled = await gateway.cancel(live.id)
+        streams = await asyncio.gather(live.rest(), second.rest())
+        # Upstream is still in the middle of its stream: it was left.
+        await eventually(lambda: _are_closed(upstream, reading))
+    over.set()
+    assert len(reading) == 1
+    used = None if told is None else USED
+    for streamed in streams:
+        assert (streamed.final["status"], streamed.final.get("usage")) == ("cancelled", used)
+    for reply in (cancelled, await gateway.got(live.id, headers=STEPS)):
+        assert (reply.body["status"], reply.body.get("usage")) == ("cancelled", used)
+        assert reply.text.startswith("So far")
+    row = await gateway.database.row(live.id)
+    state = (USAGE_PARTIAL, 9, 4, 5) if told is not None else (USAGE_MISSING, None, None, None)
+    members = ("usage_state", "total_tokens", "input_tokens", "output_tokens")
+    assert tuple(row[name] for name in members) == state
 
 
 async def test_the_usage_so_far_is_recorded(

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
 
 import orjson
 import pytest
 
 from service.emulator.directives import FAULTS
 from tests.interactions.conversations import assert_quotes
-from tests.interactions.test_faults_under_load import AMBIGUOUS, CLIENTS, COOLDOWN, HEADLESS, loaded
+from tests.interactions.test_faults_under_load import (
+    AMBIGUOUS,
+    CLIENTS,
+    COOLDOWN,
+    HEADLESS,
+    loaded,
+    serves_again,
+)
 from tests.interactions.test_retries import SAFE
 from tests.support.database import Row
 from tests.support.fleet import Fleet, fleet_of
-from tests.support.gateways import StartEmulator, StartGateway, gateway_starter
+from tests.support.gateways import StartEmulator, StartGateway
 
 #: Refusals of what was carried out all the same.
 DONE = ("status;code=500;done=1", "status;code=504;done=1", "html;code=502;done=1")
@@ -54,12 +60,6 @@ BREAKS = (
 
 
 @pytest.fixture
-def start_gateway(running: AsyncExitStack, sqlite_url: str) -> StartGateway:
-    """What upstream does is no matter of the database."""
-    return gateway_starter(running, sqlite_url)
-
-
-@pytest.fixture
 async def fleet(start_emulator: StartEmulator, start_gateway: StartGateway) -> Fleet:
     return await fleet_of(start_emulator, start_gateway, "abc")
 
@@ -74,21 +74,19 @@ def test_every_fault_of_the_emulator_is_met() -> None:
 
 
 async def test_nobody_who_listens_notices_either(fleet: Fleet) -> None:
-    # It never cools down, so that it meets with streams all the time.
     members = {"weight": {"a": 1.0, "b": 1.0, "c": 4.0}, "stream_timeout": 1.5}
-    gateway = await fleet.gateway(disable_cooldowns=True, members=members)
-    streams = 0
+    # No traffic before has earned the retries of the first two.
+    gateway = await fleet.gateway(cooldown_time=COOLDOWN, members=members, retry_allowance=24)
     for fault in ("status;code=429", "html;code=502", *BREAKS):
         asked = fleet["c"].asked
         fleet["c"].behave(fault)
         streamed = await asyncio.gather(*(gateway.stream(f"question {number}") for number in range(12)))
-        streams += len(streamed)
         fleet["c"].calm()
         assert fleet["c"].asked > asked, fault
         assert all(stream.done and not stream.broken for stream in streamed), fault
         assert {stream.final["status"] for stream in streamed} == {"completed"}, fault
+        await serves_again(fleet, gateway, "c")
     rows = await gateway.database.rows()
-    assert len(rows) == streams
     # What it forgets it has told all of.
     assert len({row["upstream_id"] for row in rows}) == len(rows)
     assert fleet.asked().total() - len(rows) == sum(_repeated(row) for row in rows)
@@ -125,13 +123,13 @@ async def test_conversations_go_on_where_their_deployment_has_lost_them(fleet: F
 
 
 async def test_what_was_carried_out_and_refused_is_told_of_in_the_record(fleet: Fleet) -> None:
-    gateway = await fleet.gateway(cooldown_time=COOLDOWN)
+    gateway = await fleet.gateway(cooldown_time=COOLDOWN, retry_allowance=36)
     for fault in DONE:
         fleet["c"].behave(fault)
         replies = await loaded(gateway, each=3)
         assert {reply.status for reply in replies} == {200}
         fleet["c"].calm()
-        await asyncio.sleep(COOLDOWN)
+        await serves_again(fleet, gateway, "c")
     rows = await gateway.database.rows()
     ambiguous = sum(row["attempts"].count('"ambiguous":true') for row in rows)
     assert fleet.held == len(rows) + ambiguous
@@ -140,7 +138,8 @@ async def test_what_was_carried_out_and_refused_is_told_of_in_the_record(fleet: 
 
 @pytest.mark.parametrize("fault", AMBIGUOUS)
 async def test_a_stream_that_may_have_run_is_never_run_twice(fleet: Fleet, fault: str) -> None:
-    gateway = await fleet.gateway(members={"weight": {"a": 1.0, "b": 1.0, "c": 4.0}})
+    # All at once are dealt to all in turn.
+    gateway = await fleet.gateway(routing_strategy="least-busy")
     fleet["c"].behave(fault)
     replies = await asyncio.gather(*(gateway.create("Hello", stream=True) for _ in range(CLIENTS)))
     assert {reply.status for reply in replies} == {200, 502}

@@ -331,10 +331,15 @@ async def test_a_deleted_interaction_is_not_made_again(gateway: Gateway, upstrea
     assert len(upstream.creates) == 1
 
 
-async def test_a_key_is_forgotten_after_its_time(start_gateway: StartGateway, upstream: Emulated) -> None:
-    gateway = await start_gateway(upstream, idempotency_retention=3600.0)
+@pytest.mark.parametrize(
+    ("settings", "kept"), [({}, 24 * 3600.0), ({"idempotency_retention": 3600.0}, 3600.0)]
+)
+async def test_a_key_is_forgotten_after_a_day_or_its_time(
+    start_gateway: StartGateway, upstream: Emulated, settings: dict[str, float], kept: float
+) -> None:
+    gateway = await start_gateway(upstream, **settings)
     first = await made(gateway)
-    await age_keys(gateway, 3500.0)
+    await age_keys(gateway, kept - 100.0)
     assert_repeated(first, await made(gateway))
     await age_keys(gateway, 100.0)
     other = await made(gateway)

@@ -99,7 +99,8 @@ async def test_processes_that_could_not_reach_the_database_keep_what_they_hold(
 async def test_a_process_that_is_told_to_stop_hands_back_what_it_has_just_claimed(
     gateway: Gateway, start_gateway: StartGateway, slow: Emulated, database_url: str
 ) -> None:
-    other = await start_gateway(slow, **HASTY)
+    # It is alive, so nothing tells it that it has lost the run, and it must not be reading a stream of it.
+    other = await start_gateway(slow, background_streams=0, **HASTY)
     made = (await other.ask(background=True, wish=SLOW)).id
     async with gateway.live("Slowly") as live:
         await live.next()

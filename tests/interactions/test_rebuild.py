@@ -8,6 +8,8 @@ import orjson
 import pytest
 
 from service.emulator.config import DAY
+from service.store.records import now
+from service.wire import ids
 from tests.interactions.conversations import (
     WEATHER,
     assert_quotes,
@@ -19,6 +21,7 @@ from tests.interactions.conversations import (
 from tests.support.gateway import LEGACY, MODEL, Gateway
 from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.replies import Reply, Streamed
+from tests.support.store import literal, query
 from tests.support.upstreams import Emulated, deployment
 
 AMBIGUOUS = "Request contains an invalid argument."
@@ -121,6 +124,42 @@ async def test_a_deployments_own_retention_needs_no_question(
     assert len(upstream.requests) == 3
     assert_quotes(third, "One apple", "Two pears", "Three plums")
     assert_rebuilt(upstream.creates[-1], [("One apple", first), ("Two pears", second)], "Three plums")
+
+
+async def test_each_deployment_is_counted_on_for_as_long_as_it_keeps(
+    upstream: Emulated, start_gateway: StartGateway, database_url: str
+) -> None:
+    hour = 3600
+    gateway = await start_gateway(
+        deployments=(
+            deployment(upstream, "brief", "gemini-2.5-flash", key="key-1", retention=1.0 * hour),
+            deployment(upstream, "long", "gemini-2.5-pro", key="key-2", retention=3.0 * hour),
+        )
+    )
+    for name, counted_on in (("brief", 1 * hour), ("long", 3 * hour)):
+        first = await gateway.ask("One apple", model=name)
+        for age, is_counted_on in ((counted_on - 60, True), (counted_on + 60, False)):
+            await _grow(database_url, first, age)
+            upstream.clear()
+            second = await gateway.ask("Two pears", model=name, previous_interaction_id=first.id)
+            assert_quotes(second, "One apple", "Two pears")
+            (body,) = upstream.creates
+            assert told(second) == ("upstream" if is_counted_on else "rebuilt", "1")
+            if is_counted_on:
+                assert (body["previous_interaction_id"], body["input"]) == (first.upstream_id, "Two pears")
+            else:
+                assert_rebuilt(body, [("One apple", first)], "Two pears")
+
+
+async def _grow(database_url: str, reply: Reply, age: int) -> None:
+    """Let an interaction have been made so many seconds ago."""
+    key = ids.from_text(reply.id)
+    assert key is not None
+    await query(
+        database_url,
+        f"UPDATE interactions SET created_at = :moment WHERE id = {literal(database_url, key)}",
+        moment=now() - age * 1_000_000,
+    )
 
 
 async def test_another_deployment_gets_the_conversation(

@@ -278,6 +278,7 @@ async def test_what_a_follow_up_needs_is_kept_until_it_expires_as_well(
         assert await gateway.database.bodies(reply.id) == {}
 
 
+@pytest.mark.damages
 async def test_the_base_of_a_resent_history_is_kept_for_it(database_url: str) -> None:
     turns = Client().turns(8)
     assert len(turns[-1][0]) > 2 * SHARED_FROM
@@ -386,6 +387,7 @@ async def test_holds_and_exports_amid_rules_that_are_applied_by_several_processe
     assert {line["id"] for line in lines} >= held
 
 
+@pytest.mark.damages
 async def test_a_sqlite_file_gets_smaller(sqlite_url: str) -> None:
     async with open_store(sqlite_url) as opened:
         for _ in range(40):

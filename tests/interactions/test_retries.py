@@ -131,6 +131,24 @@ async def test_a_lost_answer_is_repeated_where_the_configuration_says_so(fleet: 
     assert fleet.held == 2
 
 
+async def test_what_was_carried_out_and_refused_is_made_twice_unless_that_is_forbidden(fleet: Fleet) -> None:
+    fleet["a"].behave("status;code=504;done=1")
+    gateway = await fleet.gateway(**FIRST)
+    reply = await gateway.ask("Hello")
+    first, second = await attempts_of(gateway, reply)
+    assert (first["ambiguous"], second["status"]) == (True, 200)
+    assert fleet.held == 2
+    careful = await fleet.gateway(**FIRST, retry_policy={"InternalServerErrorRetries": 0})
+    refused = await careful.refused(504)
+    assert refused.headers["x-attempts"] == "1"
+    (only,) = await attempts_of(careful, refused)
+    assert only["ambiguous"] is True
+    assert fleet.held == 3
+    # What cannot have run goes elsewhere all the same.
+    await fleet["a"].close()
+    assert (await careful.ask("Hello")).headers["x-attempts"] == "2"
+
+
 async def test_a_request_that_is_wrong_is_not_repeated(fleet: Fleet) -> None:
     gateway = await fleet.gateway(**FIRST)
     await gateway.refused(400, "Hello", no_such_parameter=1)

@@ -6,16 +6,24 @@ import asyncio
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from service.settings.model import RoutingStrategy
 from tests.support.fleet import Fleet, fleet_of, time_in_this_minute
 from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway
+from tests.support.store import is_sqlite, query
 
 SLOW = "latency;seconds=1"
 INTERVAL = 0.05
+WRITES_OF_A_CREATE = 2
+#: Looks at what processes share, and changes of it.
+_TOUCHED = (
+    "SELECT coalesce(sum(seq_scan + idx_scan + n_tup_ins + n_tup_upd), 0)::bigint FROM pg_stat_user_tables "
+    "WHERE relname = 'deployment_states'"
+)
 
 
 @pytest.fixture
@@ -56,6 +64,26 @@ async def test_load_leaves_a_slow_deployment(fleet: Fleet, replicas: int, strate
     await asyncio.gather(*(client(gateway) for gateway in gateways for _ in range(6)))
     assert late.total() > 20
     assert late["a"] / late.total() < 0.15
+
+
+async def test_load_goes_to_the_cheapest_that_are_well(fleet: Fleet, replicas: int) -> None:
+    prices = {"a": 1e-7, "b": 1e-7, "c": 3e-7}
+    gateways = [
+        await fleet.gateway(
+            routing_strategy="cost-based-routing",
+            members={"input_cost_per_token": prices, "output_cost_per_token": prices},
+            cooldown_time=600.0,
+            allowed_fails=0,
+        )
+        for _ in range(replicas)
+    ]
+    cheap = await spread(gateways, 10, clients=4)
+    assert set(cheap) == {"a", "b"}
+    assert fleet.asked() == cheap
+    for name in "ab":
+        fleet[name].behave("status;code=503")
+    # What is dear serves where nothing cheaper can, at once.
+    assert set(await spread(gateways, 3, clients=2)) == {"c"}
 
 
 async def test_processes_share_a_minutes_usage(fleet: Fleet) -> None:
@@ -117,6 +145,38 @@ async def test_a_process_heeds_what_another_has_under_way(fleet: Fleet) -> None:
 
         await eventually(avoided)
         assert "a" not in await spread([idle], 20, clients=1)
+
+
+@pytest.mark.parametrize("strategy", get_args(RoutingStrategy))
+async def test_what_processes_share_costs_a_create_nothing(fleet: Fleet, strategy: str) -> None:
+    members: dict[str, Any] = {"rpm": 100_000, "input_cost_per_token": {"a": 1e-7, "b": 1e-7}}
+    strategy_and: dict[str, Any] = {"routing_strategy": strategy, "members": members}
+    gateway = await fleet.gateway("ab", shared_state_interval=3600.0, **strategy_and)
+    url = gateway.database.url
+    touched = [] if is_sqlite(url) else await query(url, _TOUCHED)
+    before = await _written(gateway)
+    await spread([gateway], 5, clients=4)
+    # The intent, the request, the outcome and the answer, under every strategy.
+    assert await _written(gateway) - before == 20 * WRITES_OF_A_CREATE
+    await gateway.stop()
+    if touched:
+        # A connection counts what it has done when it ends.
+        assert await query(url, _TOUCHED) == touched
+    assert await query(url, "SELECT count(*) FROM deployment_states") == [(0,)]
+    exchanging = await fleet.gateway("ab", shared_state_interval=INTERVAL, **strategy_and)
+    await spread([exchanging], 1, clients=1)
+
+    async def is_shared() -> bool:
+        return await query(url, "SELECT count(*) > 0 FROM deployment_states") == [(True,)]
+
+    await eventually(is_shared)
+
+
+async def _written(gateway: Gateway) -> int:
+    """How many statements it has given to its writer."""
+    shown = (await gateway.request("GET", "/metrics")).raw.decode()
+    (line,) = (line for line in shown.splitlines() if line.startswith("interactions_writer_entries_total "))
+    return int(float(line.split()[1]))
 
 
 async def _states(gateway: Gateway) -> dict[str, str]:

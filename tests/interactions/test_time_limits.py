@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import orjson
 import pytest
+from aiohttp import web
 
+from tests.support.database import Row
 from tests.support.fleet import Fleet, fleet_of
-from tests.support.gateway import MODEL
-from tests.support.gateways import StartEmulator, StartGateway
+from tests.support.gateway import MODEL, Gateway, eventually
+from tests.support.gateways import StartEmulator, StartGateway, StartScripted
+from tests.support.raw_server import Connection, raw_server
+from tests.support.upstreams import answering, deployment
 
 SLOW = "latency;seconds=0.7"
+#: Later than the time limits of the deployments here.
+LATE = "latency;seconds=0.4"
 WHOLE = 1e6
 
 
@@ -136,38 +143,194 @@ async def test_no_retry_begins_after_the_caller_has_left(fleet: Fleet) -> None:
     assert fleet.asked() == {"a": 1}
 
 
-@pytest.mark.parametrize("limit", ["timeout", "first_byte_timeout"])
-async def test_a_deployment_that_takes_too_long_is_given_up(fleet: Fleet, limit: str) -> None:
+async def late(gateway: Gateway, *, key: str = "", **members: Any) -> str:
+    """The id of a create whose answer does not come in time, as its caller is told."""
+    headers = {"idempotency_key": key} if key else {}
+    reply = await gateway.post({"model": MODEL, "input": "Hello", **members}, **headers)
+    assert (reply.status, reply.error["code"]) == (504, "deadline_exceeded")
+    assert (reply.headers["x-deployment"], reply.headers["x-attempts"]) == ("a", "1")
+    return reply.headers["x-interaction-id"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "stream"),
+    [("timeout", False), ("first_byte_timeout", False), ("first_byte_timeout", True)],
+    ids=["unary", "first byte of unary", "first byte of stream"],
+)
+async def test_what_a_deployment_answers_too_late_is_recorded_and_made_nowhere_else(
+    fleet: Fleet, limit: str, stream: bool
+) -> None:
     fleet["a"].behave(SLOW)
-    gateway = await fleet.gateway("a", members={limit: 0.1})
-    reply = await gateway.refused(504)
-    row = await gateway.database.row(reply.headers["x-interaction-id"])
-    assert (row["status"], row["error_code"]) == ("failed", "deadline_exceeded")
+    gateway = await fleet.gateway(members={"order": {"a": 1, "b": 2}, limit: 0.1}, allowed_fails=0)
+    name = await late(gateway, stream=stream, key="one")
+    assert (await gateway.got(name)).body["status"] == "in_progress"
+    # It is a failure of the deployment, which rests.
+    assert (await gateway.ask("Again")).headers["x-deployment"] == "b"
+    found = await gateway.finished(name)
+    assert found.body["status"] == "completed"
+    assert fleet.asked() == {"a": 1, "b": 1}
+    row = await gateway.database.row(name)
+    (attempt,) = orjson.loads(row["attempts"])
+    assert (attempt["status"], attempt["late"], row["total_tokens"] > 0) == (200, True, True)
+    assert not {"code", "ambiguous"} & attempt.keys()
+    if stream:
+        assert (await gateway.events(name)).done
+    else:
+        body = {"model": MODEL, "input": "Hello", "stream": False}
+        again = await gateway.post(body, idempotency_key="one")
+        assert (again.id, again.headers["idempotency-replayed"]) == (name, "true")
+
+
+async def test_nobodys_place_is_taken_by_a_late_answer(fleet: Fleet) -> None:
+    fleet["a"].fault(LATE)
+    members = {"timeout": 0.1, "max_parallel_requests": 1}
+    gateway = await fleet.gateway("a", members=members, max_concurrent_requests=1)
+    name = await late(gateway)
+    assert (await gateway.ask("Again")).status == 200
+    assert (await gateway.finished(name)).body["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "ambiguous"),
+    [("status;code=429", "rate_limit_exceeded", False), ("reset_after", "bad_gateway", True)],
+)
+async def test_how_a_late_answer_fails_is_recorded(
+    fleet: Fleet, fault: str, code: str, ambiguous: bool
+) -> None:
+    fleet["a"].behave(f"{LATE},{fault}")
+    gateway = await fleet.gateway(members={"order": {"a": 1, "b": 2}, "timeout": 0.1})
+    name = await late(gateway)
+    assert (await gateway.finished(name)).body["status"] == "failed"
+    row = await gateway.database.row(name)
+    (attempt,) = orjson.loads(row["attempts"])
+    assert (row["error_code"], attempt["code"], attempt.get("ambiguous", False)) == (code, code, ambiguous)
     assert fleet.asked() == {"a": 1}
+
+
+async def test_an_answer_that_does_not_come_is_given_up(fleet: Fleet) -> None:
+    fleet["a"].behave("latency;seconds=5")
+    gateway = await fleet.gateway("a", members={"timeout": 0.1, "background_timeout": 0.5})
+    name = await late(gateway)
+    row = await _noted(gateway, name)
+    assert row["status"] == "in_progress"
+    (attempt,) = orjson.loads(row["attempts"])
+    assert (attempt["code"], attempt["ambiguous"]) == ("deadline_exceeded", True)
+    assert (await gateway.finished(name)).body["status"] == "failed"
+    row = await gateway.database.row(name)
+    assert row["error_code"] == "deadline_exceeded"
+    (attempt,) = orjson.loads(row["attempts"])
+    assert attempt["ambiguous"] is True
+
+
+async def test_of_many_late_answers_the_latest_are_waited_for(
+    fleet: Fleet, start_scripted: StartScripted
+) -> None:
+    gate = asyncio.Event()
+
+    async def hesitant(request: web.Request) -> web.StreamResponse:
+        await gate.wait()
+        return await answering(b'{"id":"v1_a","status":"completed","steps":[]}')(request)
+
+    entry = deployment(await start_scripted(hesitant), "slow", MODEL, id="a", timeout=0.1)
+    gateway = await fleet.gateway("b", more=(entry,), max_concurrent_requests=4)
+    names = [await late(gateway, model="slow") for _ in range(4)]
+    ended = [(await gateway.finished(name)).body["status"] for name in names[:2]]
+    assert ended == ["failed", "failed"]
+    gate.set()
+    ended = [(await gateway.finished(name)).body["status"] for name in names[2:]]
+    assert ended == ["completed", "completed"]
+
+
+async def test_a_late_answer_is_not_waited_for_where_it_may_be_made_again(fleet: Fleet) -> None:
+    fleet["a"].behave(SLOW)
+    gateway = await fleet.gateway(
+        members={"order": {"a": 1, "b": 2}, "timeout": {"a": 0.1, "b": 30.0}}, retry_ambiguous=True
+    )
+    reply = await gateway.ask("Hello")
+    assert (reply.headers["x-deployment"], reply.headers["x-attempts"]) == ("b", "2")
+    first, _ = orjson.loads((await gateway.database.row(reply.id))["attempts"])
+    assert (first["code"], first["ambiguous"]) == ("deadline_exceeded", True)
+
+
+async def test_a_late_answer_is_recorded_before_the_service_stops(fleet: Fleet) -> None:
+    fleet["a"].behave(LATE)
+    gateway = await fleet.gateway("a", members={"timeout": 0.1})
+    name = await late(gateway)
+    await gateway.stop()
+    assert (await gateway.database.row(name))["status"] == "completed"
+
+
+@pytest.mark.parametrize("limits", [{"connect_timeout": 0.1}, {"members": {"connect_timeout": 0.1}}])
+async def test_the_making_of_a_connection_has_a_limit_of_its_own(
+    fleet: Fleet, limits: dict[str, Any]
+) -> None:
+    async def shake_no_hands(connection: Connection) -> None:
+        await connection.reader.read(-1)
+
+    async with raw_server(shake_no_hands) as server:
+        url = server.url.replace("http:", "https:")
+        more = (deployment(url, "deaf", MODEL, id="deaf", **limits.get("members", {})),)
+        router = {name: value for name, value in limits.items() if name != "members"}
+        gateway = await fleet.gateway("b", more=more, default_fallbacks=("fast",), num_retries=0, **router)
+        reply = await gateway.refused(503, model="deaf", fallbacks=[])
+        assert "within 0.1 s" in reply.error["message"]
+        (attempt,) = orjson.loads((await _noted(gateway, reply.headers["x-interaction-id"]))["attempts"])
+        assert "ambiguous" not in attempt
+        # Nothing was sent, so it may go elsewhere.
+        assert (await gateway.ask(model="deaf")).headers["x-deployment"] == "b"
+
+
+async def test_a_late_answer_that_does_not_come_before_the_service_stops_is_given_a_verdict_by_the_next(
+    fleet: Fleet,
+) -> None:
+    fleet["a"].behave("latency;seconds=3")
+    settings: dict[str, Any] = {"drain_timeout": 0.1, "claim_interval": 0.05}
+    gateway = await fleet.gateway("a", members={"timeout": 0.1}, **settings)
+    name = await late(gateway)
+    await _noted(gateway, name)
+    await gateway.stop()
+    other = await fleet.gateway("a", **settings)
+    found = await other.finished(name)
+    assert [error["code"] for error in found.body["errors"]] == ["interrupted"]
+    (attempt,) = orjson.loads((await other.database.row(name))["attempts"])
+    assert (attempt["code"], attempt["ambiguous"]) == ("deadline_exceeded", True)
+    assert fleet["a"].asked == 1
 
 
 async def test_the_first_byte_of_a_stream_has_a_limit_of_its_own(fleet: Fleet) -> None:
     gateway = await fleet.gateway("a", first_byte_timeout=0.5)
     streamed = await gateway.stream("Hello", fault="trickle;bytes=64;seconds=0.02")
     assert streamed.done
-    reply = await gateway.post(
-        {"model": MODEL, "input": "Hello", "stream": True}, x_emulator_fault="latency;seconds=1.2"
+
+
+async def test_beyond_the_bound_a_create_is_refused_while_all_places_are_taken(
+    fleet: Fleet, start_scripted: StartScripted
+) -> None:
+    release, begun = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def hang(request: web.Request) -> web.StreamResponse:
+        begun.release()
+        await release.wait()
+        return await answering(b'{"id":"v1_a","status":"completed","steps":[]}')(request)
+
+    hung = deployment(await start_scripted(hang), "hung", MODEL)
+    gateway = await fleet.gateway("a", more=(hung,), max_concurrent_requests=3)
+    hanging = [asyncio.create_task(gateway.create("Hello", model="hung")) for _ in range(3)]
+    for _ in hanging:
+        await begun.acquire()
+    refused = await asyncio.gather(
+        *(gateway.create("Hello", stream=number % 2 == 1, model="fast") for number in range(7))
     )
-    assert reply.status == 504
-
-
-async def test_beyond_the_bound_a_create_is_refused_at_once(fleet: Fleet) -> None:
-    fleet["a"].behave(SLOW)
-    gateway = await fleet.gateway("a", max_concurrent_requests=3)
-    replies = await asyncio.gather(*(gateway.create("Hello") for _ in range(10)))
-    refused = [reply for reply in replies if reply.status != 200]
-    assert len(refused) == 7
+    # They were told while those that are in their way had no answer.
+    assert not any(task.done() for task in hanging)
     for reply in refused:
         assert (reply.status, reply.error["code"]) == (503, "service_unavailable")
         assert (reply.headers["retry-after"], reply.headers["retry-after-ms"]) == ("1", "1000")
     assert await gateway.database.count() == 3
-    fleet["a"].calm()
-    assert (await gateway.ask("Hello")).status == 200
+    assert fleet.asked() == {}
+    release.set()
+    assert {reply.status for reply in await asyncio.gather(*hanging)} == {200}
+    assert (await gateway.ask("Hello", model="fast")).status == 200
 
 
 async def test_a_stream_counts_until_it_ends(fleet: Fleet) -> None:
@@ -179,10 +342,20 @@ async def test_a_stream_counts_until_it_ends(fleet: Fleet) -> None:
 
 
 async def test_a_stream_that_opens_and_says_nothing_is_told_in_time(fleet: Fleet) -> None:
-    gateway = await fleet.gateway("a")
+    gateway = await fleet.gateway("a", drain_timeout=0.1)
     body = {"model": MODEL, "input": "Hello", "stream": True}
     key = {"x_timeout": "0.3", "idempotency_key": "silent"}
     for _ in range(2):
         reply = await gateway.post(body, x_emulator_fault="stall;after=0", **key)
         assert (reply.status, reply.error["code"]) == (504, "deadline_exceeded")
         assert reply.headers["x-interaction-id"]
+
+
+async def _noted(gateway: Gateway, name: str) -> Row:
+    """The record, once it tells of an attempt."""
+
+    async def is_noted() -> bool:
+        return (await gateway.database.row(name))["attempts"] is not None
+
+    await eventually(is_noted)
+    return await gateway.database.row(name)

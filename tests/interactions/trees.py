@@ -8,8 +8,10 @@ requests alone. A request is right when the two come to the same, whichever way 
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, assert_never
 
 from tests.interactions.conversations import checkpoint_of
@@ -27,7 +29,7 @@ from tests.interactions.scripts import (
     input_of,
     results_of,
 )
-from tests.support.gateway import LEGACY, STEPS, Gateway
+from tests.support.gateway import LEGACY, STEPS, Gateway, eventually
 from tests.support.replies import Json, Reply, Streamed
 from tests.support.upstreams import Emulated, is_create
 
@@ -39,6 +41,7 @@ _UNSTORED = "unstored"
 _RUN = 10.0
 _DAY = 86_400.0
 _NOTHING = Said(..., [])
+AGENT = "antigravity-preview-09-2026"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,11 @@ class Place:
     keeps: float
     #: Whether the service takes a copy there to be alive.
     trusted: bool = True
+
+    @property
+    def key(self) -> str:
+        """The key of the deployment."""
+        return f"key-{self.name}"
 
 
 @dataclass(slots=True)
@@ -67,6 +75,7 @@ class Node:
     born: float
     #: Upstream's id, where upstream was asked to keep it.
     upstream_id: str | None = None
+    agent: bool = False
     token: str | None = None
     #: The token in the middle of its stream, and what it had made until then.
     checkpoint: tuple[str, list[Json]] | None = field(default=None, repr=False)
@@ -78,7 +87,17 @@ class Node:
     @property
     def path(self) -> list[Json]:
         """All that was said from the root to here."""
-        return [*(self.parent.path if self.parent else ()), *self.said, *self.made]
+        return [*(self.parent.path if self.parent else ()), *self.said, *self.sent_on]
+
+    @property
+    def sent_on(self) -> list[Json]:
+        """What it made, or of an agent's work the report with which it ended (contract 5.5)."""
+        return self.made[-1:] if self.agent else self.made
+
+    @property
+    def follows_agent(self) -> bool:
+        """Whether an agent has run from the root to here."""
+        return self.agent or (self.parent is not None and self.parent.follows_agent)
 
     @property
     def depth(self) -> int:
@@ -107,7 +126,7 @@ class Turn:
     @property
     def body(self) -> Json:
         """The members of the request other than its input."""
-        members: Json = {"model": self.place.name, "system_instruction": self.mark}
+        members: Json = {**self.actor, "system_instruction": self.mark}
         if self.ask.tools:
             members["tools"] = TOOLS[self.ask.tools]
         if self.parent is not None:
@@ -120,6 +139,13 @@ class Turn:
         if self.unstored:
             members["store"] = False
         return members
+
+    @property
+    def actor(self) -> Json:
+        """Who is asked."""
+        if self.ask.agent:
+            return {"agent": AGENT, "environment": "remote"}
+        return {"model": self.place.name}
 
     @property
     def headers(self) -> dict[str, str]:
@@ -164,7 +190,11 @@ class Player:
     """Plays scripts to a service and checks every request that its upstreams get."""
 
     gateway: Gateway
+    #: Deployments of models, and the one of the agent.
     places: Sequence[Place]
+    agents: Place
+    #: The URIs of files by their bytes, as both are sent.
+    files: dict[str, str] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     #: The steps that upstream has seen under each of its ids.
     held: dict[str, list[Json]] = field(default_factory=dict)
@@ -173,7 +203,7 @@ class Player:
 
     @property
     def upstreams(self) -> list[Emulated]:
-        return list(dict.fromkeys(place.upstream for place in self.places))
+        return list(dict.fromkeys(place.upstream for place in (*self.places, self.agents)))
 
     @property
     def anchors(self) -> list[Node]:
@@ -217,10 +247,22 @@ class Player:
         self.marks += 1
         mark = f"turn {self.marks}"
         words = f"{self.marks}: {ask.words}"
-        said = input_of(ask, words)
+        if ask.agent and parent is not None and (parent.calls or parent.follows_agent):
+            ask = ask._replace(agent=False)
+        place = self.agents if ask.agent else self.places[ask.place]
+        said = self._pictured(place, words) if ask.picture else input_of(ask, words)
         if parent is not None and parent.calls and ask.answers:
             said = results_of(ask, parent.calls, words)
-        return Turn(ask, parent, self.places[ask.place], said, mark)
+        return Turn(ask, parent, place, said, mark)
+
+    def _pictured(self, place: Place, words: str) -> Said:
+        """Words and a picture that upstream has in a file."""
+        body = b"\x89PNG" + words.encode("utf-8", "surrogatepass")
+        uri = place.upstream.put_file(body, key=place.key)
+        self.files[b64encode(body).decode()] = uri
+        picture = {"type": "image", "uri": uri, "mime_type": "image/png"}
+        content = [{"type": "text", "text": words}, picture]
+        return Said(content, [{"type": "user_input", "content": content}])
 
     async def _ask(self, turns: list[Turn]) -> None:
         """Take turns at the same time; a race may make a reference a rebuild, since a loss is told to all."""
@@ -233,7 +275,12 @@ class Player:
         self._clear()
         for turn, node in zip(turns, made, strict=True):
             self.nodes.append(node)
+            if turn.ask.picture:
+                await eventually(self._has_kept_files)
             await self._continue(turn, node)
+
+    async def _has_kept_files(self) -> bool:
+        return await self.gateway.database.notes("media") == 0
 
     def _expected(self, turn: Turn) -> list[str]:
         """How the creates of a turn give upstream its history."""
@@ -274,6 +321,7 @@ class Player:
             status=got.body["status"],
             born=self.now,
             upstream_id=got.headers.get("x-upstream-interaction-id"),
+            agent=turn.ask.agent,
             token=got.body.get("continuation_token"),
             checkpoint=checkpoint_of(reply.events) if isinstance(reply, Streamed) else None,
         )
@@ -300,8 +348,13 @@ class Player:
         for seen in creates:
             body = seen["body"]
             reference = body.get("previous_interaction_id")
-            assert [*held.get(reference, ()), *_steps(body.get("input", []), turn.said)] == path, turn
-            assert body["model"] == turn.place.model
+            given = _steps(body.get("input", []), turn.said)
+            assert self._compared([*held.get(reference, ()), *given]) == self._compared(path), turn
+            # No file is taken to live but those of the request itself.
+            assert reference or not _uris(given[: len(given) - len(turn.said.means)])
+            assert (body.get("model"), body.get("agent")) == (
+                (None, AGENT) if turn.ask.agent else (turn.place.model, None)
+            )
             assert body.get("tools", []) == TOOLS[turn.ask.tools]
             assert body.get("store", True) is turn.kept_upstream
             if reference is not None:
@@ -311,12 +364,26 @@ class Player:
         assert [seen["status"] == 200 for seen in creates] == [False] * (len(creates) - 1) + [True]
         assert creates[-1]["interaction"] == node.upstream_id
         if node.upstream_id is not None:
-            self.held[node.upstream_id] = path + node.made
+            self.held[node.upstream_id] = path + node.sent_on
             if turn.wish != "flat_outputs":
                 assert node.made == turn.place.upstream.steps_of(node.upstream_id), turn
         if turn.parent is not None and len(creates) > 1:
             turn.parent.known_lost = True
         return kinds
+
+    def _compared(self, steps: list[Json]) -> list[Json]:
+        """The same for a picture that is sent as bytes and for one that is named."""
+
+        def shown(content: Json) -> Json:
+            uri = self.files.get(content.get("data", ""))
+            return {**_without(content, "data"), "uri": uri} if uri else content
+
+        return [
+            {**step, "content": [shown(content) for content in step["content"]]}
+            if step["type"] == "user_input" and isinstance(step["content"], list)
+            else step
+            for step in steps
+        ]
 
     def _clear(self) -> None:
         for upstream in self.upstreams:
@@ -388,6 +455,15 @@ def _steps(given: Any, said: Said) -> list[Json]:
         return said.means
     assert isinstance(given, list)
     return given
+
+
+def _uris(steps: list[Json]) -> list[str]:
+    contents = [step["content"] for step in steps if step["type"] == "user_input"]
+    return [content["uri"] for content in chain.from_iterable(contents) if "uri" in content]
+
+
+def _without(content: Json, name: str) -> Json:
+    return {member: value for member, value in content.items() if member != name}
 
 
 def _compact(value: Any) -> Any:

@@ -39,7 +39,7 @@ router_settings:
   max_fallbacks: 5
   allowed_fails: 1
   allowed_fails_policy: {}
-  retry_policy: {}
+  retry_policy: {InternalServerErrorRetries: 0, RateLimitErrorRetries: 3}
   cooldown_time: 20
   disable_cooldowns: true
   model_group_alias: {my-alias: gemini-flash}
@@ -101,7 +101,7 @@ def test_a_configuration_of_litellms_loads_with_one_warning(path: Path) -> None:
     (warning,) = loaded.warnings
     for ignored in (
         "model_list[0].litellm_params.keepalive_seconds",
-        "router_settings.retry_policy",
+        "router_settings.allowed_fails_policy",
         "litellm_settings.callbacks",
         "general_settings.proxy_batch_write_at",
         "general_settings.dangerously_permit_weak_or_unset_master_key",
@@ -112,6 +112,10 @@ def test_a_configuration_of_litellms_loads_with_one_warning(path: Path) -> None:
         assert f".{used}" not in warning.replace("unset_master_key", "")
     assert loaded.settings.database_url == "postgresql+asyncpg://u:p@h/d?sslmode=require"
     assert loaded.settings.router.cooldown_time == 20.0
+    assert loaded.settings.router.retry_policy == {
+        "InternalServerErrorRetries": 0,
+        "RateLimitErrorRetries": 3,
+    }
     assert loaded.settings.deployments[0].input_cost_per_token == 3.0e-07
 
 

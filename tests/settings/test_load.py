@@ -189,6 +189,7 @@ general_settings:
   retention_interval: 2h
   writer_queue_limit: 5
   drain_timeout: 0
+  keep_alive_interval: 2.5
   idempotency_retention: 2h
   database_connection_pool_limit: 3
 litellm_settings: {request_timeout: 90}
@@ -197,6 +198,7 @@ litellm_settings: {request_timeout: 90}
         assert (settings.max_rebuild_bytes, settings.max_media_bytes) == (2048, 4096)
         assert (settings.keep_media, settings.adopt_unknown) == (True, True)
         assert (settings.drain_timeout, settings.database_connection_pool_limit) == (0.0, 3)
+        assert (settings.keep_alive_interval, Settings().keep_alive_interval) == (2.5, 15.0)
         assert (settings.idempotency_retention, settings.request_timeout) == (7200.0, 90.0)
         assert (settings.recorded_projects, settings.retention_interval) == (("tests",), 7200.0)
 
@@ -213,6 +215,7 @@ litellm_settings: {request_timeout: 90}
         [
             ("port: http", "general_settings.port: expected an integer, got a string"),
             ("lease_seconds: 0", "general_settings.lease_seconds: must be more than 0, got 0"),
+            ("keep_alive_interval: 0", "general_settings.keep_alive_interval: must be more than 0, got 0"),
             ("poll_rate: 0", "general_settings.poll_rate: must be more than 0, got 0"),
             ("claim_batch: 0", "general_settings.claim_batch: "),
             ("background_timeout: soon", "general_settings.background_timeout: expected"),
@@ -294,6 +297,15 @@ router_settings:
                 "router_settings.disable_cooldowns: expected a boolean, got a string",
             ),
             ("timeout: 0", "router_settings.timeout: must be more than 0, got 0"),
+            (
+                "retry_policy: {InternalServerRetries: 0}",
+                "router_settings.retry_policy.InternalServerRetries: no kind of error; the nearest is "
+                "'InternalServerErrorRetries'",
+            ),
+            (
+                "retry_policy: {RateLimitErrorRetries: -1}",
+                "router_settings.retry_policy.RateLimitErrorRetries: expected an integer of at least 0",
+            ),
         ],
     )
     def test_a_wrong_value_names_the_key(self, read: Reader, line: str, message: str) -> None:

@@ -69,6 +69,34 @@ async def test_a_long_log_comes_in_pages(opened: OpenStore) -> None:
     assert [event.seq for event in await opened.store.events.all(key)] == list(range(1, 401))
 
 
+@pytest.mark.parametrize("count", [1, 3, 9])
+async def test_the_logs_of_several_are_read_at_once(opened: OpenStore, count: int) -> None:
+    store = opened.store
+    keys = [await begun(store) for _ in range(count)]
+    for number, key in enumerate(keys):
+        for first in (1, 3, 5):
+            await store.events.append(batch(first, first + 1, f"of {number}").write(key, NOBODY))
+    empty, unknown = await begun(store), ids.mint()
+    logs = await store.events.logs([*keys, empty, unknown])
+    assert logs.keys() == {*keys, empty}
+    assert list(logs[empty]) == []
+    for number, key in enumerate(keys):
+        assert [event.frame for event in logs[key]] == [frame(seq, f"of {number}") for seq in range(1, 7)]
+    assert await store.events.logs([]) == {}
+
+
+async def test_nothing_behind_a_gap_that_may_be_filled_is_read_with_others(opened: OpenStore) -> None:
+    store = opened.store
+    running, ended = await begun(store), await begun(store)
+    for key in (running, ended):
+        for first, last in ((1, 2), (5, 6)):
+            await store.events.append(batch(first, last).write(key, NOBODY))
+    await store.finish(outcome(ended), b"{}")
+    logs = await store.events.logs([running, ended])
+    assert [event.seq for event in logs[running]] == [1, 2]
+    assert [event.seq for event in logs[ended]] == [1, 2, 5, 6]
+
+
 async def test_the_last_events_are_committed_with_the_outcome(opened: OpenStore, store_url: str) -> None:
     store = opened.store
     key = await begun(store)

@@ -141,11 +141,13 @@ async def test_one_interaction_can_be_claimed_alone(opened: OpenStore) -> None:
 async def test_a_process_lives_as_long_as_it_says(opened: OpenStore) -> None:
     held = opened.store.held
     me = await process(opened.store)
-    assert not await held.is_alive(me)
-    assert await held.beat(me, now() + MINUTE)
-    assert await held.is_alive(me)
-    assert not await held.beat(ids.mint(), now() + MINUTE)
-    assert not await held.is_alive(NOBODY)
+    assert not await held.is_alive(me, now())
+    moment = await held.beat(me, MINUTE)
+    assert moment is not None
+    assert await held.is_alive(me, moment + MINUTE // 2)
+    assert not await held.is_alive(me, moment + 2 * MINUTE)
+    assert await held.beat(ids.mint(), MINUTE) is None
+    assert not await held.is_alive(NOBODY, now())
 
 
 async def test_who_was_alone_declares_those_dead_that_were_before_and_not_who_came_meanwhile(
@@ -159,10 +161,10 @@ async def test_who_was_alone_declares_those_dead_that_were_before_and_not_who_ca
     since = ids.first_of_now()
     me, other = await process(store, MINUTE), await process(store, MINUTE)
     await store.held.expire_earlier(since, now() + MINUTE)
-    assert not await store.held.is_alive(dead)
-    assert not await store.held.is_alive(ahead)
-    assert await store.held.is_alive(other)
-    assert await store.held.is_alive(me)
+    assert not await store.held.is_alive(dead, now())
+    assert not await store.held.is_alive(ahead, now())
+    assert await store.held.is_alive(other, now())
+    assert await store.held.is_alive(me, now())
 
 
 async def test_a_process_that_ends_leaves_nothing_behind(opened: OpenStore) -> None:
@@ -173,7 +175,7 @@ async def test_a_process_that_ends_leaves_nothing_behind(opened: OpenStore) -> N
     await store.finish(outcome(ended, owner_id=me), b"{}")
     assert await store.held.leave(me) == 3
     assert await claimed(store, other, since=0) == keys
-    assert not await store.held.is_alive(me)
+    assert not await store.held.is_alive(me, now())
 
 
 async def test_what_is_begun_while_its_process_ends_is_claimed(opened: OpenStore, store_url: str) -> None:

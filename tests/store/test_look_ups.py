@@ -15,7 +15,7 @@ from service.store.partitions import create_partitions, key_at
 from service.store.records import now
 from service.store.tables import DEFAULT_PROJECT
 from tests.support.postgres import PostgresServer
-from tests.support.store import OpenStore, completed, open_store, query
+from tests.support.store import OpenStore, completed, intent, open_store, query
 
 DAYS = 90
 INTERACTIONS = 20_000
@@ -32,11 +32,12 @@ _FILL = (
     f"SELECT id, '{DEFAULT_PROJECT.hex()}', 0, number, 1, false, false, true, 2, 'dep-1', 'v1_' || number, "
     f"number::bigint * 7919, true, 'completed', 1, 1, 1 FROM ({_KEYS})",
     f"INSERT INTO payloads SELECT id, kind, 0, 2, '{{}}' FROM ({_KEYS}), (VALUES (1), (2)) kinds (kind)",
+    f"INSERT INTO inputs SELECT id, decode(lpad(to_hex(number), 32, '0'), 'hex'), 10, 4000, NULL FROM ({_KEYS})",
     "ANALYZE",
 )
 _READ = (
     "SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)::bigint FROM pg_stat_user_tables "
-    "WHERE relname LIKE 'interactions%' OR relname LIKE 'payloads%'"
+    "WHERE relname LIKE 'interactions%' OR relname LIKE 'payloads%' OR relname = 'inputs'"
 )
 
 
@@ -74,6 +75,15 @@ async def test_an_upstream_id_that_nobody_has_is_looked_up_by_its_index(filled_u
         assert await opened.store.find_by_upstream_id(DEFAULT_PROJECT, "v1_unknown") is None
 
     assert await rows_read(filled_url, find) < 100
+
+
+async def test_a_long_request_in_a_chain_is_looked_up_by_its_key(filled_url: str) -> None:
+    async def walk(opened: OpenStore) -> None:
+        begun = intent()
+        await opened.store.begin(begun, b'{"input":["%b"]}' % (b"x" * 5000), listed=True)
+        assert len(await opened.store.chain(DEFAULT_PROJECT, begun.id)) == 1
+
+    assert await rows_read(filled_url, walk) < 100
 
 
 async def test_rows_that_are_written_are_found_by_their_keys(filled_url: str) -> None:

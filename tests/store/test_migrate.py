@@ -21,7 +21,8 @@ from service.store import migrate
 from service.store.engine import open_engine
 from service.store.partitions import DAYS_AHEAD
 from service.store.tables import DEFAULT_PROJECT, PARTITIONED, metadata
-from tests.support.store import completed, is_sqlite, open_store, query, sqlite_path
+from service.wire import ids
+from tests.support.store import completed, intent, is_sqlite, open_store, query, sqlite_path
 
 
 def with_parameter(url: str, parameter: str) -> str:
@@ -73,6 +74,29 @@ async def test_migrations_run_up_down_and_up_again(database_url: str) -> None:
         assert await query(database_url, "SELECT name FROM projects") == [("default",)]
         await migrate.downgrade(database_url, "base")
         assert await tables(database_url) <= {"alembic_version"}
+
+
+async def test_leases_are_kept_and_used_by_whoever_runs_while_their_columns_come_and_go(
+    database_url: str,
+) -> None:
+    await migrate.upgrade(database_url)
+    me, minute = ids.mint(), 60_000_000
+    async with open_store(database_url) as opened:
+        held = opened.store.held
+        await held.enter(me, 0)
+        wished = [intent(owner_id=me).id for _ in range(3)]
+        for name, revision in zip(wished, ("0011", "0012", "0011"), strict=True):
+            assert await held.beat(me, minute) is not None
+            await opened.store.events.wish_cancel(name)
+            if revision == "0011":
+                await migrate.downgrade(database_url, revision)
+            else:
+                await migrate.upgrade(database_url, revision)
+        assert await opened.store.events.to_cancel() == set(wished)
+        assert await held.is_alive(me, (await held.clock())[0])
+    assert await query(database_url, "SELECT count(*) FROM leases WHERE lease_owner IS NULL") == [(5,)]
+    await migrate.upgrade(database_url)
+    assert await query(database_url, "SELECT count(*) FROM leases") == [(5,)]
 
 
 async def test_a_database_that_is_up_to_date_keeps_its_rows(database_url: str) -> None:

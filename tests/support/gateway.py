@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from io import BytesIO
+from socket import IPPROTO_TCP, TCP_NODELAY
 from typing import Any
 
 import orjson
@@ -157,6 +158,14 @@ class Gateway:
             while (reply := await self.got(name)).body["status"] in ("queued", "in_progress"):
                 await asyncio.sleep(0.01)
             return reply
+
+    def tcp_delays(self) -> list[bool]:
+        """For each connection of a client, whether small pieces wait for others (Nagle's algorithm)."""
+        server = self._runner.server
+        assert server is not None
+        transports = [connection.transport for connection in server.connections]
+        sockets = [transport.get_extra_info("socket") for transport in transports if transport is not None]
+        return [not one.getsockopt(IPPROTO_TCP, TCP_NODELAY) for one in sockets]
 
 
 async def eventually(check: Callable[[], Awaitable[bool]]) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
 
 from service.audit.reconcile import Reconciliation, Report, Span
 from service.store.codec import Codec
@@ -11,7 +15,29 @@ from service.store.records import now
 
 #: What a process that was killed held is taken over only by who has been there for most of a lease itself.
 _PATIENCE = 60.0
+#: Seconds for which what is open may wait for the next process.
+_GRACE = 60.0
 _HOUR = 3_600
+#: Fixtures that give the database of a test, by its URL or with it.
+_DATABASES = ("database_url", "sqlite_url", "postgres_url", "database")
+
+
+@pytest.fixture(name="reconciles", autouse=True)
+def reconciles_fixture(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After every test, whatever befell its services, and in whatever moment they ended: its database fits itself.
+
+    A test that is marked ``damages`` spoils by hand what no service ever does.
+    """
+    yield
+    if request.node.get_closest_marker("damages") is None:
+        for url in sorted(_databases(request.node.funcargs)):
+            report = asyncio.run(reconciled(url, grace=_GRACE))
+            assert not report.mismatches, report.shown()["mismatches"]
+
+
+def _databases(fixtures: Mapping[str, Any]) -> set[str]:
+    given = (fixtures[name] for name in _DATABASES if name in fixtures)
+    return {value if isinstance(value, str) else value.url for value in given}
 
 
 async def reconciled(database_url: str, *, grace: float = 0.0) -> Report:

@@ -139,10 +139,10 @@ class Live:
                 return event
         raise AssertionError(f"the stream ended without {kind}")
 
-    async def comment(self) -> bytes:
-        """The next bytes, which are to be a comment."""
-        assert not self._buffer
-        await self._receive()
+    async def comments(self) -> bytes:
+        """The next bytes, which are to be comments."""
+        if not self._buffer:
+            await self._receive()
         block, self._buffer = self._buffer, b""
         return block
 

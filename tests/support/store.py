@@ -14,6 +14,7 @@ from sqlalchemy import text
 from service.store.backend import Backend, StoreUnavailable
 from service.store.codec import Codec
 from service.store.engine import normalised_url, open_backend, open_engine
+from service.store.postgres import PostgresBackend
 from service.store.records import USAGE_FINAL, Intent, Outcome, Usage, now
 from service.store.sqlite import SqliteBackend
 from service.store.statement import Query
@@ -87,6 +88,21 @@ async def _open(backend: Backend, codec: Codec, limit: int, byte_limit: int) -> 
     finally:
         await writer.close()
         await backend.close()
+
+
+async def statements_read(backend: Backend) -> list[str]:
+    """The reads that reach the database from now on, one after the other, as its driver reports them."""
+    sent: list[str] = []
+    if isinstance(backend, SqliteBackend):
+        for reader in backend._readers:
+            await reader.set_trace_callback(sent.append)
+    else:
+        assert isinstance(backend, PostgresBackend)
+        assert backend._pool is not None
+        # The pool hands out first what it got back last.
+        async with backend._pool.acquire() as connection:
+            connection.add_query_logger(lambda record: sent.append(record.query))
+    return sent
 
 
 def sqlite_path(url: str) -> str:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+import yaml
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
 from tests.support.processes import ServiceProcess
@@ -51,6 +55,14 @@ class Replica:
             assert response.status == 200, body
             return body
 
+    async def commit_twice(self, body: Json) -> None:
+        """Create what upstream refuses at once: only the commits of the intent and the outcome are waited for."""
+        headers = {**STEPS, "x-emulator-fault": "status;code=403"}
+        async with self._session.post(
+            f"{self.process.url}/v1beta/interactions", json=body, headers=headers
+        ) as response:
+            assert response.status == 403, await response.read()
+
     async def refused(self, name: str, cursor: str) -> int:
         """The status with which the events behind one are refused."""
         url = f"{self.process.url}/v1beta/interactions/{name}"
@@ -71,11 +83,16 @@ class Replica:
 
 
 @asynccontextmanager
-async def replicas(count: int, database_url: str, upstream: str) -> AsyncIterator[list[Replica]]:
-    """So many processes, killed at the end."""
-    arguments = ["serve", "--port", "0", "--database-url", database_url]
+async def replicas(
+    count: int, database_url: str, upstream: str, **settings: Any
+) -> AsyncIterator[list[Replica]]:
+    """So many processes, killed at the end; the settings are those of `general_settings`."""
     environment = {"GEMINI_API_BASE": upstream, "GEMINI_API_KEY": KEY}
     async with AsyncExitStack() as stack:
+        config = Path(stack.enter_context(TemporaryDirectory())) / "service.yaml"
+        general = {"database_url": database_url, "port": 0, **settings}
+        config.write_text(yaml.safe_dump({"general_settings": general}))
+        arguments = ["serve", "--config", str(config)]
         # As many connections as a test likes.
         connector = TCPConnector(limit=0)
         session = await stack.enter_async_context(

@@ -87,9 +87,11 @@ class Emulated:
         else:
             assert self._emulator.records.forget(upstream_id)
 
-    def put_file(self, body: bytes, mime_type: str = "image/png", *, source: str = "GENERATED") -> str:
-        """Have a file of this deployment key's; returns its URI."""
-        file = self._emulator.files.put(body, mime_type, self.clock.now(), key=KEY, source=source)
+    def put_file(
+        self, body: bytes, mime_type: str = "image/png", *, source: str = "GENERATED", key: str = KEY
+    ) -> str:
+        """Have a file of a deployment's key; returns its URI."""
+        file = self._emulator.files.put(body, mime_type, self.clock.now(), key=key, source=source)
         uri: str = file.resource(self.url, "v1beta")["uri"]
         return uri
 
@@ -97,6 +99,11 @@ class Emulated:
     def downloads(self) -> list[Json]:
         """The requests for the bytes of files."""
         return [seen for seen in self.calls("GET") if ":download" in seen["path"]]
+
+    @property
+    def connections(self) -> set[object]:
+        """The connections to it that are open."""
+        return _connections(self.server)
 
     @property
     def held(self) -> int:
@@ -132,12 +139,21 @@ class Scripted:
     def url(self) -> str:
         return str(self.server.make_url("")).rstrip("/")
 
+    @property
+    def connections(self) -> set[object]:
+        """The connections to it that are open."""
+        return _connections(self.server)
+
     async def close(self) -> None:
         await self.server.close()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.bodies.append(await request.read())
         return await self.script(request)
+
+
+def _connections(server: TestServer) -> set[object]:
+    return set(server.handler.connections)
 
 
 def answering(

@@ -8,7 +8,7 @@ import pytest
 
 from service.errors import BadGateway, DeadlineExceeded, ServiceUnavailable, UpstreamError
 from service.settings import DeploymentSettings, Secret
-from service.upstream.client import GeminiClient, Reply, as_service_error
+from service.upstream.client import GeminiClient, Late, Reply, as_service_error
 from service.upstream.deployments import Deployment, build
 from service.upstream.transport import Response, Transport, TransportError
 from tests.support.raw_server import Behaviour, Connection, Request, always, answer, raw_server, whole
@@ -167,16 +167,70 @@ async def test_a_deployment_has_time_limits_of_its_own(client: GeminiClient) -> 
     async with raw_server(silent) as server:
         deployment = at(server.url, timeout=0.1, stream_timeout=0.1)
         for call in (client.create(deployment, BODY), client.create_stream(deployment, BODY)):
-            with pytest.raises(DeadlineExceeded, match="may still be running"):
+            with pytest.raises(Late, match="did not answer in time") as caught:
                 await call
+            caught.value.give_up()
 
 
 async def test_time_limits_are_the_clients_where_a_deployment_has_none(transport: Transport) -> None:
     client = GeminiClient(transport, request_timeout=0.1, stream_timeout=0.1)
     async with raw_server(silent) as server:
         for call in (client.create(at(server.url), BODY), client.create_stream(at(server.url), BODY)):
-            with pytest.raises(DeadlineExceeded):
+            with pytest.raises(Late) as caught:
                 await call
+            caught.value.give_up()
+
+
+@pytest.mark.parametrize("limits", [{"timeout": 0.1}, {"first_byte_timeout": 0.1}])
+async def test_a_late_answer_can_be_waited_for(client: GeminiClient, limits: dict[str, float]) -> None:
+    async def hesitate(connection: Connection) -> None:
+        for _ in range(2):
+            await connection.request()
+            await asyncio.sleep(0.4)
+            await connection.send(OK[:40])
+            await asyncio.sleep(0.2)
+            await connection.send(OK[40:])
+
+    async with raw_server(hesitate) as server:
+        deployment = at(server.url, **limits)
+        for _ in range(2):
+            with pytest.raises(Late) as caught:
+                await client.create(deployment, BODY)
+            reply = await caught.value.answer(30)
+            assert isinstance(reply, Reply)
+            assert reply.body == {"id": "v1_x"}
+        # The connection has served again.
+        assert server.connections == 1
+
+
+async def test_a_late_answer_is_waited_for_within_bounds(client: GeminiClient) -> None:
+    async with raw_server(silent) as server:
+        for wait in (True, False):
+            with pytest.raises(Late) as caught:
+                await client.create(at(server.url, timeout=0.1), BODY)
+            late = caught.value
+            waiting = asyncio.ensure_future(late.answer(0.1 if wait else 30))
+            await asyncio.sleep(0)
+            if not wait:
+                late.give_up()
+            with pytest.raises(DeadlineExceeded):
+                await waiting
+
+
+async def test_a_late_stream_has_no_bound_once_it_has_begun(client: GeminiClient) -> None:
+    async def hesitate(connection: Connection) -> None:
+        await connection.request()
+        await asyncio.sleep(0.4)
+        await connection.send(STREAM)
+        await asyncio.sleep(0.6)
+        await connection.send(b"9\r\ndata: x\n\n\r\n", b"0\r\n\r\n")
+
+    async with raw_server(hesitate) as server:
+        with pytest.raises(Late) as caught:
+            await client.create_stream(at(server.url, first_byte_timeout=0.1), BODY)
+        response = await caught.value.answer(0.5)
+        assert isinstance(response, Response)
+        assert await whole(response) == b"data: x\n\n"
 
 
 async def test_a_stream_is_open_once_upstream_accepts_it(client: GeminiClient) -> None:

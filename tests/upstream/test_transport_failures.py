@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ async def test_a_connection_that_is_not_made_in_time_sent_nothing(transport: Tra
 
 
 @pytest.mark.parametrize("limits", [{"total_timeout": 30.0}, {"read_timeout": 30.0}, {}])
-async def test_the_first_byte_has_a_limit_of_its_own(transport: Transport, limits: dict[str, float]) -> None:
+async def test_the_first_byte_has_a_limit_of_its_own(transport: Transport, limits: dict[str, Any]) -> None:
     async def slow(connection: Connection) -> None:
         await connection.request()
         await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")

@@ -15,6 +15,7 @@ from tests.support.gateway import Gateway
 from tests.support.gateways import StartGateway
 from tests.support.receivers import Receiver
 from tests.support.replies import Json, Reply
+from tests.support.store import query
 from tests.support.upstreams import Emulated
 from tests.webhooks.hooking import QUICK, SECRET, run, secret_of
 
@@ -121,6 +122,27 @@ async def test_configured_secrets_sign_for_all_and_are_rotated_where_they_stand(
         refused = await gateway.request(method, SECRET + action)
         assert (refused.status, refused.error["code"]) == (400, "failed_precondition")
         assert "general_settings.webhook_secret" in refused.error["message"]
+
+
+async def test_each_project_has_a_secret_of_its_own(
+    start_gateway: StartGateway, upstream: Emulated, hook: Receiver
+) -> None:
+    gateway = await start_gateway(upstream, **QUICK, background_streams=0)
+    first = await secret_of(gateway)
+    mine, other = await run(gateway, hook), await run(gateway, hook)
+    await gateway.database.give_away(other.id)
+    project = (await gateway.database.row(other.id))["project_id"]
+    upstream.clock.advance(10_000)
+    await hook.has(2)
+    rows = await query(gateway.database.url, "SELECT project_id, secret FROM webhook_secrets")
+    secrets_of = {getattr(key, "bytes", key): secret for key, secret in rows}
+    assert len(secrets_of) == 2
+    second = secrets_of[project]
+    told = {one.body["data"]["id"]: one for one in hook.told}
+    for name, own, foreign in ((mine.id, first, second), (other.id, second, first)):
+        assert told[name].verified(own)["data"]["id"] == name
+        with pytest.raises(WebhookVerificationError):
+            told[name].verified(foreign)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """How many retries a process may add to its traffic, so that an outage is not multiplied.
 
 Official clients retry four or five times themselves (contract 7.5). Whatever every request is allowed, all of them
-together may add a tenth to the traffic of the last seconds, and a few more so that a quiet service can retry at all.
+together may add a tenth to the traffic of the last seconds, and a few more so that a quiet service can retry at all: by
+default as many as the failures of one deployment until it rests, and its probes while it does.
 """
 
 from __future__ import annotations
@@ -11,18 +12,20 @@ from typing import Final
 
 #: Retries for each request.
 RATIO: Final = 0.1
-#: Retries within the window that need no traffic.
-FLOOR: Final = 20.0
 #: Seconds after which traffic counts for a third of what it did.
 WINDOW: Final = 10.0
 
 
 class RetryBudget:
-    """Counts requests and retries, both fading with time; every method takes the time in seconds."""
+    """Counts requests and retries, both fading with time; ``allowance`` retries within the window need no traffic.
 
-    __slots__ = ("_at", "_requests", "_retries", "refused", "spent")
+    Every method takes the time in seconds.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_allowance", "_at", "_requests", "_retries", "refused", "spent")
+
+    def __init__(self, allowance: int) -> None:
+        self._allowance = allowance
         self._requests = 0.0
         self._retries = 0.0
         self._at = 0.0
@@ -37,7 +40,7 @@ class RetryBudget:
     def retry(self, now: float) -> bool:
         """Whether one more retry is allowed; if so it is counted."""
         self._fade(now)
-        if self._retries + 1.0 > FLOOR + RATIO * self._requests:
+        if self._retries + 1.0 > self._allowance + RATIO * self._requests:
             self.refused += 1
             return False
         self._retries += 1.0

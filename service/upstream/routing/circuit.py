@@ -1,10 +1,11 @@
 """Whether a deployment is asked at all: its circuit is closed, open for a while, or half-open for one probe.
 
 It opens when more than ``allowed_fails`` attempts in a row have failed, or more than that many within a minute and a
-quarter of all in it; and at once when upstream says how long it wants to be left alone. A stream that breaks off after
-it was opened is a failure as well. After its cooldown one request is let through: its success closes the circuit, its
-failure opens it again. While it has no answer, one more is let through whenever another cooldown has passed: an answer
-may take minutes, and a deployment that is well again must not be shut out for as long.
+quarter of all in it; when it has forbidden more than that many in a row while others have answered; and at once when
+upstream says how long it wants to be left alone. A stream that breaks off after it was opened is a failure as well.
+After its cooldown one request is let through: its success closes the circuit, its failure opens it again. While it has
+no answer, one more is let through whenever another cooldown has passed: an answer may take minutes, and a deployment
+that is well again must not be shut out for as long.
 """
 
 from __future__ import annotations
@@ -110,6 +111,13 @@ class Circuit:
         self._row += 1
         self._fails += 1
         if self._allowed < inf and not self.until and self._too_many():
+            self._open(now, self._cooldown)
+
+    def suspected(self, now: float, *, probe: bool) -> None:
+        """The deployment refuses all that it is asked, as far as is known, while others answer."""
+        if probe:
+            self._next_probe = 0.0
+        if self._allowed < inf and (probe or not self.until):
             self._open(now, self._cooldown)
 
     def told(self, until: float, *, asked: bool) -> None:

@@ -116,14 +116,15 @@ class Course(Stay):
         self._policy = router.policy
         retries, timeout = ask.wishes.num_retries, ask.wishes.timeout
         if retries is not None:
-            self._policy = replace(self._policy, retries=retries)
+            self._policy = self._policy.wished(retries)
         self._deadline = inf if timeout is None else router.clock() + timeout
         #: The model that stands in for the one asked for.
         self.fallback: str | None = None
         self._state = None
         self._probe = False
-        #: Where it was forbidden, and whether it was the probe there, until it is known whether the key is the reason.
-        self._doubted: tuple[State, bool] | None = None
+        #: Where it was forbidden, and whether it was the probe there, until it is known whether the key is the reason;
+        #: and the deployments that could have been asked instead.
+        self._doubted: tuple[State, bool, Pool] | None = None
         self.route: Route
         self._enter(self._first())
 
@@ -152,7 +153,7 @@ class Course(Stay):
             self._probe = False
         if self._doubted is not None:
             other = self._state is not None and not self._state.shares_key(self._doubted[0])
-            self._judge(blamed=other and self.fallback is None)
+            self._judge(blamed=True if other and self.fallback is None else None)
 
     def failed(self, seconds: float, failure: Failure) -> None:
         """The attempt has failed after so many seconds; the place at the deployment is kept."""
@@ -162,7 +163,7 @@ class Course(Stay):
             state.failed(self._router.clock(), seconds, failure, probe=self._probe)
             if failure.kind is Kind.FORBIDDEN:
                 if self._doubted is None:
-                    self._doubted = (state, self._probe)
+                    self._doubted = (state, self._probe, self._pool)
                 else:
                     state.cleared(probe=self._probe)
                     self._judge(blamed=False)
@@ -228,7 +229,7 @@ class Course(Stay):
         """The create is over, or its stream is; may be said again."""
         self._leave()
         if self._doubted is not None:
-            self._judge(blamed=False)
+            self._judge(blamed=None)
         if self._on_end is not None:
             callback, self._on_end = self._on_end, None
             callback()
@@ -254,16 +255,19 @@ class Course(Stay):
             return None
         return router.pick(pool) or router.resort(pool)
 
-    def _judge(self, *, blamed: bool) -> None:
-        """Say of where it was forbidden whether that is to blame."""
+    def _judge(self, *, blamed: bool | None) -> None:
+        """Say of where it was forbidden whether that is to blame; None: nobody knows."""
         if self._doubted is None:
             return
-        (state, probe), self._doubted = self._doubted, None
-        if not blamed:
+        (state, probe, pool), self._doubted = self._doubted, None
+        opened, now = state.circuit.opened, self._router.clock()
+        if blamed is None:
+            last = max((other.answered_at for other in pool.states if other is not state), default=-inf)
+            state.suspected(now, probe=probe, others_answered_at=last)
+        elif blamed:
+            state.blamed(now, probe=probe)
+        else:
             state.cleared(probe=probe)
-            return
-        opened = state.circuit.opened
-        state.blamed(self._router.clock(), probe=probe)
         if state.circuit.opened > opened:
             logger.warning("deployment %s cools down: its key is forbidden what another's may", state.id)
 

@@ -2,20 +2,22 @@
 
 Only what cannot have happened twice, or is safe to repeat, is repeated by itself: a connection that was never made,
 and a refusal with 408, 409, 429 or 5xx (contract 7.5). An answer that was lost leaves it open whether the create has
-run and was billed, so it is repeated only where the configuration says so. A 500, 502 or 504 is a refusal as well and
-is repeated; the record notes of both that upstream may have run the request. What refuses the deployment's own key or
-account is repeated where there is another one. A 403 may be about either, and is tried once with another key to find
-out.
+run and was billed, so it is repeated only where the configuration says so. A 500, 502 or 504 is an answer, and is
+repeated unless the configuration forbids that; the record notes of both that upstream may have run the request. What
+refuses the deployment's own key or account is repeated where there is another one. A 403 may be about either, and is
+tried once with another key to find out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 from service.errors import BadGateway, DeadlineExceeded, ServiceError, ServiceUnavailable, UpstreamError
+from service.settings.model import RetriedError
 from service.wire.upstream_errors import refuses_key
 
 #: Seconds before the first retry on the same deployment, doubled for each after it; and the most they grow to.
@@ -68,11 +70,26 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """``retries`` after the first try, pauses of ``least_pause`` seconds or more, ``ambiguous``: lost ones as well."""
+    """``retries`` after the first try, pauses of ``least_pause`` seconds or more, ``ambiguous``: lost ones as well.
+
+    ``of_errors`` has the number of retries after failures of some kinds, where it is another one.
+    """
 
     retries: int = 2
     least_pause: float = 0.0
     ambiguous: bool = False
+    of_errors: Mapping[RetriedError, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    def allows(self, failures: Sequence[Failure]) -> bool:
+        """Whether so many failures, of which the last one decides, leave another try."""
+        kind = _retried_error(failures[-1])
+        most = self.retries if kind is None else self.of_errors.get(kind, self.retries)
+        return len(failures) <= most
+
+    def wished(self, retries: int) -> Policy:
+        """The same with a caller's number of retries; what is narrower for some kinds stays."""
+        narrower = {kind: min(most, retries) for kind, most in self.of_errors.items()}
+        return replace(self, retries=retries, of_errors=narrower)
 
 
 class Place(StrEnum):
@@ -140,12 +157,12 @@ def decide(
     last = failures[-1]
     elsewhere = last.kind is Kind.KEY_REFUSED
     if last.kind is Kind.FORBIDDEN:
-        again = others and left > 0 and len(failures) <= policy.retries
+        again = others and left > 0 and policy.allows(failures)
         alone = [failure.kind for failure in failures].count(Kind.FORBIDDEN) == 1
         return Decision(Place.OTHER) if again and alone else None
     if left <= 0 or not (elsewhere or repeatable(last, policy)):
         return None
-    if len(failures) <= policy.retries:
+    if policy.allows(failures):
         if others:
             return Decision(Place.OTHER)
         pause = pause_before(policy, failures, roll)
@@ -153,6 +170,19 @@ def decide(
         if waits and not (fallback and last.status == 429):
             return Decision(Place.SAME, pause)
     return Decision(Place.FALLBACK) if fallback else None
+
+
+def _retried_error(failure: Failure) -> RetriedError | None:
+    """What LiteLLM's `retry_policy` calls it; None for what that has no name for."""
+    if failure.kind in OF_THE_KEY:
+        return "AuthenticationErrorRetries"
+    if failure.status == 408 or (failure.kind is Kind.LOST and failure.status == 504):
+        return "TimeoutErrorRetries"
+    if failure.kind is not Kind.REFUSED:
+        return None
+    if failure.status == 429:
+        return "RateLimitErrorRetries"
+    return "InternalServerErrorRetries" if failure.status >= 500 else None
 
 
 def pause_before(policy: Policy, failures: Sequence[Failure], roll: float) -> float:

@@ -63,9 +63,11 @@ class Router:
         router = settings.router
         self.settings = router
         self.clock = clock
-        self.budget = RetryBudget()
+        self.budget = RetryBudget(router.retry_allowance)
         self.gate = Gate(settings.max_concurrent_requests)
-        self.policy = Policy(router.num_retries, router.retry_after, router.retry_ambiguous)
+        self.policy = Policy(
+            router.num_retries, router.retry_after, router.retry_ambiguous, router.retry_policy
+        )
         #: Retries and fallbacks since the start of the process.
         self.counts: Counter[str] = Counter()
         self._deployments = deployments

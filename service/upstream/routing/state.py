@@ -35,8 +35,11 @@ class State:
     __slots__ = (
         "_doubts",
         "_enforced",
+        "_forbidden",
+        "_forbidden_since",
         "_minute_ends",
         "_parallel",
+        "answered_at",
         "average",
         "busy",
         "changed",
@@ -75,6 +78,11 @@ class State:
         self._minute_ends = 0.0
         #: What was forbidden here of which it is not known yet whether another key may.
         self._doubts = 0
+        #: How much was forbidden here in a row that was asked of no other key, and since when.
+        self._forbidden = 0
+        self._forbidden_since = 0.0
+        #: When it has answered last.
+        self.answered_at = 0.0
         #: No request goes there before this time; infinite while it is full, or in doubt of too much.
         self.rest_until = 0.0
         #: Creates and streams under way here; in another process, on the average of those that have any; and together.
@@ -144,13 +152,18 @@ class State:
     def answered(self, now: float, seconds: float, *, probe: bool) -> None:
         """Upstream has answered, or opened a stream, after so many seconds."""
         self.counts["answered"] += 1
+        self.answered_at = now
+        self._forbidden = 0
         self._sample(now, seconds)
         self.circuit.succeeded(now, probe=probe)
         if probe:
             self._settle()
 
     def failed(self, now: float, seconds: float, failure: Failure, *, probe: bool) -> None:
-        """An attempt has failed. Of one that was forbidden :meth:`cleared` or :meth:`blamed` must be said later."""
+        """An attempt has failed.
+
+        Of one that was forbidden :meth:`cleared`, :meth:`suspected` or :meth:`blamed` must be said later.
+        """
         self.counts[failure.kind.value] += 1
         if failure.kind is Kind.FORBIDDEN:
             self._doubts += 1
@@ -159,6 +172,7 @@ class State:
         if failure.kind is Kind.LOST:
             self._sample(now, seconds)
         if not _says_unhealthy(failure):
+            self._forbidden = 0
             self.circuit.succeeded(now, probe=probe)
         else:
             asked = failure.retry_after if failure.kind is Kind.REFUSED else None
@@ -167,9 +181,22 @@ class State:
         self._settle()
 
     def cleared(self, *, probe: bool) -> None:
-        """What was forbidden here says nothing about the deployment, as far as can be known."""
+        """What was forbidden here is forbidden to another key as well, and says nothing about the deployment."""
         self._doubts -= 1
         self.circuit.leave(probe=probe)
+        self._settle()
+
+    def suspected(self, now: float, *, probe: bool, others_answered_at: float) -> None:
+        """What was forbidden here was asked of no other key; when another deployment of the model has answered last."""
+        self._doubts -= 1
+        self._forbidden += 1
+        if self._forbidden == 1:
+            self._forbidden_since = now
+        if others_answered_at < self._forbidden_since or self.circuit.tolerates(self._forbidden):
+            self.circuit.leave(probe=probe)
+        else:
+            self.circuit.suspected(now, probe=probe)
+            self.changed = True
         self._settle()
 
     def blamed(self, now: float, *, probe: bool) -> None:

@@ -3,9 +3,9 @@
 Reads one call per line of standard input and writes one outcome per line of standard output, both JSON; the
 first line written is `{"version": ...}`. A line may also be a list of calls, which run at the same time; their
 outcomes are a list as well. Arguments go to the SDK untouched, so that what reaches the wire is the SDK's own
-doing.
+doing; the names in `omitted` are arguments as well, whose value is the SDK's own sign for none.
 
-A call:     {"base_url", "api_key", "headers", "attempts", "asynchronous", "method", "args"}
+A call:     {"base_url", "api_key", "headers", "attempts", "asynchronous", "method", "args", "omitted"}
 An outcome: {"value": ...} or {"events": [...]}, and {"error": {...}} beside or instead of it.
 """
 
@@ -77,7 +77,7 @@ def _perform(client: genai.Client, call: Call) -> Outcome:
     outcome: Outcome = {}
     try:
         method: Callable[..., Any] = getattr(client.interactions, call["method"])
-        value = method(**call["args"])
+        value = method(**_arguments(call))
         if not call["args"].get("stream"):
             return {"value": _dump(value)}
         events = outcome["events"] = []
@@ -92,7 +92,7 @@ async def _perform_async(client: genai.Client, call: Call) -> Outcome:
     outcome: Outcome = {}
     try:
         method: Callable[..., Any] = getattr(client.aio.interactions, call["method"])
-        value = await method(**call["args"])
+        value = await method(**_arguments(call))
         if not call["args"].get("stream"):
             return {"value": _dump(value)}
         events = outcome["events"] = []
@@ -101,6 +101,16 @@ async def _perform_async(client: genai.Client, call: Call) -> Outcome:
     except Exception as error:
         outcome["error"] = _describe(error)
     return outcome
+
+
+def _arguments(call: Call) -> Call:
+    arguments: Call = call["args"]
+    if not call["omitted"]:
+        return arguments
+    # Only SDKs that have it are asked for it.
+    from google.genai._interactions import omit
+
+    return {**arguments, **dict.fromkeys(call["omitted"], omit)}
 
 
 def _dump(value: Any) -> Any:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from service.upstream.routing.budget import FLOOR, RATIO, WINDOW, RetryBudget
+import pytest
+
+from service.upstream.routing.budget import RATIO, WINDOW, RetryBudget
+
+ALLOWANCE = 6
 
 
 def allowed(budget: RetryBudget, now: float) -> int:
@@ -11,34 +15,35 @@ def allowed(budget: RetryBudget, now: float) -> int:
 
 
 def test_a_quiet_service_may_retry_a_little() -> None:
-    budget = RetryBudget()
-    assert allowed(budget, 1.0) == FLOOR
-    assert (budget.spent, budget.refused) == (FLOOR, 1)
+    budget = RetryBudget(ALLOWANCE)
+    assert allowed(budget, 1.0) == ALLOWANCE
+    assert (budget.spent, budget.refused) == (ALLOWANCE, 1)
 
 
 def test_traffic_allows_a_tenth_more() -> None:
-    budget = RetryBudget()
+    budget = RetryBudget(ALLOWANCE)
     budget.tick(1.0)
     for _ in range(1_000):
         budget.request()
-    assert allowed(budget, 1.0) == FLOOR + 1_000 * RATIO
+    assert allowed(budget, 1.0) == ALLOWANCE + 1_000 * RATIO
 
 
 def test_both_fade() -> None:
-    budget = RetryBudget()
+    budget = RetryBudget(ALLOWANCE)
     budget.tick(1.0)
     for _ in range(10_000):
         budget.request()
     allowed(budget, 1.0)
-    assert FLOOR - 1 <= allowed(budget, 1.0 + 20 * WINDOW) <= FLOOR
+    assert ALLOWANCE - 1 <= allowed(budget, 1.0 + 20 * WINDOW) <= ALLOWANCE
 
 
-def test_an_outage_of_everything_adds_no_more_than_the_budget() -> None:
-    budget = RetryBudget()
+@pytest.mark.parametrize("allowance", [0, ALLOWANCE])
+def test_an_outage_of_everything_adds_no_more_than_the_budget(allowance: int) -> None:
+    budget = RetryBudget(allowance)
     retries = 0
     for second in range(60):
         for tick in range(100):
             budget.request()
             while budget.retry(second + tick / 100):
                 retries += 1
-    assert retries <= RATIO * 6_000 + FLOOR * (1 + 60 / WINDOW)
+    assert retries <= RATIO * 6_000 + allowance * (1 + 60 / WINDOW)

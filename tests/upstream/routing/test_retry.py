@@ -57,6 +57,28 @@ def test_a_lost_answer_is_repeated_where_the_configuration_says_so() -> None:
     assert after(FINAL, policy=Policy(ambiguous=True)) is None
 
 
+def test_retries_after_some_errors_may_be_other_ones() -> None:
+    policy = Policy(2, of_errors={"InternalServerErrorRetries": 0, "RateLimitErrorRetries": 3})
+    assert after(BUSY, policy=policy) is None
+    assert after(BUSY, policy=policy, fallback=True) == Decision(Place.FALLBACK)
+    assert after(UNREACHABLE, UNREACHABLE, policy=policy) == Decision(Place.OTHER)
+    assert after(LIMITED, LIMITED, LIMITED, policy=policy) == Decision(Place.OTHER)
+    assert after(LIMITED, LIMITED, LIMITED, LIMITED, policy=policy) is None
+    keyed = Policy(2, ambiguous=True, of_errors={"AuthenticationErrorRetries": 0, "TimeoutErrorRetries": 0})
+    assert after(Failure(Kind.KEY_REFUSED, 401, "authentication"), policy=keyed) is None
+    assert after(Failure(Kind.FORBIDDEN, 403, "permission_denied"), policy=keyed) is None
+    assert after(Failure(Kind.LOST, 504, "deadline_exceeded"), policy=keyed) is None
+    assert after(Failure(Kind.REFUSED, 408, "c"), policy=keyed) is None
+    assert after(LOST, policy=keyed) == Decision(Place.OTHER)
+
+
+def test_a_callers_number_of_retries_widens_nothing_that_is_narrower() -> None:
+    policy = Policy(1, of_errors={"InternalServerErrorRetries": 0, "RateLimitErrorRetries": 3})
+    assert after(BUSY, policy=policy.wished(5)) is None
+    assert after(UNREACHABLE, UNREACHABLE, policy=policy.wished(5)) == Decision(Place.OTHER)
+    assert after(LIMITED, policy=policy.wished(0)) is None
+
+
 def test_without_another_deployment_the_same_is_asked_later() -> None:
     first, second = after(BUSY, others=False), after(BUSY, BUSY, others=False)
     assert first is not None

@@ -266,6 +266,20 @@ def test_a_cooldown_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == [f"deployment {first} cools down: service_unavailable (503)"]
 
 
+def test_pauses_differ_from_request_to_request() -> None:
+    routing = Routing(entry("a"), disable_cooldowns=True, retry_allowance=100)
+    pauses = set()
+    for _ in range(50):
+        course = routing.start()
+        course.failed(0.01, BUSY)
+        decision = course.next()
+        assert decision is not None
+        pauses.add(decision.pause)
+        course.end()
+    assert len(pauses) == 50
+    assert 0.125 <= min(pauses) < 0.16 < 0.22 < max(pauses) <= 0.25
+
+
 def test_a_callers_fallbacks_stand_before_the_configurations() -> None:
     routing = Routing(
         entry("a", "a", "gemini-a"), entry("b", "b", "gemini-b"), default_fallbacks=("b",), num_retries=0
@@ -290,7 +304,7 @@ def test_nothing_is_tried_when_the_caller_no_longer_waits() -> None:
 
 
 def test_the_budget_bounds_the_retries_of_all_requests() -> None:
-    routing = Routing(*(entry(name) for name in "ab"), disable_cooldowns=True)
+    routing = Routing(*(entry(name) for name in "ab"), disable_cooldowns=True, retry_allowance=20)
     retried = 0
     for _ in range(500):
         course = routing.start()
@@ -326,7 +340,7 @@ def test_what_a_key_is_refused_is_not_asked_for_with_the_same_key(failure: Failu
 
 
 def test_what_is_forbidden_to_two_keys_is_the_requests_own_fault() -> None:
-    routing = Routing(entry("a"), entry("b"), entry("c"))
+    routing = Routing(entry("a"), entry("b"), entry("c"), retry_allowance=10)
     for _ in range(10):
         course = routing.start()
         assert failed(course, FORBIDDEN) is not None
@@ -378,7 +392,11 @@ def test_a_probe_that_is_forbidden_without_a_verdict_is_followed_by_another() ->
 
 def test_an_answer_of_the_same_deployment_or_another_model_is_no_verdict_on_a_key() -> None:
     routing = Routing(
-        entry("a"), entry("b", order=2), entry("c", "pro", "gemini-2.5-pro"), default_fallbacks=("pro",)
+        entry("a"),
+        entry("b", order=2),
+        entry("c", "pro", "gemini-2.5-pro"),
+        default_fallbacks=("pro",),
+        retry_allowance=20,
     )
     for _ in range(10):
         course = routing.start()
@@ -390,6 +408,64 @@ def test_an_answer_of_the_same_deployment_or_another_model_is_no_verdict_on_a_ke
         course.end()
         routing.clock.now += 10.0
     assert routing.state("a").circuit.opened == 0
+
+
+@pytest.mark.parametrize("same_key", [True, False], ids=["same key", "other key"])
+def test_a_deployment_that_forbids_everything_while_another_answers_rests_though_no_other_key_was_asked(
+    same_key: bool,
+) -> None:
+    entries = [entry(name, api_key=Secret("one" if same_key else name)) for name in ("dead", "b")]
+    routing = Routing(*entries, num_retries=0, cooldown_time=5.0)
+    first = routing.start(preferred="b")
+    first.answered(0.1)
+    first.end()
+
+    def asked(requests: int) -> int:
+        places: Counter[str] = Counter()
+        for _ in range(requests):
+            course = routing.start()
+            places[where(course)] += 1
+            if where(course) == "dead":
+                assert failed(course, FORBIDDEN) is None
+            else:
+                course.answered(0.1)
+            course.end()
+        return places["dead"]
+
+    assert asked(100) == 4
+    assert routing.state("dead").circuit.state(routing.clock.now) == "open"
+    routing.clock.now += 5.0
+    assert asked(100) == 1
+    routing.clock.now += 5.0
+    probe = routing.start("fast", preferred="dead")
+    probe.answered(0.1)
+    probe.end()
+    assert routing.state("dead").circuit.state(routing.clock.now) == "closed"
+
+
+def test_what_is_forbidden_everywhere_lets_nothing_rest() -> None:
+    one = Secret("one")
+    routing = Routing(entry("a", api_key=one), entry("b", api_key=one), num_retries=0)
+    alone = Routing(entry("a"))
+    for _ in range(50):
+        for each in (routing, alone):
+            course = each.start()
+            assert failed(course, FORBIDDEN) is None
+            course.end()
+    assert {state.circuit.opened for each in (routing, alone) for state in each.router} == {0}
+
+
+def test_what_is_forbidden_now_and_then_lets_nothing_rest() -> None:
+    one = Secret("one")
+    routing = Routing(entry("a", api_key=one), entry("b", api_key=one), num_retries=0)
+    for number in range(200):
+        course = routing.start(preferred="ab"[number % 2])
+        if number % 4 < 2:
+            failed(course, FORBIDDEN)
+        else:
+            course.answered(0.1)
+        course.end()
+    assert {state.circuit.opened for state in routing.router} == {0}
 
 
 @pytest.mark.parametrize("failure", [KEY_REFUSED, FORBIDDEN])
