@@ -9,11 +9,12 @@ import pytest
 from sqlalchemy import text
 
 from service.errors import StoreError, Superseded
+from service.store.bringing_in import LIVE_ON
 from service.store.engine import open_engine
 from service.store.kept_events import EventBatch
 from service.store.records import now
 from service.store.store import Store
-from service.store.tables import NOBODY
+from service.store.tables import BROUGHT_SILENT, NOBODY
 from service.wire import ids
 from tests.support.store import OpenStore, intent, literal, open_store, outcome, query, running
 
@@ -57,6 +58,20 @@ async def test_what_was_handed_back_is_had_without_judging_anybody(opened: OpenS
     await begun(store, dead)
     nobodys = await begun(store, NOBODY)
     assert await claimed(store, me, since=0) == {nobodys}
+
+
+async def test_what_was_brought_in_open_is_left_to_imports_for_a_while(opened: OpenStore) -> None:
+    store = opened.store
+    until = now() + 60 * MINUTE
+    for moment in (until, until - MINUTE):
+        await store.bring_in([(LIVE_ON, (BROUGHT_SILENT, moment))], ())
+    key = await begun(store, BROUGHT_SILENT)
+    # As a service does that begins, and finds itself alone.
+    await store.held.expire_earlier(ids.mint(), now() + MINUTE)
+    me = await process(store, MINUTE)
+    assert await claimed(store, me) == set()
+    assert await claimed(store, me, since=until - 1) == set()
+    assert await claimed(store, me, since=until) == {key}
 
 
 async def test_a_claim_tells_what_is_needed_to_go_on(opened: OpenStore) -> None:
