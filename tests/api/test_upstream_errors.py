@@ -164,19 +164,24 @@ async def test_an_upstream_that_takes_too_long_is_504(
     start_emulator: StartEmulator, start_gateway: StartGateway, stream: bool
 ) -> None:
     upstream = await start_emulator(latency=20.0)
-    entry = deployment(upstream, MODEL, timeout=0.2, stream_timeout=0.2)
+    entry = deployment(upstream, MODEL, timeout=0.2, stream_timeout=0.2, background_timeout=0.8)
     gateway = await start_gateway(deployments=(entry,))
     reply = await gateway.refused(504, stream=stream)
     assert reply.error["code"] == "deadline_exceeded"
-    await assert_recorded(gateway, reply)
+    # It is waited for, as long as interactions have, and then has failed.
+    read = await gateway.finished(reply.headers["x-interaction-id"])
+    assert (read.body["status"], read.body["errors"][0]["code"]) == ("failed", "deadline_exceeded")
+    (row,) = await gateway.database.rows()
+    assert (row["http_status"], row["error_code"]) == (504, "deadline_exceeded")
 
 
 async def test_an_answer_that_trickles_is_bounded_too(
     upstream: Emulated, start_gateway: StartGateway
 ) -> None:
     gateway = await start_gateway(deployments=(deployment(upstream, MODEL, timeout=0.3),))
-    reply = await gateway.refused(504, fault="trickle;bytes=8;seconds=0.1")
-    await assert_recorded(gateway, reply)
+    reply = await gateway.refused(504, fault="trickle;bytes=64;seconds=0.1")
+    read = await gateway.finished(reply.headers["x-interaction-id"])
+    assert read.body["status"] == "completed"
 
 
 async def test_a_failed_interaction_is_an_answer_with_its_errors(gateway: Gateway) -> None:
