@@ -176,6 +176,11 @@ class Reader:
         """Whether it is ending already, or was asked to."""
         return self._ending or self._wish is not None
 
+    @property
+    def is_concluding(self) -> bool:
+        """Whether it has read to the end and commits that, which only the process that holds the interaction can."""
+        return self._ending
+
     async def _as_wished(self) -> Last:
         if self._wish == "cancel":
             last = await self._closing.cancelled(self._told_cancelled)

@@ -68,6 +68,10 @@ class Readers:
         """The interactions that are being read here."""
         return self._running.keys()
 
+    def concluding(self) -> set[bytes]:
+        """The interactions whose end is being committed here, or has been."""
+        return {key for key, (reader, _) in self._running.items() if reader.is_concluding}
+
     async def drop(self, keys: Set[bytes]) -> None:
         """Stop reading these, and wait until nothing of them is logged any more: they are another process's."""
         dropped = [self._running[key] for key in keys & self._running.keys()]

@@ -341,7 +341,9 @@ class Supervisor:
         """Let go of what others have taken over while this process was silent."""
         # What is begun meanwhile is missing in the answer and was not lost.
         known = self._readers.keys() | self.schedule.keys()
-        await self._let_go(known - await self._held.held(self._life.id))
+        lost = known - await self._held.held(self._life.id)
+        # What has just ended here is open no more and was not lost; an end that comes too late is refused anyway.
+        await self._let_go(lost - self._readers.concluding())
 
     async def _let_go(self, keys: Set[bytes]) -> None:
         """Stop what is done for these here, and wait until nothing of that can be written any more."""
