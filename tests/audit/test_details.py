@@ -166,5 +166,6 @@ async def test_a_cursor_goes_on_with_its_own_list_only(gateway: Gateway) -> None
     assert len((await seen(gateway, f"?limit=5&from=1h&cursor={cursor}"))["interactions"]) == 2
     for other in (f"order=asc&cursor={cursor}", f"status=failed&cursor={cursor}"):
         assert "other filters" in await refused(gateway, f"/interactions?{other}", 400)
-    changed = ("A" if cursor[-1] != "A" else "B").join((cursor[:-1], ""))
+    # Of the last character some bits may mean nothing.
+    changed = ("A" if cursor[-2] != "A" else "B").join((cursor[:-2], cursor[-1]))
     assert "'cursor'" in await refused(gateway, f"/interactions?from=1h&cursor={changed}", 400)
