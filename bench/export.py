@@ -116,9 +116,15 @@ async def _creates(target: Target, seconds: float) -> list[float]:
 
 async def beside(target: Target, seconds: float, rounds: int) -> dict[str, dict[str, float]]:
     """Milliseconds of creates alone, beside an export and beside lists that go on all the time, in turns."""
-    found: dict[str, list[float]] = {"alone": [], "beside an export": [], "beside lists": []}
+    beside = {
+        "alone": None,
+        "beside an export": _exports,
+        "beside ten lists a second": _ten_lists,
+        "beside lists without a pause": _lists,
+    }
+    found: dict[str, list[float]] = {name: [] for name in beside}
     for _ in range(rounds):
-        for name, others in zip(found, (None, _exports, _lists), strict=True):
+        for name, others in beside.items():
             # The client has a process of its own: what it takes for reading is not the service's.
             client = None if others is None else _OWN.Process(target=others, args=(target.port,), daemon=True)
             if client is not None:
@@ -138,11 +144,15 @@ def _exports(port: int) -> None:
                 pass
 
 
-def _lists(port: int) -> None:
-    """Ten pages of failures a second, one after the other."""
+def _ten_lists(port: int) -> None:
+    _lists(port, _LIST_PAUSE)
+
+
+def _lists(port: int, pause: float = 0.0) -> None:
+    """Pages of failures, one after the other."""
     cursor = ""
     while True:
-        time.sleep(_LIST_PAUSE)
+        time.sleep(pause)
         with urlopen(f"http://127.0.0.1:{port}/api/interactions?status=failed&limit=50{cursor}") as response:
             following = orjson.loads(response.read())["next_cursor"]
         cursor = f"&cursor={following}" if following else ""

@@ -161,7 +161,7 @@ async def _store(app: web.Application) -> AsyncIterator[None]:
 async def _reports(app: web.Application) -> AsyncIterator[None]:
     reports = app[REPORTS] = open_reports(app[SETTINGS].database_url)
     await reports.start()
-    app[LISTING] = Listing(reports)
+    app[LISTING] = Listing(reports, lambda: app[STORE].statistics.entries)
     app[EXPORT] = Export(reports, app[CODEC])
     app[EXPORT_STALL] = app[SETTINGS].export_stall_timeout
     app[LONG_EXPORTS] = LongExports(app[SETTINGS].database_url, lambda: app[STORE].statistics.entries)

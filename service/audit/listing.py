@@ -7,13 +7,14 @@ nobody's place depends on how many come before it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, literal, select
 
 from service.audit import conditions, cursors, filling_in, finding, paging, summaries, terms, words
+from service.audit.courtesy import Courtesy
 from service.audit.filters import ANY, Filters
 from service.audit.paging import Order, Wanted
 from service.audit.snippets import Snippets
@@ -41,16 +42,20 @@ class Page:
 
 
 class Listing:
-    """Lists the interactions of one project at a time (promise P6)."""
+    """Lists the interactions of one project at a time (promise P6); beside callers who write, one list after the other.
 
-    def __init__(self, reports: Reports) -> None:
+    ``written`` tells how many writes callers have waited for so far.
+    """
+
+    def __init__(self, reports: Reports, written: Callable[[], int] = int) -> None:
         self._reports = reports
+        self._courtesy = Courtesy(written)
 
     async def summaries(
         self, project_id: bytes, filters: Filters, *, order: Order, limit: int, cursor: str | None
     ) -> tuple[list[dict[str, Any]], str | None]:
         """A page of summaries and the cursor behind it; raises :class:`~service.errors.ServiceError`."""
-        async with self._reports.reading() as reading:
+        async with self._courtesy.turn(), self._reports.reading() as reading:
             page = await read_page(
                 reading, summaries.columns(), project_id, filters, order=order, limit=limit, cursor=cursor
             )

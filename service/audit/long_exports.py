@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Final
 
+from service.audit.courtesy import LONGEST_SPELL, MANY, RESTS
 from service.audit.export_process import REFUSED, Errand
 from service.errors import StoreError
 from service.store.reports import too_many
@@ -33,12 +34,9 @@ _FRUGAL: Final = {
 _LONGEST_MESSAGE: Final = 2_000
 #: Seconds that a process gets to end by itself.
 _FAREWELL: Final = 5.0
-#: Seconds that an export works at a stretch beside callers who write at least so often a second, and how many times as
-#: long it rests then; what a slow client takes for reading is no work.
+#: Seconds that an export works at a stretch beside many callers who write; what a slow client takes for reading is no
+#: work.
 _SPELL: Final = 0.25
-_LONGEST_SPELL: Final = 0.5
-_MANY: Final = 20.0
-_RESTS: Final = 2.0
 
 
 class LongExports:
@@ -97,10 +95,10 @@ class _Pace:
         worked = monotonic() - self._since
         if worked < _SPELL:
             return 0.0
-        if self._written() - self._before < _MANY * worked:
+        if self._written() - self._before < MANY * worked:
             self.rested()
             return 0.0
-        return _RESTS * min(worked, _LONGEST_SPELL)
+        return RESTS * min(worked, LONGEST_SPELL)
 
     def rested(self) -> None:
         """Begin anew."""

@@ -1,0 +1,64 @@
+"""Who reads much rests beside callers who write: a process has one interpreter, and their requests come first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Final
+
+#: Writes a second from which callers are many.
+MANY: Final = 20.0
+#: How many times as long as it has worked, and at most how many seconds of work, a reader rests for beside many.
+RESTS: Final = 2.0
+LONGEST_SPELL: Final = 0.5
+#: Seconds between two looks at how many write, and after which the last look says nothing any more.
+_LOOK: Final = 0.25
+_FORGOTTEN: Final = 2.0
+#: Seconds after which a reader goes on whoever writes.
+_PATIENCE: Final = 1.0
+
+
+class Courtesy:
+    """Of the readers of one process: beside many who write they take turns, with a rest after each.
+
+    ``written`` tells how many writes callers have waited for so far. A reader waits ``patience`` seconds at most.
+    """
+
+    def __init__(self, written: Callable[[], int], *, patience: float = _PATIENCE) -> None:
+        self._written = written
+        self._patience = patience
+        self._turn = asyncio.Lock()
+        self._many = False
+        self._before = written()
+        self._looked_at = monotonic()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Work within this; whoever comes next rests for it, so that one reader by itself waits for nothing."""
+        if not (self._are_many() and await self._taken()):
+            yield
+            return
+        began = monotonic()
+        try:
+            yield
+        finally:
+            rest = RESTS * min(monotonic() - began, LONGEST_SPELL)
+            asyncio.get_running_loop().call_later(rest, self._turn.release)
+
+    async def _taken(self) -> bool:
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._turn.acquire()
+        except TimeoutError:
+            return False
+
+    def _are_many(self) -> bool:
+        moment = monotonic()
+        passed = moment - self._looked_at
+        if passed >= _LOOK:
+            written = self._written()
+            self._many = passed < _FORGOTTEN and written - self._before >= MANY * passed
+            self._before, self._looked_at = written, moment
+        return self._many
