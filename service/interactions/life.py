@@ -68,17 +68,19 @@ class Life:
 
         After an outage of the database all are silent for a while. So who was silent itself a moment ago, or is just
         then, takes only those for dead that have ended: 0. The same holds for who has just begun, unless it is alone or
-        the database has been there for a lease: who lives has said so since. Only where the network was away may that
-        be wrong, and then it is to the other as if it had been paused: it lets go of what it has lost.
+        another one judges, which has not been silent.
         """
+        return self.clock if self._judges else 0
+
+    @property
+    def _judges(self) -> bool:
         moment = self._loop.time()
         is_late = moment - self._renewed > self._lease * _LATE
-        return 0 if is_late or moment - self._steady_since < self._lease * _SURE else self.clock
+        return not is_late and moment - self._steady_since >= self._lease * _SURE
 
     async def begin(self) -> None:
         """Be alive; raises :class:`~service.errors.ServiceUnavailable`."""
-        told, up_since = await self._held.clock()
-        self._set_clock(told)
+        self._set_clock(await self._held.clock())
         await self._held.enter(self.id, self._until())
         alone_since = self._held.alone_since
         if alone_since is not None:
@@ -86,7 +88,7 @@ class Life:
             await self._held.expire_earlier(alone_since, self._until() + _LEEWAY)
         else:
             await self._held.shorten(self._longest())
-        if alone_since is not None or told - up_since > self._lease * _SECOND:
+        if alone_since is not None or await self._held.others_judge(self.id):
             self._steady_since -= self._lease
         self._renewed = self._loop.time()
         self._beating = self._loop.create_task(self._beat(), name="heartbeat")
@@ -156,10 +158,11 @@ class Life:
 
     async def _renew_now(self) -> None:
         began = self._loop.time()
-        told = await self._held.beat(self.id, int(self._lease * _SECOND))
+        lease, judges = int(self._lease * _SECOND), self._judges
+        told = await self._held.beat(self.id, lease, judges=judges)
         if told is None:
-            told, _ = await self._held.clock()
-            await self._held.enter(self.id, told + int(self._lease * _SECOND))
+            told = await self._held.clock()
+            await self._held.enter(self.id, told + lease)
         # A machine that slept has not counted that, and others have; so it is when the database's clock is set forward.
         silence = max(self._loop.time() - self._renewed, (told - self._told) / _SECOND)
         was_set_back = (self.clock - told) / _SECOND > self._lease
@@ -168,6 +171,8 @@ class Life:
             await self._held.shorten(self._longest())
         if silence > self._lease * _LATE:
             self._steady_since = began
+            if judges:
+                await self._held.beat(self.id, lease)
         if silence > self._lease:
             logger.warning("this process was silent for %.1f s, longer than its lease", silence)
             if self.on_late is not None:

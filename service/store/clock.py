@@ -23,28 +23,15 @@ class Clock(FunctionElement[int]):
     inherit_cache = True
 
 
-class UpSince(FunctionElement[int]):
-    """Since when the database has been there for everybody; where nobody knows, since just now."""
-
-    type = BigInteger()
-    inherit_cache = True
-
-
 @compiles(Clock, "postgresql")
 def _postgres_clock(element: Clock, compiler: SQLCompiler, **options: Any) -> str:
     return "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 
-@compiles(UpSince, "postgresql")
-def _postgres_start(element: UpSince, compiler: SQLCompiler, **options: Any) -> str:
-    return "(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint"
-
-
 @compiles(Clock, "sqlite")
-@compiles(UpSince, "sqlite")
-def _sqlite_clock(element: FunctionElement[int], compiler: SQLCompiler, **options: Any) -> str:
+def _sqlite_clock(element: Clock, compiler: SQLCompiler, **options: Any) -> str:
     # The Julian day of the epoch, and the microseconds of a day.
     return "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"
 
 
-CLOCK = Query("clock", select(Clock(), UpSince()))
+CLOCK = Query("clock", select(Clock()))

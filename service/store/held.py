@@ -48,19 +48,26 @@ class Held:
         """A key that parts processes which can only be dead from those that may live; None when it is not known."""
         return self._backend.alone_since
 
-    async def clock(self) -> tuple[int, int]:
-        """The time now, and since when the database has been there; the same where the latter is not known."""
-        ((moment, up_since),) = await self._fetch(CLOCK, {})
-        return moment, up_since
+    async def clock(self) -> int:
+        """The time now."""
+        ((moment,),) = await self._fetch(CLOCK, {})
+        return int(moment)
 
     async def enter(self, me: bytes, until: int) -> None:
         """Begin to live until then."""
         await self._writer.put((holding.ENTER, (me, until)), (holding.ENTER, (NOBODY, 0)), patience=_PATIENCE)
 
-    async def beat(self, me: bytes, lease: int) -> int | None:
-        """Go on living for so long; the time now, or None when nothing is known of this process any more."""
-        rows = await self._take(holding.BEAT, me=me, lease=lease)
+    async def beat(self, me: bytes, lease: int, *, judges: bool = False) -> int | None:
+        """Go on living for so long; the time now, or None when nothing is known of this process any more.
+
+        ``judges`` says that it takes whoever is silent for dead now.
+        """
+        rows = await self._take(holding.BEAT, me=me, lease=lease, judges=int(judges))
         return rows[0][0] if rows else None
+
+    async def others_judge(self, me: bytes) -> bool:
+        """Whether a living process besides this one takes whoever is silent for dead now."""
+        return bool(await self._fetch(holding.JUDGES, {"me": me}))
 
     async def shorten(self, longest: int) -> None:
         """Let no process live longer than until then, unless it says so again: the clock was set back since it did."""

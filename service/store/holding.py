@@ -1,12 +1,13 @@
 """Who holds an open interaction: the process whose word about it counts, as long as that process is alive.
 
 A process is a row of the kind ``process`` in ``leases``, alive until its ``due_at`` by the database's clock, which it
-puts off again and again: one write for all that it holds. Whatever is open names the process that holds it
-(``owner_id``), from the intent on. Everything that is written of an open interaction is written only where it still
-does, so a process that was silent for too long, and has lost what it held, changes nothing any more. What a dead
-process holds is :data:`CLAIM`-ed by others, and what is handed back belongs to
-:data:`~service.store.tables.NOBODY`, who was never alive. What was brought in open has holders of its own
-(:mod:`service.store.bringing_in`), who live for a while and do nothing.
+puts off again and again: one write for all that it holds. Its ``tries`` say whether it takes who is silent for dead:
+for a while nobody does who was silent itself. Whatever is open names the process that holds it (``owner_id``), from the
+intent on. Everything that is written of an open interaction is written only where it still does, so a process that was
+silent for too long, and has lost what it held, changes nothing any more. What a dead process holds is
+:data:`CLAIM`-ed by others, and what is handed back belongs to :data:`~service.store.tables.NOBODY`, who was never
+alive. What was brought in open has holders of its own (:mod:`service.store.bringing_in`), who live for a while and do
+nothing.
 """
 
 from __future__ import annotations
@@ -94,7 +95,9 @@ HAND_BACK = BatchStatement(
 def _beat() -> Executable:
     return (
         update(leases)
-        .values(due_at=Clock() + bindparam("lease", type_=BigInteger))
+        .values(
+            due_at=Clock() + bindparam("lease", type_=BigInteger), tries=bindparam("judges", type_=BigInteger)
+        )
         .where(leases.c.interaction_id == _ME, leases.c.kind == _PROCESS)
         .returning(Clock())
     )
@@ -206,6 +209,18 @@ def _held() -> Select[Any]:
 
 #: Put off the end of this process's life, and tell the time; gives nothing when it has no row.
 BEAT = Query("beat", _beat())
+#: A living process besides this one that takes whoever is silent for dead.
+JUDGES = Query(
+    "a process that judges",
+    select(_ONE)
+    .where(
+        leases.c.kind == _PROCESS,
+        leases.c.interaction_id != _ME,
+        leases.c.due_at > Clock(),
+        leases.c.tries > _NONE,
+    )
+    .limit(1),
+)
 #: Let no process live longer from now on than it may.
 SHORTEN = Query("shorten lives", _shorten())
 #: Declare processes dead that had begun before another one found itself alone, also by a clock that was ahead.
@@ -239,4 +254,4 @@ ALIVE = Query(
         leases.c.due_at > _NOW,
     ),
 )
-HOLDING: Final = (CLOCK, LEFT_BEHIND, ALIVE, HELD, CLAIMED_AGAIN)
+HOLDING: Final = (CLOCK, JUDGES, LEFT_BEHIND, ALIVE, HELD, CLAIMED_AGAIN)

@@ -1,4 +1,4 @@
-"""Who is taken for dead, by a PostgreSQL whose clock and age the test sets."""
+"""Who is taken for dead, by a PostgreSQL whose clock the test sets."""
 
 from __future__ import annotations
 
@@ -19,24 +19,22 @@ from tests.support.upstreams import Emulated
 
 #: Queued for an hour of the emulator's clock, running for another.
 SLOW = "background;queued=3600;running=3600"
-HOUR, DAY = 3_600, 86_400
+HOUR = 3_600
 LEASE = 60.0
 #: Upstream is asked about nothing, and only the first turn of a supervisor claims.
 RARE = {"background_streams": 0, "poll_interval": 1000.0, "poll_interval_max": 1000.0}
 ONCE = {"lease_seconds": LEASE, "claim_interval": 3600.0, **RARE}
 
 _CLOCK = """
-CREATE TABLE set_clock AS SELECT 0 AS ahead, 86400 AS age;
+CREATE TABLE set_clock AS SELECT 0 AS ahead;
 CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS
-  'SELECT pg_catalog.clock_timestamp() + make_interval(secs => ahead) FROM public.set_clock';
-CREATE FUNCTION public.pg_postmaster_start_time() RETURNS timestamptz LANGUAGE sql AS
-  'SELECT public.clock_timestamp() - make_interval(secs => age) FROM public.set_clock'
+  'SELECT pg_catalog.clock_timestamp() + make_interval(secs => ahead) FROM public.set_clock'
 """
 
 
 @pytest.fixture
 def database_url(postgres_server: PostgresServer, migrated_postgres: str) -> str:
-    """A PostgreSQL database in which the server's clock and age are what a table says."""
+    """A PostgreSQL database in which the server's clock is what a table says."""
     template = urlsplit(migrated_postgres).path.removeprefix("/")
     name = f"t{uuid.uuid4().hex}"
     url = postgres_server.create_database(name, template)
@@ -50,10 +48,10 @@ async def clock(url: str) -> int:
     return int(moment)
 
 
-async def enter(url: str, seconds: float) -> bytes:
+async def enter(url: str, seconds: float, *, judges: bool = False) -> bytes:
     """A process that lives for so long from now on, or has been dead for so long."""
     process = ids.mint()
-    row = f"({literal(url, process)}, 'process', {await clock(url) + int(seconds * 1e6)}, 0)"
+    row = f"({literal(url, process)}, 'process', {await clock(url) + int(seconds * 1e6)}, {int(judges)})"
     await query(url, f"INSERT INTO leases (interaction_id, kind, due_at, tries) VALUES {row}")
     return process
 
@@ -77,30 +75,60 @@ async def left_behind(start_gateway: StartGateway, upstream: Emulated, count: in
     return names
 
 
-@pytest.mark.parametrize(
-    ("age", "is_claimed"),
-    [
-        pytest.param(DAY, True, id="the database was there"),
-        pytest.param(LEASE / 2, False, id="the database was away a moment ago"),
-    ],
-)
-async def test_what_the_long_dead_hold_is_claimed_in_the_first_turn_of_who_begins(
-    start_gateway: StartGateway, upstream: Emulated, database_url: str, age: float, is_claimed: bool
-) -> None:
-    names = await left_behind(start_gateway, upstream, 3)
-    dead, alive = await enter(database_url, -2 * HOUR), await enter(database_url, LEASE / 2)
-    await give(database_url, names[0], dead)
-    await give(database_url, names[1], alive)
-    await query(database_url, f"UPDATE set_clock SET age = {age}")
+async def first_turn(start_gateway: StartGateway, upstream: Emulated, names: Sequence[str]) -> list[bytes]:
+    """Who holds these when another process has begun and claimed, once; the last one was handed back before."""
     gateway = await start_gateway(upstream, **ONCE)
 
     async def has_had_its_turn() -> bool:
-        return (await owners(gateway, names))[2] != NOBODY
+        return (await owners(gateway, names))[-1] != NOBODY
 
     await eventually(has_had_its_turn)
-    held = await owners(gateway, names)
+    return await owners(gateway, names)
+
+
+@pytest.mark.parametrize(
+    ("lives", "judges", "ahead", "is_claimed"),
+    [
+        pytest.param(LEASE / 2, True, 0, True, id="beside one who has not been silent"),
+        pytest.param(LEASE / 2, False, 0, False, id="beside one who was silent a moment ago"),
+        pytest.param(-1.0, True, 0, False, id="when all have been silent"),
+        pytest.param(LEASE / 2, True, HOUR, False, id="when the clock was just set forward"),
+    ],
+)
+async def test_what_the_long_dead_hold_is_claimed_in_the_first_turn_of_who_begins(
+    start_gateway: StartGateway,
+    upstream: Emulated,
+    database_url: str,
+    lives: float,
+    judges: bool,
+    ahead: int,
+    is_claimed: bool,
+) -> None:
+    names = await left_behind(start_gateway, upstream, 3)
+    dead, other = await enter(database_url, -2 * HOUR), await enter(database_url, lives, judges=judges)
+    await give(database_url, names[0], dead)
+    await give(database_url, names[1], other)
+    await query(database_url, f"UPDATE set_clock SET ahead = {ahead}")
+    held = await first_turn(start_gateway, upstream, names)
     assert (held[0] != dead) == is_claimed
-    assert held[1] == alive
+    assert held[1] == other
+
+
+async def test_who_has_lived_for_a_while_vouches_for_the_death_of_others(
+    start_gateway: StartGateway, upstream: Emulated, database_url: str
+) -> None:
+    names = await left_behind(start_gateway, upstream, 2)
+    # It judges soon, and never looks again for what there is to claim.
+    await start_gateway(upstream, **ONCE | {"lease_seconds": 1.0})
+
+    async def judges() -> bool:
+        return bool(await query(database_url, "SELECT 1 FROM leases WHERE kind = 'process' AND tries = 1"))
+
+    await eventually(judges)
+    dead = await enter(database_url, -2 * HOUR)
+    await give(database_url, names[0], dead)
+    await give(database_url, names[1], NOBODY)
+    assert dead not in await first_turn(start_gateway, upstream, names)
 
 
 async def test_a_clock_that_is_set_forward_makes_nobody_dead(

@@ -93,7 +93,7 @@ async def test_leases_are_kept_and_used_by_whoever_runs_while_their_columns_come
             else:
                 await migrate.upgrade(database_url, revision)
         assert await opened.store.events.to_cancel() == set(wished)
-        assert await held.is_alive(me, (await held.clock())[0])
+        assert await held.is_alive(me, await held.clock())
     assert await query(database_url, "SELECT count(*) FROM leases WHERE lease_owner IS NULL") == [(5,)]
     await migrate.upgrade(database_url)
     assert await query(database_url, "SELECT count(*) FROM leases") == [(5,)]
