@@ -153,15 +153,21 @@ async def late(gateway: Gateway, *, key: str = "", **members: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("limit", "stream"),
-    [("timeout", False), ("first_byte_timeout", False), ("first_byte_timeout", True)],
-    ids=["unary", "first byte of unary", "first byte of stream"],
+    ("limits", "stream"),
+    [
+        (("timeout",), False),
+        (("first_byte_timeout",), False),
+        (("timeout", "first_byte_timeout"), False),
+        (("first_byte_timeout",), True),
+    ],
+    ids=["unary", "first byte of unary", "both of unary", "first byte of stream"],
 )
 async def test_what_a_deployment_answers_too_late_is_recorded_and_made_nowhere_else(
-    fleet: Fleet, limit: str, stream: bool
+    fleet: Fleet, limits: tuple[str, ...], stream: bool
 ) -> None:
     fleet["a"].behave(SLOW)
-    gateway = await fleet.gateway(members={"order": {"a": 1, "b": 2}, limit: 0.1}, allowed_fails=0)
+    members = {"order": {"a": 1, "b": 2}, **dict.fromkeys(limits, 0.1)}
+    gateway = await fleet.gateway(members=members, allowed_fails=0)
     name = await late(gateway, stream=stream, key="one")
     assert (await gateway.got(name)).body["status"] == "in_progress"
     # It is a failure of the deployment, which rests.
