@@ -193,6 +193,7 @@ class Creator:
 
     def _wait_on(self, job: Job, late: Late) -> None:
         """Record what comes of it though its caller is told that it is late."""
+        job.abandoned = True
         late.interaction_id = ids.to_text(job.intent.id)
         left = self._following.remaining(job.intent.created_at, job.route.deployment.id)
         self._overdue.wait(job, late, left)
@@ -205,6 +206,7 @@ class Creator:
             await asyncio.wait((task,), timeout=left)
         finally:
             if not task.done():
+                job.abandoned = True
                 self._abandoned.add(task)
                 task.add_done_callback(self._recorded)
         if not task.done():
@@ -297,7 +299,9 @@ class Creator:
             error=(error.code, error.message[:_MESSAGE_KEPT]),
         )
         try:
-            await self._store.finish(outcome, None, free_key=frees_key(job, error), refused=True)
+            # Whoever was told that it goes on is told by webhook how it has failed.
+            refused = not job.abandoned
+            await self._store.finish(outcome, None, free_key=frees_key(job, error), refused=refused)
         except ServiceError:
             # The row stays open and is found by that; the caller is told what went wrong first.
             logger.exception("the failure of %s could not be recorded", error.interaction_id)

@@ -204,13 +204,17 @@ async def test_how_a_late_answer_fails_is_recorded(
     fleet: Fleet, fault: str, code: str, ambiguous: bool
 ) -> None:
     fleet["a"].behave(f"{LATE},{fault}")
-    gateway = await fleet.gateway(members={"order": {"a": 1, "b": 2}, "timeout": 0.1})
-    name = await late(gateway)
+    gateway = await fleet.gateway(members={"order": {"a": 1, "b": 2}, "timeout": 0.1}, allowed_fails=0)
+    name = await late(gateway, key="one")
     assert (await gateway.finished(name)).body["status"] == "failed"
     row = await gateway.database.row(name)
     (attempt,) = orjson.loads(row["attempts"])
     assert (row["error_code"], attempt["code"], attempt.get("ambiguous", False)) == (code, code, ambiguous)
     assert fleet.asked() == {"a": 1}
+    # What cannot have run leaves its key free.
+    again = await gateway.post({"model": MODEL, "input": "Hello"}, idempotency_key="one")
+    assert (again.headers["x-interaction-id"] == name) is ambiguous
+    assert fleet.asked() == ({"a": 1} if ambiguous else {"a": 1, "b": 1})
 
 
 async def test_an_answer_that_does_not_come_is_given_up(fleet: Fleet) -> None:
