@@ -29,6 +29,7 @@ from service.interactions.readers import Readers
 from service.interactions.render import with_our_ids, with_webhooks
 from service.interactions.sending import Send, Sender
 from service.interactions.stream_limits import StreamLimits, shorter
+from service.interactions.upstream_copy import UpstreamCopy
 from service.store.held import Claim
 from service.store.records import USAGE_MISSING, Outcome, Record, Usage, now
 from service.store.store import Store
@@ -76,6 +77,7 @@ class Creator:
         following: Following,
         upstream_settle: float,
         stream_limits: StreamLimits,
+        upstream_copy: UpstreamCopy,
         media: MediaKeeper | None = None,
         destinations: Destinations | None = None,
     ) -> None:
@@ -92,6 +94,7 @@ class Creator:
         self._following = following
         self._upstream_settle = upstream_settle
         self.stream_limits = stream_limits
+        self._upstream_copy = upstream_copy
         self._media = media
         self._destinations = destinations or Destinations()
         ends = Ends(self._finish, self._read, self._fail)
@@ -286,6 +289,9 @@ class Creator:
         job.spent(outcome.usage)
         if not terminal:
             self._following.follow(_claim(outcome, job))
+        elif job.abandoned:
+            # Whoever has the id may have deleted it before upstream's was known.
+            await self._upstream_copy.delete_if_deleted(job.intent.id)
         told = with_webhooks(with_our_ids(body, job.intent.id, job.intent.previous_id), job.webhooks)
         return Answer(told, upstream_id, job.history, job.served)
 

@@ -201,7 +201,11 @@ class Lifecycle:
                 f"The interaction {reference!r} is under a legal hold{reason} and cannot be deleted. Release the hold "
                 "first."
             )
-        await self._upstream_copy.delete(record)
+        if record.upstream_id is None and not record.terminal:
+            # It may have become known meanwhile.
+            await self._upstream_copy.delete_if_deleted(record.id)
+        else:
+            await self._upstream_copy.delete(record)
         return record
 
     async def _settled(self, record: Record) -> Record:

@@ -76,7 +76,11 @@ class Overdue:
         await self._note(job)
         attempt = job.attempts[-1]
         try:
-            answer = await late.answer(seconds)
+            try:
+                answer = await late.answer(seconds)
+            finally:
+                # From here on it is not to be given up any more.
+                self._waiting.pop(job.intent.id, None)
         except ServiceError as error:
             error.message = job.told(error.message)
             _tell(attempt, told(failure_of(error), now() - attempt["started"]))

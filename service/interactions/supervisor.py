@@ -228,7 +228,8 @@ class Supervisor:
 
     def _reader_ended(self, reader: Reader, *, stopped: bool) -> None:
         self._streams.discard(reader.feed.key)
-        if not reader.left_open and reader.job.intent.background and not self._stopping:
+        may_be_deleted = reader.job.intent.background or reader.job.abandoned
+        if not reader.left_open and may_be_deleted and not self._stopping:
             self._spawn(self._polling.upstream_copy.delete_if_deleted(reader.feed.key))
         if reader.left_open and not stopped:
             intent = reader.job.intent

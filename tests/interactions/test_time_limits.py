@@ -187,6 +187,32 @@ async def test_what_a_deployment_answers_too_late_is_recorded_and_made_nowhere_e
         assert (again.id, again.headers["idempotency-replayed"]) == (name, "true")
 
 
+@pytest.mark.parametrize(
+    ("limits", "headers", "stream"),
+    [
+        ({"timeout": 0.1}, {}, False),
+        ({"first_byte_timeout": 0.1}, {}, True),
+        ({}, {"x_timeout": "0.2"}, False),
+        ({}, {"x_timeout": "0.2"}, True),
+    ],
+    ids=["late", "late stream", "left", "left stream"],
+)
+async def test_what_was_deleted_before_upstream_answered_is_deleted_there_afterwards(
+    fleet: Fleet, limits: dict[str, float], headers: dict[str, str], stream: bool
+) -> None:
+    fleet["a"].behave(SLOW)
+    gateway = await fleet.gateway("a", members=limits)
+    reply = await gateway.post({"model": MODEL, "input": "Hello", "stream": stream}, **headers)
+    name = reply.headers["x-interaction-id"]
+    assert (await gateway.delete(name)).status == 200
+
+    async def is_gone_upstream() -> bool:
+        return (await gateway.database.row(name))["upstream_gone_at"] is not None
+
+    await eventually(is_gone_upstream)
+    assert (fleet["a"].asked, fleet["a"].held) == (1, 0)
+
+
 async def test_nobodys_place_is_taken_by_a_late_answer(fleet: Fleet) -> None:
     fleet["a"].fault(LATE)
     members = {"timeout": 0.1, "max_parallel_requests": 1}
