@@ -29,6 +29,8 @@ from service.interactions.readers import Readers
 from service.interactions.render import with_our_ids, with_webhooks
 from service.interactions.sending import Send, Sender
 from service.interactions.stream_limits import StreamLimits, shorter
+from service.interactions.supervisor import LateAnswers
+from service.interactions.taking_over import TakeOver
 from service.interactions.upstream_copy import UpstreamCopy
 from service.store.held import Claim
 from service.store.records import USAGE_MISSING, Outcome, Record, Usage, now
@@ -52,7 +54,9 @@ _MESSAGE_KEPT: Final = 2_000
 
 
 class Following(Protocol):
-    """Whoever follows what is still open when its create is answered."""
+    """Whoever follows what is still open when its create is answered, and is asked to cancel what is ``late``."""
+
+    late: LateAnswers | None
 
     def follow(self, claim: Claim) -> None:
         """See an interaction through to its end."""
@@ -77,6 +81,7 @@ class Creator:
         following: Following,
         upstream_settle: float,
         stream_limits: StreamLimits,
+        take_over: TakeOver,
         upstream_copy: UpstreamCopy,
         media: MediaKeeper | None = None,
         destinations: Destinations | None = None,
@@ -98,7 +103,8 @@ class Creator:
         self._media = media
         self._destinations = destinations or Destinations()
         ends = Ends(self._finish, self._read, self._fail)
-        self._overdue = Overdue(store, life.working, ends, max(1, int(gate.limit * _OVERDUE)))
+        most = max(1, int(gate.limit * _OVERDUE))
+        self._overdue = following.late = Overdue(store, take_over, life.working, ends, most)
 
     async def create(self, call: Call) -> Answer:
         """Run a unary create; raises a :class:`ServiceError` that carries the interaction's id once it has one."""

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from aiohttp import web
 
+from service.store.records import USAGE_MISSING
 from tests.support.database import Row
 from tests.support.fleet import Fleet, fleet_of
 from tests.support.gateway import MODEL, Gateway, eventually
@@ -275,6 +276,59 @@ async def test_of_many_late_answers_the_latest_are_waited_for(
     gate.set()
     ended = [(await gateway.finished(name)).body["status"] for name in names[2:]]
     assert ended == ["completed", "completed"]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
+@pytest.mark.parametrize(
+    "members",
+    [{"stream": True}, {"background": True}, {"stream": True, "background": True}],
+    ids=["stream", "background", "background stream"],
+)
+async def test_what_is_answered_late_can_be_cancelled(
+    fleet: Fleet, members: dict[str, bool], elsewhere: bool
+) -> None:
+    fleet["a"].behave("latency;seconds=20")
+    gateway = await fleet.gateway("a", members={"timeout": 0.1, "first_byte_timeout": 0.1})
+    name = await late(gateway, **members)
+    asked = await fleet.gateway("a") if elsewhere else gateway
+    reply = await asked.cancel(name)
+    assert (reply.status, reply.body["status"]) == (200, "cancelled")
+    row = await gateway.database.row(name)
+    assert (row["status"], row["usage_state"]) == ("cancelled", USAGE_MISSING)
+    (attempt,) = orjson.loads(row["attempts"])
+    assert (attempt["code"], attempt["ambiguous"]) == ("deadline_exceeded", True)
+    assert (await asked.cancel(name)).status == 400
+    if "stream" in members:
+        assert (await asked.events(name)).done
+
+
+async def test_a_cancel_that_meets_a_late_answer_ends_it_one_way_or_the_other(
+    fleet: Fleet, start_scripted: StartScripted
+) -> None:
+    gate = asyncio.Event()
+
+    async def hesitant(request: web.Request) -> web.StreamResponse:
+        await gate.wait()
+        name = (await request.json())["input"]
+        return await answering(orjson.dumps({"id": name, "status": "completed", "steps": []}))(request)
+
+    entry = deployment(await start_scripted(hesitant), "slow", MODEL, id="a", timeout=0.1)
+    gateway = await fleet.gateway("b", more=(entry,))
+    names = [await late(gateway, model="slow", background=True, input=f"v1_{place}") for place in range(6)]
+
+    async def cancelled(place: int) -> str:
+        await asyncio.sleep(place * 0.002)
+        reply = await gateway.cancel(names[place])
+        if reply.status == 200:
+            return str(reply.body["status"])
+        assert reply.status == 400
+        return "completed"
+
+    early = asyncio.create_task(cancelled(0))
+    gate.set()
+    told = await asyncio.gather(early, *(cancelled(place) for place in range(1, len(names))))
+    assert [(await gateway.got(name)).body["status"] for name in names] == told
+    assert set(told) <= {"cancelled", "completed"}
 
 
 async def test_a_late_answer_is_not_waited_for_where_it_may_be_made_again(fleet: Fleet) -> None:
