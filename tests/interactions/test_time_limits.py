@@ -285,7 +285,7 @@ async def test_of_many_late_answers_the_latest_are_waited_for(
     ids=["stream", "background", "background stream"],
 )
 async def test_what_is_answered_late_can_be_cancelled(
-    fleet: Fleet, members: dict[str, bool], elsewhere: bool
+    fleet: Fleet, members: dict[str, Any], elsewhere: bool
 ) -> None:
     fleet["a"].behave("latency;seconds=20")
     gateway = await fleet.gateway("a", members={"timeout": 0.1, "first_byte_timeout": 0.1})

@@ -259,7 +259,7 @@ async def test_a_failure_that_comes_after_its_caller_has_left_is_told(
     start_gateway: StartGateway,
     upstream: Emulated,
     hook: Receiver,
-    limits: dict[str, float],
+    limits: dict[str, Any],
     headers: dict[str, str],
 ) -> None:
     upstream.behave("latency;seconds=0.5,status;code=429")
