@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from service.errors import ServiceError
+from service.errors import DeadlineExceeded, ServiceError
 from service.interactions.calls import Job
 from service.interactions.sending import told
 from service.interactions.taking_over import TakeOver
@@ -71,7 +71,7 @@ class Overdue:
     async def cancel(self, key: bytes) -> bool:
         """Wait no longer for the answer of an interaction, and end it as cancelled; False when none is waited for.
 
-        An answer that comes in the same moment is recorded instead.
+        An answer that comes in the same moment, or how it fails, is recorded instead.
         """
         late = self._waiting.get(key)
         if late is None:
@@ -99,7 +99,7 @@ class Overdue:
                 # From here on it is not to be given up any more.
                 self._waiting.pop(job.intent.id, None)
         except ServiceError as error:
-            if job.intent.id in self._cancelled:
+            if job.intent.id in self._cancelled and isinstance(error, DeadlineExceeded):
                 await self._end_as_cancelled(job)
                 return
             error.message = job.told(error.message)
