@@ -332,6 +332,8 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         following=supervisor,
         upstream_settle=settings.upstream_settle,
         stream_limits=StreamLimits(deployments, settings.router.stream_total_timeout),
+        take_over=take_over,
+        upstream_copy=upstream_copy,
         media=keeper,
         destinations=app[DESTINATIONS],
     )

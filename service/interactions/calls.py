@@ -104,6 +104,8 @@ class Job:
     stay: Stay | None = None
     #: Whether upstream was found to have lost what ``body`` named: the conversation travels with every later attempt.
     lost_upstream: bool = False
+    #: Whether it goes on though its caller waits no more: an id was told instead of an answer.
+    abandoned: bool = False
 
     @property
     def served(self) -> Served:

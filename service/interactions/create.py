@@ -29,6 +29,9 @@ from service.interactions.readers import Readers
 from service.interactions.render import with_our_ids, with_webhooks
 from service.interactions.sending import Send, Sender
 from service.interactions.stream_limits import StreamLimits, shorter
+from service.interactions.supervisor import LateAnswers
+from service.interactions.taking_over import TakeOver
+from service.interactions.upstream_copy import UpstreamCopy
 from service.store.held import Claim
 from service.store.records import USAGE_MISSING, Outcome, Record, Usage, now
 from service.store.store import Store
@@ -51,7 +54,9 @@ _MESSAGE_KEPT: Final = 2_000
 
 
 class Following(Protocol):
-    """Whoever follows what is still open when its create is answered."""
+    """Whoever follows what is still open when its create is answered, and is asked to cancel what is ``late``."""
+
+    late: LateAnswers | None
 
     def follow(self, claim: Claim) -> None:
         """See an interaction through to its end."""
@@ -76,6 +81,8 @@ class Creator:
         following: Following,
         upstream_settle: float,
         stream_limits: StreamLimits,
+        take_over: TakeOver,
+        upstream_copy: UpstreamCopy,
         media: MediaKeeper | None = None,
         destinations: Destinations | None = None,
     ) -> None:
@@ -92,10 +99,12 @@ class Creator:
         self._following = following
         self._upstream_settle = upstream_settle
         self.stream_limits = stream_limits
+        self._upstream_copy = upstream_copy
         self._media = media
         self._destinations = destinations or Destinations()
         ends = Ends(self._finish, self._read, self._fail)
-        self._overdue = Overdue(store, life.working, ends, max(1, int(gate.limit * _OVERDUE)))
+        most = max(1, int(gate.limit * _OVERDUE))
+        self._overdue = following.late = Overdue(store, take_over, life.working, ends, most)
 
     async def create(self, call: Call) -> Answer:
         """Run a unary create; raises a :class:`ServiceError` that carries the interaction's id once it has one."""
@@ -193,6 +202,7 @@ class Creator:
 
     def _wait_on(self, job: Job, late: Late) -> None:
         """Record what comes of it though its caller is told that it is late."""
+        job.abandoned = True
         late.interaction_id = ids.to_text(job.intent.id)
         left = self._following.remaining(job.intent.created_at, job.route.deployment.id)
         self._overdue.wait(job, late, left)
@@ -205,6 +215,7 @@ class Creator:
             await asyncio.wait((task,), timeout=left)
         finally:
             if not task.done():
+                job.abandoned = True
                 self._abandoned.add(task)
                 task.add_done_callback(self._recorded)
         if not task.done():
@@ -284,6 +295,9 @@ class Creator:
         job.spent(outcome.usage)
         if not terminal:
             self._following.follow(_claim(outcome, job))
+        elif job.abandoned:
+            # Whoever has the id may have deleted it before upstream's was known.
+            await self._upstream_copy.delete_if_deleted(job.intent.id)
         told = with_webhooks(with_our_ids(body, job.intent.id, job.intent.previous_id), job.webhooks)
         return Answer(told, upstream_id, job.history, job.served)
 
@@ -297,7 +311,9 @@ class Creator:
             error=(error.code, error.message[:_MESSAGE_KEPT]),
         )
         try:
-            await self._store.finish(outcome, None, free_key=frees_key(job, error), refused=True)
+            # Whoever was told that it goes on is told by webhook how it has failed.
+            refused = not job.abandoned
+            await self._store.finish(outcome, None, free_key=frees_key(job, error), refused=refused)
         except ServiceError:
             # The row stays open and is found by that; the caller is told what went wrong first.
             logger.exception("the failure of %s could not be recorded", error.interaction_id)

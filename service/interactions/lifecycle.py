@@ -16,12 +16,11 @@ import orjson
 
 from service.errors import FailedPrecondition, NotFound, ServiceError, ServiceUnavailable, UpstreamError
 from service.interactions.calls import Principal
-from service.interactions.ending import assembled
 from service.interactions.imported import is_adopted
 from service.interactions.inquiry import is_word
 from service.interactions.late_usage import LateUsage
 from service.interactions.readers import Readers
-from service.interactions.render import of_record, timestamp, with_webhooks
+from service.interactions.render import of_record, with_webhooks
 from service.interactions.resolve import Resolver
 from service.interactions.supervisor import Supervisor
 from service.interactions.taking_over import TakeOver
@@ -120,7 +119,10 @@ class Lifecycle:
                 f"Upstream has not answered the create of {reference!r} yet; cancel it again in a moment.",
                 retry_after=1,
             )
+        was_late = await self._supervisor.cancel_late(record.id)
         record = await self.find(principal, reference)
+        if was_late and record.status == "cancelled":
+            return record, await self._shown(record)
         if record.terminal:
             raise _not_to_be_cancelled(reference, record)
         try:
@@ -134,9 +136,9 @@ class Lifecycle:
             if ended is not None:
                 return await self.told(ended)
         record = replace(await self.current(record), upstream_id=record.upstream_id)
-        if not record.background:
+        if not record.background or (was_late and record.upstream_id is None):
             # Nobody reads it any more, and upstream cannot end it.
-            await self._take_over.end(record, await self._as_cancelled(record))
+            await self._take_over.cancel(record)
         else:
             await self._cancel_upstream(record, reference, headers)
         record = await self.current(record)
@@ -184,11 +186,6 @@ class Lifecycle:
                 await self._store.held.hint(CANCEL)
         raise ServiceUnavailable("The interaction is not cancelled yet.", retry_after=1)
 
-    async def _as_cancelled(self, record: Record) -> dict[str, Any]:
-        logged, _ = await assembled(self._store.events, record)
-        so_far = of_record(record) if record.response is not None else {}
-        return {**so_far, **logged.result(), "updated": timestamp(now()), "status": "cancelled"}
-
     async def delete(self, principal: Principal, reference: str) -> Record:
         """Delete here for certain and upstream if it can: hidden at once, with its content kept only for follow-ups.
 
@@ -201,7 +198,11 @@ class Lifecycle:
                 f"The interaction {reference!r} is under a legal hold{reason} and cannot be deleted. Release the hold "
                 "first."
             )
-        await self._upstream_copy.delete(record)
+        if record.upstream_id is None and not record.terminal:
+            # It may have become known meanwhile.
+            await self._upstream_copy.delete_if_deleted(record.id)
+        else:
+            await self._upstream_copy.delete(record)
         return record
 
     async def _settled(self, record: Record) -> Record:

@@ -16,9 +16,10 @@ from typing import Any
 
 import orjson
 
-from service.errors import ServiceError
+from service.errors import DeadlineExceeded, ServiceError
 from service.interactions.calls import Job
 from service.interactions.sending import told
+from service.interactions.taking_over import TakeOver
 from service.store.records import now
 from service.store.store import Store
 from service.upstream.client import Late, Reply
@@ -41,13 +42,16 @@ class Ends:
 class Overdue:
     """One per process; at most ``most`` answers are waited for, each of an interaction that is in ``working``."""
 
-    def __init__(self, store: Store, working: set[bytes], ends: Ends, most: int) -> None:
+    def __init__(self, store: Store, take_over: TakeOver, working: set[bytes], ends: Ends, most: int) -> None:
         self._store = store
+        self._take_over = take_over
         self._working = working
         self._ends = ends
         self._most = most
         self._waiting: dict[bytes, Late] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        #: Those of them that somebody has asked to cancel.
+        self._cancelled: set[bytes] = set()
+        self._tasks: dict[bytes, asyncio.Task[None]] = {}
 
     def wait(self, job: Job, late: Late, seconds: float) -> None:
         """Wait for so many seconds more, and let the oldest go if there are too many."""
@@ -57,17 +61,30 @@ class Overdue:
         self._waiting[key] = late
         self._working.add(key)
         task = asyncio.get_running_loop().create_task(self._awaited(job, late, seconds), name="overdue")
-        self._tasks.add(task)
+        self._tasks[key] = task
         task.add_done_callback(lambda done: self._ended(key, done))
 
     def waits_for(self, key: bytes) -> bool:
         """Whether the answer of an interaction is waited for."""
         return key in self._waiting
 
+    async def cancel(self, key: bytes) -> bool:
+        """Wait no longer for the answer of an interaction, and end it as cancelled; False when none is waited for.
+
+        An answer that comes in the same moment, or how it fails, is recorded instead.
+        """
+        late = self._waiting.get(key)
+        if late is None:
+            return False
+        self._cancelled.add(key)
+        late.give_up()
+        await asyncio.wait((self._tasks[key],))
+        return True
+
     async def close(self, patience: float) -> None:
         """Wait ``patience`` seconds for them all; the rows of the rest stay open."""
         if self._tasks:
-            _, pending = await asyncio.wait(self._tasks, timeout=patience)
+            _, pending = await asyncio.wait(self._tasks.values(), timeout=patience)
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
@@ -76,8 +93,15 @@ class Overdue:
         await self._note(job)
         attempt = job.attempts[-1]
         try:
-            answer = await late.answer(seconds)
+            try:
+                answer = await late.answer(seconds)
+            finally:
+                # From here on it is not to be given up any more.
+                self._waiting.pop(job.intent.id, None)
         except ServiceError as error:
+            if job.intent.id in self._cancelled and isinstance(error, DeadlineExceeded):
+                await self._end_as_cancelled(job)
+                return
             error.message = job.told(error.message)
             _tell(attempt, told(failure_of(error), now() - attempt["started"]))
             await self._ends.failed(job, error)
@@ -91,6 +115,15 @@ class Overdue:
         except ServiceError as error:
             logger.warning("what upstream has answered late could not be recorded: %s", error)
 
+    async def _end_as_cancelled(self, job: Job) -> None:
+        intent = job.intent
+        try:
+            found = await self._store.find_held(intent.id)
+            if found is not None and not found[0].terminal and found[0].owner_id == intent.owner_id:
+                await self._take_over.cancel(found[0])
+        except ServiceError as error:
+            logger.warning("%s is not cancelled yet: %s", ids.to_text(intent.id), error)
+
     async def _note(self, job: Job) -> None:
         """Commit that it takes long, for whoever asks meanwhile, and for who goes on if this process dies."""
         intent, attempts = job.intent, orjson.dumps(job.attempts).decode()
@@ -102,7 +135,8 @@ class Overdue:
     def _ended(self, key: bytes, task: asyncio.Task[None]) -> None:
         self._working.discard(key)
         self._waiting.pop(key, None)
-        self._tasks.discard(task)
+        self._cancelled.discard(key)
+        del self._tasks[key]
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("waiting for what upstream answers late has failed", exc_info=error)
 

@@ -164,7 +164,7 @@ class Polling:
             return True
         await self._take_over.word(record, reply)
         run.said = said
-        if ended and run.claim.background:
+        if ended:
             await self.upstream_copy.delete_if_deleted(run.key)
         return ended
 

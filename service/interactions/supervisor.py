@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from service.errors import ServiceError
 from service.interactions.late_usage import LateUsage
@@ -61,6 +61,16 @@ class Supervision:
     shared: bool = False
 
 
+class LateAnswers(Protocol):
+    """The answers that upstream gives too late for whoever has asked, as long as they are waited for."""
+
+    def waits_for(self, key: bytes) -> bool:
+        """Whether the answer of an interaction is waited for."""
+
+    async def cancel(self, key: bytes) -> bool:
+        """Wait no longer for it, and end the interaction as cancelled; False when none is waited for."""
+
+
 class Supervisor:
     """One per process; owns the tasks that claim and follow."""
 
@@ -92,6 +102,8 @@ class Supervisor:
         self._watching: asyncio.Task[None] | None = None
         self._stopping = False
         self._swept_at = self._loop.time()
+        #: What is waited for by whoever creates, who needs this one first.
+        self.late: LateAnswers | None = None
         self.schedule = Schedule(
             polling.poll,
             concurrency=supervision.concurrency,
@@ -156,10 +168,14 @@ class Supervisor:
         await self._readers.ended(key)
         return True
 
+    async def cancel_late(self, key: bytes) -> bool:
+        """End an interaction whose answer is late and is waited for here, and wait for its end; False when none is."""
+        return self.late is not None and await self.late.cancel(key)
+
     async def has_begun(self, key: bytes) -> bool:
-        """Whether no create of this process waits for upstream's answer any more; waits for that a while."""
+        """Whether no create of this process is on its way to an answer that is not late; waits for that a while."""
         for _ in range(_BEGINNINGS):
-            if key not in self._life.working or self._readers.reader(key) is not None:
+            if key not in self._life.working or self._readers.reader(key) is not None or self._is_late(key):
                 return True
             await asyncio.sleep(_LOOKED)
         return False
@@ -228,7 +244,8 @@ class Supervisor:
 
     def _reader_ended(self, reader: Reader, *, stopped: bool) -> None:
         self._streams.discard(reader.feed.key)
-        if not reader.left_open and reader.job.intent.background and not self._stopping:
+        may_be_deleted = reader.job.intent.background or reader.job.abandoned
+        if not reader.left_open and may_be_deleted and not self._stopping:
             self._spawn(self._polling.upstream_copy.delete_if_deleted(reader.feed.key))
         if reader.left_open and not stopped:
             intent = reader.job.intent
@@ -329,6 +346,11 @@ class Supervisor:
             self._spawn(self.schedule.at_once(run))
         elif self._readers.feed(key) is not None:
             self._spawn(self._cancel_as_wished(key))
+        elif self._is_late(key):
+            self._spawn(self.cancel_late(key))
+
+    def _is_late(self, key: bytes) -> bool:
+        return self.late is not None and self.late.waits_for(key)
 
     async def _cancel_as_wished(self, key: bytes) -> None:
         try:

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from service.interactions import outcomes
-from service.interactions.ending import rest_of_log
+from service.interactions.ending import assembled, rest_of_log
 from service.interactions.imported import is_adopted
 from service.interactions.media import MediaKeeper
+from service.interactions.render import of_record, timestamp
 from service.interactions.timeline import was_rebuilt, without_history
 from service.store import kept_events
 from service.store.entries import Write
@@ -40,6 +41,14 @@ class TakeOver:
         """Commit an end that upstream has no part in; raises as :meth:`word` does."""
         record = replace(record, http_status=record.http_status or 200)
         await self._commit(record, codec.dumps(body), body, cut=True)
+
+    async def cancel(self, record: Record) -> None:
+        """Commit that it was cancelled, with what came before that; raises as :meth:`word` does."""
+        logged, _ = await assembled(self._store.events, record)
+        so_far = of_record(record) if record.response is not None else {}
+        await self.end(
+            record, {**so_far, **logged.result(), "updated": timestamp(now()), "status": "cancelled"}
+        )
 
     async def _commit(self, record: Record, raw: bytes, body: dict[str, Any], *, cut: bool = False) -> None:
         outcome = _outcome(record, body, cut=cut)

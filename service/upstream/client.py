@@ -53,12 +53,16 @@ class Late(DeadlineExceeded):
         )
         self._response = late.response
         self._read = read
+        self._given_up: ReadTimeout | None = None
 
     async def answer(self, seconds: float) -> Reply | Response:
         """What upstream answers within so many seconds more, a stream if it has begun by then; raises as creates do."""
         self._response.bound(seconds)
         try:
             answer = await self._read(self._response)
+            if self._given_up is not None and isinstance(answer, Response):
+                # It has begun in the same moment, and cannot be read on.
+                raise self._given_up
         except TransportError as error:
             raise as_service_error(error) from error
         if isinstance(answer, Response):
@@ -66,8 +70,9 @@ class Late(DeadlineExceeded):
         return answer
 
     def give_up(self) -> None:
-        """Wait no longer; whoever does gets :class:`~service.errors.DeadlineExceeded`."""
-        self._response.close(ReadTimeout("it was waited for long enough"))
+        """Wait no longer; whoever does gets :class:`~service.errors.DeadlineExceeded`, or what is there as a whole."""
+        self._given_up = ReadTimeout("it was waited for long enough")
+        self._response.close(self._given_up)
 
 
 class GeminiClient:

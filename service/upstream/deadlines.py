@@ -61,7 +61,8 @@ class Deadlines:
         late += [
             connection for connection, limit in self._silences.items() if now - connection.heard >= limit
         ]
-        for connection in late:
+        # Both limits may have passed since the last look, and who is told of that is told once.
+        for connection in dict.fromkeys(late):
             self.remove(connection)
             connection.time_out(_SILENT)
         self._timer = None

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from aiohttp import web
 
+from service.store.records import USAGE_MISSING
 from tests.support.database import Row
 from tests.support.fleet import Fleet, fleet_of
 from tests.support.gateway import MODEL, Gateway, eventually
@@ -153,15 +154,21 @@ async def late(gateway: Gateway, *, key: str = "", **members: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("limit", "stream"),
-    [("timeout", False), ("first_byte_timeout", False), ("first_byte_timeout", True)],
-    ids=["unary", "first byte of unary", "first byte of stream"],
+    ("limits", "stream"),
+    [
+        (("timeout",), False),
+        (("first_byte_timeout",), False),
+        (("timeout", "first_byte_timeout"), False),
+        (("first_byte_timeout",), True),
+    ],
+    ids=["unary", "first byte of unary", "both of unary", "first byte of stream"],
 )
 async def test_what_a_deployment_answers_too_late_is_recorded_and_made_nowhere_else(
-    fleet: Fleet, limit: str, stream: bool
+    fleet: Fleet, limits: tuple[str, ...], stream: bool
 ) -> None:
     fleet["a"].behave(SLOW)
-    gateway = await fleet.gateway(members={"order": {"a": 1, "b": 2}, limit: 0.1}, allowed_fails=0)
+    members = {"order": {"a": 1, "b": 2}, **dict.fromkeys(limits, 0.1)}
+    gateway = await fleet.gateway(members=members, allowed_fails=0)
     name = await late(gateway, stream=stream, key="one")
     assert (await gateway.got(name)).body["status"] == "in_progress"
     # It is a failure of the deployment, which rests.
@@ -181,6 +188,32 @@ async def test_what_a_deployment_answers_too_late_is_recorded_and_made_nowhere_e
         assert (again.id, again.headers["idempotency-replayed"]) == (name, "true")
 
 
+@pytest.mark.parametrize(
+    ("limits", "headers", "stream"),
+    [
+        ({"timeout": 0.1}, {}, False),
+        ({"first_byte_timeout": 0.1}, {}, True),
+        ({}, {"x_timeout": "0.2"}, False),
+        ({}, {"x_timeout": "0.2"}, True),
+    ],
+    ids=["late", "late stream", "left", "left stream"],
+)
+async def test_what_was_deleted_before_upstream_answered_is_deleted_there_afterwards(
+    fleet: Fleet, limits: dict[str, float], headers: dict[str, str], stream: bool
+) -> None:
+    fleet["a"].behave(SLOW)
+    gateway = await fleet.gateway("a", members=limits)
+    reply = await gateway.post({"model": MODEL, "input": "Hello", "stream": stream}, **headers)
+    name = reply.headers["x-interaction-id"]
+    assert (await gateway.delete(name)).status == 200
+
+    async def is_gone_upstream() -> bool:
+        return (await gateway.database.row(name))["upstream_gone_at"] is not None
+
+    await eventually(is_gone_upstream)
+    assert (fleet["a"].asked, fleet["a"].held) == (1, 0)
+
+
 async def test_nobodys_place_is_taken_by_a_late_answer(fleet: Fleet) -> None:
     fleet["a"].fault(LATE)
     members = {"timeout": 0.1, "max_parallel_requests": 1}
@@ -198,13 +231,17 @@ async def test_how_a_late_answer_fails_is_recorded(
     fleet: Fleet, fault: str, code: str, ambiguous: bool
 ) -> None:
     fleet["a"].behave(f"{LATE},{fault}")
-    gateway = await fleet.gateway(members={"order": {"a": 1, "b": 2}, "timeout": 0.1})
-    name = await late(gateway)
+    gateway = await fleet.gateway(members={"order": {"a": 1, "b": 2}, "timeout": 0.1}, allowed_fails=0)
+    name = await late(gateway, key="one")
     assert (await gateway.finished(name)).body["status"] == "failed"
     row = await gateway.database.row(name)
     (attempt,) = orjson.loads(row["attempts"])
     assert (row["error_code"], attempt["code"], attempt.get("ambiguous", False)) == (code, code, ambiguous)
     assert fleet.asked() == {"a": 1}
+    # What cannot have run leaves its key free.
+    again = await gateway.post({"model": MODEL, "input": "Hello"}, idempotency_key="one")
+    assert (again.headers["x-interaction-id"] == name) is ambiguous
+    assert fleet.asked() == ({"a": 1} if ambiguous else {"a": 1, "b": 1})
 
 
 async def test_an_answer_that_does_not_come_is_given_up(fleet: Fleet) -> None:
@@ -239,6 +276,59 @@ async def test_of_many_late_answers_the_latest_are_waited_for(
     gate.set()
     ended = [(await gateway.finished(name)).body["status"] for name in names[2:]]
     assert ended == ["completed", "completed"]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
+@pytest.mark.parametrize(
+    "members",
+    [{"stream": True}, {"background": True}, {"stream": True, "background": True}],
+    ids=["stream", "background", "background stream"],
+)
+async def test_what_is_answered_late_can_be_cancelled(
+    fleet: Fleet, members: dict[str, Any], elsewhere: bool
+) -> None:
+    fleet["a"].behave("latency;seconds=20")
+    gateway = await fleet.gateway("a", members={"timeout": 0.1, "first_byte_timeout": 0.1})
+    name = await late(gateway, **members)
+    asked = await fleet.gateway("a") if elsewhere else gateway
+    reply = await asked.cancel(name)
+    assert (reply.status, reply.body["status"]) == (200, "cancelled")
+    row = await gateway.database.row(name)
+    assert (row["status"], row["usage_state"]) == ("cancelled", USAGE_MISSING)
+    (attempt,) = orjson.loads(row["attempts"])
+    assert (attempt["code"], attempt["ambiguous"]) == ("deadline_exceeded", True)
+    assert (await asked.cancel(name)).status == 400
+    if "stream" in members:
+        assert (await asked.events(name)).done
+
+
+async def test_a_cancel_that_meets_a_late_answer_ends_it_one_way_or_the_other(
+    fleet: Fleet, start_scripted: StartScripted
+) -> None:
+    gate = asyncio.Event()
+
+    async def hesitant(request: web.Request) -> web.StreamResponse:
+        await gate.wait()
+        name = (await request.json())["input"]
+        return await answering(orjson.dumps({"id": name, "status": "completed", "steps": []}))(request)
+
+    entry = deployment(await start_scripted(hesitant), "slow", MODEL, id="a", timeout=0.1)
+    gateway = await fleet.gateway("b", more=(entry,))
+    names = [await late(gateway, model="slow", background=True, input=f"v1_{place}") for place in range(6)]
+
+    async def cancelled(place: int) -> str:
+        await asyncio.sleep(place * 0.002)
+        reply = await gateway.cancel(names[place])
+        if reply.status == 200:
+            return str(reply.body["status"])
+        assert reply.status == 400
+        return "completed"
+
+    early = asyncio.create_task(cancelled(0))
+    gate.set()
+    told = await asyncio.gather(early, *(cancelled(place) for place in range(1, len(names))))
+    assert [(await gateway.got(name)).body["status"] for name in names] == told
+    assert set(told) <= {"cancelled", "completed"}
 
 
 async def test_a_late_answer_is_not_waited_for_where_it_may_be_made_again(fleet: Fleet) -> None:

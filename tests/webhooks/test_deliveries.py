@@ -9,12 +9,12 @@ import pytest
 from aiohttp import web
 
 from service.store.records import now
-from tests.support.gateway import LEGACY, Gateway, eventually
+from tests.support.gateway import LEGACY, MODEL, Gateway, eventually
 from tests.support.gateways import StartGateway
 from tests.support.receivers import HANG, Receiver, receiver
 from tests.support.reconciling import reconciled
 from tests.support.store import query
-from tests.support.upstreams import Emulated
+from tests.support.upstreams import Emulated, deployment
 from tests.webhooks.hooking import QUICK, SLOW, run, secret_of
 
 
@@ -252,6 +252,26 @@ async def test_what_upstream_refuses_is_told_to_its_caller_only(
     upstream.clock.advance(10_000)
     await hook.has(1)
     assert [told.body["data"]["id"] for told in hook.told] == [made.id]
+
+
+@pytest.mark.parametrize(("limits", "headers"), [({"timeout": 0.1}, {}), ({}, {"x_timeout": "0.2"})])
+async def test_a_failure_that_comes_after_its_caller_has_left_is_told(
+    start_gateway: StartGateway,
+    upstream: Emulated,
+    hook: Receiver,
+    limits: dict[str, Any],
+    headers: dict[str, str],
+) -> None:
+    upstream.behave("latency;seconds=0.5,status;code=429")
+    gateway = await start_gateway(deployments=(deployment(upstream, "fast", MODEL, **limits),), **QUICK)
+    config = {"uris": [hook.url]}
+    body = {"model": MODEL, "input": "Work", "background": True, "webhook_config": config}
+    reply = await gateway.post(body, **headers)
+    assert (reply.status, reply.error["code"]) == (504, "deadline_exceeded")
+    await hook.has(1)
+    told = hook.told[0].body
+    assert told["type"] == "interaction.failed"
+    assert told["data"]["id"] == reply.headers["x-interaction-id"]
 
 
 async def test_private_addresses_are_refused_with_the_request(
