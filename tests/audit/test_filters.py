@@ -18,13 +18,17 @@ from service.audit.terms import LATER, of_later_numbers
 from service.errors import InvalidRequest
 from service.store import migrate
 from service.store.codec import Codec
-from service.store.records import USAGE_FINAL
+from service.store.engine import open_reports
+from service.store.records import USAGE_FINAL, USAGE_MISSING, Usage
+from service.store.store import Store
 from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
 from tests.audit.history import MODELS, PRICES, TEAMS, Past, Told, add, answer_of, cost_of, past, request_of
+from tests.support.store import USAGE, OpenStore, intent, outcome
 from tests.support.store import query as ask
 
 Check = Callable[[Told], bool]
+ORDERS: tuple[Order, ...] = ("desc", "asc")
 
 
 def model_of(told: Told) -> str | None:
@@ -271,6 +275,43 @@ async def test_what_was_derived_from_before_there_were_terms_of_a_number_is_give
         assert whole <= await terms_of(store_url)
         for text, expected in of_later.items():
             await check(made, text, expected)
+
+
+@pytest.mark.parametrize("query", ["min_response_bytes=100", "min_response_bytes=150&max_response_bytes=800"])
+async def test_one_whose_answer_grew_when_its_usage_came_is_told_once(
+    opened: OpenStore, store_url: str, query: str
+) -> None:
+    store, reports = opened.store, open_reports(store_url)
+    await reports.start()
+    try:
+        indexer = Indexer(opened.backend, reports, Codec(), PRICES)
+        keys = [await begun(store, size) for size in (200, 220, 240, 260, 280)]
+        await indexer.catch_up()
+        for key in keys:
+            await store.held.settle_usage(key, USAGE, b"{}" + b" " * 600)
+        await indexer.catch_up()
+        chosen, _ = filters.parse(parse_qsl(query))
+        for limit in (1, 2, 4, 5, 50):
+            for order in ORDERS:
+                told, cursor, pages = [], None, 0
+                while pages == 0 or cursor is not None:
+                    found, cursor = await Listing(reports).summaries(
+                        DEFAULT_PROJECT, chosen, order=order, limit=limit, cursor=cursor
+                    )
+                    told += [one["id"] for one in found]
+                    pages += 1
+                assert told == [ids.to_text(key) for key in sorted(keys, reverse=order == "desc")]
+                assert pages == -(-len(keys) // limit)
+    finally:
+        await reports.close()
+
+
+async def begun(store: Store, size: int) -> bytes:
+    """One that has ended without its usage, with an answer of so many bytes."""
+    entry = intent()
+    await store.begin(entry, b"{}")
+    await store.finish(outcome(entry.id, usage=Usage(USAGE_MISSING)), b"{}" + b" " * (size - 2))
+    return entry.id
 
 
 @pytest.mark.parametrize(
