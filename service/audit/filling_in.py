@@ -2,6 +2,9 @@
 
 A mark in ``progress`` says how far that is, in the order of keys; without one every interaction has them. What still
 waits to be derived from is left out: it gets all its terms then.
+
+Processes of the version before, which may go on to derive without these terms, have marks of their own since the
+migration. As long as one of them lives, it is not begun; so nothing is lacking once it has ended.
 """
 
 from __future__ import annotations
@@ -11,24 +14,34 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from sqlalchemy import Text, bindparam, delete, select, text, update
+from sqlalchemy import Text, bindparam, delete, literal_column, or_, select, text, update
 
 from service.audit import derivation, terms
+from service.store.clock import Clock
 from service.store.recordings import POSITION
 from service.store.reports import Reading
 from service.store.script import Ask, Execute, Script
 from service.store.statement import Query
-from service.store.tables import Key, interactions, progress
+from service.store.tables import Key, interactions, leases, progress
 
 #: The name of the mark.
 MARK: Final = "terms"
 _NAME: Final = {"name": MARK}
 _MARKED: Final = progress.c.name == bindparam("name", type_=Text)
+_BESIDE: Final = progress.c.name.like(bindparam("beside", f"{MARK} beside %", type_=Text))
+_FIRST_KEY: Final = bytes(16)
 _MOVE: Final = Query(
     "move the mark of terms",
     update(progress).values(position=bindparam("new_position", type_=Key)).where(_MARKED),
 )
-_END: Final = Query("end the mark of terms", delete(progress).where(_MARKED))
+_END: Final = Query("end the marks of terms", delete(progress).where(or_(_MARKED, _BESIDE)))
+#: Who may still derive without these terms.
+_LIVING: Final = Query(
+    "processes of the version before",
+    select(leases.c.interaction_id)
+    .select_from(progress.join(leases, leases.c.interaction_id == progress.c.position))
+    .where(_BESIDE, leases.c.kind == literal_column("'process'", Text), leases.c.due_at > Clock()),
+)
 
 
 async def is_done(reading: Reading) -> bool:
@@ -43,11 +56,17 @@ class FillingIn:
     dialect: str
 
     def step(self, count: int) -> Callable[[], Script]:
-        """A script that goes on by ``count`` interactions; its result is how many it found, 0 at the end."""
+        """A script that goes on by ``count`` interactions; its result is how many it found, 0 at the end
+        and as long as it has to wait.
+        """
 
         def script() -> Script:
             marks = yield Ask(POSITION, _NAME)
             if not marks:
+                return 0
+            if (yield Ask(_LIVING, {})):
+                if marks[0][0] != _FIRST_KEY:
+                    yield Execute(_MOVE, [{**_NAME, "new_position": _FIRST_KEY}])
                 return 0
             found = yield Ask(_derived(count), {"after": marks[0][0]})
             rows = [dict(zip(terms.LATER_COLUMNS, row, strict=True)) for row in found]

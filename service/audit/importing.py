@@ -8,7 +8,7 @@ roll-ups, costs) is derived anew by the indexer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -62,27 +62,26 @@ class Importer:
         if not brought:
             return Told(0, 0, 0)
         known, ended = await self._known(brought)
-        if ended:
-            # So that nobody takes over what its end is about to replace.
-            await self._store.bring_in(_living_on(bringing_in.HOLDERS), ())
         await self._store.bring_in(_writes(brought, ended), [one.id for one in brought])
         new = [one for one in brought if one.id not in known]
         imported = len((await self._known(new))[0])
         return Told(imported, len(known), len(new) - imported)
 
-    async def _known(self, brought: Sequence[Brought]) -> tuple[set[bytes], set[bytes]]:
-        """Those that are there, but for those that are there open and come with their ends: these are the others."""
+    async def _known(self, brought: Sequence[Brought]) -> tuple[set[bytes], dict[bytes, bytes]]:
+        """Those that are there, but for those that are there open and come with their ends: these by their holders."""
         with_end = {one.id for one in brought if one.completed_at is not None}
         known: set[bytes] = set()
-        ended: set[bytes] = set()
+        ended: dict[bytes, bytes] = {}
         columns = (interactions.c.id, interactions.c.completed_at, interactions.c.owner_id)
         for start in range(0, len(brought), _KEYS_AT_ONCE):
             some = [literal(one.id, Key) for one in brought[start : start + _KEYS_AT_ONCE]]
             async with self._reports.reading() as reading:
                 rows = await reading.fetch(select(*columns).where(interactions.c.id.in_(some)))
             for key, completed_at, owner_id in rows:
-                is_open = completed_at is None and owner_id in bringing_in.HOLDERS
-                (ended if is_open and key in with_end else known).add(key)
+                if completed_at is None and bringing_in.is_holder(owner_id) and key in with_end:
+                    ended[key] = owner_id
+                else:
+                    known.add(key)
         return known, ended
 
 
@@ -122,21 +121,23 @@ def _of_own(one: Brought) -> Brought:
     return replace(one, media=tuple(kept for kept in one.media if kept.uri_digest in named))
 
 
-def _living_on(holders: Collection[bytes]) -> list[Write]:
-    moment = now()
-    return [
-        (bringing_in.LIVE_ON, (holder, moment + bringing_in.HOLDERS[holder])) for holder in sorted(holders)
-    ]
+def _living_on(brought: Sequence[Brought], ended: Mapping[bytes, bytes]) -> list[Write]:
+    """Those who hold what comes in open live on; those whose end comes live no longer than until it is written."""
+    lives = dict.fromkeys(ended.values(), 0)
+    for one in brought:
+        if one.completed_at is None:
+            lives[one.owner_id] = bringing_in.life_of(one.owner_id)
+    return [(bringing_in.LIVE_ON, place) for place in sorted(lives.items())]
 
 
-def _writes(brought: Sequence[Brought], ended: Collection[bytes]) -> list[Write]:
+def _writes(brought: Sequence[Brought], ended: Mapping[bytes, bytes]) -> list[Write]:
     moment = now()
     projects = {one.project_id: one.project for one in brought if one.project is not None}
     writes: list[Write] = [(bringing_in.BRING_ROW, one.row) for one in brought]
     for one in brought:
-        if one.id in ended:
-            writes += _ending(one)
-    writes += _living_on({one.owner_id for one in brought if one.completed_at is None})
+        if (holder := ended.get(one.id)) is not None:
+            writes += _ending(one, holder)
+    writes += _living_on(brought, ended)
     writes += [(bringing_in.BRING_PROJECT, (key, name, moment)) for key, name in projects.items()]
     for one in brought:
         owner: tuple[Any, ...] = (one.project_id, one.completed_at)
@@ -150,15 +151,14 @@ def _writes(brought: Sequence[Brought], ended: Collection[bytes]) -> list[Write]
     return writes
 
 
-def _ending(one: Brought) -> list[Write]:
-    """What replaces an open import of the same interaction, if there is one."""
+def _ending(one: Brought, holder: bytes) -> list[Write]:
+    """What replaces an open import of the same interaction, if it is still held by the same."""
     told = dict(zip(bringing_in.ROW, one.row, strict=True))
-    holders = tuple(bringing_in.HOLDERS)
-    place = (*(told[name] for name in bringing_in.ENDED), *holders)
+    place = (*(told[name] for name in bringing_in.ENDED), holder)
     return [
         (bringing_in.DROP_BODIES, place),
         (bringing_in.DROP_EVENTS, place),
-        (bringing_in.REPLACE_ROW, (*one.row, *holders)),
+        (bringing_in.REPLACE_ROW, (*one.row, holder)),
     ]
 
 

@@ -1,8 +1,9 @@
 """The statements of a page: by the way that finds its interactions soonest, whatever the filters ask for.
 
 What has been derived from is walked along the terms that lead to it (:mod:`service.audit.terms`), the rest along the
-index of what still waits: each interaction is in exactly one of the two, in any snapshot. A few filters have an index
-of their own, and free text has the documents.
+index of what still waits: each interaction is in exactly one of the two, in any snapshot. One whose usage came later
+may have terms of two buckets of a number; a page tells it once. A few filters have an index of their own, and free text
+has the documents.
 """
 
 from __future__ import annotations
@@ -150,9 +151,8 @@ def hopeful_page_of(wanted: Wanted, key_ids: Collection[bytes]) -> Select[Any] |
     walk = _within(wanted, select(walked.label("id")).where(listing_terms.c.term == given.c.term))
     ahead = replace(wanted, limit=_PAGES_AHEAD * wanted.limit)
     each = ahead.ordered(walk, walked).lateral("walk")
-    candidates = ahead.ordered(select(each.c.id).select_from(given.join(each, true())), each.c.id).cte(
-        "candidates"
-    )
+    several = select(each.c.id).distinct().select_from(given.join(each, true()))
+    candidates = ahead.ordered(several, each.c.id).cte("candidates")
     keys = replace(wanted, columns=[_KEY])
     found = keys.ordered(
         select(_KEY)
@@ -217,10 +217,10 @@ def _within(
 
 
 def _lateral(wanted: Wanted, leading: Sequence[int], dialect: str) -> Select[Any]:
-    """One walk, planned once, for each of any number of terms."""
+    """One walk, planned once, for each of any number of terms; what has several of them is told once."""
     given = _given(leading)
     walk = _along(wanted, given.c.term, dialect).lateral("walk")
-    return wanted.ordered(select(*walk.c).select_from(given.join(walk, true())), walk.c[0])
+    return wanted.ordered(select(*walk.c).distinct().select_from(given.join(walk, true())), walk.c[0])
 
 
 def _given(leading: Sequence[int]) -> Any:

@@ -15,9 +15,9 @@ from sqlalchemy import BigInteger, Boolean, SmallInteger
 from service.audit.lines import BODIES, JSON_TEXTS, REFERENCES, VERSION, EventRow, MediaRow, is_one_line
 from service.audit.moments import LATEST
 from service.errors import InvalidRequest
-from service.store.bringing_in import ROW
+from service.store.bringing_in import ROW, Kind, holder_of
 from service.store.records import STATUSES, now, upstream_id_hash
-from service.store.tables import BROUGHT_ASKABLE, BROUGHT_SILENT, NOBODY, interactions
+from service.store.tables import NOBODY, interactions
 from service.wire import codec, ids
 
 _NUMBERS: Final = (BigInteger, SmallInteger)
@@ -95,7 +95,7 @@ def rows_of_line(line: bytes) -> Brought | None:
 def _holder(row: Mapping[str, Any]) -> bytes:
     """Who holds what is still open: another import may bring its end."""
     askable = row.get("upstream_id") is not None and row.get("upstream_stored")
-    return BROUGHT_ASKABLE if askable else BROUGHT_SILENT
+    return holder_of(Kind.ASKABLE if askable else Kind.SILENT, now())
 
 
 def _check(key: bytes, row: Mapping[str, Any]) -> None:

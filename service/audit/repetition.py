@@ -22,7 +22,8 @@ def place_of_repetition() -> TextClause:
 class Repetition:
     """A statement with :func:`place_of_repetition` for its rows: those of ``first``, and of ``part`` for each value.
 
-    The parameter ``name`` of the part is the value; the ending is of their union. Texts have arguments by position.
+    The parameter ``name`` of the part is the value; the ending is of their union, which tells no row twice. Texts have
+    arguments by position.
     """
 
     whole: Executable
@@ -36,7 +37,7 @@ class Repetition:
         """Its text and its arguments in order."""
         whole, first, part = compiled(self.whole), compiled(self.first), compiled(self.part)
         texts = [first.text, *([part.text] * len(self.values))]
-        union = " UNION ALL ".join(f"SELECT * FROM ({one})" for one in texts)  # noqa: S608  SQL of our own
+        union = " UNION ".join(f"SELECT * FROM ({one})" for one in texts)  # noqa: S608  SQL of our own
         arguments = first.arguments()
         for value in self.values:
             arguments += [value if name == self.name else part.values[name] for name in part.names]

@@ -5,14 +5,15 @@ nothing for one that is deleted. No chain leads into another project, or back to
 another project's, or not less deep, is left out.
 
 What comes in open may go on where it was made, and be brought in again when it has ended there: then that takes its
-place. Until then it belongs to one of :data:`HOLDERS`, which are processes to all others, and alive for a while after
-the last import that brought something open. Then it is for the first process that comes, which asks upstream or gives
-a verdict, and changes no more by an import.
+place. Until then it belongs to a holder, which is a process to all others: there is one for each :data:`PERIODS` of
+imports, alive for :data:`LIVES` after the last import of its period that brought something open. Then it is for the
+first process that comes, which asks upstream or gives a verdict, and changes no more by an import.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -36,10 +37,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import Insert
 
+from service.store.clock import Clock
 from service.store.statement import BatchStatement, Particulars, columns_of
 from service.store.tables import (
-    BROUGHT_ASKABLE,
-    BROUGHT_SILENT,
+    BROUGHT,
     RESPONSE_PAYLOAD,
     Key,
     events,
@@ -51,21 +52,32 @@ from service.store.tables import (
     projects,
 )
 
-#: Microseconds that each holder of open imports lives: what upstream can be asked about is soon asked about; for the
-#: rest a verdict is all that can be given, and the next day's import may bring its end.
-HOLDERS: Final = {BROUGHT_ASKABLE: 600_000_000, BROUGHT_SILENT: 48 * 3_600_000_000}
+
+class Kind(IntEnum):
+    """Of open imports: whether upstream can be asked about them."""
+
+    ASKABLE = 1
+    SILENT = 2
+
+
+#: Microseconds that a holder of open imports lives: what upstream can be asked about is soon asked about; for the rest
+#: a verdict is all that can be given, and the next day's import may bring its end.
+LIVES: Final = {Kind.ASKABLE: 600_000_000, Kind.SILENT: 48 * 3_600_000_000}
+#: Microseconds of imports that share a holder: however often something open is brought in, no holder lives longer than
+#: its period and its life.
+PERIODS: Final = {Kind.ASKABLE: 600_000_000, Kind.SILENT: 24 * 3_600_000_000}
 #: What every database derives for itself.
 _OWN: Final = ("derived_state", "series_id")
 #: All columns of a row, in the order of :data:`BRING_ROW`.
 ROW: Final = tuple(str(column.name) for column in interactions.c if column.name not in _OWN)
 
 _ROW = columns_of(interactions, " ".join(ROW))
-_HOLDERS = (Column("askable_id", Key), Column("silent_id", Key))
+_HOLDER = Column("holder_id", Key)
 #: What an interaction is from its beginning on.
 _LASTING: Final = ("id", "project_id", "previous_id", "root_id", "depth")
 _ENDED = (
     *columns_of(interactions, "id project_id previous_id root_id depth completed_at deleted_at"),
-    *_HOLDERS,
+    _HOLDER,
 )
 _PROJECT = columns_of(projects, "id name created_at")
 #: To see that a row is the one which these belong to.
@@ -76,6 +88,21 @@ _EVENTS = (
     *_OWNER,
 )
 _REFERENCE = (*columns_of(media, "interaction_id uri_digest content_id mime_type kept_at"), *_OWNER)
+
+
+def holder_of(kind: Kind, moment: int) -> bytes:
+    """Who holds what is brought in open at that time, in microseconds since the epoch."""
+    return BROUGHT[:8] + bytes((kind,)) + (moment // PERIODS[kind]).to_bytes(7, "big")
+
+
+def life_of(holder: bytes) -> int:
+    """How many microseconds it lives after an import."""
+    return LIVES[Kind(holder[8])]
+
+
+def is_holder(owner: bytes) -> bool:
+    """Whether somebody holds open imports."""
+    return owner >= BROUGHT
 
 
 def _insert_project(rows: FromClause, database: Particulars) -> Executable:
@@ -103,7 +130,7 @@ def _is_ended_by(rows: FromClause) -> Any:
         *same,
         interactions.c.completed_at.is_(None),
         interactions.c.deleted_at.is_(None),
-        interactions.c.owner_id.in_([rows.c.askable_id, rows.c.silent_id]),
+        interactions.c.owner_id == rows.c.holder_id,
         rows.c.completed_at.is_not(None),
     )
 
@@ -133,7 +160,9 @@ def _drop(table: Table, *, response_only: bool = False) -> Any:
 def _live_on(rows: FromClause, database: Particulars) -> Executable:
     names = ["interaction_id", "kind", "due_at", "tries"]
     process, none = literal_column("'process'", Text), literal_column("0", BigInteger)
-    chosen = select(rows.c.interaction_id, process, rows.c.due_at, none).where(true())
+    until = Clock() + rows.c.lease
+    # Two imports that live on by the same holders wait for each other; in one order, neither waits for ever.
+    chosen = select(rows.c.interaction_id, process, until, none).where(true()).order_by(rows.c.interaction_id)
     statement = database.insert(leases).from_select(names, chosen)
     later = statement.excluded.due_at
     result: Insert = statement.on_conflict_do_update(
@@ -173,14 +202,20 @@ def _names(columns: tuple[Column[Any], ...]) -> list[str]:
 
 
 BRING_PROJECT = BatchStatement("bring project", _PROJECT, _insert_project)
-#: One of :data:`HOLDERS` lives until then.
-LIVE_ON = BatchStatement("hold what is brought", columns_of(leases, "interaction_id due_at"), _live_on)
-#: The end of what came in open. Nobody may take that over while they are written: both holders were made to live on
-#: by a batch before.
+#: A holder lives for so many microseconds from now on, or longer if it does already. Its row is locked until the batch
+#: is committed, so that nobody takes over what it holds meanwhile; and what was taken over before, the other statements
+#: of the batch see.
+LIVE_ON = BatchStatement(
+    "hold what is brought",
+    (*columns_of(leases, "interaction_id"), Column("lease", BigInteger)),
+    _live_on,
+    goes_ahead=True,
+)
+#: The end of what came in open. Written only together with :data:`LIVE_ON` of its holder.
 DROP_BODIES = BatchStatement("drop open bodies", _ENDED, _drop(payloads, response_only=True))
 DROP_EVENTS = BatchStatement("drop open events", _ENDED, _drop(events))
-REPLACE_ROW = BatchStatement("replace open row", (*_ROW, *_HOLDERS), _replace_row)
-ENDED: Final = tuple(str(column.name) for column in _ENDED if column not in _HOLDERS)
+REPLACE_ROW = BatchStatement("replace open row", (*_ROW, _HOLDER), _replace_row)
+ENDED: Final = tuple(str(column.name) for column in _ENDED if column is not _HOLDER)
 BRING_ROW = BatchStatement("bring row", _ROW, _insert_row)
 BRING_BODY = BatchStatement(
     "bring body", _BODY, _of_owner(payloads, _names(_BODY)), packs=True, looks_again=True

@@ -35,7 +35,7 @@ from sqlalchemy.sql.dml import Insert
 
 from service.store.clock import CLOCK, Clock
 from service.store.statement import BatchStatement, Particulars, Query, columns_of
-from service.store.tables import BROUGHT_ASKABLE, BROUGHT_SILENT, NOBODY, Key, interactions, leases
+from service.store.tables import BROUGHT, NOBODY, Key, interactions, leases
 
 #: Interactions that one read names at most.
 PAGE: Final = 10_000
@@ -45,10 +45,8 @@ _ONE = literal_column("1", BigInteger)
 _ME = bindparam("me", type_=Key)
 _NOW = bindparam("now", type_=BigInteger)
 _NOBODY = bindparam("nobody", NOBODY, type_=Key)
-_BROUGHT = (
-    bindparam("askable", BROUGHT_ASKABLE, type_=Key),
-    bindparam("silent", BROUGHT_SILENT, type_=Key),
-)
+#: Whether it is a process, and none of those who hold what was brought in.
+_IS_PROCESS = leases.c.interaction_id < bindparam("brought", BROUGHT, type_=Key)
 
 #: What is told of an interaction that is taken over.
 CLAIMED: Final = (
@@ -108,7 +106,7 @@ def _shorten() -> Executable:
     return (
         update(leases)
         .values(due_at=longest)
-        .where(leases.c.kind == _PROCESS, leases.c.interaction_id.not_in(_BROUGHT), leases.c.due_at > longest)
+        .where(leases.c.kind == _PROCESS, _IS_PROCESS, leases.c.due_at > longest)
         .returning(leases.c.interaction_id)
     )
 
@@ -119,7 +117,7 @@ def _expire() -> Executable:
         .values(due_at=_NONE)
         .where(
             leases.c.kind == _PROCESS,
-            leases.c.interaction_id.not_in(_BROUGHT),
+            _IS_PROCESS,
             or_(
                 leases.c.interaction_id < bindparam("before", type_=Key),
                 leases.c.due_at > bindparam("beyond", type_=BigInteger),

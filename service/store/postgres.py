@@ -198,12 +198,13 @@ class PostgresBackend:
             callback(topic)
 
     async def _write(self, connection: asyncpg.Connection, batch: Batch) -> Mapping[bytes, bool]:
-        first = [part for part in batch if not part[0].looks_again]
+        ahead = [part for part in batch if part[0].goes_ahead]
+        first = [part for part in batch if not part[0].goes_ahead and not part[0].looks_again]
         later = [part for part in batch if part[0].looks_again]
-        if first and later:
+        steps = [step for step in (ahead, first, later) if step]
+        if len(steps) > 1:
             await connection.execute("BEGIN")
-            finished = await self._execute(connection, first)
-            await self._execute(connection, later)
+            finished = sum([await self._execute(connection, step) for step in steps])
             await connection.execute("COMMIT")
         else:
             finished = await self._execute(connection, batch)

@@ -32,7 +32,7 @@ class BatchStatement:
 
     ``packs`` says that the last member of a row is a body to be compressed; ``looks_again``, that the statement must
     see what others committed while earlier statements of its batch waited for a row, or may meet a row that one of
-    them changes.
+    them changes; ``goes_ahead``, that all the others must see what was committed while it waited for a row.
     """
 
     name: str
@@ -40,6 +40,7 @@ class BatchStatement:
     build: Callable[[FromClause, Particulars], Executable]
     packs: bool = False
     looks_again: bool = False
+    goes_ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)

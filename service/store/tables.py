@@ -34,10 +34,9 @@ DEFAULT_PROJECT = UUID("00000000-0000-7000-8000-000000000001").bytes
 #: Who holds an open interaction that no process has: it is for the first that comes.
 NOBODY = bytes(16)
 
-#: Who holds what was brought in while it was open elsewhere (:mod:`service.store.bringing_in`): what upstream can be
-#: asked about, and what it cannot. Neither has a key that a process could have.
-BROUGHT_ASKABLE = b"\xff" * 15 + b"\x01"
-BROUGHT_SILENT = b"\xff" * 15 + b"\x02"
+#: From this key on are those who hold what was brought in while it was open elsewhere
+#: (:mod:`service.store.bringing_in`). No process could have such a key.
+BROUGHT = b"\xff" * 8 + bytes(8)
 
 REQUEST_PAYLOAD = 1
 RESPONSE_PAYLOAD = 2

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from tests.store.conftest import (
+    opened,
     postgres_template,
     postgres_url,
     shared_postgres_url,
@@ -26,6 +27,7 @@ from tests.support.gateways import (
 
 __all__ = (
     "gateway_fixture",
+    "opened",
     "postgres_template",
     "postgres_url",
     "running_fixture",

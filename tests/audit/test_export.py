@@ -22,8 +22,12 @@ from sqlalchemy import text
 
 from service.audit.export import Export
 from service.audit.filters import Filters
+from service.audit.importing import Importer, Told
+from service.interactions.calls import Principal
 from service.store.codec import Codec
+from service.store.engine import open_engine, open_reports
 from service.store.media import uri_digest
+from service.store.records import now
 from service.store.regions import SHARED_FROM
 from service.store.tables import DEFAULT_PROJECT
 from service.upstream.files import file_of
@@ -32,9 +36,12 @@ from tests.audit.history import past
 from tests.support.gateway import MODEL, Gateway, eventually
 from tests.support.gateways import StartGateway, gateway_starter
 from tests.support.replies import Json, Reply
-from tests.support.store import is_sqlite, literal, query
+from tests.support.store import is_sqlite, literal, open_store, query
 from tests.support.upstreams import Emulated, Scripted, answering, deployment
 
+WAITING_FOR_ROWS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+)
 WEATHER = {"type": "function", "name": "get_weather", "description": "The weather."}
 
 
@@ -309,6 +316,75 @@ async def test_the_end_of_what_was_exported_while_it_ran_takes_its_place(
     )
     figures = [orjson.loads(line)["interaction"]["total_tokens"] for line in whole]
     assert (requests, tokens) == (4, sum(figures))
+
+
+async def test_an_end_that_comes_while_its_interaction_is_taken_over_changes_nothing(
+    upstream: Emulated, sqlite_url: str, postgres_url: str, running: AsyncExitStack
+) -> None:
+    gateway = await gateway_starter(running, sqlite_url)(upstream)
+    await gateway.stream("Stream", wish="story")
+    ((line,), _) = await lines(gateway)
+    reports = open_reports(postgres_url)
+    await reports.start()
+    running.push_async_callback(reports.close)
+    opened = await running.enter_async_context(open_store(postgres_url))
+    importer, master = Importer(opened.store, reports), Principal(DEFAULT_PROJECT)
+    assert await importer.lines(master, as_it_ran(line)) == Told(1, 0, 0)
+    contents = [
+        await query(postgres_url, f"SELECT * FROM {table} ORDER BY 1, 2") for table in ("payloads", "events")
+    ]
+    assert all(contents)
+    engine = open_engine(postgres_url)
+    running.push_async_callback(engine.dispose)
+    async with engine.begin() as claiming:
+        # As a process does that takes it over.
+        holder = "(SELECT owner_id FROM interactions)"
+        alive = f"SELECT 1 FROM leases WHERE interaction_id = {holder} FOR SHARE"
+        assert (await claiming.execute(text(alive))).all()
+        await claiming.execute(text("UPDATE interactions SET owner_id = :me"), {"me": uuid.UUID(int=1)})
+        bringing = asyncio.create_task(importer.lines(master, line))
+
+        async def waits() -> bool:
+            return await query(postgres_url, WAITING_FOR_ROWS) == [(1,)]
+
+        await eventually(waits)
+    await bringing
+    assert await query(postgres_url, "SELECT completed_at FROM interactions") == [(None,)]
+    assert contents == [
+        await query(postgres_url, f"SELECT * FROM {table} ORDER BY 1, 2") for table in ("payloads", "events")
+    ]
+
+
+async def test_nobody_takes_over_what_its_end_is_about_to_replace(
+    upstream: Emulated, sqlite_url: str, postgres_url: str, running: AsyncExitStack
+) -> None:
+    gateway = await gateway_starter(running, sqlite_url)(upstream)
+    await gateway.ask("Unary")
+    ((line,), _) = await lines(gateway)
+    reports = open_reports(postgres_url)
+    await reports.start()
+    running.push_async_callback(reports.close)
+    opened = await running.enter_async_context(open_store(postgres_url))
+    importer, master = Importer(opened.store, reports), Principal(DEFAULT_PROJECT)
+    await importer.lines(master, as_it_ran(line))
+    # Nobody has lived on since.
+    await query(postgres_url, "UPDATE leases SET due_at = 1")
+    engine = open_engine(postgres_url)
+    running.push_async_callback(engine.dispose)
+    me = ids.mint()
+    await opened.store.held.enter(me, now() + 60_000_000)
+    async with engine.begin() as reading:
+        # The end waits for this row when it has its holder's.
+        assert (await reading.execute(text("SELECT 1 FROM payloads FOR UPDATE"))).all()
+        bringing = asyncio.create_task(importer.lines(master, line))
+
+        async def waits() -> bool:
+            return await query(postgres_url, WAITING_FOR_ROWS) == [(1,)]
+
+        await eventually(waits)
+        assert await opened.store.held.claim(me, now(), 10) == []
+    await bringing
+    assert await query(postgres_url, "SELECT status FROM interactions") == [("completed",)]
 
 
 async def test_a_chain_never_leads_into_another_project(gateway: Gateway) -> None:

@@ -18,13 +18,29 @@ from service.audit.terms import LATER, of_later_numbers
 from service.errors import InvalidRequest
 from service.store import migrate
 from service.store.codec import Codec
-from service.store.records import USAGE_FINAL
+from service.store.engine import open_reports
+from service.store.records import USAGE_FINAL, USAGE_MISSING, Usage, now
+from service.store.store import Store
 from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
-from tests.audit.history import MODELS, PRICES, TEAMS, Past, Told, add, answer_of, cost_of, past, request_of
+from tests.audit.history import (
+    HOUR,
+    MODELS,
+    PRICES,
+    TEAMS,
+    Past,
+    Told,
+    add,
+    answer_of,
+    cost_of,
+    past,
+    request_of,
+)
+from tests.support.store import USAGE, OpenStore, intent, outcome
 from tests.support.store import query as ask
 
 Check = Callable[[Told], bool]
+ORDERS: tuple[Order, ...] = ("desc", "asc")
 
 
 def model_of(told: Told) -> str | None:
@@ -245,6 +261,13 @@ def later_numbers(told: Told) -> dict[str, Any]:
     }
 
 
+async def without_later_terms(made: Past, url: str) -> None:
+    """Have everything as it was derived from before there were these terms."""
+    later = {number for told in made.told for number in of_later_numbers(later_numbers(told))}
+    assert len({key for number, key in await terms_of(url) if number in later}) > 15
+    await ask(url, f"DELETE FROM listing_terms WHERE term IN ({', '.join(map(str, later))})")
+
+
 async def test_what_was_derived_from_before_there_were_terms_of_a_number_is_given_them(
     store_url: str,
 ) -> None:
@@ -252,25 +275,69 @@ async def test_what_was_derived_from_before_there_were_terms_of_a_number_is_give
     assert len(of_later) > 10
     async with past(store_url, 60) as made:
         whole = await terms_of(store_url)
-        later = {number for told in made.told for number in of_later_numbers(later_numbers(told))}
-        assert len({key for number, key in whole if number in later}) > 50
-        numbers = ", ".join(map(str, later))
-        await ask(store_url, f"DELETE FROM listing_terms WHERE term IN ({numbers})")
+        await without_later_terms(made, store_url)
         await migrate.downgrade(store_url, "-1")
+        before, held = ids.mint(), made.opened.store.held
+        await held.enter(before, now() + HOUR)
         await migrate.upgrade(store_url)
+        await held.enter(ids.mint(), now() + HOUR)
         await add(made, 20, random.Random(9))
         for text, expected in of_later.items():
             await check(made, text, expected)
+        # What began before the update derives as long as it lives, as it always has.
+        await made.indexer.catch_up()
+        whole |= await terms_of(store_url)
+        await without_later_terms(made, store_url)
+        for text, expected in of_later.items():
+            await check(made, text, expected)
+        await held.leave(before)
         # Some interactions more than what a first step has.
         indexer = Indexer(made.opened.backend, made.reports, Codec(), PRICES, filled_in_at_once=50)
         assert await indexer.fill_in() == 50
         for text, expected in of_later.items():
             await check(made, text, expected)
         await indexer.catch_up()
-        assert await ask(store_url, "SELECT name FROM progress WHERE name = 'terms'") == []
+        assert await ask(store_url, "SELECT name FROM progress WHERE name LIKE 'terms%'") == []
         assert whole <= await terms_of(store_url)
         for text, expected in of_later.items():
             await check(made, text, expected)
+
+
+@pytest.mark.parametrize("query", ["min_response_bytes=100", "min_response_bytes=150&max_response_bytes=800"])
+async def test_one_whose_answer_grew_when_its_usage_came_is_told_once(
+    opened: OpenStore, store_url: str, query: str
+) -> None:
+    store, reports = opened.store, open_reports(store_url)
+    await reports.start()
+    try:
+        indexer = Indexer(opened.backend, reports, Codec(), PRICES)
+        keys = [await begun(store, size) for size in (200, 220, 240, 260, 280)]
+        await indexer.catch_up()
+        for key in keys:
+            await store.held.settle_usage(key, USAGE, b"{}" + b" " * 600)
+        await indexer.catch_up()
+        chosen, _ = filters.parse(parse_qsl(query))
+        for limit in (1, 2, 4, 5, 50):
+            for order in ORDERS:
+                told, cursor, pages = [], None, 0
+                while pages == 0 or cursor is not None:
+                    found, cursor = await Listing(reports).summaries(
+                        DEFAULT_PROJECT, chosen, order=order, limit=limit, cursor=cursor
+                    )
+                    told += [one["id"] for one in found]
+                    pages += 1
+                assert told == [ids.to_text(key) for key in sorted(keys, reverse=order == "desc")]
+                assert pages == -(-len(keys) // limit)
+    finally:
+        await reports.close()
+
+
+async def begun(store: Store, size: int) -> bytes:
+    """One that has ended without its usage, with an answer of so many bytes."""
+    entry = intent()
+    await store.begin(entry, b"{}")
+    await store.finish(outcome(entry.id, usage=Usage(USAGE_MISSING)), b"{}" + b" " * (size - 2))
+    return entry.id
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import text
 
 from service.errors import StoreError, Superseded
-from service.store.bringing_in import LIVE_ON
+from service.store.bringing_in import LIVE_ON, LIVES, PERIODS, Kind, holder_of
 from service.store.engine import open_engine
 from service.store.kept_events import EventBatch
 from service.store.records import now
 from service.store.store import Store
-from service.store.tables import BROUGHT_SILENT, NOBODY
+from service.store.tables import NOBODY
 from service.wire import ids
 from tests.support.store import OpenStore, intent, literal, open_store, outcome, query, running
 
@@ -62,16 +62,40 @@ async def test_what_was_handed_back_is_had_without_judging_anybody(opened: OpenS
 
 async def test_what_was_brought_in_open_is_left_to_imports_for_a_while(opened: OpenStore) -> None:
     store = opened.store
-    until = now() + 60 * MINUTE
-    for moment in (until, until - MINUTE):
-        await store.bring_in([(LIVE_ON, (BROUGHT_SILENT, moment))], ())
-    key = await begun(store, BROUGHT_SILENT)
+    holder = holder_of(Kind.SILENT, now())
+    before = now() + 60 * MINUTE
+    for lease in (60 * MINUTE, MINUTE, 0):
+        await store.bring_in([(LIVE_ON, (holder, lease))], ())
+    behind = now() + 60 * MINUTE
+    key = await begun(store, holder)
     # As a service does that begins, and finds itself alone.
     await store.held.expire_earlier(ids.mint(), now() + MINUTE)
+    await store.held.shorten(now() + MINUTE)
     me = await process(store, MINUTE)
     assert await claimed(store, me) == set()
-    assert await claimed(store, me, since=until - 1) == set()
-    assert await claimed(store, me, since=until) == {key}
+    # The database's clock may be read a millisecond coarser.
+    assert await claimed(store, me, since=before - 2_000) == set()
+    assert await claimed(store, me, since=behind + 2_000) == {key}
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+async def test_later_imports_keep_nothing_from_being_taken_up(opened: OpenStore, kind: Kind) -> None:
+    store = opened.store
+    begins = now() // PERIODS[kind] * PERIODS[kind]
+    first = holder_of(kind, begins)
+    assert holder_of(kind, begins + PERIODS[kind] - 1) == first
+    await store.bring_in([(LIVE_ON, (first, LIVES[kind]))], ())
+    key = await begun(store, first)
+    until = now() + LIVES[kind]
+    for period in range(1, 15):
+        later = holder_of(kind, begins + period * PERIODS[kind])
+        # Something open comes, and the end of what came in the first period.
+        lives = [(LIVE_ON, (first, 0)), (LIVE_ON, (later, LIVES[kind] + period * PERIODS[kind]))]
+        await store.bring_in(lives, ())
+        await begun(store, later)
+    me = await process(store, MINUTE)
+    assert await claimed(store, me) == set()
+    assert await claimed(store, me, since=until + 2_000) == {key}
 
 
 async def test_a_claim_tells_what_is_needed_to_go_on(opened: OpenStore) -> None:
