@@ -59,7 +59,7 @@ async def test_a_background_run_is_told_of_when_it_can_be_found_again(
 
     async def first() -> str:
         wish = "background;queued=3600;running=3600"
-        async with gateway.live("Work", background=True, wish=wish, fault="latency;seconds=0.5") as live:
+        async with gateway.live("Work", background=True, wish=wish, fault="latency;seconds=1.0") as live:
             assert await live.next() is not None
             row = await gateway.database.row(live.id)
             assert row["upstream_id"] is not None
