@@ -84,9 +84,7 @@ _FLAGS: Final = ("stream", "background", "store")
 #: Kinds of columns that CSV has its own way to write.
 _WRITTEN: Final = (str, bool)
 #: Bytes of a row group in memory: larger ones are read faster, and a file has fewer.
-_ROW_GROUP: Final = 8 * 1024 * 1024
-#: What a reader may skip row groups by. All that is told of a row group stays in memory until the file ends.
-_SKIPPED_BY: Final = ("id", "created", "model", "status")
+_ROW_GROUP: Final = 4 * 1024 * 1024
 _LINE_END: Final = b"\r\n"
 _NO_PYARROW: Final = (
     "Parquet needs the package 'pyarrow', which is not installed where the service runs: install "
@@ -197,12 +195,13 @@ class Parquet:
         self._joined = pyarrow.concat_tables
         self._schema = pyarrow.schema([(name, types[kind]) for name, kind in TABLE.items()])
         self._sink = _Sink()
+        short = [name for name in TABLE if name not in BODIES]
         self._writer = parquet.ParquetWriter(
             self._sink,
             self._schema,
             compression="zstd",
             use_dictionary=[name for name, kind in TABLE.items() if kind is str and name not in _UNIQUE],
-            write_statistics=list(_SKIPPED_BY),
+            write_statistics=short,
             memory_pool=self._pool,
         )
         self._waiting: list[Any] = []
