@@ -58,7 +58,7 @@ async def send_events(
     batches = listening.events(whole=teller.needs_all, idle=request.app[KEEP_ALIVE], sink=direct.once_open)
     ends_at = None if limit is None else asyncio.get_running_loop().time() + limit
     data = await _beginning_until(ends_at, listening, batches, teller)
-    response = await _open(request, listening, more_headers)
+    response = await _open(request, listening, more_headers, at_once=not data)
     try:
         await _write(response, data)
         # It would be held as long as the stream is open.
@@ -83,6 +83,12 @@ async def send_events(
     except (ConnectionError, TimeoutError):
         _give_up(request)
     return response
+
+
+class _EventStream(web.StreamResponse):
+    """aiohttp writes its head together with the first piece of its body: one packet and one system call less."""
+
+    _send_headers_immediately = False
 
 
 class _Direct:
@@ -196,8 +202,9 @@ async def _write(response: web.StreamResponse, data: bytes) -> None:
 
 
 async def _open(
-    request: web.Request, listening: Listening, more_headers: Mapping[str, str]
+    request: web.Request, listening: Listening, more_headers: Mapping[str, str], *, at_once: bool
 ) -> web.StreamResponse:
+    """Begin the answer; its head leaves with the first piece of its body, or ``at_once``."""
     headers = response_headers(
         request,
         ids.to_text(listening.key),
@@ -206,8 +213,10 @@ async def _open(
         listening.served,
         replayed=listening.replayed,
     )
-    response = web.StreamResponse(headers={**headers, **_STREAM_HEADERS, **more_headers})
-    await response.prepare(request)
+    response = _EventStream(headers={**headers, **_STREAM_HEADERS, **more_headers})
+    writer = await response.prepare(request)
+    if at_once and writer is not None:
+        writer.send_headers()
     if request.transport is not None:
         request.transport.set_write_buffer_limits(high=_UNSENT)
     return response

@@ -70,17 +70,16 @@ class Attaching:
         if not isinstance(opened, Response):
             return opened
         job.stay = self._router.stay(deployment.id)
-        return Reader(
+        reader = Reader(
             job,
-            opened,
             self._store,
             self._client,
             self._events,
             self._upstream_settle,
             self._media,
             told=Told(assembler, last, cursor, record.upstream_id),
-            patience=patience,
         )
+        return reader.take(opened, patience)
 
     async def _open(
         self, deployment: Deployment, upstream_id: str, cursor: str | None

@@ -60,7 +60,6 @@ class Conclusion:
         feed: Feed,
         log: StreamLog,
         publisher: Publisher,
-        http_status: int,
         *,
         continues: bool,
     ) -> None:
@@ -73,9 +72,20 @@ class Conclusion:
         self._feed = feed
         self._log = log
         self._publisher = publisher
-        self._status = http_status
+        #: The status of upstream's answer.
+        self.http_status = 200
         self._noting: asyncio.Task[None] | None = None
         self._concluding = False
+
+    def begin_soon(self) -> None:
+        """The same as :meth:`begin`, when the listeners have been told what there is.
+
+        Where they are told nothing before that is durable, at once.
+        """
+        if self._feed.held:
+            self.begin()
+        else:
+            asyncio.get_running_loop().call_soon(self._begin_again)
 
     def begin(self) -> None:
         """Commit upstream's id as soon as it is known: whoever takes over after a crash asks by it.
@@ -183,7 +193,7 @@ class Conclusion:
         usage = outcomes.usage_of(body or {}, cut=cut) if terminal else None
         return self._job.outcome(
             status=status,
-            http_status=self._status,
+            http_status=self.http_status,
             terminal=terminal,
             interaction=body or self._publisher.assembler.interaction,
             usage=usage,

@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from service.errors import BadGateway, DeadlineExceeded, NotFound, ServiceError
 from service.interactions import outcomes
+from service.interactions.ahead import Ahead
 from service.interactions.calls import Answer, Call, Job
 from service.interactions.feed import Feed
 from service.interactions.idempotency import frees_key
@@ -129,20 +131,12 @@ class Creator:
             return await self._opened(job)
         return await self._in_time(job, timeout, self._opened(job))
 
-    def _reader(self, job: Job, opened: Response) -> Reader:
-        return Reader(
-            job,
-            opened,
-            self._store,
-            self._client,
-            self._events,
-            self._upstream_settle,
-            self._media,
-            patience=self._following.remaining(job.intent.created_at, job.route.deployment.id),
-        )
+    def _reader(self, job: Job) -> Reader:
+        return Reader(job, self._store, self._client, self._events, self._upstream_settle, self._media)
 
-    def _read(self, job: Job, opened: Response) -> Feed:
-        return self._readers.start(self._reader(job, opened))
+    def _read(self, job: Job, opened: Response, reader: Reader | None = None) -> Feed:
+        patience = self._following.remaining(job.intent.created_at, job.route.deployment.id)
+        return self._readers.start((reader or self._reader(job)).take(opened, patience))
 
     async def close(self, patience: float) -> None:
         """Give creates that nobody waits for ``patience`` seconds to be recorded; the rows of the rest stay open."""
@@ -175,11 +169,12 @@ class Creator:
         working.add(key)
         try:
             await self._begin(job)
+            reader = Ahead(partial(self._reader, job))
             opened = await self._sent(job, self._client.create_stream)
             if isinstance(opened, Reply):
                 job.attempts[-1]["whole"] = True
                 return await self._finish(job, opened)
-            feed = self._read(job, opened)
+            feed = self._read(job, opened, reader.made())
             return feed
         except Late as late:
             self._wait_on(job, late)

@@ -117,7 +117,7 @@ class Feed:
         self._frames: list[bytes] = []
         self._logged = seq
         self._logged_bytes = 0
-        self._news: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[bool]] = []
         self._attached: list[_Attachment] = []
 
     def publish(self, event: Event) -> None:
@@ -180,10 +180,16 @@ class Feed:
 
     async def changed(self, idle: float) -> bool:
         """Wait for the next event or the end, at most ``idle`` seconds; whether it came."""
-        if self._news is None:
-            self._news = asyncio.get_running_loop().create_future()
-        done, _ = await asyncio.wait((self._news,), timeout=idle)
-        return bool(done)
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        timer = loop.call_later(idle, _answer, waiter, False)
+        self._waiting.append(waiter)
+        try:
+            return await waiter
+        finally:
+            timer.cancel()
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
 
     async def hand_over(self, seq: int, sink: Sink, idle: float) -> int:
         """Hand a listener that has all events up to ``seq`` each one as it comes; after ``idle`` seconds, its silence.
@@ -202,6 +208,11 @@ class Feed:
         return attached.seq
 
     def _wake(self) -> None:
-        if self._news is not None:
-            self._news.set_result(None)
-            self._news = None
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            _answer(waiter, True)
+
+
+def _answer(waiter: asyncio.Future[bool], came: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(came)

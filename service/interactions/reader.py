@@ -52,7 +52,6 @@ class Reader:
     def __init__(
         self,
         job: Job,
-        response: Response,
         store: Store,
         client: GeminiClient,
         events: EventLog,
@@ -60,9 +59,8 @@ class Reader:
         media: MediaKeeper | None = None,
         *,
         told: Told | None = None,
-        patience: float | None = None,
     ) -> None:
-        """Go on behind what was ``told`` before; after ``patience`` seconds the interaction is given up."""
+        """Go on behind what was ``told`` before. Nothing runs and nothing is held until :meth:`take`."""
         told = told or Told()
         self.job = self._job = job
         #: Whether the interaction goes on though this reader has stopped.
@@ -71,9 +69,9 @@ class Reader:
         self.cancelling = False
         #: Whether it goes on where another reader has stopped.
         self._continues = told.upstream_id is not None
-        self._patience = patience
+        self._patience: float | None = None
         self._status: str | None = None
-        self._response = response
+        self._response: Response
         self._client = client
         self._upstream_settle = upstream_settle
         self._text_id = ids.to_text(job.intent.id)
@@ -114,9 +112,17 @@ class Reader:
             self.feed,
             self._log,
             self._publisher,
-            response.status,
             continues=self._continues,
         )
+
+    def take(self, response: Response, patience: float | None = None) -> Reader:
+        """Own the stream that is to be read; after ``patience`` seconds the interaction is given up."""
+        self._response = response
+        self._patience = patience
+        self._conclusion.http_status = response.status
+        # Another deployment than was meant may have served it, and been given the conversation in another way.
+        self.feed.history, self.feed.served = self._job.history, self._job.served
+        return self
 
     async def run(self) -> None:
         """Read, publish, commit; never raises for what upstream or a listener does."""
@@ -317,7 +323,7 @@ class Reader:
         self._publisher.publish(arrived)
         self.feed.upstream_id = self._publisher.assembler.upstream_id or known
         if self.feed.upstream_id != known:
-            self._conclusion.begin()
+            self._conclusion.begin_soon()
         elif known is None:
             self.feed.release()
         status, self._status = self._status, self._publisher.assembler.status
