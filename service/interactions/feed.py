@@ -47,7 +47,8 @@ class _Attachment:
         self._timer = self._loop.call_later(idle, self._look)
 
     def take(self, event: Event) -> None:
-        if self.over.done():
+        if self.over.done() or event.seq <= self.seq:
+            # What ends the interaction is in the log a moment before it is published.
             return
         if self._takes(event):
             self.seq = event.seq

@@ -1,0 +1,54 @@
+"""The live events of one interaction, as listeners are handed them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from service.interactions.calls import HistoryUsed, Served
+from service.interactions.feed import Feed
+from service.store.kept_events import Event
+
+
+class Listener:
+    """Takes everything."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+
+    def take(self, event: Event) -> bool:
+        self.taken.append(event.seq)
+        return True
+
+    def idle(self) -> bool:
+        return True
+
+
+def feed_of(count: int) -> Feed:
+    """A feed that has published so many events."""
+    feed = Feed(bytes(16), HistoryUsed("none", 0), Served("d", 1))
+    for seq in range(1, count + 1):
+        feed.publish(Event(seq, b"event: step.delta\n\n"))
+    return feed
+
+
+async def test_an_event_that_was_read_from_the_log_before_it_was_published_is_not_told_twice() -> None:
+    feed, listener = feed_of(2), Listener()
+    following = asyncio.ensure_future(feed.hand_over(3, listener, idle=60))
+    await asyncio.sleep(0)
+    feed.publish(Event(3, b"event: step.delta\n\n"))
+    feed.publish(Event(4, b"event: interaction.completed\n\n"))
+    feed.end()
+    assert await following == 4
+    assert listener.taken == [4]
+
+
+async def test_everybody_who_waits_hears_of_an_event_and_whoever_waited_too_long_of_none() -> None:
+    feed = feed_of(1)
+    assert not await feed.changed(0.001)
+    waiting = [asyncio.ensure_future(feed.changed(60)) for _ in range(3)]
+    impatient = asyncio.ensure_future(feed.changed(60))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    feed.publish(Event(2, b"event: step.delta\n\n"))
+    assert await asyncio.gather(*waiting) == [True, True, True]
+    assert impatient.cancelled()
