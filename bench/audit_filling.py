@@ -22,8 +22,9 @@ from service.audit.documents import number_of, words_of
 from service.audit.gathering import COLUMNS
 from service.audit.measures import Measures
 from service.audit.summaries import TOKENS
+from service.store.aliases import upstream_id_hash
 from service.store.codec import Codec
-from service.store.records import USAGE_FINAL, USAGE_NONE, now, upstream_id_hash
+from service.store.records import USAGE_FINAL, USAGE_NONE, now
 from service.store.tables import DEFAULT_PROJECT, REQUEST_PAYLOAD, RESPONSE_PAYLOAD, rollups
 from service.store.tables import series as series_table
 

@@ -16,8 +16,8 @@ from service.audit import gathering, summaries
 from service.audit.summaries import seconds, timestamp
 from service.errors import NotFound
 from service.interactions import render
+from service.store import aliases
 from service.store.codec import Codec
-from service.store.records import upstream_id_hash
 from service.store.reports import Reading, Reports
 from service.store.store import Store
 from service.store.tables import RESPONSE_PAYLOAD, Key, interactions
@@ -113,9 +113,9 @@ async def _find(
     if key is not None:
         chosen = chosen.where(interactions.c.id == literal(key, Key))
     elif reference.isprintable():
-        hashed = literal(upstream_id_hash(reference), BigInteger)
+        places = [literal(place, BigInteger) for place in aliases.places_of(reference).values()]
         chosen = chosen.where(
-            interactions.c.upstream_id_hash == hashed, interactions.c.upstream_id == reference
+            interactions.c.upstream_id_hash.in_(places), interactions.c.upstream_id == reference
         ).order_by(interactions.c.created_at.desc())
     rows = await reading.fetch(chosen.limit(1)) if reference.isprintable() else ()
     if not rows:

@@ -15,8 +15,9 @@ from sqlalchemy import BigInteger, Boolean, SmallInteger
 from service.audit.lines import BODIES, JSON_TEXTS, REFERENCES, VERSION, EventRow, MediaRow, is_one_line
 from service.audit.moments import LATEST
 from service.errors import InvalidRequest
+from service.store.aliases import upstream_id_hash
 from service.store.bringing_in import ROW, Kind, holder_of
-from service.store.records import STATUSES, now, upstream_id_hash
+from service.store.records import STATUSES, now
 from service.store.tables import NOBODY, interactions
 from service.wire import codec, ids
 

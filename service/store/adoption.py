@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sqlalchemy import (
-    BigInteger,
     Executable,
     FromClause,
     SmallInteger,
@@ -24,7 +23,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import Insert
 
-from service.store.records import USAGE_NONE, storable, upstream_id_hash
+from service.store import aliases
+from service.store.records import USAGE_NONE, storable
 from service.store.statement import BatchStatement, Particulars, Query, columns_of
 from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD, interactions, payloads
 
@@ -86,7 +86,7 @@ class Adopted(NamedTuple):
             len(self.request),
             self.deployment_id,
             self.upstream_id,
-            upstream_id_hash(self.upstream_id),
+            aliases.upstream_id_hash(self.upstream_id),
             1,
             storable(self.status),
             storable(self.model or self.agent),
@@ -158,7 +158,7 @@ INSERT_ADOPTED_RESPONSE = _insert_body("insert adopted response", RESPONSE_PAYLO
 HOLDERS = Query(
     "holders of an upstream id",
     select(*(interactions.c[name] for name in Holder._fields)).where(
-        interactions.c.upstream_id_hash == bindparam("upstream_id_hash", type_=BigInteger),
+        interactions.c.upstream_id_hash.in_(aliases.PLACES),
         interactions.c.upstream_id == bindparam("upstream_id", type_=Text),
     ),
 )

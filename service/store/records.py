@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import NamedTuple
+
+from service.store import aliases
 
 #: Statuses after which upstream changes nothing any more (contract 3.4).
 TERMINAL = frozenset(
@@ -151,7 +152,7 @@ class Outcome(NamedTuple):
             self.id,
             self.deployment_id,
             storable(upstream_id),
-            upstream_id_hash(upstream_id) if upstream_id is not None else None,
+            aliases.upstream_id_hash(upstream_id) if upstream_id is not None else None,
             +self.upstream_stored,
             storable(self.status),
             storable(self.model),
@@ -225,11 +226,6 @@ class Link:
     deployment_id: str
     request: bytes | None
     response: bytes | None
-
-
-def upstream_id_hash(upstream_id: str) -> int:
-    """What the alias index holds for an upstream id: 64 bits of its hash."""
-    return int.from_bytes(blake2b(upstream_id.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def storable(value: str | None) -> str | None:

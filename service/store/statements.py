@@ -17,7 +17,6 @@ from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     Executable,
     FromClause,
     SmallInteger,
@@ -33,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import Insert
 
+from service.store import aliases
 from service.store.adoption import (
     HOLDERS,
     INSERT_ADOPTED,
@@ -293,7 +293,7 @@ FIND_BY_UPSTREAM_ID = Query(
     select(*_RECORD, *_with_body)
     .select_from(interactions.outerjoin(payloads, _response_of))
     .where(
-        interactions.c.upstream_id_hash == bindparam("upstream_id_hash", type_=BigInteger),
+        interactions.c.upstream_id_hash.in_(aliases.PLACES),
         interactions.c.upstream_id == bindparam("upstream_id", type_=Text),
         *_visible,
     )

@@ -10,6 +10,7 @@ from typing import Any, Final
 from service.errors import FailedPrecondition, ServiceError, ServiceUnavailable
 from service.store import (
     adoption,
+    aliases,
     deletion,
     deployment_states,
     idempotency,
@@ -34,7 +35,7 @@ from service.store.kept_media import KeptMedia
 from service.store.kept_recordings import KeptRecordings, brought_in
 from service.store.kept_secrets import KeptSecrets
 from service.store.kept_webhooks import KeptWebhooks
-from service.store.records import Intent, Link, Outcome, Record, now, storable, upstream_id_hash
+from service.store.records import Intent, Link, Outcome, Record, now, storable
 from service.store.replays import FIGURES, Figures
 from service.store.requests import INTENT_PATIENCE, Requests
 from service.store.retained import Retained
@@ -258,7 +259,7 @@ class Store:
             return None
         parameters = {
             "upstream_id": upstream_id,
-            "upstream_id_hash": upstream_id_hash(upstream_id),
+            **aliases.places_of(upstream_id),
             "project_id": project_id,
         }
         return await self._find(statements.FIND_BY_UPSTREAM_ID, parameters)
@@ -268,7 +269,7 @@ class Store:
 
         The one read that no project bounds: for deciding whether an interaction may be taken in, never to be told.
         """
-        parameters = {"upstream_id": upstream_id, "upstream_id_hash": upstream_id_hash(upstream_id)}
+        parameters = {"upstream_id": upstream_id, **aliases.places_of(upstream_id)}
         return [Holder(*row) for row in await self._fetch(adoption.HOLDERS, parameters)]
 
     async def project_name(self, project_id: bytes) -> str | None:

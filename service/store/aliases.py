@@ -1,0 +1,75 @@
+"""Where an upstream id stands in the index that finds an interaction by it.
+
+Ids of Google's are base64 of a message that holds one token twice (contract 3.3), and the token begins with the moment
+that it was made at: its seconds in four bytes, the lowest first, and then its microseconds as a protobuf varint, as in
+the ids of Google's other services. Nothing depends on that being so. But where the index is in the order of time, the
+interactions that are written together have their entries side by side, and each does not dirty a page of its own, which
+is a quarter of what SQLite's writer takes for a create.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import urlsafe_b64decode
+from hashlib import blake2b
+from typing import Final
+
+from sqlalchemy import BigInteger, bindparam
+
+#: ``v1_`` and as many characters of the message as have the token's first nine bytes.
+_PREFIX: Final = "v1_"
+_BEGINNING: Final = slice(3, 23)
+#: The message's first field is text of 23 characters, of which these are the first.
+_FIELD: Final = b"\x0a\x17"
+_TOKEN: Final = slice(2, 14)
+_SECONDS: Final = 4
+_MICROSECONDS: Final = slice(4, 7)
+#: Bits of a place that tell the microsecond, and those that tell ids of one microsecond apart.
+_MICROSECOND_BITS: Final = 20
+_HASH_BITS: Final = 12
+
+#: What ``upstream_id_hash`` may be, in a query with the parameters of :func:`places_of`.
+PLACES: Final = tuple(bindparam(name, type_=BigInteger) for name in ("upstream_id_hash", "plain_hash"))
+
+
+def upstream_id_hash(upstream_id: str) -> int:
+    """What the alias index holds for an upstream id: 64 bits that ids seldom share, by time where that can be told."""
+    hashed = plain_hash(upstream_id)
+    if (moment := _moment(upstream_id)) is None:
+        return hashed
+    place = moment << _HASH_BITS | hashed & (1 << _HASH_BITS) - 1
+    return place - (1 << 64) if place >> 63 else place
+
+
+def plain_hash(upstream_id: str) -> int:
+    """What it holds where an earlier version has written it: 64 bits of the id's hash."""
+    return int.from_bytes(blake2b(upstream_id.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def places_of(upstream_id: str) -> dict[str, int]:
+    """The parameters of a query that looks an upstream id up, whichever version has written it."""
+    return {"upstream_id_hash": upstream_id_hash(upstream_id), "plain_hash": plain_hash(upstream_id)}
+
+
+def _moment(upstream_id: str) -> int | None:
+    """The seconds and, in the lowest 20 bits, the microseconds that an id of Google's tells."""
+    if not upstream_id.startswith(_PREFIX):
+        return None
+    try:
+        message = urlsafe_b64decode(upstream_id[_BEGINNING])
+        if not message.startswith(_FIELD):
+            return None
+        token = urlsafe_b64decode(message[_TOKEN])
+    except (binascii.Error, ValueError):
+        return None
+    microseconds = shift = 0
+    for byte in token[_MICROSECONDS]:
+        microseconds |= (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            break
+    else:
+        return None
+    if microseconds >= 1_000_000:
+        return None
+    return int.from_bytes(token[:_SECONDS], "little") << _MICROSECOND_BITS | microseconds
