@@ -46,8 +46,6 @@ class Insisting(Generic[_Result]):
 
     async def close(self) -> None:
         """Wait until nothing that was said hangs any more; to be called when nobody waits for an answer."""
-        for task in self._said:
-            task.cancel()
         await asyncio.gather(*self._said, return_exceptions=True)
 
     def _begun(self, others_hang: bool) -> asyncio.Task[_Result]:

@@ -134,6 +134,7 @@ async def test_who_begins_after_a_network_was_silent_takes_nothing_from_those_be
 
         await eventually(is_judged)
         assert (await owners(looking, names))[:-1] == before[:-1]
+        await network.close()
     await looking.close()
 
 
