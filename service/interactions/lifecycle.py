@@ -201,6 +201,7 @@ class Lifecycle:
         if record.upstream_id is None and not record.terminal:
             # It may have become known meanwhile.
             await self._upstream_copy.delete_if_deleted(record.id)
+            self._upstream_copy.delete_when_answered(record)
         else:
             await self._upstream_copy.delete(record)
         return record
