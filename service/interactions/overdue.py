@@ -53,7 +53,7 @@ class Overdue:
         self._cancelled: set[bytes] = set()
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         #: How those have ended that were waited for.
-        self.counts = dict.fromkeys(("answered", "cancelled", "failed", "given up"), 0)
+        self.counts = dict.fromkeys(("answered", "cancelled", "failed", "given_up"), 0)
 
     def __len__(self) -> int:
         """How many are waited for."""
@@ -109,7 +109,7 @@ class Overdue:
                 self.counts["cancelled"] += 1
                 await self._end_as_cancelled(job)
                 return
-            self.counts["given up" if isinstance(error, DeadlineExceeded) else "failed"] += 1
+            self.counts["given_up" if isinstance(error, DeadlineExceeded) else "failed"] += 1
             error.message = job.told(error.message)
             _tell(attempt, told(failure_of(error), now() - attempt["started"]))
             await self._ends.failed(job, error)
