@@ -281,7 +281,6 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         first_byte_timeout=settings.router.first_byte_timeout,
     )
     readers = Readers()
-    app[REGISTRY].register(ServiceFigures(app[REQUESTS], app[ROUTER], app[STORE], readers))
     store = app[STORE]
     life = Life(store.held, settings.lease_seconds)
     log = EventLog(store.events, life.id, settings.event_flush_interval)
@@ -337,6 +336,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         media=keeper,
         destinations=app[DESTINATIONS],
     )
+    app[REGISTRY].register(ServiceFigures(app[REQUESTS], app[ROUTER], store, readers, app[CREATOR].overdue))
     follower = Follower(app[STORE].events)
     app[STREAMS] = Streams(app[STORE].events, readers, app[LIFECYCLE], follower)
     repeats = app[REPEATS] = Repeats(

@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from service.api.request_figures import Requests
+from service.interactions.overdue import Overdue
 from service.interactions.readers import Readers
 from service.store.store import Store
 from service.upstream.routing.router import Router
@@ -27,17 +28,21 @@ _CIRCUIT: Final = {"closed": 0, "half-open": 1, "open": 2}
 class ServiceFigures(Collector):
     """Everything that is counted in one process."""
 
-    def __init__(self, requests: Requests, router: Router, store: Store, readers: Readers) -> None:
+    def __init__(
+        self, requests: Requests, router: Router, store: Store, readers: Readers, overdue: Overdue
+    ) -> None:
         self._requests = requests
         self._router = router
         self._store = store
         self._readers = readers
+        self._overdue = overdue
 
     def collect(self) -> Iterator[Metric]:
         """The figures as they are now."""
         yield from self._requests.collect()
         yield from self._deployments()
         yield from self._retries()
+        yield from self._late()
         yield from self._process()
 
     def _deployments(self) -> Iterator[Metric]:
@@ -70,6 +75,19 @@ class ServiceFigures(Collector):
             ("shed", "Creates refused because too many were running.", router.gate.shed),
         ):
             yield CounterMetricFamily(f"interactions_{name}", text, value=count)
+
+    def _late(self) -> Iterator[Metric]:
+        late = CounterMetricFamily(
+            "interactions_late_answers",
+            "Answers too late for their callers, by how they ended.",
+            labels=("outcome",),
+        )
+        for outcome, count in self._overdue.counts.items():
+            late.add_metric((outcome,), count)
+        yield late
+        yield GaugeMetricFamily(
+            "interactions_late_waiting", "Late answers that are waited for.", value=len(self._overdue)
+        )
 
     def _process(self) -> Iterator[Metric]:
         written = self._store.statistics

@@ -106,7 +106,7 @@ class Creator:
         self._destinations = destinations or Destinations()
         ends = Ends(self._finish, self._read, self._fail)
         most = max(1, int(gate.limit * _OVERDUE))
-        self._overdue = following.late = Overdue(store, take_over, life.working, ends, most)
+        self.overdue = following.late = Overdue(store, take_over, life.working, ends, most)
 
     async def create(self, call: Call) -> Answer:
         """Run a unary create; raises a :class:`ServiceError` that carries the interaction's id once it has one."""
@@ -146,7 +146,8 @@ class Creator:
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
-        await self._overdue.close(max(0.0, ends - asyncio.get_running_loop().time()))
+        await self.overdue.close(max(0.0, ends - asyncio.get_running_loop().time()))
+        await self._upstream_copy.close()
 
     async def _answered(self, job: Job) -> Answer:
         key, working = job.intent.id, self._life.working
@@ -159,7 +160,7 @@ class Creator:
             self._wait_on(job, late)
             raise
         finally:
-            if not self._overdue.waits_for(key):
+            if not self.overdue.waits_for(key):
                 working.discard(key)
             job.end()
 
@@ -180,7 +181,7 @@ class Creator:
             self._wait_on(job, late)
             raise
         finally:
-            if not self._overdue.waits_for(key):
+            if not self.overdue.waits_for(key):
                 working.discard(key)
             # A reader ends its job itself.
             if feed is None:
@@ -200,7 +201,7 @@ class Creator:
         job.abandoned = True
         late.interaction_id = ids.to_text(job.intent.id)
         left = self._following.remaining(job.intent.created_at, job.route.deployment.id)
-        self._overdue.wait(job, late, left)
+        self.overdue.wait(job, late, left)
 
     async def _in_time(self, job: Job, timeout: float, work: Coroutine[Any, Any, _Result]) -> _Result:
         """The result, if it comes while the caller waits; raises :class:`DeadlineExceeded` then, and goes on."""

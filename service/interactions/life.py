@@ -6,6 +6,16 @@ could not be reached, others may have taken over what was held here: that is loo
 All times are by the database's clock, so that nobody's own counts. It may be set as well. Forward, it makes everybody
 seem silent at once: who sees that takes nobody for dead until all have had the time to say that they live. Backward, it
 makes the dead seem alive: nobody is believed to live for longer than some leases.
+
+After an outage of the database all have been silent, and those that live are about to say so. Who begins then cannot
+tell them from the dead, so it calls the roll: whoever hears the call says at once that it lives, and whose lease is
+still over :data:`_ROLL_CALL` seconds later is taken for dead. That does not hang on the call being heard. Who lives and
+could not reach the database says so every :data:`_AGAIN` seconds, whether the word before was refused or hangs, and has
+said it more than once by then if the database can be reached. The call is for those that do not know that they seem
+silent: their last word was lost in a fail-over, or the clock was set forward. Who may have missed a call, because the
+connection for hints broke, says that it lives as soon as it has a new one. Only who seems silent without knowing, and
+misses the call in a connection that is dead and not found to be so yet, is taken for dead though it lives: it finds
+itself superseded, as one that was paused.
 """
 
 from __future__ import annotations
@@ -16,7 +26,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from service.errors import ServiceError
+from service.errors import ServiceError, ServiceUnavailable
+from service.interactions.insisting import Insisting
+from service.store.backend import MISSED
 from service.store.held import Held
 from service.wire import ids
 
@@ -30,8 +42,15 @@ _SURE: Final = 2 / 3
 _LATE: Final = 3 / 5
 #: Microseconds by which others that begin in the same moment may be later.
 _LEEWAY: Final = 1_000_000
-#: Seconds until a renewal that failed is tried again.
+#: Seconds until a renewal that has failed, or hangs, is tried again, and how many may hang at once.
 _AGAIN: Final = 0.5
+_AT_ONCE: Final = 5
+#: Seconds for which work waits for a renewal.
+_PATIENCE: Final = 10.0
+#: The hint that asks who lives, and the seconds that there are for an answer: a failure that has just been waited for,
+#: one more try, and as long again for what is slow.
+WHO_LIVES: Final = "who lives"
+_ROLL_CALL: Final = 4 * _AGAIN
 #: Leases of this process that another one's may last; what says more is from before the clock was set back.
 _LONGEST: Final = 10
 _SECOND: Final = 1_000_000
@@ -44,18 +63,27 @@ class Life:
         self.id = ids.mint()
         #: Called after this process was silent for too long.
         self.on_late: Callable[[], Awaitable[None]] | None = None
+        #: Called when those that are silent are taken for dead after a roll call.
+        self.on_judging: Callable[[], None] | None = None
         #: The interactions that are being created here: known to no reader, and not yet to be followed.
         self.working: set[bytes] = set()
         self._held = held
         self._lease = lease
         self._loop = asyncio.get_running_loop()
         self._renewed = self._loop.time()
-        self._steady_since = self._renewed
+        #: Since when this process takes those for dead that are silent, if it is not silent itself.
+        self._judges_from = self._renewed + lease * _SURE
         #: What the database's clock said last, and when that was by the loop's.
         self._told = 0
         self._told_at = self._renewed
         self._renewing: asyncio.Task[None] | None = None
         self._beating: asyncio.Task[None] | None = None
+        self._calling: asyncio.Task[None] | None = None
+        #: Somebody wants to know whether this process lives.
+        self._asked = asyncio.Event()
+        self._saying = Insisting(
+            self._say, pause=min(_AGAIN, lease * _RENEW), most=_AT_ONCE if held.has_hints else 1
+        )
 
     @property
     def clock(self) -> int:
@@ -68,7 +96,7 @@ class Life:
 
         After an outage of the database all are silent for a while. So who was silent itself a moment ago, or is just
         then, takes only those for dead that have ended: 0. The same holds for who has just begun, unless it is alone or
-        another one judges, which has not been silent.
+        another one judges, which has not been silent, or until it has called the roll.
         """
         return self.clock if self._judges else 0
 
@@ -76,7 +104,7 @@ class Life:
     def _judges(self) -> bool:
         moment = self._loop.time()
         is_late = moment - self._renewed > self._lease * _LATE
-        return not is_late and moment - self._steady_since >= self._lease * _SURE
+        return not is_late and moment >= self._judges_from
 
     async def begin(self) -> None:
         """Be alive; raises :class:`~service.errors.ServiceUnavailable`."""
@@ -88,10 +116,15 @@ class Life:
             await self._held.expire_earlier(alone_since, self._until() + _LEEWAY)
         else:
             await self._held.shorten(self._longest())
-        if alone_since is not None or await self._held.others_judge(self.id):
-            self._steady_since -= self._lease
+        # Who judges is silent for no longer than that; what it said last was before an outage otherwise.
+        spare = int(self._lease * (1 - _LATE) * _SECOND)
+        is_vouched_for = alone_since is not None or await self._held.others_judge(self.id, spare)
         self._renewed = self._loop.time()
+        self._judges_from = self._renewed + (0 if is_vouched_for else self._lease * _SURE)
         self._beating = self._loop.create_task(self._beat(), name="heartbeat")
+        self._held.on_hint(self._hear)
+        if not is_vouched_for and self._held.has_hints:
+            self._calling = self._loop.create_task(self._call_the_roll(), name="roll call")
 
     @property
     def is_sure(self) -> bool:
@@ -101,17 +134,24 @@ class Life:
     async def sure(self) -> None:
         """Return when this process is certainly alive; raises :class:`~service.errors.ServiceUnavailable`."""
         if not self.is_sure:
-            await self._renew()
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    await self._renew()
+            except TimeoutError as error:
+                raise ServiceUnavailable("The store does not answer now.", retry_after=1) from error
 
     async def end(self) -> None:
         """Give up what is still held, so that others may have it at once; never raises."""
-        if self._beating is not None:
-            self._beating.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._beating
-        if self._renewing is not None:
+        for task in (self._calling, self._beating):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+        if (renewing := self._renewing) is not None:
             # It would bring this process back to life.
-            await asyncio.wait((self._renewing,))
+            await asyncio.wait((renewing,), timeout=_PATIENCE)
+            renewing.cancel()
+        await self._saying.close()
         try:
             if count := await self._held.leave(self.id):
                 logger.info("%d open interactions are handed back", count)
@@ -130,7 +170,10 @@ class Life:
     async def _beat(self) -> None:
         pause = usual = self._lease * _RENEW
         while True:
-            await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._asked.wait()
+            self._asked.clear()
             pause = usual
             try:
                 await self._renew()
@@ -142,6 +185,27 @@ class Life:
                     "the lease of this process could not be renewed in a way that was not foreseen"
                 )
                 pause = min(_AGAIN, usual)
+
+    def _hear(self, topic: str) -> None:
+        if topic in (WHO_LIVES, MISSED):
+            self._asked.set()
+
+    async def _call_the_roll(self) -> None:
+        """Ask who lives, more than once because a call may be lost, and judge then."""
+        until = self._loop.time() + min(_ROLL_CALL, self._lease * _SURE)
+        self._judges_from = until
+        while (left := until - self._loop.time()) > 0:
+            await self._held.hint(WHO_LIVES)
+            await asyncio.sleep(min(_AGAIN, left))
+        # From now on this process vouches for the death of others.
+        self._asked.set()
+        if self.on_judging is not None:
+            self.on_judging()
+
+    async def _say(self, others_hang: bool) -> int | None:
+        """Say once that this process lives; what the time is then."""
+        lease = int(self._lease * _SECOND)
+        return await self._held.beat(self.id, lease, judges=self._judges, apart=others_hang)
 
     async def _renew(self) -> None:
         """Renew once for all who wait for it."""
@@ -157,9 +221,8 @@ class Life:
             task.exception()
 
     async def _renew_now(self) -> None:
-        began = self._loop.time()
         lease, judges = int(self._lease * _SECOND), self._judges
-        told = await self._held.beat(self.id, lease, judges=judges)
+        told, began = await self._saying.answer()
         if told is None:
             told = await self._held.clock()
             await self._held.enter(self.id, told + lease)
@@ -170,7 +233,7 @@ class Life:
         if was_set_back:
             await self._held.shorten(self._longest())
         if silence > self._lease * _LATE:
-            self._steady_since = began
+            self._judges_from = began + self._lease * _SURE
             if judges:
                 await self._held.beat(self.id, lease)
         if silence > self._lease:

@@ -109,7 +109,9 @@ class Lifecycle:
     ) -> tuple[Record, dict[str, Any]]:
         """Cancel what runs in the background or is being streamed; any other cannot be (contract 6).
 
-        Raises :class:`FailedPrecondition` for what cannot be cancelled or has ended.
+        Raises :class:`FailedPrecondition` for what cannot be cancelled or has ended, and :class:`ServiceUnavailable`
+        while upstream has not answered the create: it has named nothing yet that it could cancel, and runs and bills
+        what it has, so nobody is told before the answer that it was cancelled.
         """
         record = await self.find(principal, reference)
         if record.terminal or not (record.stream or record.background):
@@ -201,6 +203,7 @@ class Lifecycle:
         if record.upstream_id is None and not record.terminal:
             # It may have become known meanwhile.
             await self._upstream_copy.delete_if_deleted(record.id)
+            self._upstream_copy.delete_when_answered(record)
         else:
             await self._upstream_copy.delete(record)
         return record

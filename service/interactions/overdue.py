@@ -52,6 +52,12 @@ class Overdue:
         #: Those of them that somebody has asked to cancel.
         self._cancelled: set[bytes] = set()
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
+        #: How those have ended that were waited for.
+        self.counts = dict.fromkeys(("answered", "cancelled", "failed", "given_up"), 0)
+
+    def __len__(self) -> int:
+        """How many are waited for."""
+        return len(self._waiting)
 
     def wait(self, job: Job, late: Late, seconds: float) -> None:
         """Wait for so many seconds more, and let the oldest go if there are too many."""
@@ -100,12 +106,15 @@ class Overdue:
                 self._waiting.pop(job.intent.id, None)
         except ServiceError as error:
             if job.intent.id in self._cancelled and isinstance(error, DeadlineExceeded):
+                self.counts["cancelled"] += 1
                 await self._end_as_cancelled(job)
                 return
+            self.counts["given_up" if isinstance(error, DeadlineExceeded) else "failed"] += 1
             error.message = job.told(error.message)
             _tell(attempt, told(failure_of(error), now() - attempt["started"]))
             await self._ends.failed(job, error)
             return
+        self.counts["answered"] += 1
         _tell(attempt, {"us": now() - attempt["started"], "status": 200})
         if not isinstance(answer, Reply):
             self._ends.opened(job, answer)

@@ -23,6 +23,7 @@ from service.interactions.reader import Reader
 from service.interactions.readers import Readers
 from service.interactions.run import Pacing, Run, jittered, spread
 from service.interactions.schedule import Schedule
+from service.store.backend import MISSED
 from service.store.held import Claim, Held
 from service.store.kept_events import CANCEL
 from service.store.records import Record, now
@@ -114,6 +115,7 @@ class Supervisor:
         polling.start = self._read
         readers.on_end = self._reader_ended
         life.on_late = self._verify
+        life.on_judging = self._news.set
 
     async def start(self) -> None:
         """Live, and take up what was left behind; raises :class:`~service.errors.ServiceUnavailable`."""
@@ -267,7 +269,7 @@ class Supervisor:
                 run = self.schedule.get(bytes.fromhex(topic.removeprefix(LOOK)))
                 if run is not None and not self._stopping:
                     self._spawn(self.schedule.at_once(run))
-        elif topic in (DUE, CANCEL):
+        elif topic in (DUE, CANCEL, MISSED):
             self._news.set()
 
     def _spawn(self, work: Coroutine[None, None, Any]) -> None:

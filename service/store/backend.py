@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from service.store.codec import Codec
 from service.store.script import ScriptMaker
@@ -15,6 +15,9 @@ Row = tuple[Any, ...]
 #: The writes of one transaction, in :data:`~service.store.statements.BATCH_ORDER`. No interaction's writes build on one
 #: another inside a batch: whether one kind sees another's rows is the database's business.
 Batch = Sequence[tuple[BatchStatement, Sequence[Row]]]
+
+#: The topic of a hint that comes from nobody: others may have been lost until now.
+MISSED: Final = "missed"
 
 
 class StoreUnavailable(Exception):
@@ -30,6 +33,8 @@ class Backend(Protocol):
 
     #: Batches that may be committed at the same time.
     batches_at_once: int
+    #: Whether hints reach other processes.
+    has_hints: bool
 
     async def start(self) -> None:
         """Open connections; raises :class:`~service.errors.ConfigurationError` when the database is not usable."""
@@ -56,10 +61,13 @@ class Backend(Protocol):
         Raises :class:`StoreUnavailable`. Where the database does this by itself, nothing happens.
         """
 
-    async def take(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+    async def take(
+        self, query: Query, parameters: Mapping[str, Any], *, apart: bool = False
+    ) -> Sequence[Sequence[Any]]:
         """What a statement that writes returns, after it is committed; raises :class:`StoreUnavailable`.
 
-        For the few statements that are no part of a batch because their caller needs the rows.
+        For the few statements that are no part of a batch because their caller needs the rows. ``apart`` gives it a
+        connection of its own, made for it, where there are several: nothing that hangs holds it up.
         """
 
     async def run(self, script: ScriptMaker) -> int | None:
@@ -74,7 +82,7 @@ class Backend(Protocol):
         """Hint to every process on this database that there is news; may be lost, never raises."""
 
     def on_news(self, callback: Callable[[str], None]) -> None:
-        """Call this back with the topic of each hint, until the backend is closed."""
+        """Call this back with the topic of each hint, until the backend is closed; with :data:`MISSED` as well."""
 
 
 def packed(batch: Batch, codec: Codec) -> Batch:

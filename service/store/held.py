@@ -48,6 +48,11 @@ class Held:
         """A key that parts processes which can only be dead from those that may live; None when it is not known."""
         return self._backend.alone_since
 
+    @property
+    def has_hints(self) -> bool:
+        """Whether hints reach other processes."""
+        return self._backend.has_hints
+
     async def clock(self) -> int:
         """The time now."""
         ((moment,),) = await self._fetch(CLOCK, {})
@@ -57,17 +62,17 @@ class Held:
         """Begin to live until then."""
         await self._writer.put((holding.ENTER, (me, until)), (holding.ENTER, (NOBODY, 0)), patience=_PATIENCE)
 
-    async def beat(self, me: bytes, lease: int, *, judges: bool = False) -> int | None:
+    async def beat(self, me: bytes, lease: int, *, judges: bool = False, apart: bool = False) -> int | None:
         """Go on living for so long; the time now, or None when nothing is known of this process any more.
 
-        ``judges`` says that it takes whoever is silent for dead now.
+        ``judges`` says that it takes whoever is silent for dead now. With ``apart`` nothing that hangs holds it up.
         """
-        rows = await self._take(holding.BEAT, me=me, lease=lease, judges=int(judges))
+        rows = await self._take(holding.BEAT, apart=apart, me=me, lease=lease, judges=int(judges))
         return rows[0][0] if rows else None
 
-    async def others_judge(self, me: bytes) -> bool:
-        """Whether a living process besides this one takes whoever is silent for dead now."""
-        return bool(await self._fetch(holding.JUDGES, {"me": me}))
+    async def others_judge(self, me: bytes, spare: int) -> bool:
+        """Whether another process that lives for so long at least takes whoever is silent for dead now."""
+        return bool(await self._fetch(holding.JUDGES, {"me": me, "spare": spare}))
 
     async def shorten(self, longest: int) -> None:
         """Let no process live longer than until then, unless it says so again: the clock was set back since it did."""
@@ -166,9 +171,9 @@ class Held:
         """Call this back with every hint, from whichever process."""
         self._backend.on_news(callback)
 
-    async def _take(self, query: Query, **parameters: Any) -> Sequence[Sequence[Any]]:
+    async def _take(self, query: Query, *, apart: bool = False, **parameters: Any) -> Sequence[Sequence[Any]]:
         try:
-            return await self._backend.take(query, parameters)
+            return await self._backend.take(query, parameters, apart=apart)
         except StoreUnavailable as error:
             raise ServiceUnavailable("The store cannot be written now.", retry_after=1) from error
 

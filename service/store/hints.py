@@ -1,6 +1,8 @@
 """Hints between the processes on one PostgreSQL database: LISTEN and NOTIFY, never to be relied on.
 
-Whoever waits for news polls; a hint only lets it poll at once.
+Whoever waits for news polls; a hint only lets it poll at once. A connection on which nothing comes may be dead and not
+know it, so it is looked whether it still carries anything. When it was made anew, that is told as well: hints may have
+been lost meanwhile.
 """
 
 from __future__ import annotations
@@ -12,9 +14,14 @@ from typing import Any, Final
 
 import asyncpg
 
+from service.store.backend import MISSED
+
 CHANNEL: Final = "interaction_events"
 #: Seconds until a connection that broke is made again.
-_PAUSE: Final = 1.0
+_PAUSE: Final = 0.5
+#: Seconds between two looks whether it still carries anything, and that such a look may take.
+_LOOK: Final = 5.0
+_LOOK_TIMEOUT: Final = 2.0
 _CLOSE_TIMEOUT: Final = 2.0
 
 
@@ -50,7 +57,12 @@ class Listener:
         try:
             connection.add_termination_listener(lambda _: lost.set())
             await connection.add_listener(CHANNEL, self._hear)
-            await lost.wait()
+            self._callback(MISSED)
+            while not lost.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK):
+                        await lost.wait()
+                await connection.execute("SELECT 1", timeout=_LOOK_TIMEOUT)
         finally:
             with suppress(*self._failures):
                 await connection.close(timeout=_CLOSE_TIMEOUT)

@@ -207,14 +207,14 @@ def _held() -> Select[Any]:
 
 #: Put off the end of this process's life, and tell the time; gives nothing when it has no row.
 BEAT = Query("beat", _beat())
-#: A living process besides this one that takes whoever is silent for dead.
+#: A process besides this one that takes whoever is silent for dead, and lives for longer than ``spare`` microseconds.
 JUDGES = Query(
     "a process that judges",
     select(_ONE)
     .where(
         leases.c.kind == _PROCESS,
         leases.c.interaction_id != _ME,
-        leases.c.due_at > Clock(),
+        leases.c.due_at > Clock() + bindparam("spare", type_=BigInteger),
         leases.c.tries > _NONE,
     )
     .limit(1),

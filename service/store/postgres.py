@@ -33,6 +33,8 @@ _READ_TIMEOUT = 10.0
 #: Seconds that a read waits for a connection, and that one which timed out gets to be usable again.
 _ACQUIRE_TIMEOUT = 2.0
 CONNECT_TIMEOUT = 10.0
+#: The same for what must be there at once, or is tried again.
+_PROMPT_TIMEOUT = 2.0
 CLOSE_TIMEOUT = 2.0
 #: Every read goes by keys: a few of them, or a walk. Where the planner knows little of a table, or of how far a walk
 #: goes, it prefers to read whole tables; these settings leave it the indexes. And planning a read anew each time takes
@@ -84,6 +86,7 @@ class PostgresBackend:
     alone_since: bytes | None = None
     #: While one waits for the disk, the next need not wait for it; the server puts their waits together.
     batches_at_once = 2
+    has_hints = True
 
     def __init__(self, dsn: str, codec: Codec, *, pool_limit: int) -> None:
         self._dsn = dsn
@@ -176,9 +179,23 @@ class PostgresBackend:
         except FAILURES as error:
             raise _verdict(error) from error
 
-    async def take(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+    async def take(
+        self, query: Query, parameters: Mapping[str, Any], *, apart: bool = False
+    ) -> Sequence[Sequence[Any]]:
         """What a statement that writes returns, after it is committed."""
-        return await self.fetch(query, parameters)
+        if not apart:
+            return await self.fetch(query, parameters)
+        sql, arguments = self._queries.prepare(query, parameters)
+        try:
+            connection = await self._connect_promptly("interactions writer")
+            try:
+                await prepare_connection(connection)
+                rows: Sequence[Sequence[Any]] = await connection.fetch(sql, *arguments)
+            finally:
+                _drop(connection)
+        except FAILURES as error:
+            raise StoreUnavailable(_described(error)) from error
+        return rows
 
     async def announce(self, topic: str) -> None:
         """Hint to every process on this database that there is news; may be lost, never raises."""
@@ -264,11 +281,14 @@ class PostgresBackend:
         return connection
 
     async def _connect_listener(self) -> asyncpg.Connection:
+        return await self._connect_promptly("interactions listener")
+
+    async def _connect_promptly(self, name: str) -> asyncpg.Connection:
         return await asyncpg.connect(
             self._dsn,
             command_timeout=_READ_TIMEOUT,
-            timeout=CONNECT_TIMEOUT,
-            server_settings={"application_name": "interactions listener"},
+            timeout=_PROMPT_TIMEOUT,
+            server_settings={"application_name": name, "synchronous_commit": "on"},
         )
 
 

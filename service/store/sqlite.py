@@ -116,6 +116,7 @@ class SqliteBackend:
     """One SQLite file, as a rule for one process: several write to it in turn, with no hints between them."""
 
     batches_at_once = 1
+    has_hints = False
 
     def __init__(self, path: str, codec: Codec) -> None:
         self._path = path
@@ -176,8 +177,10 @@ class SqliteBackend:
         )
         return unwritten
 
-    async def take(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
-        """What a statement that writes returns, after it is committed."""
+    async def take(
+        self, query: Query, parameters: Mapping[str, Any], *, apart: bool = False
+    ) -> Sequence[Sequence[Any]]:
+        """What a statement that writes returns, after it is committed; all are written by the one connection."""
         sql, arguments = self._queries.prepare(query, parameters)
         try:
             rows: Sequence[Sequence[Any]] = await self._ordered(

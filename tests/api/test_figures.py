@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.settings import Secret
 from tests.support.fleet import Fleet, fleet_of
-from tests.support.gateway import Gateway
+from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartEmulator, gateway_starter
 
 Figures = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -75,6 +75,22 @@ async def test_attempts_retries_and_cooldowns_are_counted_by_deployment(fleet: F
     assert found["interactions_deployment_latency_seconds", labels(deployment="b")] > 0
     assert found["interactions_retries_total", labels()] == 1
     assert found["interactions_writer_entries_total", labels()] >= 3
+
+
+async def test_late_answers_are_counted_by_how_they_ended(fleet: Fleet) -> None:
+    gateway = await fleet.gateway("a", members={"timeout": 0.1})
+    fleet["a"].behave("latency;seconds=0.4")
+    assert (await gateway.create()).status == 504
+    assert (await figures(gateway))["interactions_late_waiting", labels()] == 1
+
+    async def has_come() -> bool:
+        found = await figures(gateway)
+        return found["interactions_late_answers_total", labels(outcome="answered")] == 1
+
+    await eventually(has_come)
+    found = await figures(gateway)
+    assert found["interactions_late_waiting", labels()] == 0
+    assert found["interactions_late_answers_total", labels(outcome="failed")] == 0
 
 
 async def test_what_is_under_way_is_seen(fleet: Fleet) -> None:

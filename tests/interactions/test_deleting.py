@@ -7,6 +7,8 @@ import asyncio
 import orjson
 import pytest
 
+from service.store.records import USAGE_FINAL
+from service.wire import ids
 from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.upstreams import Emulated
@@ -129,3 +131,26 @@ async def test_the_outcome_of_a_deleted_run_leaves_no_content(gateway: Gateway, 
     assert await gateway.database.bodies(live.id) == {}
     row = await gateway.database.row(live.id)
     assert not [value for value in row.values() if "secret" in str(value)]
+
+
+async def test_what_is_deleted_while_upstream_works_on_it_is_deleted_there_once_it_has_answered(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    upstream.behave("latency;seconds=0.5")
+    creating = asyncio.create_task(gateway.create())
+
+    async def is_begun() -> bool:
+        return bool(await gateway.database.rows())
+
+    async def is_gone_upstream() -> bool:
+        return (await gateway.database.rows())[0]["upstream_gone_at"] is not None
+
+    await eventually(is_begun)
+    (begun,) = await gateway.database.rows()
+    assert (await gateway.delete(ids.to_text(begun["id"]))).status == 200
+    await eventually(is_gone_upstream)
+    await creating
+    (row,) = await gateway.database.rows()
+    assert (row["status"], row["usage_state"]) == ("completed", USAGE_FINAL)
+    assert row["total_tokens"] > 0
+    assert len(upstream.calls("DELETE")) == 1

@@ -91,6 +91,7 @@ async def first_turn(start_gateway: StartGateway, upstream: Emulated, names: Seq
     [
         pytest.param(LEASE / 2, True, 0, True, id="beside one who has not been silent"),
         pytest.param(LEASE / 2, False, 0, False, id="beside one who was silent a moment ago"),
+        pytest.param(LEASE / 3, True, 0, False, id="beside one who has been silent for a while"),
         pytest.param(-1.0, True, 0, False, id="when all have been silent"),
         pytest.param(LEASE / 2, True, HOUR, False, id="when the clock was just set forward"),
     ],
@@ -118,8 +119,8 @@ async def test_who_has_lived_for_a_while_vouches_for_the_death_of_others(
     start_gateway: StartGateway, upstream: Emulated, database_url: str
 ) -> None:
     names = await left_behind(start_gateway, upstream, 2)
-    # It judges soon, and never looks again for what there is to claim.
-    await start_gateway(upstream, **ONCE | {"lease_seconds": 1.0})
+    # It judges soon, and nothing is left behind then that it could claim.
+    await start_gateway(upstream, **ONCE)
 
     async def judges() -> bool:
         return bool(await query(database_url, "SELECT 1 FROM leases WHERE kind = 'process' AND tries = 1"))
@@ -129,6 +130,59 @@ async def test_who_has_lived_for_a_while_vouches_for_the_death_of_others(
     await give(database_url, names[0], dead)
     await give(database_url, names[1], NOBODY)
     assert dead not in await first_turn(start_gateway, upstream, names)
+
+
+async def test_who_begins_alone_soon_takes_over_what_the_long_dead_hold(
+    start_gateway: StartGateway, upstream: Emulated, database_url: str
+) -> None:
+    names = await left_behind(start_gateway, upstream, 1)
+    dead = await enter(database_url, -2 * HOUR)
+    await give(database_url, names[0], dead)
+    # Two thirds of this lease are longer than anything here is waited for.
+    gateway = await start_gateway(upstream, **ONCE)
+
+    async def is_claimed() -> bool:
+        return await owners(gateway, names) != [dead]
+
+    await eventually(is_claimed)
+
+
+async def test_who_seems_silent_and_does_not_know_it_says_that_it_lives_when_the_roll_is_called(
+    start_gateway: StartGateway, upstream: Emulated, database_url: str
+) -> None:
+    living = [await start_gateway(upstream, **ONCE) for _ in range(2)]
+    names = [(await gateway.ask(background=True, wish=SLOW)).id for gateway in [*living, living[0]]]
+    dead = await enter(database_url, -2 * HOUR)
+    await give(database_url, names[-1], dead)
+    held = await owners(living[0], names)
+    # As after a fail-over to where their last words have not come.
+    await query(
+        database_url, f"UPDATE leases SET due_at = due_at - {2 * HOUR * 1_000_000} WHERE kind = 'process'"
+    )
+    await start_gateway(upstream, **ONCE)
+
+    async def is_judged() -> bool:
+        return (await owners(living[0], names))[-1] != dead
+
+    await eventually(is_judged)
+    assert (await owners(living[0], names))[:-1] == held[:-1]
+
+
+async def test_who_may_have_missed_a_call_says_that_it_lives(
+    start_gateway: StartGateway, upstream: Emulated, database_url: str
+) -> None:
+    await start_gateway(upstream, **ONCE)
+    seemingly_dead = await query(
+        database_url, "UPDATE leases SET due_at = 0 WHERE kind = 'process' RETURNING interaction_id"
+    )
+    assert seemingly_dead
+    listener = "datname = current_database() AND application_name = 'interactions listener'"
+    await query(database_url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {listener}")
+
+    async def lives() -> bool:
+        return bool(await query(database_url, "SELECT 1 FROM leases WHERE kind = 'process' AND due_at > 0"))
+
+    await eventually(lives)
 
 
 async def test_a_clock_that_is_set_forward_makes_nobody_dead(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from itertools import pairwise
 
 import pytest
@@ -10,8 +12,10 @@ from aiohttp import web
 
 from service.store.records import now
 from service.wire import ids
+from tests.support.database import Database
 from tests.support.gateway import Gateway, eventually
-from tests.support.gateways import StartEmulator, StartGateway, StartScripted
+from tests.support.gateways import StartEmulator, StartGateway, StartScripted, gateway_starter
+from tests.support.proxy import proxied
 from tests.support.reconciling import assert_reconciles
 from tests.support.store import literal, query
 from tests.support.upstreams import Emulated
@@ -21,6 +25,12 @@ SLOW = "background;queued=3600;running=3600"
 HASTY = {"poll_interval": 0.02, "poll_interval_max": 0.05, "claim_interval": 0.05}
 FAR = 2**62
 LEASE = 1.0
+RARE = {
+    "claim_interval": 0.05,
+    "background_streams": 0,
+    "poll_interval": 1000.0,
+    "poll_interval_max": 1000.0,
+}
 
 
 @pytest.fixture
@@ -36,6 +46,10 @@ async def gateway(start_gateway: StartGateway, slow: Emulated) -> Gateway:
 
 async def logged(gateway: Gateway, name: str) -> int:
     return max((last for _, last, _ in await gateway.database.log(name)), default=0)
+
+
+async def owners(database: Database, names: Sequence[str]) -> list[bytes]:
+    return [(await database.row(name))["owner_id"] for name in names]
 
 
 async def test_what_was_told_between_a_loss_and_its_end_is_told_again_in_its_place(
@@ -79,21 +93,49 @@ async def test_what_was_told_between_a_loss_and_its_end_is_told_again_in_its_pla
 async def test_processes_that_could_not_reach_the_database_keep_what_they_hold(
     start_gateway: StartGateway, upstream: Emulated
 ) -> None:
-    rare = {"background_streams": 0, "poll_interval": 1000.0, "poll_interval_max": 1000.0}
-    several = [
-        await start_gateway(upstream, lease_seconds=LEASE, claim_interval=0.05, **rare) for _ in range(2)
-    ]
+    several = [await start_gateway(upstream, lease_seconds=LEASE, **RARE) for _ in range(2)]
     names = [(await gateway.ask(background=True, wish=SLOW)).id for gateway in several]
     database = several[0].database
-    held = [(await database.row(name))["owner_id"] for name in names]
+    held = await owners(database, names)
     assert len(set(held)) == 2
     # Until each may judge the other by its silence.
     await asyncio.sleep(LEASE)
     async with database.outage():
         await asyncio.sleep(1.5 * LEASE)
+    # It begins when all the others have been silent for too long.
+    await start_gateway(upstream, lease_seconds=LEASE, **RARE)
     for _ in range(20):
         await asyncio.sleep(LEASE / 20)
-        assert [(await database.row(name))["owner_id"] for name in names] == held
+        assert await owners(database, names) == held
+
+
+async def test_who_begins_after_a_network_was_silent_takes_nothing_from_those_behind_it(
+    upstream: Emulated, postgres_url: str
+) -> None:
+    lease, looking = 3 * LEASE, Database(postgres_url)
+    async with proxied(postgres_url) as (url, network), AsyncExitStack() as running:
+        start_behind, start_here = (gateway_starter(running, one) for one in (url, postgres_url))
+        rare = RARE | {"claim_interval": 3600.0}
+        living = [await start_behind(upstream, lease_seconds=lease, **rare) for _ in range(2)]
+        names = [(await gateway.ask(background=True, wish=SLOW)).id for gateway in [*living, living[0]]]
+        async with network.silent(loses=True):
+            dead = literal(postgres_url, ids.mint())
+            left, row = literal(postgres_url, ids.from_text(names[-1]) or b""), f"({dead}, 'process', 1, 0)"
+            await query(
+                postgres_url, f"INSERT INTO leases (interaction_id, kind, due_at, tries) VALUES {row}"
+            )
+            await query(postgres_url, f"UPDATE interactions SET owner_id = {dead} WHERE id = {left}")
+            before = await owners(looking, names)
+            await asyncio.sleep(lease)
+        await start_here(upstream, lease_seconds=lease, **RARE)
+
+        async def is_judged() -> bool:
+            return (await owners(looking, names))[-1] != before[-1]
+
+        await eventually(is_judged)
+        assert (await owners(looking, names))[:-1] == before[:-1]
+        await network.close()
+    await looking.close()
 
 
 async def test_a_process_that_is_told_to_stop_hands_back_what_it_has_just_claimed(

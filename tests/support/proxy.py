@@ -10,18 +10,20 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class Proxy:
-    """Carries bytes in both directions unless it is ``silent``; what was held back arrives afterwards."""
+    """Carries bytes in both directions unless it is ``silent``; what was held back arrives afterwards, or is lost."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
         self._carrying = asyncio.Event()
         self._carrying.set()
+        self._loses = False
         self._connections: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def silent(self) -> AsyncIterator[None]:
-        """Nothing arrives meanwhile."""
+    async def silent(self, *, loses: bool = False) -> AsyncIterator[None]:
+        """Nothing arrives meanwhile; with ``loses`` nothing ever does on a connection that was used."""
         self._carrying.clear()
+        self._loses = loses
         try:
             yield
         finally:
@@ -41,7 +43,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await self._carrying.wait()
+            await self._carried()
             ours, theirs = await asyncio.open_unix_connection(self._socket)
             try:
                 await asyncio.gather(self._pump(reader, theirs), self._pump(ours, writer))
@@ -50,10 +52,15 @@ class Proxy:
         finally:
             writer.transport.abort()
 
+    async def _carried(self) -> None:
+        if not self._carrying.is_set() and self._loses:
+            await asyncio.Event().wait()
+        await self._carrying.wait()
+
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
-                await self._carrying.wait()
+                await self._carried()
                 writer.write(data)
                 await writer.drain()
             writer.close()
