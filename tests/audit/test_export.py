@@ -400,6 +400,22 @@ async def test_nobody_takes_over_what_its_end_is_about_to_replace(
     assert await query(postgres_url, "SELECT status FROM interactions") == [("completed",)]
 
 
+async def test_an_end_is_taken_though_its_interaction_comes_in_open_beside_it(
+    upstream: Emulated, sqlite_url: str, postgres_url: str, importing: Importing, running: AsyncExitStack
+) -> None:
+    gateway = await gateway_starter(running, sqlite_url)(upstream)
+    for number in range(6):
+        await gateway.ask(f"Number {number}")
+    *told, last = (await lines(gateway))[0]
+    # The same in one file, whichever comes first.
+    assert await importing.importer.lines(MASTER, last + as_it_ran(last)) == Told(1, 0, 0)
+    files = [data for line in told for data in (as_it_ran(line), line)]
+    told_of = await asyncio.gather(*(importing.importer.lines(MASTER, data) for data in files))
+    assert [one.left_out for one in told_of] == [0] * len(files)
+    statuses = "SELECT DISTINCT status, completed_at IS NULL FROM interactions"
+    assert await query(postgres_url, statuses) == [("completed", False)]
+
+
 async def test_a_chain_never_leads_into_another_project(gateway: Gateway) -> None:
     parent = await gateway.ask("Theirs")
     await gateway.database.give_away(parent.id)
