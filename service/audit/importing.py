@@ -1,9 +1,8 @@
 """Import: lines of an export become the rows that they were made from, in this database or another one.
 
 What was exported while it was still running is replaced by its end when that is imported; nothing else that is there
-is changed. The whole of a call is one transaction, and a second one for the
-ends of what others brought in open in that moment; it can be repeated without harm. What is derived (search,
-roll-ups, costs) is derived anew by the indexer.
+is changed. The whole of a call is one transaction, and another one for the ends of what others have brought in open in
+that moment; it can be repeated without harm. What is derived (search, roll-ups, costs) is derived anew by the indexer.
 """
 
 from __future__ import annotations
