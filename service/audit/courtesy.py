@@ -1,4 +1,9 @@
-"""Who reads much rests beside callers who write: a process has one interpreter, and their requests come first."""
+"""Who reads much rests beside callers who write: a process has one interpreter, and their requests come first.
+
+Readers of one process take turns (:class:`Courtesy`); one that reads for long, in a process of its own, makes pauses
+(:class:`Spells`). How the indexer makes way is another matter (:mod:`service.audit.pacing`): it has no caller, and can
+be late.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +14,12 @@ from time import monotonic
 from typing import Final
 
 #: Writes a second from which callers are many.
-MANY: Final = 20.0
+_MANY: Final = 20.0
 #: How many times as long as it has worked, and at most how many seconds of work, a reader rests for beside many.
 RESTS: Final = 2.0
-LONGEST_SPELL: Final = 0.5
+_LONGEST_SPELL: Final = 0.5
+#: Seconds that one who reads for long works at a stretch beside many.
+_SPELL: Final = 0.25
 #: Seconds between two looks at how many write, and after which the last look says nothing any more.
 _LOOK: Final = 0.25
 _FORGOTTEN: Final = 2.0
@@ -44,7 +51,7 @@ class Courtesy:
         try:
             yield
         finally:
-            rest = RESTS * min(monotonic() - began, LONGEST_SPELL)
+            rest = RESTS * min(monotonic() - began, _LONGEST_SPELL)
             asyncio.get_running_loop().call_later(rest, self._turn.release)
 
     async def _taken(self) -> bool:
@@ -59,6 +66,32 @@ class Courtesy:
         passed = moment - self._looked_at
         if passed >= _LOOK:
             written = self._written()
-            self._many = passed < _FORGOTTEN and written - self._before >= MANY * passed
+            self._many = passed < _FORGOTTEN and written - self._before >= _MANY * passed
             self._before, self._looked_at = written, moment
         return self._many
+
+
+class Spells:
+    """Of one who reads for long: the processors are its own while nobody else needs them.
+
+    ``written`` tells how many writes callers have waited for so far.
+    """
+
+    def __init__(self, written: Callable[[], int]) -> None:
+        self._written = written
+        self.rested()
+
+    def rest(self) -> float:
+        """The seconds to rest now."""
+        worked = monotonic() - self._since
+        if worked < _SPELL:
+            return 0.0
+        if self._written() - self._before < _MANY * worked:
+            self.rested()
+            return 0.0
+        return RESTS * min(worked, _LONGEST_SPELL)
+
+    def rested(self) -> None:
+        """The rest is over."""
+        self._since = monotonic()
+        self._before = self._written()

@@ -7,11 +7,12 @@ import io
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib.util import find_spec
+from itertools import chain
 from typing import Any, Final, Protocol
 
 import orjson
 
-from service.audit.lines import BODIES, Whole, id_text, line_of, uuid_text
+from service.audit.lines import BODIES, COLUMNS, Whole, id_text, line_of, uuid_text
 from service.audit.summaries import TOKENS, dollars, seconds, timestamp
 from service.errors import InvalidRequest, Unimplemented
 
@@ -63,26 +64,14 @@ _UNIQUE: Final = (
     "root",
     *BODIES,
 )
-#: Columns of a row that stand in a table as they are.
-_PLAIN: Final = (
-    "created_at",
-    "completed_at",
-    "status",
-    "model_requested",
-    "agent",
-    "deployment_id",
-    "service_tier",
-    "labels",
-    "depth",
-    "upstream_id",
-    "http_status",
-    "error_code",
-    "error_message",
-    *TOKENS,
-)
+#: Columns of a row that stand in a table as they are: of what was asked, and of what came.
+_ASKED: Final = ("model_requested", "agent", "deployment_id", "service_tier", "labels")
+_CAME: Final = ("upstream_id", "http_status", "error_code", "error_message")
 _FLAGS: Final = ("stream", "background", "store")
-#: Kinds of columns that CSV has its own way to write.
-_WRITTEN: Final = (str, bool)
+#: Texts that are written here, and begin with a letter or a digit.
+_OURS: Final = frozenset(
+    {"id", "created", "completed", "key_id", "previous_interaction_id", "root", "replay_of", "deleted"}
+)
 #: Bytes of a row group in memory: larger ones are read faster, and a file has fewer.
 _ROW_GROUP: Final = 4 * 1024 * 1024
 _LINE_END: Final = b"\r\n"
@@ -125,10 +114,10 @@ class JsonLines:
 
     def add(self, some: Sequence[Whole]) -> bytes:
         """Their lines."""
-        data = b"".join([line_of(whole) for whole in some])
+        data = b"".join(chain.from_iterable(map(line_of, some)))
         self._hash.update(data)
         self._count += len(some)
-        self._last = id_text(some[-1].row["id"]) if some else self._last
+        self._last = id_text(some[-1].row[0]) if some else self._last
         return data
 
     def end(self) -> bytes:
@@ -152,15 +141,12 @@ class Csv:
     def add(self, some: Sequence[Whole]) -> bytes:
         """Their rows."""
         lines: list[str] = []
-        columns = [
-            [_cell(value) for value in column] if kind in _WRITTEN else column
-            for column, kind in zip(_columns(some), TABLE.values(), strict=False)
-        ]
+        columns = [_cells(name, column) for name, column in zip(TABLE, _columns(some), strict=False)]
         csv.writer(_Lines(lines), lineterminator="").writerows(zip(*columns, strict=True))
         pieces: list[bytes] = []
         for whole, line in zip(some, lines, strict=True):
-            pieces += (line.encode("utf-8", "replace"), b",", _quoted(whole.request), b",")
-            pieces += (_quoted(whole.response), _LINE_END)
+            pieces += (line.encode("utf-8", "replace"), b",", *_quoted(whole.request), b",")
+            pieces += (*_quoted(whole.response), _LINE_END)
         return b"".join(pieces)
 
     def end(self) -> bytes:
@@ -290,43 +276,38 @@ def form_of(name: str) -> type[JsonLines] | type[Csv] | type[Parquet]:
     return kind
 
 
-def _columns(some: Sequence[Whole]) -> list[list[Any]]:
+def _columns(some: Sequence[Whole]) -> list[Sequence[Any]]:
     """The columns of :data:`TABLE`, in their order, but for the bodies."""
-    rows = [whole.row for whole in some]
-    plain = {name: [row[name] for row in rows] for name in _PLAIN}
-    created, completed = plain["created_at"], plain["completed_at"]
+    if not some:
+        return [()] * (len(TABLE) - len(BODIES))
+    columns = zip(*[whole.row for whole in some], strict=True)
+    of: dict[str, tuple[Any, ...]] = dict(zip(COLUMNS, columns, strict=False))
+    created, completed, first = of["created_at"], of["completed_at"], of["first_byte_at"]
     return [
-        [id_text(row["id"]) for row in rows],
-        [timestamp(moment) for moment in created],
-        [timestamp(moment) for moment in completed],
+        list(map(id_text, of["id"])),
+        list(map(timestamp, created)),
+        list(map(timestamp, completed)),
         [whole.project or uuid_text(whole.project_id) for whole in some],
-        [None if (key := row["key_id"]) is None else uuid_text(key) for row in rows],
-        plain["status"],
-        [row["model"] or row["model_requested"] for row in rows],
-        plain["model_requested"],
-        plain["agent"],
-        plain["deployment_id"],
-        plain["service_tier"],
-        plain["labels"],
-        [_reference(row["previous_id"]) for row in rows],
-        [id_text(row["root_id"] or row["id"]) for row in rows],
-        plain["depth"],
-        [_reference(row["replay_of"]) for row in rows],
-        *([bool(row[name]) for row in rows] for name in _FLAGS),
-        plain["upstream_id"],
-        plain["http_status"],
-        plain["error_code"],
-        plain["error_message"],
-        [seconds(start, end) for start, end in zip(created, completed, strict=True)],
-        [seconds(start, row["first_byte_at"]) for start, row in zip(created, rows, strict=True)],
-        *(plain[name] for name in TOKENS),
-        [dollars(row["cost_nanos"]) for row in rows],
-        [timestamp(row["deleted_at"]) for row in rows],
+        [None if key is None else uuid_text(key) for key in of["key_id"]],
+        of["status"],
+        [model or requested for model, requested in zip(of["model"], of["model_requested"], strict=True)],
+        *(of[name] for name in _ASKED),
+        _references(of["previous_id"]),
+        [id_text(root or key) for root, key in zip(of["root_id"], of["id"], strict=True)],
+        of["depth"],
+        _references(of["replay_of"]),
+        *(list(map(bool, of[name])) for name in _FLAGS),
+        *(of[name] for name in _CAME),
+        list(map(seconds, created, completed)),
+        list(map(seconds, created, first)),
+        *(of[name] for name in TOKENS),
+        list(map(dollars, of["cost_nanos"])),
+        list(map(timestamp, of["deleted_at"])),
     ]
 
 
-def _reference(key: bytes | None) -> str | None:
-    return None if key is None else id_text(key)
+def _references(keys: Sequence[bytes | None]) -> list[str | None]:
+    return [None if key is None else id_text(key) for key in keys]
 
 
 def _utf8(body: bytes | None) -> bytes | None:
@@ -340,14 +321,15 @@ def _utf8(body: bytes | None) -> bytes | None:
     return body
 
 
-def _cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str) and value.startswith(_FORMULAS):
-        return f"'{value}"
-    return value
+def _cells(name: str, column: Sequence[Any]) -> Sequence[Any]:
+    """A column as CSV has it."""
+    if TABLE[name] is bool:
+        return ["true" if value else "false" for value in column]
+    if TABLE[name] is not str or name in _OURS:
+        return column
+    return [f"'{value}" if value is not None and value.startswith(_FORMULAS) else value for value in column]
 
 
-def _quoted(body: bytes | None) -> bytes:
+def _quoted(body: bytes | None) -> tuple[bytes, ...]:
     text = _utf8(body)
-    return b"" if text is None else b'"' + text.replace(b'"', b'""') + b'"'
+    return () if text is None else (b'"', text.replace(b'"', b'""'), b'"')

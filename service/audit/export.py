@@ -110,7 +110,7 @@ class Unpacked:
         """Each of them."""
         return [
             Whole(
-                dict(zip(COLUMNS, row, strict=False)),
+                row,
                 row[-1],
                 self.project,
                 self.requests.get(row[0]),

@@ -181,22 +181,23 @@ def _write(data: bytes) -> None:
         left = left[os.write(_STANDARD_OUTPUT, left) :]
 
 
-def _widen() -> None:
-    """Let standard output hold more, so that it is waited for less often; where the system knows how."""
+def _widen(pipe: int) -> None:
+    """Let a pipe hold more, so that it is waited for less often; where the system knows how."""
     with suppress(ImportError, AttributeError, OSError):
         import fcntl
 
-        fcntl.fcntl(_STANDARD_OUTPUT, fcntl.F_SETPIPE_SZ, _PIPE)
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 def main() -> int:
     """Export; returns the exit status."""
     os.nice(_NICENESS)
-    _widen()
+    _widen(_STANDARD_OUTPUT)
     database_url, errand = Errand.of(sys.stdin.buffer.read())
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 10, 10)
     receiving, sending = _START.Pipe(duplex=False)
+    _widen(sending.fileno())
     reader = _START.Process(target=_read, args=(database_url, errand, sending, receiving), daemon=True)
     reader.start()
     sending.close()

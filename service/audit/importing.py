@@ -1,8 +1,8 @@
 """Import: lines of an export become the rows that they were made from, in this database or another one.
 
 What was exported while it was still running is replaced by its end when that is imported; nothing else that is there
-is changed. The whole of a call is one transaction, and can be repeated without harm. What is derived (search,
-roll-ups, costs) is derived anew by the indexer.
+is changed. The whole of a call is one transaction, and another one for the ends of what others have brought in open in
+that moment; it can be repeated without harm. What is derived (search, roll-ups, costs) is derived anew by the indexer.
 """
 
 from __future__ import annotations
@@ -62,10 +62,17 @@ class Importer:
         if not brought:
             return Told(0, 0, 0)
         known, ended = await self._known(brought)
-        await self._store.bring_in(_writes(brought, ended), [one.id for one in brought])
+        await self._bring_in(brought, ended)
         new = [one for one in brought if one.id not in known]
-        imported = len((await self._known(new))[0])
-        return Told(imported, len(known), len(new) - imported)
+        there, ended = await self._known(new)
+        if ended:
+            # Somebody else has brought these in open since they were looked for.
+            await self._bring_in([one for one in new if one.id in ended], ended)
+            there, _ = await self._known(new)
+        return Told(len(there), len(known), len(new) - len(there))
+
+    async def _bring_in(self, brought: Sequence[Brought], ended: Mapping[bytes, bytes]) -> None:
+        await self._store.bring_in(_writes(brought, ended), [one.id for one in brought])
 
     async def _known(self, brought: Sequence[Brought]) -> tuple[set[bytes], dict[bytes, bytes]]:
         """Those that are there, but for those that are there open and come with their ends: these by their holders."""
@@ -94,7 +101,7 @@ def _read(data: bytes) -> list[Brought]:
             one = rows_of_line(line)
         except InvalidRequest as error:
             raise InvalidRequest(f"Line {number}: {error.message}") from error
-        if one is not None:
+        if one is not None and not _is_older(one, brought.get(one.id)):
             brought[one.id] = _of_own(one)
     for one in brought.values():
         parent = None if one.previous_id is None else brought.get(one.previous_id)
@@ -104,6 +111,11 @@ def _read(data: bytes) -> list[Brought]:
                 "'interaction.depth' is not larger."
             )
     return list(brought.values())
+
+
+def _is_older(one: Brought, other: Brought | None) -> bool:
+    """Whether a line tells of a time before the end that another one has."""
+    return one.completed_at is None and other is not None and other.completed_at is not None
 
 
 def _of_own(one: Brought) -> Brought:

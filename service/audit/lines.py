@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -31,11 +31,14 @@ _OWN: Final = frozenset(
 #: The columns of a row that a line has, but for its project.
 COLUMNS: Final = tuple(str(column.name) for column in interactions.c if column.name not in _OWN)
 REFERENCES: Final = frozenset({"id", "previous_id", "root_id", "replay_of"})
-_OTHER_REFERENCES: Final = tuple(sorted(REFERENCES - {"id"}))
 #: Columns that hold JSON as text.
 JSON_TEXTS: Final = frozenset({"labels", "attempts", "usage_detail"})
 FLAGS: Final = frozenset({"stream", "background", "store", "upstream_stored"})
 BODIES: Final = ("request", "response")
+_OTHER_REFERENCES: Final = tuple(sorted(REFERENCES - {"id"}))
+_JSON_TEXTS: Final = tuple(sorted(JSON_TEXTS))
+_FLAGS: Final = tuple(sorted(FLAGS))
+_NULL: Final = b"null"
 #: Ids that are remembered as they are written: of parents and roots, which came a little before, of keys and projects.
 _REMEMBERED: Final = 16_384
 
@@ -63,9 +66,9 @@ class MediaRow:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """Everything that is exported of one interaction; ``row`` has the members of :data:`COLUMNS`, in their order."""
+    """Everything that is exported of one interaction; ``row`` begins with :data:`COLUMNS`, in their order."""
 
-    row: Mapping[str, Any]
+    row: Sequence[Any]
     project_id: bytes
     project: str | None
     request: bytes | None
@@ -88,16 +91,18 @@ def uuid_text(key: bytes) -> str:
     return str(uuid.UUID(bytes=key))
 
 
-def line_of(whole: Whole) -> bytes:
-    """The line, with its end."""
-    row = whole.row
-    name = id_text(row["id"])
+def line_of(whole: Whole) -> tuple[bytes, ...]:
+    """The line, with its end, in pieces: its bodies are the most of it, and are copied when all are joined."""
+    members = dict(zip(COLUMNS, whole.row, strict=False))
+    name = id_text(members["id"])
+    created = timestamp(members["created_at"])
+    _write_members(members, name)
     told: dict[str, Any] = {
         "v": VERSION,
         "id": name,
-        "created": timestamp(row["created_at"]),
+        "created": created,
         "project": {"id": uuid_text(whole.project_id), "name": whole.project},
-        "interaction": _members(row, name),
+        "interaction": members,
     }
     if whole.events:
         told["events"] = [_event(event) for event in whole.events]
@@ -105,17 +110,17 @@ def line_of(whole: Whole) -> bytes:
         told["media"] = [_media(one) for one in whole.media]
     if whole.damage is not None:
         told["damage"] = whole.damage
-    shown = _shown(told, "request", whole.request), _shown(told, "response", whole.response)
-    told["request"], told["response"] = shown
-    return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
+    request = _shown(told, "request", whole.request)
+    response = _shown(told, "response", whole.response)
+    return orjson.dumps(told)[:-1], b',"request":', request, b',"response":', response, b"}\n"
 
 
-def _shown(told: dict[str, Any], name: str, body: bytes | None) -> Any:
+def _shown(told: dict[str, Any], name: str, body: bytes | None) -> bytes:
     """A body as a line shows it; one that cannot stand there as it is, is told exactly beside it."""
     if body is None:
-        return None
+        return _NULL
     if is_one_line(body):
-        return orjson.Fragment(body)
+        return body
     told.update(_exact(name, body))
     return _parsed(body)
 
@@ -125,20 +130,19 @@ def is_one_line(body: bytes) -> bool:
     return body[:1] == b"{" and body[-1:] == b"}" and b"\n" not in body and b"\r" not in body
 
 
-def _members(row: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """The columns of a row as JSON has them; most are as they are."""
-    told = {**row, "id": key}
-    for name in _OTHER_REFERENCES:
-        if (reference := told[name]) is not None:
-            told[name] = id_text(reference)
-    for name in JSON_TEXTS:
-        if (text := told[name]) is not None:
-            told[name] = orjson.Fragment(text)
-    for name in FLAGS:
-        told[name] = bool(told[name])
-    if told["key_id"] is not None:
-        told["key_id"] = uuid_text(told["key_id"])
-    return told
+def _write_members(members: dict[str, Any], name: str) -> None:
+    """Have the columns of a row as JSON has them; most are so already."""
+    members["id"] = name
+    for reference in _OTHER_REFERENCES:
+        if (key := members[reference]) is not None:
+            members[reference] = id_text(key)
+    for told in _JSON_TEXTS:
+        if (text := members[told]) is not None:
+            members[told] = orjson.Fragment(text)
+    for flag in _FLAGS:
+        members[flag] = bool(members[flag])
+    if (key := members["key_id"]) is not None:
+        members["key_id"] = uuid_text(key)
 
 
 def _event(event: EventRow) -> dict[str, Any]:
@@ -170,8 +174,8 @@ def _exact(name: str, body: bytes) -> dict[str, str]:
         return {f"{name}_base64": base64.b64encode(body).decode()}
 
 
-def _parsed(body: bytes) -> Any:
+def _parsed(body: bytes) -> bytes:
     try:
-        return orjson.Fragment(codec.dumps(codec.loads(body)))
+        return codec.dumps(codec.loads(body))
     except InvalidRequest:
-        return None
+        return _NULL

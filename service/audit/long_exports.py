@@ -8,10 +8,9 @@ import os
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from time import monotonic
 from typing import Final
 
-from service.audit.courtesy import LONGEST_SPELL, MANY, RESTS
+from service.audit.courtesy import Spells
 from service.audit.export_process import REFUSED, Errand
 from service.errors import StoreError
 from service.store.reports import too_many
@@ -34,9 +33,6 @@ _FRUGAL: Final = {
 _LONGEST_MESSAGE: Final = 2_000
 #: Seconds that a process gets to end by itself.
 _FAREWELL: Final = 5.0
-#: Seconds that an export works at a stretch beside many callers who write; what a slow client takes for reading is no
-#: work.
-_SPELL: Final = 0.25
 
 
 class LongExports:
@@ -64,12 +60,13 @@ class LongExports:
         try:
             async with _process(errand.to_bytes(self._database_url)) as process:
                 output, errors = _pipes(process)
-                pace = _Pace(self._written)
+                spells = Spells(self._written)
                 while piece := await output.read(_PIECE):
                     yield piece
-                    if (rest := pace.rest()) > 0:
+                    # Who exports has to wait when nobody reads.
+                    if (rest := spells.rest()) > 0:
                         await asyncio.sleep(rest)
-                        pace.rested()
+                        spells.rested()
                 told = (await errors.read()).decode("utf-8", "replace").strip()
                 status = await process.wait()
         finally:
@@ -81,29 +78,6 @@ class LongExports:
             raise StoreError(
                 "The export broke off; the service's log says more. Go on from where it stopped."
             )
-
-
-class _Pace:
-    """Of one export: the processors are its own while nobody else needs them."""
-
-    def __init__(self, written: Callable[[], int]) -> None:
-        self._written = written
-        self.rested()
-
-    def rest(self) -> float:
-        """The seconds to read nothing now, so that whoever exports has to wait."""
-        worked = monotonic() - self._since
-        if worked < _SPELL:
-            return 0.0
-        if self._written() - self._before < MANY * worked:
-            self.rested()
-            return 0.0
-        return RESTS * min(worked, LONGEST_SPELL)
-
-    def rested(self) -> None:
-        """Begin anew."""
-        self._since = monotonic()
-        self._before = self._written()
 
 
 @asynccontextmanager

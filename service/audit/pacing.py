@@ -2,6 +2,7 @@
 
 Beside other work a short burst is let pass first, and what it leaves behind is caught up with afterwards. Under a load
 that lasts, the rests get shorter the later the indexer is, down to what leaves most of the processor to the callers.
+Those who read for a caller rest in a way of their own (:mod:`service.audit.courtesy`).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, TextClause, and_, func, literal, or_, select
 
 from service.audit import backlog, conditions, gathering, measures
 from service.audit.conditions import key_from
@@ -153,6 +153,11 @@ def moment_of(key: bytes) -> int:
     return int.from_bytes(key[:6], "big") * 1000
 
 
+def _key_before(moment: int) -> bytes:
+    """The largest key before all keys of a moment in microseconds and of those that follow."""
+    return max(0, int.from_bytes(key_from(moment), "big") - 1).to_bytes(16, "big")
+
+
 class _Adding:
     """Adds sums to the groups that they belong to."""
 
@@ -238,26 +243,19 @@ class _Rows:
     async def edges(self, ranges: Sequence[tuple[int, int]]) -> None:
         """All that have ended within these ranges of time."""
         for start, end in ranges:
-            within = and_(
-                interactions.c.id >= literal(key_from(start), Key),
-                interactions.c.id < literal(key_from(end), Key),
-            )
-            await self._add(within, in_rollups=False)
+            await self._add(start, end, in_rollups=False)
 
     async def waiting(self, pieces: Pieces) -> None:
         """Those that wait within what the roll-ups cover."""
         for ranges in pieces.rollups.values():
             for start, end in ranges:
-                within = and_(
-                    WAITING,
-                    interactions.c.id >= literal(key_from(start), Key),
-                    interactions.c.id < literal(key_from(end), Key),
-                )
-                await self._add(within, in_rollups=True)
+                await self._add(start, end, WAITING, in_rollups=True)
 
-    async def _add(self, within: ColumnElement[bool], *, in_rollups: bool) -> None:
-        after = bytes(16)
-        while rows := await self._reading.fetch(self._page(within, after)):
+    async def _add(
+        self, start: int, end: int, *conditions: ColumnElement[bool] | TextClause, in_rollups: bool
+    ) -> None:
+        after = _key_before(start)
+        while rows := await self._reading.fetch(self._page(after, key_from(end), conditions)):
             width = len(gathering.COLUMNS)
             told = gathering.rows_of([row[:width] for row in rows])
             details = await self._details(told)
@@ -277,7 +275,10 @@ class _Rows:
         late = in_rollups and gathering.is_late(it)
         sums.add((measures.of_late_usage if late else measures.of_outcome)(it, modalities))
 
-    def _page(self, within: ColumnElement[bool], after: bytes) -> Select[Any]:
+    def _page(
+        self, after: bytes, before: bytes, conditions: Sequence[ColumnElement[bool] | TextClause]
+    ) -> Select[Any]:
+        # With one bound on each side: of two, SQLite may begin at the one that is further away.
         return (
             select(
                 *(interactions.c[name] for name in gathering.COLUMNS), *self._adding.columns(_INTERACTIONS)
@@ -286,7 +287,8 @@ class _Rows:
             .where(
                 interactions.c.completed_at.is_not(None),
                 interactions.c.id > literal(after, Key),
-                within,
+                interactions.c.id < literal(before, Key),
+                *conditions,
                 *self._adding.conditions(_INTERACTIONS),
             )
             .order_by(interactions.c.id)

@@ -75,7 +75,7 @@ async def prepare_connection(connection: asyncpg.Connection) -> None:
     )
 
 
-async def _keep_session(connection: asyncpg.Connection) -> None:
+async def keep_session(connection: asyncpg.Connection) -> None:
     """Reads leave nothing behind in a session, so handing a connection back need not cost a round trip."""
 
 
@@ -112,7 +112,7 @@ class PostgresBackend:
                 command_timeout=_READ_TIMEOUT,
                 timeout=CONNECT_TIMEOUT,
                 init=prepare_connection,
-                reset=_keep_session,
+                reset=keep_session,
                 server_settings={"application_name": "interactions reader", **_BY_KEYS},
             )
             for _ in range(self.batches_at_once):

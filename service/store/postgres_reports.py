@@ -12,7 +12,7 @@ from sqlalchemy import Executable, make_url
 
 from service.errors import ConfigurationError
 from service.store.compiling import Compiling, Composed
-from service.store.postgres import CLOSE_TIMEOUT, CONNECT_TIMEOUT, FAILURES, prepare_connection
+from service.store.postgres import CLOSE_TIMEOUT, CONNECT_TIMEOUT, FAILURES, keep_session, prepare_connection
 from service.store.queries import CompiledQueries
 from service.store.reports import (
     ACQUIRE_TIMEOUT,
@@ -109,6 +109,7 @@ class PostgresReports:
                 command_timeout=TIMEOUT,
                 timeout=CONNECT_TIMEOUT,
                 init=prepare_connection,
+                reset=keep_session,
                 server_settings={
                     "application_name": "interactions reports",
                     "default_transaction_read_only": "on",

@@ -9,7 +9,9 @@ import io
 import json
 import socket
 import uuid
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -19,6 +21,7 @@ import psutil
 import pytest
 from pyarrow import parquet
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.audit.export import Export
 from service.audit.filters import Filters
@@ -29,6 +32,7 @@ from service.store.engine import open_engine, open_reports
 from service.store.media import uri_digest
 from service.store.records import now
 from service.store.regions import SHARED_FROM
+from service.store.store import Store
 from service.store.tables import DEFAULT_PROJECT
 from service.upstream.files import file_of
 from service.wire import ids
@@ -318,36 +322,56 @@ async def test_the_end_of_what_was_exported_while_it_ran_takes_its_place(
     assert (requests, tokens) == (4, sum(figures))
 
 
+MASTER = Principal(DEFAULT_PROJECT)
+
+
+@dataclass(frozen=True, slots=True)
+class Importing:
+    """An importer into a PostgreSQL database, and what else goes on there."""
+
+    store: Store
+    importer: Importer
+    engine: AsyncEngine
+
+
+@pytest.fixture
+async def importing(postgres_url: str) -> AsyncIterator[Importing]:
+    reports, engine = open_reports(postgres_url), open_engine(postgres_url)
+    await reports.start()
+    async with open_store(postgres_url) as opened:
+        yield Importing(opened.store, Importer(opened.store, reports), engine)
+    await reports.close()
+    await engine.dispose()
+
+
+async def waiting_for_rows(url: str) -> None:
+    """Wait until somebody waits for a row that another one has locked."""
+
+    async def waits() -> bool:
+        return await query(url, WAITING_FOR_ROWS) == [(1,)]
+
+    await eventually(waits)
+
+
 async def test_an_end_that_comes_while_its_interaction_is_taken_over_changes_nothing(
-    upstream: Emulated, sqlite_url: str, postgres_url: str, running: AsyncExitStack
+    upstream: Emulated, sqlite_url: str, postgres_url: str, importing: Importing, running: AsyncExitStack
 ) -> None:
     gateway = await gateway_starter(running, sqlite_url)(upstream)
     await gateway.stream("Stream", wish="story")
     ((line,), _) = await lines(gateway)
-    reports = open_reports(postgres_url)
-    await reports.start()
-    running.push_async_callback(reports.close)
-    opened = await running.enter_async_context(open_store(postgres_url))
-    importer, master = Importer(opened.store, reports), Principal(DEFAULT_PROJECT)
-    assert await importer.lines(master, as_it_ran(line)) == Told(1, 0, 0)
+    assert await importing.importer.lines(MASTER, as_it_ran(line)) == Told(1, 0, 0)
     contents = [
         await query(postgres_url, f"SELECT * FROM {table} ORDER BY 1, 2") for table in ("payloads", "events")
     ]
     assert all(contents)
-    engine = open_engine(postgres_url)
-    running.push_async_callback(engine.dispose)
-    async with engine.begin() as claiming:
+    async with importing.engine.begin() as claiming:
         # As a process does that takes it over.
         holder = "(SELECT owner_id FROM interactions)"
         alive = f"SELECT 1 FROM leases WHERE interaction_id = {holder} FOR SHARE"
         assert (await claiming.execute(text(alive))).all()
         await claiming.execute(text("UPDATE interactions SET owner_id = :me"), {"me": uuid.UUID(int=1)})
-        bringing = asyncio.create_task(importer.lines(master, line))
-
-        async def waits() -> bool:
-            return await query(postgres_url, WAITING_FOR_ROWS) == [(1,)]
-
-        await eventually(waits)
+        bringing = asyncio.create_task(importing.importer.lines(MASTER, line))
+        await waiting_for_rows(postgres_url)
     await bringing
     assert await query(postgres_url, "SELECT completed_at FROM interactions") == [(None,)]
     assert contents == [
@@ -356,35 +380,40 @@ async def test_an_end_that_comes_while_its_interaction_is_taken_over_changes_not
 
 
 async def test_nobody_takes_over_what_its_end_is_about_to_replace(
-    upstream: Emulated, sqlite_url: str, postgres_url: str, running: AsyncExitStack
+    upstream: Emulated, sqlite_url: str, postgres_url: str, importing: Importing, running: AsyncExitStack
 ) -> None:
     gateway = await gateway_starter(running, sqlite_url)(upstream)
     await gateway.ask("Unary")
     ((line,), _) = await lines(gateway)
-    reports = open_reports(postgres_url)
-    await reports.start()
-    running.push_async_callback(reports.close)
-    opened = await running.enter_async_context(open_store(postgres_url))
-    importer, master = Importer(opened.store, reports), Principal(DEFAULT_PROJECT)
-    await importer.lines(master, as_it_ran(line))
+    await importing.importer.lines(MASTER, as_it_ran(line))
     # Nobody has lived on since.
     await query(postgres_url, "UPDATE leases SET due_at = 1")
-    engine = open_engine(postgres_url)
-    running.push_async_callback(engine.dispose)
     me = ids.mint()
-    await opened.store.held.enter(me, now() + 60_000_000)
-    async with engine.begin() as reading:
+    await importing.store.held.enter(me, now() + 60_000_000)
+    async with importing.engine.begin() as reading:
         # The end waits for this row when it has its holder's.
         assert (await reading.execute(text("SELECT 1 FROM payloads FOR UPDATE"))).all()
-        bringing = asyncio.create_task(importer.lines(master, line))
-
-        async def waits() -> bool:
-            return await query(postgres_url, WAITING_FOR_ROWS) == [(1,)]
-
-        await eventually(waits)
-        assert await opened.store.held.claim(me, now(), 10) == []
+        bringing = asyncio.create_task(importing.importer.lines(MASTER, line))
+        await waiting_for_rows(postgres_url)
+        assert await importing.store.held.claim(me, now(), 10) == []
     await bringing
     assert await query(postgres_url, "SELECT status FROM interactions") == [("completed",)]
+
+
+async def test_an_end_is_taken_though_its_interaction_comes_in_open_beside_it(
+    upstream: Emulated, sqlite_url: str, postgres_url: str, importing: Importing, running: AsyncExitStack
+) -> None:
+    gateway = await gateway_starter(running, sqlite_url)(upstream)
+    for number in range(6):
+        await gateway.ask(f"Number {number}")
+    *told, last = (await lines(gateway))[0]
+    # The same in one file, whichever comes first.
+    assert await importing.importer.lines(MASTER, last + as_it_ran(last)) == Told(1, 0, 0)
+    files = [data for line in told for data in (as_it_ran(line), line)]
+    told_of = await asyncio.gather(*(importing.importer.lines(MASTER, data) for data in files))
+    assert [one.left_out for one in told_of] == [0] * len(files)
+    statuses = "SELECT DISTINCT status, completed_at IS NULL FROM interactions"
+    assert await query(postgres_url, statuses) == [("completed", False)]
 
 
 async def test_a_chain_never_leads_into_another_project(gateway: Gateway) -> None:

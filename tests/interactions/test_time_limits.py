@@ -9,6 +9,7 @@ import orjson
 import pytest
 from aiohttp import web
 
+from service.settings import DeploymentSettings
 from service.store.records import USAGE_MISSING
 from tests.support.database import Row
 from tests.support.fleet import Fleet, fleet_of
@@ -259,16 +260,22 @@ async def test_an_answer_that_does_not_come_is_given_up(fleet: Fleet) -> None:
     assert attempt["ambiguous"] is True
 
 
+async def hesitant(start_scripted: StartScripted) -> tuple[asyncio.Event, DeploymentSettings]:
+    """A deployment that answers late, when the event says so; it names each interaction as it was asked for."""
+    gate = asyncio.Event()
+
+    async def hesitate(request: web.Request) -> web.StreamResponse:
+        await gate.wait()
+        name = (await request.json())["input"]
+        return await answering(orjson.dumps({"id": name, "status": "completed", "steps": []}))(request)
+
+    return gate, deployment(await start_scripted(hesitate), "slow", MODEL, id="a", timeout=0.1)
+
+
 async def test_of_many_late_answers_the_latest_are_waited_for(
     fleet: Fleet, start_scripted: StartScripted
 ) -> None:
-    gate = asyncio.Event()
-
-    async def hesitant(request: web.Request) -> web.StreamResponse:
-        await gate.wait()
-        return await answering(b'{"id":"v1_a","status":"completed","steps":[]}')(request)
-
-    entry = deployment(await start_scripted(hesitant), "slow", MODEL, id="a", timeout=0.1)
+    gate, entry = await hesitant(start_scripted)
     gateway = await fleet.gateway("b", more=(entry,), max_concurrent_requests=4)
     names = [await late(gateway, model="slow") for _ in range(4)]
     ended = [(await gateway.finished(name)).body["status"] for name in names[:2]]
@@ -305,14 +312,7 @@ async def test_what_is_answered_late_can_be_cancelled(
 async def test_a_cancel_that_meets_a_late_answer_ends_it_one_way_or_the_other(
     fleet: Fleet, start_scripted: StartScripted
 ) -> None:
-    gate = asyncio.Event()
-
-    async def hesitant(request: web.Request) -> web.StreamResponse:
-        await gate.wait()
-        name = (await request.json())["input"]
-        return await answering(orjson.dumps({"id": name, "status": "completed", "steps": []}))(request)
-
-    entry = deployment(await start_scripted(hesitant), "slow", MODEL, id="a", timeout=0.1)
+    gate, entry = await hesitant(start_scripted)
     gateway = await fleet.gateway("b", more=(entry,))
     names = [await late(gateway, model="slow", background=True, input=f"v1_{place}") for place in range(6)]
 
