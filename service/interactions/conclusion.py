@@ -76,22 +76,31 @@ class Conclusion:
         self.http_status = 200
         self._noting: asyncio.Task[None] | None = None
         self._concluding = False
+        #: Whether upstream's id is known and has not been handed to the writer.
+        self._owed = False
 
     def begin_soon(self) -> None:
         """The same as :meth:`begin`, when the listeners have been told what there is.
 
         Where they are told nothing before that is durable, at once.
         """
+        self._owed = True
         if self._feed.held:
-            self.begin()
+            self.begin_owed()
         else:
-            asyncio.get_running_loop().call_soon(self._begin_again)
+            asyncio.get_running_loop().call_soon(self.begin_owed)
+
+    def begin_owed(self) -> None:
+        """The same, if it was to be done soon and has not been, and no outcome tells upstream's id instead."""
+        if self._owed and not self._concluding:
+            self.begin()
 
     def begin(self) -> None:
         """Commit upstream's id as soon as it is known: whoever takes over after a crash asks by it.
 
         A feed that is held is released when that is durable, and not before.
         """
+        self._owed = False
         if self._feed.upstream_id is None:
             return
 
@@ -119,8 +128,9 @@ class Conclusion:
 
     async def complete(self, last: Last) -> None:
         """Commit the outcome with the last of the log, then publish the event that ends it."""
-        self._concluding = True
+        # As long as that takes, upstream's id must not be missing.
         arrived, whole = await self._with_usage(last.event, last.whole)
+        self._concluding = True
         status = outcomes.status_of(whole)
         # What the reader before this one told may be lost, and is told again as upstream's stream goes on, or never.
         apart = last.made_here and self._continues

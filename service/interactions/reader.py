@@ -135,6 +135,7 @@ class Reader:
             await self._until_cancelled()
         except asyncio.CancelledError:
             if not self._dropped:
+                self._conclusion.begin_owed()
                 self._log.leave()
             raise
         except Superseded as error:
@@ -198,6 +199,8 @@ class Reader:
     def _fail(self, error: ServiceError) -> None:
         self._ending = True
         self._failed = not self._dropped
+        if self._failed:
+            self._conclusion.begin_owed()
         self._say_farewell(error.code, error.message)
 
     def _end_as(self, wish: Literal["cancel", "give up"]) -> None:

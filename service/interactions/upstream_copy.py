@@ -24,7 +24,7 @@ _PATIENCE: Final = 5.0
 #: Seconds between the first two looks whether a create has its answer, between later ones, and for which it is looked.
 _LOOK: Final = 0.25
 _LONGEST_LOOK: Final = 10.0
-_LOOKED: Final = 3_600.0
+_LOOKED: Final = 3 * 3_600.0
 
 
 class UpstreamCopy:

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from service.store.records import USAGE_FINAL, USAGE_MISSING, USAGE_PARTIAL
 from service.store.tables import RESPONSE_PAYLOAD
+from service.wire import sse
 from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartGateway, StartScripted
 from tests.support.store import is_sqlite, query
@@ -162,3 +163,34 @@ async def test_a_cancel_that_races_the_end_leaves_one_outcome(
         else:
             assert (reply.status, ended.body["status"]) == (400, "completed")
         assert (ended.body["status"] == "completed") == (row["usage_state"] == USAGE_FINAL)
+
+
+async def test_upstreams_id_is_recorded_while_usage_is_asked_for(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+    named = {"id": "v1_whole", "object": "interaction"}
+    told = [
+        {"event_type": "interaction.created", "interaction": {**named, "status": "in_progress"}},
+        {"event_type": "interaction.completed", "interaction": {**named, "status": "completed"}},
+    ]
+
+    async def script(request: web.Request) -> web.Response:
+        if request.method == "POST":
+            # Head and events in one packet: all are there before the reader begins.
+            return web.Response(body=b"".join(map(sse.frame, told)), content_type="text/event-stream")
+        asked.set()
+        await answered.wait()
+        return web.json_response({**named, "status": "completed", "usage": {"total_tokens": 3}})
+
+    gateway = await start_gateway(await start_scripted(script))
+
+    async def is_known() -> bool:
+        return [row["upstream_id"] for row in await gateway.database.rows()] == ["v1_whole"]
+
+    streaming = asyncio.create_task(gateway.stream("Tell me"))
+    await asyncio.wait_for(asked.wait(), 10)
+    await eventually(is_known)
+    answered.set()
+    streamed = await streaming
+    assert (await gateway.database.row(streamed.id))["total_tokens"] == 3
