@@ -22,7 +22,7 @@ from service.audit.documents import number_of, words_of
 from service.audit.gathering import COLUMNS
 from service.audit.measures import Measures
 from service.audit.summaries import TOKENS
-from service.store.aliases import upstream_id_hash
+from service.store.aliases import by_hash
 from service.store.codec import Codec
 from service.store.records import USAGE_FINAL, USAGE_NONE, now
 from service.store.tables import DEFAULT_PROJECT, REQUEST_PAYLOAD, RESPONSE_PAYLOAD, rollups
@@ -203,7 +203,7 @@ class AuditFilling:
             "depth": 0 if parent is None else parent["depth"] + 1,
             "revision": 1,
             "upstream_id": upstream_id,
-            "upstream_id_hash": upstream_id_hash(upstream_id),
+            "upstream_id_hash": by_hash(upstream_id),
             "upstream_stored": True,
             **self._usage(failed=failed),
         }

@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Boolean, SmallInteger
 from service.audit.lines import BODIES, JSON_TEXTS, REFERENCES, VERSION, EventRow, MediaRow, is_one_line
 from service.audit.moments import LATEST
 from service.errors import InvalidRequest
-from service.store.aliases import upstream_id_hash
+from service.store.aliases import by_hash
 from service.store.bringing_in import ROW, Kind, holder_of
 from service.store.records import STATUSES, now
 from service.store.tables import NOBODY, interactions
@@ -70,7 +70,7 @@ def rows_of_line(line: bytes) -> Brought | None:
     row = {name: _column(name, members.get(name)) for name in ROW if name in members}
     row["project_id"] = project_id
     upstream_id = row.get("upstream_id")
-    row["upstream_id_hash"] = None if upstream_id is None else upstream_id_hash(upstream_id)
+    row["upstream_id_hash"] = None if upstream_id is None else by_hash(upstream_id)
     row["owner_id"] = NOBODY if row.get("completed_at") is not None else _holder(row)
     # What is deleted came without content.
     row["erased_at"] = row.get("deleted_at")

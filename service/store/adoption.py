@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sqlalchemy import (
+    BigInteger,
+    Column,
     Executable,
     FromClause,
     SmallInteger,
@@ -38,6 +40,8 @@ _ROW = columns_of(
     "error_code error_message response_bytes attempts updated_at completed_at usage_state",
 )
 _PAYLOAD = columns_of(payloads, "interaction_id codec size body")
+#: The other place where the same upstream id may stand.
+_BY_TIME = Column("by_time", BigInteger)
 _ANY = literal_column("1", SmallInteger)
 
 
@@ -86,7 +90,7 @@ class Adopted(NamedTuple):
             len(self.request),
             self.deployment_id,
             self.upstream_id,
-            aliases.upstream_id_hash(self.upstream_id),
+            aliases.by_hash(self.upstream_id),
             1,
             storable(self.status),
             storable(self.model or self.agent),
@@ -99,6 +103,7 @@ class Adopted(NamedTuple):
             self.updated_at,
             self.completed_at,
             USAGE_NONE,
+            aliases.by_time(self.upstream_id),
         )
 
 
@@ -118,7 +123,8 @@ def _insert_row(rows: FromClause, database: Particulars) -> Executable:
         parent.c.id == rows.c.previous_id, parent.c.project_id == rows.c.project_id
     )
     held = select(_ANY).where(
-        holder.c.upstream_id_hash == rows.c.upstream_id_hash, holder.c.upstream_id == rows.c.upstream_id
+        holder.c.upstream_id_hash.in_((rows.c.upstream_id_hash, rows.c.by_time)),
+        holder.c.upstream_id == rows.c.upstream_id,
     )
     names = [column.name for column in _ROW]
     chosen = (
@@ -150,7 +156,7 @@ def _insert_body(name: str, kind: int) -> BatchStatement:
     return BatchStatement(name, _PAYLOAD, build, packs=True, looks_again=True)
 
 
-INSERT_ADOPTED = BatchStatement("insert adopted", _ROW, _insert_row)
+INSERT_ADOPTED = BatchStatement("insert adopted", (*_ROW, _BY_TIME), _insert_row)
 INSERT_ADOPTED_REQUEST = _insert_body("insert adopted request", REQUEST_PAYLOAD)
 INSERT_ADOPTED_RESPONSE = _insert_body("insert adopted response", RESPONSE_PAYLOAD)
 

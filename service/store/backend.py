@@ -78,6 +78,9 @@ class Backend(Protocol):
         Raises :class:`RowRefused`, and :class:`StoreUnavailable`, after which it may be run again.
         """
 
+    def place_of(self, upstream_id: str) -> int:
+        """Where an upstream id that is written now stands in the index that finds interactions by it."""
+
     async def announce(self, topic: str) -> None:
         """Hint to every process on this database that there is news; may be lost, never raises."""
 

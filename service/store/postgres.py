@@ -16,6 +16,7 @@ import asyncpg
 from sqlalchemy import Boolean
 
 from service.errors import ConfigurationError
+from service.store.aliases import by_hash
 from service.store.backend import Batch, RowRefused, StoreUnavailable, packed
 from service.store.codec import Codec
 from service.store.hints import CHANNEL, Listener
@@ -196,6 +197,10 @@ class PostgresBackend:
         except FAILURES as error:
             raise StoreUnavailable(_described(error)) from error
         return rows
+
+    def place_of(self, upstream_id: str) -> int:
+        """By its hash, as processes of every version beside this one look for it."""
+        return by_hash(upstream_id)
 
     async def announce(self, topic: str) -> None:
         """Hint to every process on this database that there is news; may be lost, never raises."""

@@ -6,10 +6,11 @@ What every create makes two of is a named tuple: making a frozen dataclass of th
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from service.store import aliases
+from service.store.aliases import by_hash
 
 #: Statuses after which upstream changes nothing any more (contract 3.4).
 TERMINAL = frozenset(
@@ -142,8 +143,8 @@ class Outcome(NamedTuple):
             and self.upstream_id is not None
         )
 
-    def row(self, response_bytes: int | None) -> tuple[object, ...]:
-        """The members in the order of ``FINISH``."""
+    def row(self, response_bytes: int | None, place: Callable[[str], int] = by_hash) -> tuple[object, ...]:
+        """The members in the order of ``FINISH``; ``place`` is where an upstream id stands in its index."""
         usage = self.usage
         upstream_id = (
             self.upstream_id if self.upstream_id and len(self.upstream_id) <= _LONGEST_ALIAS else None
@@ -152,7 +153,7 @@ class Outcome(NamedTuple):
             self.id,
             self.deployment_id,
             storable(upstream_id),
-            aliases.upstream_id_hash(upstream_id) if upstream_id is not None else None,
+            place(upstream_id) if upstream_id is not None else None,
             +self.upstream_stored,
             storable(self.status),
             storable(self.model),

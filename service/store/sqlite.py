@@ -24,6 +24,7 @@ from sqlalchemy import Column, FromClause, Select, bindparam, column, select, va
 from sqlalchemy.dialects import sqlite
 
 from service.errors import ConfigurationError
+from service.store.aliases import by_time
 from service.store.backend import Batch, Row, RowRefused, StoreUnavailable, packed
 from service.store.codec import Codec
 from service.store.queries import CompiledQueries, compile_statement
@@ -225,6 +226,10 @@ class SqliteBackend:
             return await asyncio.to_thread(give_back, self._path, whole=whole)
         except sqlite3.Error as error:
             raise StoreUnavailable(f"SQLite: {error}") from error
+
+    def place_of(self, upstream_id: str) -> int:
+        """By the time that it tells, so that what is written together stands together."""
+        return by_time(upstream_id)
 
     async def announce(self, topic: str) -> None:
         """No other process can be told; one that is there looks by itself."""

@@ -146,7 +146,7 @@ class Store:
         :class:`Superseded` when another process holds the interaction: then nothing was changed.
         """
         size = None if response is None else len(response)
-        writes: list[Write] = [(statements.FINISH, outcome.row(size)), *log]
+        writes: list[Write] = [(statements.FINISH, outcome.row(size, self._backend.place_of)), *log]
         if response is not None:
             writes.append((statements.UPSERT_RESPONSE, (outcome.id, response, outcome.owner_id)))
         if outcome.owes_usage:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import pytest
 
 from service.store.adoption import Adopted
+from service.store.aliases import by_hash, by_time
 from service.store.records import now
 from service.store.store import Store
 from service.store.tables import DEFAULT_PROJECT
@@ -205,3 +208,18 @@ async def until_somebody_waits(url: str) -> None:
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     while await query(url, waiting) != [(1,)]:
         await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("place", [by_hash, by_time])
+async def test_what_stands_by_its_hash_or_by_its_time_is_not_taken_in_again(
+    store_url: str, place: Callable[[str], int]
+) -> None:
+    upstream_id = "v1_ChdPU0F4YWFtNkFwS2kxZThQZ05lbXdROBIXT1NBeGFhbTZBcEtpMWU4UGdOZW13UTg"
+    begun = intent()
+    async with open_store(store_url) as opened:
+        await opened.store.begin(begun, b"{}")
+        await opened.store.finish(outcome(begun.id, upstream_id=upstream_id), b'{"status":"completed"}')
+        change = f"UPDATE interactions SET upstream_id_hash = {place(upstream_id)}"
+        await query(store_url, f"{change} WHERE upstream_id = '{upstream_id}'")
+        await opened.store.adopt(adopted(upstream_id=upstream_id))
+        assert [holder.id for holder in await opened.store.holders(upstream_id)] == [begun.id]

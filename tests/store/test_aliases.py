@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.emulator.signatures import interaction_id
-from service.store.aliases import plain_hash, upstream_id_hash
+from service.store.aliases import by_hash, by_time
 from service.store.tables import DEFAULT_PROJECT
 from tests.support.store import intent, open_store, outcome, query
 
@@ -32,7 +32,7 @@ GOOGLE = {
 
 
 def test_ids_of_googles_stand_in_the_order_of_time() -> None:
-    places = [upstream_id_hash(upstream_id) for upstream_id in GOOGLE]
+    places = [by_time(upstream_id) for upstream_id in GOOGLE]
     assert places == sorted(places)
     for place, moment in zip(places, GOOGLE.values(), strict=True):
         told = place >> 12
@@ -42,7 +42,7 @@ def test_ids_of_googles_stand_in_the_order_of_time() -> None:
 def test_ids_of_one_moment_are_told_apart() -> None:
     message = base64.urlsafe_b64decode(next(iter(GOOGLE))[3:] + "=")
     several = {"v1_" + base64.urlsafe_b64encode(message[:-1] + bytes((end,))).decode() for end in range(64)}
-    assert len({upstream_id_hash(upstream_id) for upstream_id in several}) > 60
+    assert len({by_time(upstream_id) for upstream_id in several}) > 60
 
 
 @given(st.one_of(st.text(), st.text().map("v1_".__add__), st.builds(interaction_id)))
@@ -51,18 +51,20 @@ def test_any_text_has_a_place(upstream_id: str) -> None:
         upstream_id.encode()
     except UnicodeEncodeError:
         return
-    place = upstream_id_hash(upstream_id)
-    assert place == upstream_id_hash(upstream_id)
+    place = by_time(upstream_id)
+    assert place == by_time(upstream_id)
     assert -(2**63) <= place < 2**63
 
 
 @pytest.mark.parametrize("upstream_id", [next(iter(GOOGLE)), "int_987654"])
-async def test_what_an_earlier_version_has_written_is_found(store_url: str, upstream_id: str) -> None:
+async def test_an_interaction_is_found_by_its_upstream_id_in_either_place(
+    store_url: str, upstream_id: str
+) -> None:
     begun = intent()
     async with open_store(store_url) as opened:
         await opened.store.begin(begun, b"{}")
         await opened.store.finish(outcome(begun.id, upstream_id=upstream_id), b'{"status":"completed"}')
-        for place in (upstream_id_hash(upstream_id), plain_hash(upstream_id)):
+        for place in (by_time(upstream_id), by_hash(upstream_id)):
             change = f"UPDATE interactions SET upstream_id_hash = {place} WHERE upstream_id = '{upstream_id}'"
             await query(store_url, change)
             found = await opened.store.find_by_upstream_id(DEFAULT_PROJECT, upstream_id)
