@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service.errors import ConfigurationError
 from service.store.backend import Backend
 from service.store.codec import Codec
 from service.store.reports import Reports
+
+if TYPE_CHECKING:
+    # Migrations alone need it, and it is a fifth of what an export's process loads.
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -74,6 +78,8 @@ def open_engine(database_url: str) -> AsyncEngine:
     PostgreSQL's URL is read by asyncpg in both places, so that ``sslmode`` and its kin mean the same to both.
     Raises :class:`ConfigurationError` for a SQLite file that cannot be opened.
     """
+    from sqlalchemy.ext.asyncio import create_async_engine
+
     url = normalised_url(database_url)
     if url.drivername == "sqlite+aiosqlite":
         _try_file(url.database or "")
