@@ -16,6 +16,7 @@ from service.store.records import now
 from service.store.store import Store
 from service.store.tables import NOBODY
 from service.wire import ids
+from tests.support.gateway import eventually
 from tests.support.store import OpenStore, intent, literal, open_store, outcome, query, running
 
 MINUTE = 60_000_000
@@ -146,6 +147,31 @@ async def test_who_lives_on_in_this_moment_keeps_what_it_holds(postgres_url: str
                 assert await claimed(opened.store, me) == set()
                 assert await opened.store.held.claim_one(me, now(), key) is None
             assert await claimed(opened.store, me) == set()
+        finally:
+            await engine.dispose()
+
+
+async def test_what_is_said_apart_runs_no_longer_in_a_database_that_stalls_though_nobody_waits(
+    postgres_url: str,
+) -> None:
+    waiting = "datname = current_database() AND wait_event_type = 'Lock'"
+
+    async def waits() -> bool:
+        return bool(await query(postgres_url, f"SELECT 1 FROM pg_stat_activity WHERE {waiting}"))
+
+    async def waits_no_longer() -> bool:
+        return not await waits()
+
+    async with open_store(postgres_url) as opened:
+        me = await process(opened.store, MINUTE)
+        engine = open_engine(postgres_url)
+        try:
+            async with engine.begin() as stalling:
+                await stalling.execute(text("SELECT 1 FROM leases WHERE kind = 'process' FOR UPDATE"))
+                saying = asyncio.create_task(opened.store.held.beat(me, MINUTE, apart=True))
+                await eventually(waits)
+                saying.cancel()
+                await eventually(waits_no_longer)
         finally:
             await engine.dispose()
 
