@@ -67,8 +67,8 @@ class Backend(Protocol):
         """What a statement that writes returns, after it is committed; raises :class:`StoreUnavailable`.
 
         For the few statements that are no part of a batch because their caller needs the rows. ``apart`` gives it a
-        connection of its own, made for it, where there are several: nothing that hangs holds it up. It fails when it takes
-        longer than some seconds there, and runs no longer then, though its caller has left before.
+        connection of its own, made for it, where there are several: nothing that hangs holds it up. It fails when it
+        takes longer than some seconds there, and runs no longer then, though its caller has left before.
         """
 
     async def run(self, script: ScriptMaker) -> int | None:

@@ -228,6 +228,22 @@ async def test_a_process_that_ends_leaves_nothing_behind(opened: OpenStore) -> N
     assert not await store.held.is_alive(me, now())
 
 
+async def test_what_a_process_said_before_it_left_and_comes_later_brings_it_back_no_more(
+    opened: OpenStore,
+) -> None:
+    held = opened.store.held
+    me, forgotten = await process(opened.store, MINUTE), ids.mint()
+    await held.leave(me)
+    for apart in (False, True):
+        assert await held.beat(me, MINUTE, apart=apart) is None
+        assert await held.enter_again(me, MINUTE, apart=apart) is None
+    assert not await held.is_alive(me, now())
+    assert await held.beat(forgotten, MINUTE) is None
+    assert await held.enter_again(forgotten, MINUTE) is not None
+    assert await held.is_alive(forgotten, now())
+    assert await held.beat(forgotten, MINUTE) is not None
+
+
 async def test_what_is_begun_while_its_process_ends_is_claimed(opened: OpenStore, store_url: str) -> None:
     store = opened.store
     me, other = await process(store, MINUTE), await process(store, MINUTE)
