@@ -79,11 +79,17 @@ class Life:
         self._renewing: asyncio.Task[None] | None = None
         self._beating: asyncio.Task[None] | None = None
         self._calling: asyncio.Task[None] | None = None
+        #: How often something was found after which it is to be looked what this process has lost, and who does that.
+        self._upsets = 0
+        self._looking: asyncio.Task[None] | None = None
+        self._has_looked = asyncio.Event()
+        self._has_looked.set()
         #: Somebody wants to know whether this process lives.
         self._asked = asyncio.Event()
-        self._saying = Insisting(
-            self._say, pause=min(_AGAIN, lease * _RENEW), most=_AT_ONCE if held.has_hints else 1
-        )
+        self._pause = min(_AGAIN, lease * _RENEW)
+        most, fewer = (_AT_ONCE, 2) if held.has_hints else (1, 1)
+        self._saying = Insisting(self._say, pause=self._pause, most=most)
+        self._listing = Insisting(self._list, pause=self._pause, most=fewer)
 
     @property
     def clock(self) -> int:
@@ -104,7 +110,7 @@ class Life:
     def _judges(self) -> bool:
         moment = self._loop.time()
         is_late = moment - self._renewed > self._lease * _LATE
-        return not is_late and moment >= self._judges_from
+        return not is_late and moment >= self._judges_from and self._has_looked.is_set()
 
     async def begin(self) -> None:
         """Be alive; raises :class:`~service.errors.ServiceUnavailable`."""
@@ -129,6 +135,10 @@ class Life:
     @property
     def is_sure(self) -> bool:
         """Whether this process is certainly alive, as far as it knows."""
+        return self._is_renewed and self._has_looked.is_set()
+
+    @property
+    def _is_renewed(self) -> bool:
         return self._loop.time() - self._renewed <= self._lease * _SURE
 
     async def sure(self) -> None:
@@ -136,9 +146,17 @@ class Life:
         if not self.is_sure:
             try:
                 async with asyncio.timeout(_PATIENCE):
-                    await self._renew()
+                    await self._become_sure()
             except TimeoutError as error:
                 raise ServiceUnavailable("The store does not answer now.", retry_after=1) from error
+
+    async def held(self) -> set[bytes]:
+        """The open interactions of this process; raises :class:`~service.errors.ServiceUnavailable`.
+
+        Asked for again while nothing answers.
+        """
+        held, _ = await self._listing.answer()
+        return held
 
     async def end(self) -> None:
         """Give up what is still held, so that others may have it at once; never raises."""
@@ -151,7 +169,11 @@ class Life:
             # It would bring this process back to life.
             await asyncio.wait((renewing,), timeout=_PATIENCE)
             renewing.cancel()
+        if (looking := self._looking) is not None:
+            looking.cancel()
+            await asyncio.wait((looking,), timeout=_PATIENCE)
         await self._saying.close()
+        await self._listing.close()
         try:
             if count := await self._held.leave(self.id):
                 logger.info("%d open interactions are handed back", count)
@@ -179,12 +201,12 @@ class Life:
                 await self._renew()
             except ServiceError as error:
                 logger.warning("the lease of this process could not be renewed: %s", error)
-                pause = min(_AGAIN, usual)
+                pause = self._pause
             except Exception:
                 logger.exception(
                     "the lease of this process could not be renewed in a way that was not foreseen"
                 )
-                pause = min(_AGAIN, usual)
+                pause = self._pause
 
     def _hear(self, topic: str) -> None:
         if topic in (WHO_LIVES, MISSED):
@@ -202,42 +224,74 @@ class Life:
         if self.on_judging is not None:
             self.on_judging()
 
-    async def _say(self, others_hang: bool) -> int | None:
+    async def _say(self, others_hang: bool) -> int:
         """Say once that this process lives; what the time is then."""
         lease = int(self._lease * _SECOND)
-        return await self._held.beat(self.id, lease, judges=self._judges, apart=others_hang)
+        told = await self._held.beat(self.id, lease, judges=self._judges, apart=others_hang)
+        if told is None:
+            told = await self._held.enter_again(self.id, lease, apart=others_hang)
+        if told is None:
+            raise ServiceUnavailable("This process has ended.", retry_after=1)
+        return told
+
+    async def _list(self, others_hang: bool) -> set[bytes]:
+        return await self._held.held(self.id, apart=others_hang)
+
+    async def _become_sure(self) -> None:
+        while not self.is_sure:
+            if self._is_renewed:
+                await self._has_looked.wait()
+            else:
+                await self._renew()
 
     async def _renew(self) -> None:
         """Renew once for all who wait for it."""
-        if self._renewing is None:
+        if self._renewing is None or self._renewing.done():
             self._renewing = self._loop.create_task(self._renew_now(), name="renewal")
             self._renewing.add_done_callback(self._renewal_ended)
         await asyncio.shield(self._renewing)
 
     def _renewal_ended(self, task: asyncio.Task[None]) -> None:
-        self._renewing = None
+        if self._renewing is task:
+            self._renewing = None
         if not task.cancelled():
             # Whoever waits gets it as well.
             task.exception()
 
     async def _renew_now(self) -> None:
-        lease, judges = int(self._lease * _SECOND), self._judges
         told, began = await self._saying.answer()
-        if told is None:
-            told = await self._held.clock()
-            await self._held.enter(self.id, told + lease)
         # A machine that slept has not counted that, and others have; so it is when the database's clock is set forward.
         silence = max(self._loop.time() - self._renewed, (told - self._told) / _SECOND)
         was_set_back = (self.clock - told) / _SECOND > self._lease
         self._set_clock(told)
-        if was_set_back:
-            await self._held.shorten(self._longest())
+        self._renewed = began
         if silence > self._lease * _LATE:
             self._judges_from = began + self._lease * _SURE
-            if judges:
-                await self._held.beat(self.id, lease)
+            # What was just said may have been that this process judges.
+            self._asked.set()
         if silence > self._lease:
             logger.warning("this process was silent for %.1f s, longer than its lease", silence)
-            if self.on_late is not None:
-                await self.on_late()
-        self._renewed = began
+        if silence > self._lease or was_set_back:
+            self._look_again()
+
+    def _look_again(self) -> None:
+        self._upsets += 1
+        self._has_looked.clear()
+        if self._looking is None or self._looking.done():
+            self._looking = self._loop.create_task(self._look(), name="look what was lost")
+
+    async def _look(self) -> None:
+        """Look what others have taken over, as often as it takes; this process goes on saying that it lives."""
+        seen = 0
+        while seen != self._upsets:
+            seen = self._upsets
+            try:
+                await self._held.shorten(self._longest(), apart=True)
+                if self.on_late is not None:
+                    await self.on_late()
+            except Exception as error:
+                seen = 0
+                log = logger.warning if isinstance(error, ServiceError) else logger.exception
+                log("it cannot be looked what this process has lost while it was silent: %s", error)
+                await asyncio.sleep(self._pause)
+        self._has_looked.set()

@@ -24,6 +24,8 @@ from tests.support.upstreams import Emulated
 SLOW = "background;queued=3600;running=3600"
 HASTY = {"poll_interval": 0.02, "poll_interval_max": 0.05, "claim_interval": 0.05}
 FAR = 2**62
+#: Until when the first of all processes lives that have not ended long ago.
+_LIVES = "SELECT min(due_at) FROM leases WHERE kind = 'process' AND due_at > 1"
 LEASE = 1.0
 RARE = {
     "claim_interval": 0.05,
@@ -118,6 +120,9 @@ async def test_who_begins_after_a_network_was_silent_takes_nothing_from_those_be
         rare = RARE | {"claim_interval": 3600.0}
         living = [await start_behind(upstream, lease_seconds=lease, **rare) for _ in range(2)]
         names = [(await gateway.ask(background=True, wish=SLOW)).id for gateway in [*living, living[0]]]
+        # Connections that are idle when the network falls silent, and do not know that they are dead.
+        for gateway, name in zip(living, names, strict=False):
+            await asyncio.gather(*(gateway.get(name) for _ in range(8)))
         async with network.silent(loses=True):
             dead = literal(postgres_url, ids.mint())
             left, row = literal(postgres_url, ids.from_text(names[-1]) or b""), f"({dead}, 'process', 1, 0)"
@@ -133,6 +138,13 @@ async def test_who_begins_after_a_network_was_silent_takes_nothing_from_those_be
             return (await owners(looking, names))[-1] != before[-1]
 
         await eventually(is_judged)
+        assert (await owners(looking, names))[:-1] == before[:-1]
+        (soon,) = (await query(postgres_url, _LIVES))[0]
+
+        async def go_on_living() -> bool:
+            return bool(await query(postgres_url, f"{_LIVES} HAVING min(due_at) > {soon + lease * 1e6}"))
+
+        await eventually(go_on_living)
         assert (await owners(looking, names))[:-1] == before[:-1]
         await network.close()
     await looking.close()
