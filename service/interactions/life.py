@@ -9,13 +9,17 @@ makes the dead seem alive: nobody is believed to live for longer than some lease
 
 After an outage of the database all have been silent, and those that live are about to say so. Who begins then cannot
 tell them from the dead, so it calls the roll: whoever hears the call says at once that it lives, and whose lease is
-still over :data:`_ROLL_CALL` seconds later is taken for dead. That does not hang on the call being heard. Who lives and
-could not reach the database says so every :data:`_AGAIN` seconds, whether the word before was refused or hangs, and has
-said it more than once by then if the database can be reached. The call is for those that do not know that they seem
-silent: their last word was lost in a fail-over, or the clock was set forward. Who may have missed a call, because the
-connection for hints broke, says that it lives as soon as it has a new one. Only who seems silent without knowing, and
-misses the call in a connection that is dead and not found to be so yet, is taken for dead though it lives: it finds
-itself superseded, as one that was paused.
+still over when the database could be reached for :data:`_ROLL_CALL` seconds without a break is taken for dead. Whether
+it could is told by who calls: each :data:`_AGAIN` seconds it calls, and says that it lives itself. When that fails or
+takes long, the time begins anew.
+
+That does not hang on the call being heard. Who lives and could not reach the database says so every :data:`_AGAIN`
+seconds, whether the word before was refused or hangs, and has said it more than once by then if it can reach the
+database as well as who calls. The call is for those that do not know that they seem silent: their last word was lost in
+a fail-over, or the clock was set forward. Who may have missed a call, because the connection for hints broke, says that
+it lives as soon as it has a new one. Taken for dead though it lives is only who cannot reach the database while who
+calls can, or who seems silent without knowing it and misses the call in a connection that is dead and not found to be
+so yet: it finds itself superseded, as one that was paused.
 """
 
 from __future__ import annotations
@@ -51,6 +55,8 @@ _PATIENCE: Final = 10.0
 #: one more try, and as long again for what is slow.
 WHO_LIVES: Final = "who lives"
 _ROLL_CALL: Final = 4 * _AGAIN
+#: Seconds after which a call has taken so long that others may not have been able to answer meanwhile.
+_SLOW: Final = 2 * _AGAIN
 #: Leases of this process that another one's may last; what says more is from before the clock was set back.
 _LONGEST: Final = 10
 _SECOND: Final = 1_000_000
@@ -79,6 +85,8 @@ class Life:
         self._renewing: asyncio.Task[None] | None = None
         self._beating: asyncio.Task[None] | None = None
         self._calling: asyncio.Task[None] | None = None
+        #: Since when all could answer the roll call without a break.
+        self._answerable_since: float | None = None
         #: How often something was found after which it is to be looked what this process has lost, and who does that.
         self._upsets = 0
         self._looking: asyncio.Task[None] | None = None
@@ -213,16 +221,42 @@ class Life:
             self._asked.set()
 
     async def _call_the_roll(self) -> None:
-        """Ask who lives, more than once because a call may be lost, and judge then."""
-        until = self._loop.time() + min(_ROLL_CALL, self._lease * _SURE)
-        self._judges_from = until
-        while (left := until - self._loop.time()) > 0:
-            await self._held.hint(WHO_LIVES)
+        """Ask who lives until all could have answered for long enough, and judge then."""
+        lasts = min(_ROLL_CALL, self._lease * _SURE)
+        while (began := self._loop.time()) < self._judges_from:
+            asked = await self._ask_who_lives()
+            moment = self._loop.time()
+            if moment - began > _SLOW:
+                self._answerable_since = None
+            if asked and self._answerable_since is None:
+                self._answerable_since = moment
+            since = self._answerable_since
+            left = _AGAIN if since is None else since + lasts - moment
+            if left <= 0:
+                break
             await asyncio.sleep(min(_AGAIN, left))
+        self._judges_from = min(self._judges_from, self._loop.time())
         # From now on this process vouches for the death of others.
         self._asked.set()
         if self.on_judging is not None:
             self.on_judging()
+
+    async def _ask_who_lives(self) -> bool:
+        """Ask once; whether those who hear it can say that they live, as this process can."""
+        try:
+            asked = await self._held.hint(WHO_LIVES)
+            await self._renew()
+        except Exception:
+            # The next beat tells of it as well.
+            asked = False
+        if not asked:
+            self._put_off_judging()
+        return asked
+
+    def _put_off_judging(self) -> None:
+        """All may seem silent now that live: they get the time to say so."""
+        self._judges_from = self._loop.time() + self._lease * _SURE
+        self._answerable_since = None
 
     async def _say(self, others_hang: bool) -> int:
         """Say once that this process lives; what the time is then."""
@@ -266,7 +300,7 @@ class Life:
         self._set_clock(told)
         self._renewed = began
         if silence > self._lease * _LATE:
-            self._judges_from = began + self._lease * _SURE
+            self._put_off_judging()
             # What was just said may have been that this process judges.
             self._asked.set()
         if silence > self._lease:

@@ -79,8 +79,11 @@ class Backend(Protocol):
         Raises :class:`RowRefused`, and :class:`StoreUnavailable`, after which it may be run again.
         """
 
-    async def announce(self, topic: str) -> None:
-        """Hint to every process on this database that there is news; may be lost, never raises."""
+    async def announce(self, topic: str) -> bool:
+        """Hint to every process on this database that there is news; may be lost, never raises.
+
+        Whether the database has taken it.
+        """
 
     def on_news(self, callback: Callable[[str], None]) -> None:
         """Call this back with the topic of each hint, until the backend is closed; with :data:`MISSED` as well."""

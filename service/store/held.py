@@ -173,9 +173,9 @@ class Held:
         """Ask no more: upstream does not tell."""
         await self._writer.put((usage.FORGET_USAGE, (key,)), patience=_PATIENCE)
 
-    async def hint(self, topic: str) -> None:
-        """Tell every process on the database; may be lost, never raises."""
-        await self._backend.announce(topic)
+    async def hint(self, topic: str) -> bool:
+        """Tell every process on the database; may be lost, never raises. Whether the database has taken it."""
+        return await self._backend.announce(topic)
 
     def on_hint(self, callback: Callable[[str], None]) -> None:
         """Call this back with every hint, from whichever process."""

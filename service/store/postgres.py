@@ -202,12 +202,14 @@ class PostgresBackend:
             raise StoreUnavailable(_described(error)) from error
         return rows
 
-    async def announce(self, topic: str) -> None:
+    async def announce(self, topic: str) -> bool:
         """Hint to every process on this database that there is news; may be lost, never raises."""
         with suppress(*FAILURES):
             if self._pool is not None:
                 async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT) as connection:
                     await connection.execute(_HINT, topic)
+                    return True
+        return False
 
     def on_news(self, callback: Callable[[str], None]) -> None:
         """Call this back with the topic of each hint, until the backend is closed."""

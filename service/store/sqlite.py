@@ -226,8 +226,9 @@ class SqliteBackend:
         except sqlite3.Error as error:
             raise StoreUnavailable(f"SQLite: {error}") from error
 
-    async def announce(self, topic: str) -> None:
+    async def announce(self, topic: str) -> bool:
         """No other process can be told; one that is there looks by itself."""
+        return False
 
     def on_news(self, callback: Callable[[str], None]) -> None:
         """Nobody tells anything."""

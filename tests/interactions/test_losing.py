@@ -150,6 +150,39 @@ async def test_who_begins_after_a_network_was_silent_takes_nothing_from_those_be
     await looking.close()
 
 
+async def test_who_begins_takes_nobody_for_dead_who_could_not_answer(
+    upstream: Emulated, postgres_url: str
+) -> None:
+    looking = Database(postgres_url)
+    async with proxied(postgres_url) as (url, network), AsyncExitStack() as running:
+        gateway = await gateway_starter(running, postgres_url)(upstream, **RARE)
+        names = [(await gateway.ask(background=True, wish=SLOW)).id for _ in range(2)]
+        await gateway.stop()
+        living, dead = (literal(postgres_url, ids.mint()) for _ in range(2))
+        for process, name in zip((living, dead), names, strict=True):
+            row, key = f"({process}, 'process', 1, 0)", literal(postgres_url, ids.from_text(name) or b"")
+            await query(
+                postgres_url, f"INSERT INTO leases (interaction_id, kind, due_at, tries) VALUES {row}"
+            )
+            await query(postgres_url, f"UPDATE interactions SET owner_id = {process} WHERE id = {key}")
+        before = await owners(looking, names)
+        await gateway_starter(running, url)(upstream, lease_seconds=60.0, **RARE)
+        async with network.silent():
+            # All the time that a roll call takes.
+            await asyncio.sleep(2.2)
+        # It could not reach the database either, and is as slow to say that it lives as it may be.
+        await asyncio.sleep(0.5)
+        await query(postgres_url, f"UPDATE leases SET due_at = {FAR} WHERE interaction_id = {living}")
+
+        async def is_judged() -> bool:
+            return (await owners(looking, names))[1] != before[1]
+
+        await eventually(is_judged)
+        assert (await owners(looking, names))[0] == before[0]
+        await network.close()
+    await looking.close()
+
+
 async def test_a_process_that_is_told_to_stop_hands_back_what_it_has_just_claimed(
     gateway: Gateway, start_gateway: StartGateway, slow: Emulated, database_url: str
 ) -> None:
