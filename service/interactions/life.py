@@ -60,6 +60,8 @@ _SLOW: Final = 2 * _AGAIN
 #: Leases of this process that another one's may last; what says more is from before the clock was set back.
 _LONGEST: Final = 10
 _SECOND: Final = 1_000_000
+#: Seconds between two warnings about one thing that goes on.
+_WARN: Final = 10.0
 
 
 class Life:
@@ -92,6 +94,8 @@ class Life:
         self._looking: asyncio.Task[None] | None = None
         self._has_looked = asyncio.Event()
         self._has_looked.set()
+        #: Before that, what goes wrong is not told of again.
+        self._warn_from = self._renewed
         #: Somebody wants to know whether this process lives.
         self._asked = asyncio.Event()
         self._pause = min(_AGAIN, lease * _RENEW)
@@ -208,7 +212,7 @@ class Life:
             try:
                 await self._renew()
             except ServiceError as error:
-                logger.warning("the lease of this process could not be renewed: %s", error)
+                self._warn(f"the lease of this process could not be renewed: {error}")
                 pause = self._pause
             except Exception:
                 logger.exception(
@@ -293,7 +297,11 @@ class Life:
             task.exception()
 
     async def _renew_now(self) -> None:
-        told, began = await self._saying.answer()
+        warning = self._loop.create_task(self._warn_while_hanging(), name="warning")
+        try:
+            told, began = await self._saying.answer()
+        finally:
+            warning.cancel()
         # A machine that slept has not counted that, and others have; so it is when the database's clock is set forward.
         silence = max(self._loop.time() - self._renewed, (told - self._told) / _SECOND)
         was_set_back = (self.clock - told) / _SECOND > self._lease
@@ -307,6 +315,21 @@ class Life:
             logger.warning("this process was silent for %.1f s, longer than its lease", silence)
         if silence > self._lease or was_set_back:
             self._look_again()
+
+    async def _warn_while_hanging(self) -> None:
+        began, pause = self._loop.time(), self._lease * _RENEW
+        while True:
+            await asyncio.sleep(pause)
+            self._warn(
+                f"the database has not answered for {self._loop.time() - began:.1f} s that this process lives"
+            )
+            pause = _WARN
+
+    def _warn(self, message: str) -> None:
+        moment = self._loop.time()
+        if moment >= self._warn_from:
+            self._warn_from = moment + _WARN
+            logger.warning("%s", message)
 
     def _look_again(self) -> None:
         self._upsets += 1
@@ -323,9 +346,12 @@ class Life:
                 await self._held.shorten(self._longest(), apart=True)
                 if self.on_late is not None:
                     await self.on_late()
-            except Exception as error:
+            except ServiceError as error:
                 seen = 0
-                log = logger.warning if isinstance(error, ServiceError) else logger.exception
-                log("it cannot be looked what this process has lost while it was silent: %s", error)
+                self._warn(f"it cannot be looked what this process has lost while it was silent: {error}")
+                await asyncio.sleep(self._pause)
+            except Exception:
+                seen = 0
+                logger.exception("what this process has lost while it was silent could not be looked for")
                 await asyncio.sleep(self._pause)
         self._has_looked.set()

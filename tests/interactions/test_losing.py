@@ -112,7 +112,7 @@ async def test_processes_that_could_not_reach_the_database_keep_what_they_hold(
 
 
 async def test_who_begins_after_a_network_was_silent_takes_nothing_from_those_behind_it(
-    upstream: Emulated, postgres_url: str
+    upstream: Emulated, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease, looking = 3 * LEASE, Database(postgres_url)
     async with proxied(postgres_url) as (url, network), AsyncExitStack() as running:
@@ -132,6 +132,8 @@ async def test_who_begins_after_a_network_was_silent_takes_nothing_from_those_be
             await query(postgres_url, f"UPDATE interactions SET owner_id = {dead} WHERE id = {left}")
             before = await owners(looking, names)
             await asyncio.sleep(lease)
+            # Once, and not each time that it is said again.
+            assert caplog.text.count("that this process lives") == len(living)
         await start_here(upstream, lease_seconds=lease, **RARE)
 
         async def is_judged() -> bool:
