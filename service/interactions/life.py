@@ -265,7 +265,8 @@ class Life:
     async def _say(self, others_hang: bool) -> int:
         """Say once that this process lives; what the time is then."""
         lease = int(self._lease * _SECOND)
-        told = await self._held.beat(self.id, lease, judges=self._judges, apart=others_hang)
+        vouches_until = self.clock + int(lease * _RENEW) if self._judges else 0
+        told = await self._held.beat(self.id, lease, vouches_until=vouches_until, apart=others_hang)
         if told is None:
             told = await self._held.enter_again(self.id, lease, apart=others_hang)
         if told is None:

@@ -62,12 +62,13 @@ class Held:
         """Begin to live until then."""
         await self._writer.put((holding.ENTER, (me, until)), (holding.ENTER, (NOBODY, 0)), patience=_PATIENCE)
 
-    async def beat(self, me: bytes, lease: int, *, judges: bool = False, apart: bool = False) -> int | None:
+    async def beat(self, me: bytes, lease: int, *, vouches_until: int = 0, apart: bool = False) -> int | None:
         """Go on living for so long; the time now, or None when this process is not known any more, or has left.
 
-        ``judges`` says that it takes whoever is silent for dead now. With ``apart`` nothing that hangs holds it up.
+        When it arrives by ``vouches_until``, it says as well that this process takes whoever is silent for dead now.
+        With ``apart`` nothing that hangs holds it up.
         """
-        rows = await self._take(holding.BEAT, apart=apart, me=me, lease=lease, judges=int(judges))
+        rows = await self._take(holding.BEAT, apart=apart, me=me, lease=lease, vouches_until=vouches_until)
         return rows[0][0] if rows else None
 
     async def enter_again(self, me: bytes, lease: int, *, apart: bool = False) -> int | None:

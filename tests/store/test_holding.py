@@ -244,6 +244,16 @@ async def test_what_a_process_said_before_it_left_and_comes_later_brings_it_back
     assert await held.beat(forgotten, MINUTE) is not None
 
 
+async def test_who_said_too_long_ago_that_it_judges_vouches_for_nothing(opened: OpenStore) -> None:
+    held = opened.store.held
+    me, other = await process(opened.store, MINUTE), ids.mint()
+    assert await held.beat(me, MINUTE, vouches_until=await held.clock() + MINUTE) is not None
+    assert await held.others_judge(other, 0)
+    assert not await held.others_judge(me, 0)
+    assert await held.beat(me, MINUTE, vouches_until=await held.clock() - 1) is not None
+    assert not await held.others_judge(other, 0)
+
+
 async def test_what_is_begun_while_its_process_ends_is_claimed(opened: OpenStore, store_url: str) -> None:
     store = opened.store
     me, other = await process(store, MINUTE), await process(store, MINUTE)
