@@ -154,7 +154,8 @@ async def test_who_lives_on_in_this_moment_keeps_what_it_holds(postgres_url: str
 async def test_what_is_said_apart_runs_no_longer_in_a_database_that_stalls_though_nobody_waits(
     postgres_url: str,
 ) -> None:
-    waiting = "datname = current_database() AND wait_event_type = 'Lock'"
+    ours = "datname = current_database() AND application_name = 'interactions writer'"
+    waiting = f"{ours} AND wait_event_type = 'Lock'"
 
     async def waits() -> bool:
         return bool(await query(postgres_url, f"SELECT 1 FROM pg_stat_activity WHERE {waiting}"))
@@ -168,7 +169,8 @@ async def test_what_is_said_apart_runs_no_longer_in_a_database_that_stalls_thoug
         try:
             async with engine.begin() as stalling:
                 await stalling.execute(text("SELECT 1 FROM leases WHERE kind = 'process' FOR UPDATE"))
-                saying = asyncio.create_task(opened.store.held.beat(me, MINUTE, apart=True))
+                said = [opened.store.held.beat(me, MINUTE, apart=True) for _ in range(3)]
+                saying = asyncio.gather(*said, return_exceptions=True)
                 await eventually(waits)
                 saying.cancel()
                 await eventually(waits_no_longer)
