@@ -9,13 +9,17 @@ makes the dead seem alive: nobody is believed to live for longer than some lease
 
 After an outage of the database all have been silent, and those that live are about to say so. Who begins then cannot
 tell them from the dead, so it calls the roll: whoever hears the call says at once that it lives, and whose lease is
-still over :data:`_ROLL_CALL` seconds later is taken for dead. That does not hang on the call being heard. Who lives and
-could not reach the database says so every :data:`_AGAIN` seconds, whether the word before was refused or hangs, and has
-said it more than once by then if the database can be reached. The call is for those that do not know that they seem
-silent: their last word was lost in a fail-over, or the clock was set forward. Who may have missed a call, because the
-connection for hints broke, says that it lives as soon as it has a new one. Only who seems silent without knowing, and
-misses the call in a connection that is dead and not found to be so yet, is taken for dead though it lives: it finds
-itself superseded, as one that was paused.
+still over when the database could be reached for :data:`_ROLL_CALL` seconds without a break is taken for dead. Whether
+it could is told by who calls: each :data:`_AGAIN` seconds it calls, and says that it lives itself. When that fails or
+takes long, the time begins anew.
+
+That does not hang on the call being heard. Who lives and could not reach the database says so every :data:`_AGAIN`
+seconds, whether the word before was refused or hangs, and has said it more than once by then if it can reach the
+database as well as who calls. The call is for those that do not know that they seem silent: their last word was lost in
+a fail-over, or the clock was set forward. Who may have missed a call, because the connection for hints broke, says that
+it lives as soon as it has a new one. Taken for dead though it lives is only who cannot reach the database while who
+calls can, or who seems silent without knowing it and misses the call in a connection that is dead and not found to be
+so yet: it finds itself superseded, as one that was paused.
 """
 
 from __future__ import annotations
@@ -51,9 +55,13 @@ _PATIENCE: Final = 10.0
 #: one more try, and as long again for what is slow.
 WHO_LIVES: Final = "who lives"
 _ROLL_CALL: Final = 4 * _AGAIN
+#: Seconds after which a call has taken so long that others may not have been able to answer meanwhile.
+_SLOW: Final = 2 * _AGAIN
 #: Leases of this process that another one's may last; what says more is from before the clock was set back.
 _LONGEST: Final = 10
 _SECOND: Final = 1_000_000
+#: Seconds between two warnings about one thing that goes on.
+_WARN: Final = 10.0
 
 
 class Life:
@@ -79,11 +87,21 @@ class Life:
         self._renewing: asyncio.Task[None] | None = None
         self._beating: asyncio.Task[None] | None = None
         self._calling: asyncio.Task[None] | None = None
+        #: Since when all could answer the roll call without a break.
+        self._answerable_since: float | None = None
+        #: How often something was found after which it is to be looked what this process has lost, and who does that.
+        self._upsets = 0
+        self._looking: asyncio.Task[None] | None = None
+        self._has_looked = asyncio.Event()
+        self._has_looked.set()
+        #: Before that, what goes wrong is not told of again.
+        self._warn_from = self._renewed
         #: Somebody wants to know whether this process lives.
         self._asked = asyncio.Event()
-        self._saying = Insisting(
-            self._say, pause=min(_AGAIN, lease * _RENEW), most=_AT_ONCE if held.has_hints else 1
-        )
+        self._pause = min(_AGAIN, lease * _RENEW)
+        most, fewer = (_AT_ONCE, 2) if held.has_hints else (1, 1)
+        self._saying = Insisting(self._say, pause=self._pause, most=most)
+        self._listing = Insisting(self._list, pause=self._pause, most=fewer)
 
     @property
     def clock(self) -> int:
@@ -104,7 +122,7 @@ class Life:
     def _judges(self) -> bool:
         moment = self._loop.time()
         is_late = moment - self._renewed > self._lease * _LATE
-        return not is_late and moment >= self._judges_from
+        return not is_late and moment >= self._judges_from and self._has_looked.is_set()
 
     async def begin(self) -> None:
         """Be alive; raises :class:`~service.errors.ServiceUnavailable`."""
@@ -129,6 +147,10 @@ class Life:
     @property
     def is_sure(self) -> bool:
         """Whether this process is certainly alive, as far as it knows."""
+        return self._is_renewed and self._has_looked.is_set()
+
+    @property
+    def _is_renewed(self) -> bool:
         return self._loop.time() - self._renewed <= self._lease * _SURE
 
     async def sure(self) -> None:
@@ -136,9 +158,17 @@ class Life:
         if not self.is_sure:
             try:
                 async with asyncio.timeout(_PATIENCE):
-                    await self._renew()
+                    await self._become_sure()
             except TimeoutError as error:
                 raise ServiceUnavailable("The store does not answer now.", retry_after=1) from error
+
+    async def held(self) -> set[bytes]:
+        """The open interactions of this process; raises :class:`~service.errors.ServiceUnavailable`.
+
+        Asked for again while nothing answers.
+        """
+        held, _ = await self._listing.answer()
+        return held
 
     async def end(self) -> None:
         """Give up what is still held, so that others may have it at once; never raises."""
@@ -151,7 +181,11 @@ class Life:
             # It would bring this process back to life.
             await asyncio.wait((renewing,), timeout=_PATIENCE)
             renewing.cancel()
+        if (looking := self._looking) is not None:
+            looking.cancel()
+            await asyncio.wait((looking,), timeout=_PATIENCE)
         await self._saying.close()
+        await self._listing.close()
         try:
             if count := await self._held.leave(self.id):
                 logger.info("%d open interactions are handed back", count)
@@ -178,66 +212,147 @@ class Life:
             try:
                 await self._renew()
             except ServiceError as error:
-                logger.warning("the lease of this process could not be renewed: %s", error)
-                pause = min(_AGAIN, usual)
+                self._warn(f"the lease of this process could not be renewed: {error}")
+                pause = self._pause
             except Exception:
                 logger.exception(
                     "the lease of this process could not be renewed in a way that was not foreseen"
                 )
-                pause = min(_AGAIN, usual)
+                pause = self._pause
 
     def _hear(self, topic: str) -> None:
         if topic in (WHO_LIVES, MISSED):
             self._asked.set()
 
     async def _call_the_roll(self) -> None:
-        """Ask who lives, more than once because a call may be lost, and judge then."""
-        until = self._loop.time() + min(_ROLL_CALL, self._lease * _SURE)
-        self._judges_from = until
-        while (left := until - self._loop.time()) > 0:
-            await self._held.hint(WHO_LIVES)
+        """Ask who lives until all could have answered for long enough, and judge then."""
+        lasts = min(_ROLL_CALL, self._lease * _SURE)
+        while (began := self._loop.time()) < self._judges_from:
+            asked = await self._ask_who_lives()
+            moment = self._loop.time()
+            if moment - began > _SLOW:
+                self._answerable_since = None
+            if asked and self._answerable_since is None:
+                self._answerable_since = moment
+            since = self._answerable_since
+            left = _AGAIN if since is None else since + lasts - moment
+            if left <= 0:
+                break
             await asyncio.sleep(min(_AGAIN, left))
+        self._judges_from = min(self._judges_from, self._loop.time())
         # From now on this process vouches for the death of others.
         self._asked.set()
         if self.on_judging is not None:
             self.on_judging()
 
-    async def _say(self, others_hang: bool) -> int | None:
+    async def _ask_who_lives(self) -> bool:
+        """Ask once; whether those who hear it can say that they live, as this process can."""
+        try:
+            asked = await self._held.hint(WHO_LIVES)
+            await self._renew()
+        except Exception:
+            # The next beat tells of it as well.
+            asked = False
+        if not asked:
+            self._put_off_judging()
+        return asked
+
+    def _put_off_judging(self) -> None:
+        """All may seem silent now that live: they get the time to say so."""
+        self._judges_from = self._loop.time() + self._lease * _SURE
+        self._answerable_since = None
+
+    async def _say(self, others_hang: bool) -> int:
         """Say once that this process lives; what the time is then."""
         lease = int(self._lease * _SECOND)
-        return await self._held.beat(self.id, lease, judges=self._judges, apart=others_hang)
+        vouches_until = self.clock + int(lease * _RENEW) if self._judges else 0
+        told = await self._held.beat(self.id, lease, vouches_until=vouches_until, apart=others_hang)
+        if told is None:
+            told = await self._held.enter_again(self.id, lease, apart=others_hang)
+        if told is None:
+            raise ServiceUnavailable("This process has ended.", retry_after=1)
+        return told
+
+    async def _list(self, others_hang: bool) -> set[bytes]:
+        return await self._held.held(self.id, apart=others_hang)
+
+    async def _become_sure(self) -> None:
+        while not self.is_sure:
+            if self._is_renewed:
+                await self._has_looked.wait()
+            else:
+                await self._renew()
 
     async def _renew(self) -> None:
         """Renew once for all who wait for it."""
-        if self._renewing is None:
+        if self._renewing is None or self._renewing.done():
             self._renewing = self._loop.create_task(self._renew_now(), name="renewal")
             self._renewing.add_done_callback(self._renewal_ended)
         await asyncio.shield(self._renewing)
 
     def _renewal_ended(self, task: asyncio.Task[None]) -> None:
-        self._renewing = None
+        if self._renewing is task:
+            self._renewing = None
         if not task.cancelled():
             # Whoever waits gets it as well.
             task.exception()
 
     async def _renew_now(self) -> None:
-        lease, judges = int(self._lease * _SECOND), self._judges
-        told, began = await self._saying.answer()
-        if told is None:
-            told = await self._held.clock()
-            await self._held.enter(self.id, told + lease)
+        warning = self._loop.create_task(self._warn_while_hanging(), name="warning")
+        try:
+            told, began = await self._saying.answer()
+        finally:
+            warning.cancel()
         # A machine that slept has not counted that, and others have; so it is when the database's clock is set forward.
         silence = max(self._loop.time() - self._renewed, (told - self._told) / _SECOND)
         was_set_back = (self.clock - told) / _SECOND > self._lease
         self._set_clock(told)
-        if was_set_back:
-            await self._held.shorten(self._longest())
+        self._renewed = began
         if silence > self._lease * _LATE:
-            self._judges_from = began + self._lease * _SURE
-            if judges:
-                await self._held.beat(self.id, lease)
+            self._put_off_judging()
+            # What was just said may have been that this process judges.
+            self._asked.set()
         if silence > self._lease:
             logger.warning("this process was silent for %.1f s, longer than its lease", silence)
-            if self.on_late is not None:
-                await self.on_late()
-        self._renewed = began
+        if silence > self._lease or was_set_back:
+            self._look_again()
+
+    async def _warn_while_hanging(self) -> None:
+        began, pause = self._loop.time(), self._lease * _RENEW
+        while True:
+            await asyncio.sleep(pause)
+            self._warn(
+                f"the database has not answered for {self._loop.time() - began:.1f} s that this process lives"
+            )
+            pause = _WARN
+
+    def _warn(self, message: str) -> None:
+        moment = self._loop.time()
+        if moment >= self._warn_from:
+            self._warn_from = moment + _WARN
+            logger.warning("%s", message)
+
+    def _look_again(self) -> None:
+        self._upsets += 1
+        self._has_looked.clear()
+        if self._looking is None or self._looking.done():
+            self._looking = self._loop.create_task(self._look(), name="look what was lost")
+
+    async def _look(self) -> None:
+        """Look what others have taken over, as often as it takes; this process goes on saying that it lives."""
+        seen = 0
+        while seen != self._upsets:
+            seen = self._upsets
+            try:
+                await self._held.shorten(self._longest(), apart=True)
+                if self.on_late is not None:
+                    await self.on_late()
+            except ServiceError as error:
+                seen = 0
+                self._warn(f"it cannot be looked what this process has lost while it was silent: {error}")
+                await asyncio.sleep(self._pause)
+            except Exception:
+                seen = 0
+                logger.exception("what this process has lost while it was silent could not be looked for")
+                await asyncio.sleep(self._pause)
+        self._has_looked.set()

@@ -365,7 +365,7 @@ class Supervisor:
         """Let go of what others have taken over while this process was silent."""
         # What is begun meanwhile is missing in the answer and was not lost.
         known = self._readers.keys() | self.schedule.keys()
-        lost = known - await self._held.held(self._life.id)
+        lost = known - await self._life.held()
         # What has just ended here is open no more and was not lost; an end that comes too late is refused anyway.
         await self._let_go(lost - self._readers.concluding())
 

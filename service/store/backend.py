@@ -67,7 +67,8 @@ class Backend(Protocol):
         """What a statement that writes returns, after it is committed; raises :class:`StoreUnavailable`.
 
         For the few statements that are no part of a batch because their caller needs the rows. ``apart`` gives it a
-        connection of its own, made for it, where there are several: nothing that hangs holds it up.
+        connection of its own, made for it, where there are several: nothing that hangs holds it up. It fails when it
+        takes longer than some seconds there, and runs no longer then, though its caller has left before.
         """
 
     async def run(self, script: ScriptMaker) -> int | None:
@@ -81,8 +82,11 @@ class Backend(Protocol):
     def place_of(self, upstream_id: str) -> int:
         """Where an upstream id that is written now stands in the index that finds interactions by it."""
 
-    async def announce(self, topic: str) -> None:
-        """Hint to every process on this database that there is news; may be lost, never raises."""
+    async def announce(self, topic: str) -> bool:
+        """Hint to every process on this database that there is news; may be lost, never raises.
+
+        Whether the database has taken it.
+        """
 
     def on_news(self, callback: Callable[[str], None]) -> None:
         """Call this back with the topic of each hint, until the backend is closed; with :data:`MISSED` as well."""

@@ -62,21 +62,27 @@ class Held:
         """Begin to live until then."""
         await self._writer.put((holding.ENTER, (me, until)), (holding.ENTER, (NOBODY, 0)), patience=_PATIENCE)
 
-    async def beat(self, me: bytes, lease: int, *, judges: bool = False, apart: bool = False) -> int | None:
-        """Go on living for so long; the time now, or None when nothing is known of this process any more.
+    async def beat(self, me: bytes, lease: int, *, vouches_until: int = 0, apart: bool = False) -> int | None:
+        """Go on living for so long; the time now, or None when this process is not known any more, or has left.
 
-        ``judges`` says that it takes whoever is silent for dead now. With ``apart`` nothing that hangs holds it up.
+        When it arrives by ``vouches_until``, it says as well that this process takes whoever is silent for dead now.
+        With ``apart`` nothing that hangs holds it up.
         """
-        rows = await self._take(holding.BEAT, apart=apart, me=me, lease=lease, judges=int(judges))
+        rows = await self._take(holding.BEAT, apart=apart, me=me, lease=lease, vouches_until=vouches_until)
+        return rows[0][0] if rows else None
+
+    async def enter_again(self, me: bytes, lease: int, *, apart: bool = False) -> int | None:
+        """Begin to live again for so long, as who was forgotten; the time now, or None for who has left."""
+        rows = await self._take(holding.ENTER_AGAIN, apart=apart, me=me, lease=lease)
         return rows[0][0] if rows else None
 
     async def others_judge(self, me: bytes, spare: int) -> bool:
         """Whether another process that lives for so long at least takes whoever is silent for dead now."""
         return bool(await self._fetch(holding.JUDGES, {"me": me, "spare": spare}))
 
-    async def shorten(self, longest: int) -> None:
+    async def shorten(self, longest: int, *, apart: bool = False) -> None:
         """Let no process live longer than until then, unless it says so again: the clock was set back since it did."""
-        await self._take(holding.SHORTEN, longest=longest)
+        await self._take(holding.SHORTEN, apart=apart, longest=longest)
 
     async def expire_earlier(self, key: bytes, beyond: int) -> None:
         """Declare every process dead whose own key is smaller, or which says that it lives beyond that time.
@@ -104,16 +110,21 @@ class Held:
         found = _claims(await self._take(holding.CLAIM_ONE, me=me, now=silent_since, id=key, most=1))
         return found[0] if found else None
 
-    async def held(self, me: bytes) -> set[bytes]:
-        """The open interactions of this process."""
+    async def held(self, me: bytes, *, apart: bool = False) -> set[bytes]:
+        """The open interactions of this process. With ``apart`` nothing that hangs holds this up."""
         keys: set[bytes] = set()
         after = _FIRST_KEY
-        while page := await self._fetch(holding.HELD, {"me": me, "after": after}):
+        while page := await self._page_held(me, after, apart=apart):
             keys.update(key for (key,) in page)
             after = page[-1][0]
             if len(page) < holding.PAGE:
                 break
         return keys
+
+    async def _page_held(self, me: bytes, after: bytes, *, apart: bool) -> Sequence[Sequence[Any]]:
+        if apart:
+            return await self._take(holding.HELD, apart=True, me=me, after=after)
+        return await self._fetch(holding.HELD, {"me": me, "after": after})
 
     async def claimed_again(self, me: bytes, key: bytes) -> Claim | None:
         """An open interaction of this process; None when it is not any more."""
@@ -132,7 +143,7 @@ class Held:
         await self.drained()
         released = await self._take(holding.RELEASE, me=me)
         # Who is forgotten at once leaves what is written even later to nobody: only what the dead hold is claimed.
-        await self.beat(me, 0)
+        await self._take(holding.LEAVE, me=me)
         return len(released)
 
     async def drained(self) -> None:
@@ -163,9 +174,9 @@ class Held:
         """Ask no more: upstream does not tell."""
         await self._writer.put((usage.FORGET_USAGE, (key,)), patience=_PATIENCE)
 
-    async def hint(self, topic: str) -> None:
-        """Tell every process on the database; may be lost, never raises."""
-        await self._backend.announce(topic)
+    async def hint(self, topic: str) -> bool:
+        """Tell every process on the database; may be lost, never raises. Whether the database has taken it."""
+        return await self._backend.announce(topic)
 
     def on_hint(self, callback: Callable[[str], None]) -> None:
         """Call this back with every hint, from whichever process."""

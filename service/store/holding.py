@@ -1,13 +1,13 @@
 """Who holds an open interaction: the process whose word about it counts, as long as that process is alive.
 
 A process is a row of the kind ``process`` in ``leases``, alive until its ``due_at`` by the database's clock, which it
-puts off again and again: one write for all that it holds. Its ``tries`` say whether it takes who is silent for dead:
-for a while nobody does who was silent itself. Whatever is open names the process that holds it (``owner_id``), from the
-intent on. Everything that is written of an open interaction is written only where it still does, so a process that was
-silent for too long, and has lost what it held, changes nothing any more. What a dead process holds is
-:data:`CLAIM`-ed by others, and what is handed back belongs to :data:`~service.store.tables.NOBODY`, who was never
-alive. What was brought in open has holders of its own (:mod:`service.store.bringing_in`), who live for a while and do
-nothing.
+puts off again and again: one write for all that it holds. Its ``tries`` say whether it takes who is silent for dead
+(1): for a while nobody does who was silent itself (0); or that it has left (-1). Whatever is open names the process
+that holds it (``owner_id``), from the intent on. Everything that is written of an open interaction is written only
+where it still does, so a process that was silent for too long, and has lost what it held, changes nothing any more.
+What a dead process holds is :data:`CLAIM`-ed by others, and what is handed back belongs to
+:data:`~service.store.tables.NOBODY`, who was never alive. What was brought in open has holders of its own
+(:mod:`service.store.bringing_in`), who live for a while and do nothing.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from sqlalchemy import (
     Select,
     Text,
     bindparam,
+    case,
     delete,
     exists,
+    insert,
     literal_column,
     or_,
     select,
@@ -42,6 +44,8 @@ PAGE: Final = 10_000
 _PROCESS = literal_column("'process'", Text)
 _NONE = literal_column("0", BigInteger)
 _ONE = literal_column("1", BigInteger)
+#: The ``tries`` of a process that has left: what it said before, and comes later, brings it back to life no more.
+_LEFT = literal_column("-1", BigInteger)
 _ME = bindparam("me", type_=Key)
 _NOW = bindparam("now", type_=BigInteger)
 _NOBODY = bindparam("nobody", NOBODY, type_=Key)
@@ -91,13 +95,29 @@ HAND_BACK = BatchStatement(
 
 
 def _beat() -> Executable:
+    # What comes late vouches for nothing: this process may have been silent since it said so.
+    vouches = case((Clock() <= bindparam("vouches_until", type_=BigInteger), _ONE), else_=_NONE)
     return (
         update(leases)
-        .values(
-            due_at=Clock() + bindparam("lease", type_=BigInteger), tries=bindparam("judges", type_=BigInteger)
-        )
-        .where(leases.c.interaction_id == _ME, leases.c.kind == _PROCESS)
+        .values(due_at=Clock() + bindparam("lease", type_=BigInteger), tries=vouches)
+        .where(leases.c.interaction_id == _ME, leases.c.kind == _PROCESS, leases.c.tries >= _NONE)
         .returning(Clock())
+    )
+
+
+def _enter_again() -> Executable:
+    known = exists(select(_ONE).where(leases.c.interaction_id == _ME, leases.c.kind == _PROCESS))
+    names = ["interaction_id", "kind", "due_at", "tries"]
+    row = select(_ME, _PROCESS, Clock() + bindparam("lease", type_=BigInteger), _NONE).where(~known)
+    return insert(leases).from_select(names, row).returning(Clock())
+
+
+def _leave() -> Executable:
+    return (
+        update(leases)
+        .values(due_at=Clock(), tries=_LEFT)
+        .where(leases.c.interaction_id == _ME, leases.c.kind == _PROCESS)
+        .returning(leases.c.interaction_id)
     )
 
 
@@ -205,8 +225,12 @@ def _held() -> Select[Any]:
     )
 
 
-#: Put off the end of this process's life, and tell the time; gives nothing when it has no row.
+#: Put off the end of this process's life, and tell the time; gives nothing when it has no row, or has left.
 BEAT = Query("beat", _beat())
+#: Live again though the row is gone, and tell the time; gives nothing when there is one.
+ENTER_AGAIN = Query("enter again", _enter_again())
+#: Be dead, and stay it whatever was said before.
+LEAVE = Query("leave", _leave())
 #: A process besides this one that takes whoever is silent for dead, and lives for longer than ``spare`` microseconds.
 JUDGES = Query(
     "a process that judges",

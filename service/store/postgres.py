@@ -36,6 +36,9 @@ _ACQUIRE_TIMEOUT = 2.0
 CONNECT_TIMEOUT = 10.0
 #: The same for what must be there at once, or is tried again.
 _PROMPT_TIMEOUT = 2.0
+#: Milliseconds after which the server itself ends a statement that was given a connection of its own: who is gone from
+#: such a connection leaves it running otherwise, and the next is said meanwhile.
+_APART_TIMEOUT = "2000"
 CLOSE_TIMEOUT = 2.0
 #: Every read goes by keys: a few of them, or a walk. Where the planner knows little of a table, or of how far a walk
 #: goes, it prefers to read whole tables; these settings leave it the indexes. And planning a read anew each time takes
@@ -188,7 +191,9 @@ class PostgresBackend:
             return await self.fetch(query, parameters)
         sql, arguments = self._queries.prepare(query, parameters)
         try:
-            connection = await self._connect_promptly("interactions writer")
+            connection = await self._connect_promptly(
+                "interactions writer", statement_timeout=_APART_TIMEOUT, **_BY_KEYS
+            )
             try:
                 await prepare_connection(connection)
                 rows: Sequence[Sequence[Any]] = await connection.fetch(sql, *arguments)
@@ -202,12 +207,14 @@ class PostgresBackend:
         """By its hash, as processes of every version beside this one look for it."""
         return by_hash(upstream_id)
 
-    async def announce(self, topic: str) -> None:
+    async def announce(self, topic: str) -> bool:
         """Hint to every process on this database that there is news; may be lost, never raises."""
         with suppress(*FAILURES):
             if self._pool is not None:
                 async with self._pool.acquire(timeout=_ACQUIRE_TIMEOUT) as connection:
                     await connection.execute(_HINT, topic)
+                    return True
+        return False
 
     def on_news(self, callback: Callable[[str], None]) -> None:
         """Call this back with the topic of each hint, until the backend is closed."""
@@ -288,12 +295,12 @@ class PostgresBackend:
     async def _connect_listener(self) -> asyncpg.Connection:
         return await self._connect_promptly("interactions listener")
 
-    async def _connect_promptly(self, name: str) -> asyncpg.Connection:
+    async def _connect_promptly(self, name: str, **settings: str) -> asyncpg.Connection:
         return await asyncpg.connect(
             self._dsn,
             command_timeout=_READ_TIMEOUT,
             timeout=_PROMPT_TIMEOUT,
-            server_settings={"application_name": name, "synchronous_commit": "on"},
+            server_settings={"application_name": name, "synchronous_commit": "on", **settings},
         )
 
 

@@ -231,8 +231,9 @@ class SqliteBackend:
         """By the time that it tells, so that what is written together stands together."""
         return by_time(upstream_id)
 
-    async def announce(self, topic: str) -> None:
+    async def announce(self, topic: str) -> bool:
         """No other process can be told; one that is there looks by itself."""
+        return False
 
     def on_news(self, callback: Callable[[str], None]) -> None:
         """Nobody tells anything."""

@@ -24,6 +24,8 @@ from tests.support.upstreams import Emulated
 SLOW = "background;queued=3600;running=3600"
 HASTY = {"poll_interval": 0.02, "poll_interval_max": 0.05, "claim_interval": 0.05}
 FAR = 2**62
+#: Until when the first of all processes lives that have not ended long ago.
+_LIVES = "SELECT min(due_at) FROM leases WHERE kind = 'process' AND due_at > 1"
 LEASE = 1.0
 RARE = {
     "claim_interval": 0.05,
@@ -110,7 +112,7 @@ async def test_processes_that_could_not_reach_the_database_keep_what_they_hold(
 
 
 async def test_who_begins_after_a_network_was_silent_takes_nothing_from_those_behind_it(
-    upstream: Emulated, postgres_url: str
+    upstream: Emulated, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease, looking = 3 * LEASE, Database(postgres_url)
     async with proxied(postgres_url) as (url, network), AsyncExitStack() as running:
@@ -118,6 +120,9 @@ async def test_who_begins_after_a_network_was_silent_takes_nothing_from_those_be
         rare = RARE | {"claim_interval": 3600.0}
         living = [await start_behind(upstream, lease_seconds=lease, **rare) for _ in range(2)]
         names = [(await gateway.ask(background=True, wish=SLOW)).id for gateway in [*living, living[0]]]
+        # Connections that are idle when the network falls silent, and do not know that they are dead.
+        for gateway, name in zip(living, names, strict=False):
+            await asyncio.gather(*(gateway.get(name) for _ in range(8)))
         async with network.silent(loses=True):
             dead = literal(postgres_url, ids.mint())
             left, row = literal(postgres_url, ids.from_text(names[-1]) or b""), f"({dead}, 'process', 1, 0)"
@@ -127,6 +132,8 @@ async def test_who_begins_after_a_network_was_silent_takes_nothing_from_those_be
             await query(postgres_url, f"UPDATE interactions SET owner_id = {dead} WHERE id = {left}")
             before = await owners(looking, names)
             await asyncio.sleep(lease)
+            # Once, and not each time that it is said again.
+            assert caplog.text.count("that this process lives") == len(living)
         await start_here(upstream, lease_seconds=lease, **RARE)
 
         async def is_judged() -> bool:
@@ -134,6 +141,46 @@ async def test_who_begins_after_a_network_was_silent_takes_nothing_from_those_be
 
         await eventually(is_judged)
         assert (await owners(looking, names))[:-1] == before[:-1]
+        (soon,) = (await query(postgres_url, _LIVES))[0]
+
+        async def go_on_living() -> bool:
+            return bool(await query(postgres_url, f"{_LIVES} HAVING min(due_at) > {soon + lease * 1e6}"))
+
+        await eventually(go_on_living)
+        assert (await owners(looking, names))[:-1] == before[:-1]
+        await network.close()
+    await looking.close()
+
+
+async def test_who_begins_takes_nobody_for_dead_who_could_not_answer(
+    upstream: Emulated, postgres_url: str
+) -> None:
+    looking = Database(postgres_url)
+    async with proxied(postgres_url) as (url, network), AsyncExitStack() as running:
+        gateway = await gateway_starter(running, postgres_url)(upstream, **RARE)
+        names = [(await gateway.ask(background=True, wish=SLOW)).id for _ in range(2)]
+        await gateway.stop()
+        living, dead = (literal(postgres_url, ids.mint()) for _ in range(2))
+        for process, name in zip((living, dead), names, strict=True):
+            row, key = f"({process}, 'process', 1, 0)", literal(postgres_url, ids.from_text(name) or b"")
+            await query(
+                postgres_url, f"INSERT INTO leases (interaction_id, kind, due_at, tries) VALUES {row}"
+            )
+            await query(postgres_url, f"UPDATE interactions SET owner_id = {process} WHERE id = {key}")
+        before = await owners(looking, names)
+        await gateway_starter(running, url)(upstream, lease_seconds=60.0, **RARE)
+        async with network.silent():
+            # All the time that a roll call takes.
+            await asyncio.sleep(2.2)
+        # It could not reach the database either, and is as slow to say that it lives as it may be.
+        await asyncio.sleep(0.5)
+        await query(postgres_url, f"UPDATE leases SET due_at = {FAR} WHERE interaction_id = {living}")
+
+        async def is_judged() -> bool:
+            return (await owners(looking, names))[1] != before[1]
+
+        await eventually(is_judged)
+        assert (await owners(looking, names))[0] == before[0]
         await network.close()
     await looking.close()
 

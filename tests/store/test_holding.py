@@ -16,6 +16,7 @@ from service.store.records import now
 from service.store.store import Store
 from service.store.tables import NOBODY
 from service.wire import ids
+from tests.support.gateway import eventually
 from tests.support.store import OpenStore, intent, literal, open_store, outcome, query, running
 
 MINUTE = 60_000_000
@@ -150,6 +151,33 @@ async def test_who_lives_on_in_this_moment_keeps_what_it_holds(postgres_url: str
             await engine.dispose()
 
 
+async def test_what_is_said_apart_runs_no_longer_in_a_database_that_stalls_though_nobody_waits(
+    postgres_url: str,
+) -> None:
+    ours = "datname = current_database() AND application_name = 'interactions writer'"
+    waiting = f"{ours} AND wait_event_type = 'Lock'"
+
+    async def waits() -> bool:
+        return bool(await query(postgres_url, f"SELECT 1 FROM pg_stat_activity WHERE {waiting}"))
+
+    async def waits_no_longer() -> bool:
+        return not await waits()
+
+    async with open_store(postgres_url) as opened:
+        me = await process(opened.store, MINUTE)
+        engine = open_engine(postgres_url)
+        try:
+            async with engine.begin() as stalling:
+                await stalling.execute(text("SELECT 1 FROM leases WHERE kind = 'process' FOR UPDATE"))
+                said = [opened.store.held.beat(me, MINUTE, apart=True) for _ in range(3)]
+                saying = asyncio.gather(*said, return_exceptions=True)
+                await eventually(waits)
+                saying.cancel()
+                await eventually(waits_no_longer)
+        finally:
+            await engine.dispose()
+
+
 async def test_one_interaction_can_be_claimed_alone(opened: OpenStore) -> None:
     store = opened.store
     me, alive, dead = await process(store, MINUTE), await process(store, MINUTE), await process(store)
@@ -200,6 +228,32 @@ async def test_a_process_that_ends_leaves_nothing_behind(opened: OpenStore) -> N
     assert await store.held.leave(me) == 3
     assert await claimed(store, other, since=0) == keys
     assert not await store.held.is_alive(me, now())
+
+
+async def test_what_a_process_said_before_it_left_and_comes_later_brings_it_back_no_more(
+    opened: OpenStore,
+) -> None:
+    held = opened.store.held
+    me, forgotten = await process(opened.store, MINUTE), ids.mint()
+    await held.leave(me)
+    for apart in (False, True):
+        assert await held.beat(me, MINUTE, apart=apart) is None
+        assert await held.enter_again(me, MINUTE, apart=apart) is None
+    assert not await held.is_alive(me, now())
+    assert await held.beat(forgotten, MINUTE) is None
+    assert await held.enter_again(forgotten, MINUTE) is not None
+    assert await held.is_alive(forgotten, now())
+    assert await held.beat(forgotten, MINUTE) is not None
+
+
+async def test_who_said_too_long_ago_that_it_judges_vouches_for_nothing(opened: OpenStore) -> None:
+    held = opened.store.held
+    me, other = await process(opened.store, MINUTE), ids.mint()
+    assert await held.beat(me, MINUTE, vouches_until=await held.clock() + MINUTE) is not None
+    assert await held.others_judge(other, 0)
+    assert not await held.others_judge(me, 0)
+    assert await held.beat(me, MINUTE, vouches_until=await held.clock() - 1) is not None
+    assert not await held.others_judge(other, 0)
 
 
 async def test_what_is_begun_while_its_process_ends_is_claimed(opened: OpenStore, store_url: str) -> None:

@@ -16,17 +16,18 @@ class Proxy:
         self._socket = socket
         self._carrying = asyncio.Event()
         self._carrying.set()
-        self._loses = False
+        #: Connections of an earlier number carry nothing any more.
+        self._number = 0
         self._connections: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def silent(self, *, loses: bool = False) -> AsyncIterator[None]:
-        """Nothing arrives meanwhile; with ``loses`` nothing ever does on a connection that was used."""
+        """Nothing arrives meanwhile; with ``loses`` nothing ever does on a connection that was made before the end."""
         self._carrying.clear()
-        self._loses = loses
         try:
             yield
         finally:
+            self._number += loses
             self._carrying.set()
 
     def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -42,25 +43,26 @@ class Proxy:
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = self._number
         try:
-            await self._carried()
+            await self._carried(number)
             ours, theirs = await asyncio.open_unix_connection(self._socket)
             try:
-                await asyncio.gather(self._pump(reader, theirs), self._pump(ours, writer))
+                await asyncio.gather(self._pump(reader, theirs, number), self._pump(ours, writer, number))
             finally:
                 theirs.transport.abort()
         finally:
             writer.transport.abort()
 
-    async def _carried(self) -> None:
-        if not self._carrying.is_set() and self._loses:
-            await asyncio.Event().wait()
+    async def _carried(self, number: int) -> None:
         await self._carrying.wait()
+        if number != self._number:
+            await asyncio.Event().wait()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
-                await self._carried()
+                await self._carried(number)
                 writer.write(data)
                 await writer.drain()
             writer.close()
