@@ -137,7 +137,8 @@ async def test_a_long_chain_deleted_from_the_root_is_erased_with_its_tip(
     opened: OpenStore, store_url: str
 ) -> None:
     *kept, tip = await chain_of(opened.store, ERASED_AT_ONCE + 200)
-    await asyncio.gather(*(opened.store.delete(key, now(), None) for key in kept))
+    for start in range(0, len(kept), 100):
+        await asyncio.gather(*(opened.store.delete(key, now(), None) for key in kept[start : start + 100]))
     assert await erased(store_url) == set()
     before = opened.writer.statistics.batches
     await delete(opened.store, tip)
