@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -45,10 +46,10 @@ class Backend(Protocol):
     #: When this process was the only one on the database, as a key: whatever has a smaller one was left behind.
     alone_since: bytes | None
 
-    async def commit(self, batch: Batch) -> Mapping[bytes, bool]:
-        """Write the batch as one durable transaction; raises :class:`StoreUnavailable` or :class:`RowRefused`.
+    def commit(self, batch: Batch) -> asyncio.Future[Mapping[bytes, bool]]:
+        """Write the batch as one durable transaction; fails with :class:`StoreUnavailable` or :class:`RowRefused`.
 
-        Returns the ids of outcomes that could not be written, because another process holds the interaction (True) or
+        Gives the ids of outcomes that could not be written, because another process holds the interaction (True) or
         because there is none (False).
         """
 

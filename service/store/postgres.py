@@ -141,8 +141,11 @@ class PostgresBackend:
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await self._pool.close()
 
-    async def commit(self, batch: Batch) -> Mapping[bytes, bool]:
-        """Write the batch as one transaction that is durable when this returns."""
+    def commit(self, batch: Batch) -> asyncio.Future[Mapping[bytes, bool]]:
+        """Write the batch as one transaction that is durable when this is done."""
+        return asyncio.get_running_loop().create_task(self._commit(batch), name="commit")
+
+    async def _commit(self, batch: Batch) -> Mapping[bytes, bool]:
         ready = await self._pack(batch)
         connection = await self._writing_connection()
         try:

@@ -171,12 +171,9 @@ class SqliteBackend:
             self._thread = None
         self._sole.release()
 
-    async def commit(self, batch: Batch) -> Mapping[bytes, bool]:
-        """Write the batch as one transaction that is on disk when this returns."""
-        unwritten: Mapping[bytes, bool] = await self._ordered(
-            lambda connection: self._write(connection, batch)
-        )
-        return unwritten
+    def commit(self, batch: Batch) -> asyncio.Future[Mapping[bytes, bool]]:
+        """Write the batch as one transaction that is on disk when this is done."""
+        return self._ordered(lambda connection: self._write(connection, batch))
 
     async def take(
         self, query: Query, parameters: Mapping[str, Any], *, apart: bool = False
@@ -206,10 +203,10 @@ class SqliteBackend:
         result: int = await self._ordered(run)
         return result
 
-    async def _ordered(self, order: _Order) -> Any:
+    def _ordered(self, order: _Order) -> asyncio.Future[Any]:
         reply: _Reply = self._loop.create_future()
         self._inbox.put((order, reply))
-        return await reply
+        return reply
 
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """All rows of a query."""

@@ -11,16 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from service.errors import ServiceUnavailable, StoreError, Superseded
 from service.store.backend import Backend, Batch, Row, RowRefused, StoreUnavailable
-from service.store.entries import Entries, Entry, Write, size_of
+from service.store.entries import Entries, Entry, Taken, Write, size_of
+from service.store.statement import BatchStatement
 from service.store.statements import BATCH_ORDER
 
 logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 #: Turns of the event loop that a batch may grow in.
 _TURNS: Final = 6
@@ -62,7 +67,12 @@ class Writer:
     def __init__(self, backend: Backend, *, limit: int, byte_limit: int = _BYTE_LIMIT) -> None:
         self._backend = backend
         self._entries = Entries(limit, byte_limit)
-        self._lanes: set[asyncio.Task[None]] = set()
+        #: Batches that are gathered, written, or about to be tried again.
+        self._lanes = 0
+        self._under_way: set[asyncio.Future[Any]] = set()
+        self._none_open: asyncio.Future[None] | None = None
+        self._pause: asyncio.TimerHandle | None = None
+        self._given_up = False
         self._gathering = False
         self._looking: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -113,13 +123,16 @@ class Writer:
     async def close(self, patience: float = _LAST_EFFORT) -> None:
         """Take no more work and commit what is queued; after ``patience`` seconds, what is left is lost."""
         self._closed = True
-        deadline = monotonic() + patience
-        while self._lanes and (left := deadline - monotonic()) > 0:
-            await asyncio.wait(self._lanes, timeout=left)
-        lanes = list(self._lanes)
-        for lane in lanes:
-            lane.cancel()
-        await asyncio.gather(*lanes, return_exceptions=True)
+        if self._lanes:
+            self._none_open = self._loop.create_future()
+            await asyncio.wait((self._none_open,), timeout=patience)
+        self._given_up = True
+        if self._pause is not None:
+            self._pause.cancel()
+        under_way = list(self._under_way)
+        for one in under_way:
+            one.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
         lost = self._entries.rest()
         if lost:
             logger.error("%d writes were lost: the store could not be written until the end", len(lost))
@@ -133,77 +146,109 @@ class Writer:
 
         Many small batches cost more than few large ones, and while the database fails one is tried at a time.
         """
-        if (lanes := len(self._lanes)) and (
-            lanes >= self._backend.batches_at_once or self._failures or self._entries.written_now > _LITTLE
+        if self._lanes and (
+            self._lanes >= self._backend.batches_at_once
+            or self._failures
+            or self._entries.written_now > _LITTLE
         ):
             return
-        self._gathering = True
-        self._lanes.add(self._loop.create_task(self._run(), name="store-writer"))
+        self._lanes += 1
+        self._gather_soon()
 
-    async def _run(self) -> None:
-        try:
-            await self._write()
-        finally:
-            if (lane := asyncio.current_task()) is not None:
-                self._lanes.discard(lane)
+    def _close_lane(self) -> None:
+        self._lanes -= 1
+        if not self._lanes and self._none_open is not None and not self._none_open.done():
+            self._none_open.set_result(None)
 
-    async def _write(self) -> None:
-        """One lane: batch after batch, until there is nothing that another lane will not take as well."""
-        while True:
-            await self._gather()
-            self._gathering = False
-            batch = self._entries.take(self._most, _BATCH_BYTES)
-            if batch is None:
-                return
-            if self._entries:
-                self._open_lane()
-            held_up = await self._commit(batch.entries)
-            self._entries.landed(batch)
-            if held_up:
-                self.statistics.retries += 1
-                self._failures += 1
-                if len(self._lanes) > 1:
-                    return
-                await asyncio.sleep(_RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES)) - 1])
-            else:
-                self._failures = 0
-            if not self._entries or self._gathering:
-                return
-            self._gathering = True
-
-    async def _gather(self) -> None:
+    def _gather_soon(self) -> None:
         """Let callers that are ready in this turn of the event loop join the batch; waits for nobody else."""
-        for _ in range(_TURNS):
-            waiting = len(self._entries)
-            await asyncio.sleep(0)
-            if len(self._entries) == waiting:
-                return
+        self._gathering = True
+        self._loop.call_soon(self._gather, _TURNS, len(self._entries))
 
-    async def _commit(self, entries: list[Entry]) -> bool:
-        """Commit the entries; raises nothing. True if some were put back, because the database cannot be written."""
+    def _gather(self, turns: int, before: int) -> None:
+        waiting = len(self._entries)
+        if waiting != before and turns > 1:
+            self._loop.call_soon(self._gather, turns - 1, waiting)
+            return
+        self._gathering = False
+        batch = None if self._given_up else self._entries.take(self._most, _BATCH_BYTES)
+        if batch is None:
+            self._close_lane()
+            return
+        if self._entries:
+            self._open_lane()
+        self._commit(batch)
+
+    def _commit(self, batch: Taken) -> None:
+        self._follow(self._handed_in(batch.entries), partial(self._answered, batch))
+
+    def _handed_in(self, entries: list[Entry]) -> asyncio.Future[Mapping[bytes, bool]]:
         try:
-            unwritten = await self._backend.commit(_batch(entries))
-        except RowRefused as error:
-            self._answered_at = monotonic()
-            return await self._isolate(entries, error)
-        except StoreUnavailable as error:
-            return self._hold_up(entries, error)
+            return self._backend.commit(_batch(entries))
         except Exception as error:
-            logger.exception("the store failed in a way that was not foreseen")
-            return self._hold_up(entries, error)
-        self._succeed(entries)
-        for entry in entries:
-            _tell(entry, unwritten.get(entry.key) if unwritten else None)
-        return False
+            failed: asyncio.Future[Mapping[bytes, bool]] = self._loop.create_future()
+            failed.set_exception(error)
+            return failed
 
-    def _succeed(self, entries: list[Entry]) -> None:
+    def _follow(self, work: asyncio.Future[_Result], then: Callable[[asyncio.Future[_Result]], None]) -> None:
+        self._under_way.add(work)
+        work.add_done_callback(self._under_way.discard)
+        work.add_done_callback(then)
+
+    def _answered(self, batch: Taken, written: asyncio.Future[Mapping[bytes, bool]]) -> None:
+        if written.cancelled():
+            self._close_lane()
+            return
+        error = written.exception()
+        if error is None:
+            self._succeed(batch.entries, written.result())
+            self._end(batch, held_up=False)
+        elif isinstance(error, RowRefused):
+            self._answered_at = monotonic()
+            split = self._loop.create_task(self._isolate(batch.entries, error), name="store-writer")
+            self._follow(split, partial(self._isolated, batch))
+        else:
+            self._hold_up(batch.entries, error)
+            self._end(batch, held_up=True)
+
+    def _isolated(self, batch: Taken, split: asyncio.Future[bool]) -> None:
+        if split.cancelled():
+            self._close_lane()
+            return
+        self._end(batch, held_up=split.result())
+
+    def _end(self, batch: Taken, *, held_up: bool) -> None:
+        """Go on with what is queued by now, unless another lane does."""
+        self._entries.landed(batch)
+        if held_up:
+            self.statistics.retries += 1
+            self._failures += 1
+            if self._lanes > 1:
+                self._close_lane()
+                return
+            pause = _RETRY_PAUSES[min(self._failures, len(_RETRY_PAUSES)) - 1]
+            self._pause = self._loop.call_later(pause, self._go_on)
+            return
+        self._failures = 0
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._entries and not self._gathering:
+            self._gather_soon()
+        else:
+            self._close_lane()
+
+    def _succeed(self, entries: list[Entry], unwritten: Mapping[bytes, bool]) -> None:
         self._answered_at = monotonic()
         self._most = min(2 * self._most, _BATCH_ENTRIES)
         self._entries.release(entries)
         self.statistics.batches += 1
         self.statistics.entries += len(entries)
+        for entry in entries:
+            _tell(entry, unwritten.get(entry.key) if unwritten else None)
 
     async def _isolate(self, entries: list[Entry], error: RowRefused) -> bool:
+        """Split the entries until the refused row stands alone; True if some could not be written meanwhile."""
         if len(entries) == 1:
             self.statistics.refused += 1
             logger.error("the store refused a row: %s", error)
@@ -211,19 +256,32 @@ class Writer:
             entries[0].fail(StoreError("The store refused to record this interaction."))
             return False
         middle = len(entries) // 2
-        first = await self._commit(entries[:middle])
-        second = await self._commit(entries[middle:])
+        first = await self._commit_part(entries[:middle])
+        second = await self._commit_part(entries[middle:])
         return first or second
 
-    def _hold_up(self, entries: list[Entry], error: Exception) -> bool:
+    async def _commit_part(self, entries: list[Entry]) -> bool:
+        try:
+            unwritten = await self._handed_in(entries)
+        except RowRefused as error:
+            self._answered_at = monotonic()
+            return await self._isolate(entries, error)
+        except Exception as error:
+            self._hold_up(entries, error)
+            return True
+        self._succeed(entries, unwritten)
+        return False
+
+    def _hold_up(self, entries: list[Entry], error: BaseException) -> None:
         """Put the entries back, to be tried in smaller batches: this one may be more than the database can bear."""
+        if not isinstance(error, StoreUnavailable):
+            logger.error("the store failed in a way that was not foreseen", exc_info=error)
         if not self._failures:
             logger.warning("the store cannot be written: %s", error)
         self._most = max(1, len(entries) // 2)
         # What fails by itself must not stand in the way of all others.
         self._entries.put_back(entries, last=len(entries) == 1)
         self._give_up()
-        return True
 
     def _look(self) -> None:
         self._give_up()
@@ -255,8 +313,11 @@ def _tell(entry: Entry, unwritten: bool | None) -> None:
 
 
 def _batch(entries: list[Entry]) -> Batch:
-    kinds: list[list[Row]] = [[] for _ in BATCH_ORDER]
+    kinds: dict[int, tuple[BatchStatement, list[Row]]] = {}
     for entry in entries:
         for statement, row in entry.writes:
-            kinds[_PLACES[statement.name]].append(row)
-    return [(statement, rows) for statement, rows in zip(BATCH_ORDER, kinds, strict=True) if rows]
+            place = _PLACES[statement.name]
+            if (kind := kinds.get(place)) is None:
+                kind = kinds[place] = (statement, [])
+            kind[1].append(row)
+    return [kinds[place] for place in sorted(kinds)]
