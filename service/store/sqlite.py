@@ -127,7 +127,7 @@ class SqliteBackend:
         self._queries = CompiledQueries(_DIALECT)
         self._scripts = CompiledQueries(_DIALECT)
         self._inbox: queue.SimpleQueue[tuple[_Order, _Reply] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._writer: threading.Thread | None = None
         self._readers: list[aiosqlite.Connection] = []
         self._next_reader = 0
         self._sole = Sole(os.path.abspath(path))
@@ -140,10 +140,10 @@ class SqliteBackend:
         self.alone_since = self._sole.take()
         try:
             connection = await asyncio.to_thread(connect_writer, self._path)
-            self._thread = threading.Thread(
+            self._writer = threading.Thread(
                 target=self._run, args=(connection,), name="store-writer", daemon=True
             )
-            self._thread.start()
+            self._writer.start()
             for _ in range(_READERS):
                 reader = await aiosqlite.connect(
                     self._read_uri, uri=True, isolation_level=None, cached_statements=64
@@ -165,10 +165,10 @@ class SqliteBackend:
         for reader in self._readers:
             await reader.close()
         self._readers.clear()
-        if self._thread is not None:
+        if self._writer is not None:
             self._inbox.put(None)
-            await asyncio.to_thread(self._thread.join)
-            self._thread = None
+            await asyncio.to_thread(self._writer.join)
+            self._writer = None
         self._sole.release()
 
     def commit(self, batch: Batch) -> asyncio.Future[Mapping[bytes, bool]]:

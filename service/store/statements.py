@@ -17,6 +17,7 @@ from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import (
+    Boolean,
     Executable,
     FromClause,
     SmallInteger,
@@ -260,6 +261,8 @@ BATCH_ORDER: Sequence[BatchStatement] = (
 #: The columns of a :class:`Record`, which every record query returns first and in order.
 _RECORD = [interactions.c[member.name] for member in fields(Record)[:-1]]
 RECORD_WIDTH = len(_RECORD)
+#: Those of them that are true or false, for which SQLite has numbers.
+RECORD_FLAGS = tuple(place for place, column in enumerate(_RECORD) if isinstance(column.type, Boolean))
 
 _visible = (
     interactions.c.project_id == bindparam("project_id", type_=Key),

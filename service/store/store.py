@@ -40,7 +40,7 @@ from service.store.replays import FIGURES, Figures
 from service.store.requests import INTENT_PATIENCE, Requests
 from service.store.retained import Retained
 from service.store.statement import Fetch, Query
-from service.store.statements import RECORD_WIDTH
+from service.store.statements import RECORD_FLAGS, RECORD_WIDTH
 from service.store.tables import RESPONSE_PAYLOAD
 from service.store.writer import Writer, WriterStatistics
 from service.wire.webhooks import WebhookConfig
@@ -356,6 +356,8 @@ class Store:
             *row[:RECORD_WIDTH],
             None if body is None else self._codec.unpack(codec, size, body),
         ]
+        for place in RECORD_FLAGS:
+            members[place] = bool(members[place])
         return Record(*members)
 
     async def _take(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
