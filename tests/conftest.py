@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import tempfile
 import uuid
@@ -89,3 +90,8 @@ def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         {"INTERACTIONS_MASTER_KEY": "test-key"},
     ) as service:
         yield service.url
+
+
+def pytest_collection_finish() -> None:
+    """What is there when the tests begin is there until they end: the collector need not look at it again."""
+    gc.freeze()
