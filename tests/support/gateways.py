@@ -63,8 +63,8 @@ async def gateway_fixture(start_gateway: StartGateway, upstream: Emulated) -> Ga
     return await start_gateway(upstream)
 
 
-def gateway_starter(running: AsyncExitStack, database_url: str) -> StartGateway:
-    """Start services on one database."""
+def gateway_starter(running: AsyncExitStack, database_url: str, **usual: Any) -> StartGateway:
+    """Start services on one database, with these settings unless a test gives others."""
 
     async def started(upstream: Emulated | Scripted | str | None = None, **settings: Any) -> Gateway:
         given: dict[str, Any] = {
@@ -73,7 +73,9 @@ def gateway_starter(running: AsyncExitStack, database_url: str) -> StartGateway:
             "upstream_settle": 0.15,
             # What upstream answers is what the test is about, unless it says otherwise.
             "router": RouterSettings(num_retries=0),
-        } | settings
+            **usual,
+            **settings,
+        }
         if upstream is not None:
             given["default_deployment"] = deployment(upstream)
         gateway = await Gateway(Settings(**given)).start()
