@@ -27,11 +27,8 @@ __all__ = (
     "upstream_fixture",
 )
 
-#: Whatever ends is derived from soon: tests wait for it.
-PROMPT = {"index_interval": 0.02}
-
 
 @pytest.fixture
 def start_gateway(running: AsyncExitStack, store_url: str) -> StartGateway:
     """Start the service with some settings, on a database of each kind."""
-    return gateway_starter(running, store_url, **PROMPT)
+    return gateway_starter(running, store_url)

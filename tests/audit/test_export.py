@@ -36,7 +36,6 @@ from service.store.store import Store
 from service.store.tables import DEFAULT_PROJECT
 from service.upstream.files import file_of
 from service.wire import ids
-from tests.audit.conftest import PROMPT
 from tests.audit.history import past
 from tests.support.gateway import MODEL, Gateway, eventually
 from tests.support.gateways import StartGateway, gateway_starter
@@ -47,7 +46,15 @@ from tests.support.upstreams import Emulated, Scripted, answering, deployment
 WAITING_FOR_ROWS = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 )
+#: Whatever ends is derived from soon: exports wait for it.
+PROMPT = {"index_interval": 0.02}
 WEATHER = {"type": "function", "name": "get_weather", "description": "The weather."}
+
+
+@pytest.fixture
+def start_gateway(running: AsyncExitStack, store_url: str) -> StartGateway:
+    """Start the service with some settings, on a database of each kind."""
+    return gateway_starter(running, store_url, **PROMPT)
 
 
 @pytest.fixture
