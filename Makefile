@@ -29,9 +29,9 @@ lint: $(VENV)/.dev
 include tests/contract/clients.mk
 
 # Most tests wait more than they compute, so there are more workers than processors; WORKERS=1 runs them one by one.
-test: $(VENV)/.dev clients
-	$(MAKE) --no-print-directory --jobs 2 lint tests-compiled
-	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),4) --dist worksteal
+test: $(VENV)/.dev
+	$(MAKE) --no-print-directory --jobs 3 clients lint tests-compiled
+	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),5) --dist worksteal
 
 # Every worker reads all tests, and compiles what nobody has compiled before; what is wrong with them it tells.
 tests-compiled: $(VENV)/.dev
