@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-# Nobody pulls the plug of this machine, and what a killed process has written is safe without the disk. A run leaves
-# hundreds of databases behind, and none of them grows old enough to be tidied up.
+#: Nobody pulls the plug of this machine, and what a killed process has written is safe without the disk. A run leaves
+#: hundreds of databases behind, and none of them grows old enough to be tidied up.
 _OFF: Final = ("fsync", "full_page_writes", "autovacuum")
 
 
