@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from importlib.util import find_spec
 from itertools import chain
 from typing import Any, Final
 
@@ -15,17 +14,13 @@ from service.audit.lines import Whole, id_text, line_of
 from service.audit.parquet import Parquet
 from service.audit.portions import Portion
 from service.audit.tables import TABLE, columns_of, utf8
-from service.errors import InvalidRequest, Unimplemented
+from service.errors import InvalidRequest
 
 #: Texts that are written here, and begin with a letter or a digit.
 _OURS: Final = frozenset(
     {"id", "created", "completed", "key_id", "previous_interaction_id", "root", "replay_of", "deleted"}
 )
 _LINE_END: Final = b"\r\n"
-_NO_PYARROW: Final = (
-    "Parquet needs the package 'pyarrow', which is not installed where the service runs: install "
-    "'interactions-service[parquet]', or export as jsonl or csv."
-)
 #: What spreadsheets take for the beginning of a formula.
 _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -109,17 +104,12 @@ FORMATS: Final[Mapping[str, type[JsonLines] | type[Csv] | type[Parquet]]] = {
 
 
 def form_of(name: str) -> type[JsonLines] | type[Csv] | type[Parquet]:
-    """The encoder of a form, to be made.
-
-    Raises :class:`InvalidRequest` for a form that is unknown, :class:`Unimplemented` for Parquet without pyarrow.
-    """
+    """The encoder of a form, to be made; raises :class:`InvalidRequest` for a form that is unknown."""
     kind = FORMATS.get(name)
     if kind is None:
         raise InvalidRequest(
             f"The value is invalid for 'format'. Expected {', '.join(FORMATS)}, got {name[:50]!r}."
         )
-    if kind is Parquet and find_spec("pyarrow") is None:
-        raise Unimplemented(_NO_PYARROW)
     return kind
 
 

@@ -3,8 +3,8 @@
 It has an interpreter and database connections of its own, so that an export costs the creates of the service neither,
 and gives way to them for a processor. When whoever started it is gone, so is its standard output, and it ends.
 
-It finds the keys, hands them out a part at a time, each to the next of its workers, and puts together what they make
-of them, in order.
+It finds the keys, hands out parts of them in turns to a second process and to itself, and puts together what both have
+made, in order. Between them goes nothing but what is written in the end.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ import gc
 import os
 import signal
 import sys
-import threading
-import traceback
-from collections.abc import Sequence
-from contextlib import aclosing, suppress
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from itertools import cycle
 from typing import Final
 
 from service.audit.encoding import form_of
 from service.audit.errand import Errand
 from service.audit.export import Export
-from service.audit.export_workers import Room, Unforeseen, Worker, widen, write
-from service.audit.portions import Encoder
+from service.audit.export_worker import Making, Unforeseen, Worker, widen, write
+from service.audit.portions import Encoder, Portion
 from service.errors import ServiceError
 from service.store.codec import Codec
 from service.store.engine import open_reports
@@ -38,74 +37,63 @@ _STANDARD_OUTPUT: Final = 1
 _NICENESS: Final = 10
 #: Objects that are made before those that are not freed by themselves are looked for: nearly all are.
 _COLLECT_AFTER: Final = 200_000
-_WORKERS: Final = 2
+#: Who makes the parts, in turns: this process has to put all of them together as well. Parts that are handed out before
+#: the first of them is taken.
+_TURNS: Final = (True, False, True)
+_AHEAD: Final = 4
 
 
-class _Finding:
-    """Hands out the keys, in a thread of its own."""
-
-    def __init__(self, database_url: str, errand: Errand, workers: Sequence[Worker]) -> None:
-        self._database_url = database_url
-        self._errand = errand
-        self._workers = workers
-        #: What it ended with, if not with the last key.
-        self.failure: ServiceError | Unforeseen | None = None
-
-    def start(self) -> None:
-        """Begin."""
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        # Who has died is found out by whoever waits for its answer.
-        with suppress(BrokenPipeError):
-            try:
-                asyncio.run(self._hand_out())
-            except ServiceError as error:
-                self.failure = error
-            except BrokenPipeError:
-                raise
-            except Exception:
-                self.failure = Unforeseen(traceback.format_exc())
-            for worker in self._workers:
-                worker.give(())
-
-    async def _hand_out(self) -> None:
-        errand = self._errand
-        reports = open_reports(self._database_url, alone=True)
-        await reports.start()
-        try:
-            found = Export(reports, Codec()).keys(
-                errand.project_id, errand.filters(), errand.after, with_media=errand.with_media
-            )
-            turns = cycle(self._workers)
-            async with aclosing(found):
-                async for keys in found:
-                    next(turns).give(keys)
-        finally:
-            await reports.close()
+async def _export(database_url: str, errand: Errand, encoder: Encoder, worker: Worker) -> None:
+    """Write everything; raises :class:`ServiceError` or :class:`Unforeseen` when it could not go on."""
+    reports = open_reports(database_url, alone=True)
+    await reports.start()
+    try:
+        making = Making(reports, errand, encoder)
+        found = Export(reports, Codec()).keys(
+            errand.project_id, errand.filters(), errand.after, with_media=errand.with_media
+        )
+        # Nothing is written before there is something: what cannot even begin is an error, and no broken export.
+        waiting = encoder.begin()
+        async with aclosing(found), aclosing(_portions(found, making, worker)) as portions:
+            # To wait here holds nobody up: nothing else goes on in this process.
+            async for portion in portions:
+                data = encoder.add(portion)
+                write(_STANDARD_OUTPUT, waiting)
+                write(_STANDARD_OUTPUT, data)
+                waiting = b""
+        write(_STANDARD_OUTPUT, waiting + encoder.end())
+    finally:
+        await reports.close()
 
 
-def _put_together(workers: Sequence[Worker], finding: _Finding, encoder: Encoder) -> None:
-    """Write what the workers make; raises :class:`ServiceError` or :class:`Unforeseen` when it could not go on."""
-    # Nothing is written before there is something: what cannot even begin is an error, and no broken export.
-    waiting = encoder.begin()
-    room = Room()
-    turns = cycle(workers)
-    while (portion := next(turns).take(room)) is not None:
-        if portion.count:
-            data = encoder.add(portion)
-            write(_STANDARD_OUTPUT, waiting)
-            write(_STANDARD_OUTPUT, data)
-            waiting = b""
-    if finding.failure is not None:
-        raise finding.failure
-    write(_STANDARD_OUTPUT, waiting + encoder.end())
+async def _portions(
+    found: AsyncIterator[list[bytes]], making: Making, worker: Worker
+) -> AsyncGenerator[Portion, None]:
+    """What is made of parts, in their order."""
+    turns = cycle(_TURNS)
+    #: The keys of parts that are this process's own, and nothing for the others.
+    ahead: deque[list[bytes] | None] = deque()
+
+    async def next_portion() -> Portion:
+        keys = ahead.popleft()
+        return worker.take() if keys is None else await making.portion(keys)
+
+    async for keys in found:
+        theirs = next(turns)
+        if theirs:
+            worker.give(keys)
+        ahead.append(None if theirs else keys)
+        if len(ahead) == _AHEAD and (portion := await next_portion()).count:
+            yield portion
+    while ahead:
+        if (portion := await next_portion()).count:
+            yield portion
 
 
-def _exported(workers: Sequence[Worker], finding: _Finding, encoder: Encoder) -> int:
+def _exported(database_url: str, errand: Errand, encoder: Encoder, worker: Worker) -> int:
     """Export; the exit status."""
     try:
-        _put_together(workers, finding, encoder)
+        asyncio.run(_export(database_url, errand, encoder, worker))
     except ServiceError as error:
         sys.stderr.write(f"{error.message}\n")
         return REFUSED
@@ -117,32 +105,29 @@ def _exported(workers: Sequence[Worker], finding: _Finding, encoder: Encoder) ->
     return 0
 
 
-def main() -> None:
-    """Export, and end."""
+def main() -> int:
+    """Export; returns the exit status."""
     os.nice(_NICENESS)
     widen(_STANDARD_OUTPUT)
     database_url, errand = Errand.of(sys.stdin.buffer.read())
-    # Everything that is needed is loaded before there are more processes.
+    # What is needed is loaded before there is another process.
     encoder = form_of(errand.form)()
     open_reports(database_url)
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 10, 10)
-    workers: list[Worker] = []
+    worker = Worker(database_url, errand)
 
-    def leave(status: int) -> None:
-        for worker in workers:
-            worker.stop()
-        sys.stderr.flush()
-        # Whoever finds the keys may be waiting for whatever it is: nobody waits for it.
-        os._exit(status)
+    def leave(*_: object) -> None:
+        worker.stop()
+        # Whatever is being read is waited for by nobody.
+        os._exit(_ENDED)
 
-    signal.signal(signal.SIGTERM, lambda *_: leave(_ENDED))
-    for _ in range(_WORKERS):
-        workers.append(Worker(database_url, errand, workers))
-    finding = _Finding(database_url, errand, workers)
-    finding.start()
-    leave(_exported(workers, finding, encoder))
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        return _exported(database_url, errand, encoder, worker)
+    finally:
+        worker.stop()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,7 +1,7 @@
-"""The processes that read the parts of a long export and write them out, each with a connection of its own.
+"""A second process of a long export: it reads parts and writes them out, with a connection of its own.
 
-A worker is given the keys of parts, and answers with a portion for each, in the order in which it was given them. It
-reads no further ahead than its pipe holds, and ends when whoever has started it is gone.
+It is given the keys of parts, and answers with a portion for each, in that order. It makes no more than its pipe holds
+of what nobody takes, and ends when whoever has started it is gone.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import Final
 from service.audit.encoding import form_of
 from service.audit.errand import Errand
 from service.audit.parts import PartReader
-from service.audit.portions import Portion
+from service.audit.portions import Encoder, Portion
 from service.errors import ServiceError, StoreError
 from service.store.codec import Codec
 from service.store.engine import open_reports
+from service.store.reports import Reports
 
 _STANDARD_OUTPUT: Final = 1
 _STANDARD_ERROR: Final = 2
@@ -35,10 +36,10 @@ _KEY: Final = 16
 #: What an answer is, how many interactions it has, the last of them, and how many bytes follow.
 _HEAD: Final = Struct("<BI16sQ")
 _MADE: Final = 0
-_ENDED: Final = 1
-_REFUSED: Final = 2
-_DIED: Final = 3
+_REFUSED: Final = 1
+_DIED: Final = 2
 _NO_KEY: Final = bytes(_KEY)
+_NOTHING: Final = Portion(0, _NO_KEY, b"")
 #: Bytes that are kept to receive portions in; what is larger is given back.
 _ROOM: Final = 8 * 1024 * 1024
 
@@ -47,28 +48,29 @@ class Unforeseen(Exception):
     """What a process has died of, with its traceback."""
 
 
-class Room:
-    """Memory that portions are received in, one after the other."""
+class Making:
+    """Reads parts and writes them out, in this process."""
 
-    def __init__(self) -> None:
-        self._memory = bytearray()
+    def __init__(self, reports: Reports, errand: Errand, encoder: Encoder) -> None:
+        self._reader = PartReader(reports, errand.project_id, errand.filters(), with_media=errand.with_media)
+        self._packing = Codec()
+        self._encoder = encoder
 
-    def of(self, size: int) -> memoryview:
-        """So many bytes of it."""
-        if not size <= len(self._memory) <= max(_ROOM, size):
-            self._memory = bytearray(size)
-        return memoryview(self._memory)[:size]
+    async def portion(self, keys: Sequence[bytes]) -> Portion:
+        """Of those of some interactions that are selected still; raises :class:`~service.errors.ServiceError`."""
+        some = (await self._reader.read(keys)).whole(self._packing)
+        return self._encoder.portion(some) if some else _NOTHING
 
 
 class Worker:
-    """One of the processes, as whoever has started it sees it; ``others`` were started before it."""
+    """The process, as whoever has started it sees it."""
 
-    def __init__(self, database_url: str, errand: Errand, others: Sequence[Worker]) -> None:
+    def __init__(self, database_url: str, errand: Errand) -> None:
         given, self._giving = _START.Pipe(duplex=False)
         self._taking, taken = _START.Pipe(duplex=False)
         widen(taken.fileno())
         # A pipe ends when nobody holds its other end any more.
-        foreign = [pipe for one in (self, *others) for pipe in (one._giving, one._taking)]
+        foreign = (self._giving, self._taking)
         self._process = _START.Process(
             target=_work, args=(database_url, errand, given, taken, foreign), daemon=True
         )
@@ -76,24 +78,30 @@ class Worker:
         given.close()
         taken.close()
         self._answers = io.FileIO(self._taking.fileno(), closefd=False)
+        self._room = bytearray()
 
     def give(self, keys: Sequence[bytes]) -> None:
-        """The keys of one more part; none are the end. Waits while there is much to do before it."""
-        self._giving.send_bytes(b"".join(keys))
+        """The keys of one more part."""
+        # What it has died of is told when its answer is taken.
+        with suppress(BrokenPipeError):
+            self._giving.send_bytes(b"".join(keys))
 
-    def take(self, room: Room) -> Portion | None:
-        """The next portion, in memory that the next one uses again; None behind the last one.
+    def take(self) -> Portion:
+        """The next portion, in memory that the one behind it uses again.
 
         Raises :class:`StoreError` when the process could not go on, :class:`Unforeseen` when it failed.
         """
         kind, count, last, size = _HEAD.unpack(self._read(memoryview(bytearray(_HEAD.size))))
-        data = self._read(room.of(size))
+        data = self._read(self._room_for(size))
         if kind == _MADE:
             return Portion(count, last, data)
-        if kind == _ENDED:
-            return None
         told = str(data, "utf-8", "replace")
         raise StoreError(told) if kind == _REFUSED else Unforeseen(told)
+
+    def _room_for(self, size: int) -> memoryview:
+        if not size <= len(self._room) <= max(_ROOM, size):
+            self._room = bytearray(size)
+        return memoryview(self._room)[:size]
 
     def _read(self, room: memoryview) -> memoryview:
         place = 0
@@ -123,7 +131,6 @@ def _work(
     with suppress(BrokenPipeError, EOFError):
         try:
             asyncio.run(_answer(database_url, errand, given, taken))
-            _tell(taken, _ENDED)
         except ServiceError as error:
             _tell(taken, _REFUSED, data=error.message.encode())
         except (BrokenPipeError, EOFError):
@@ -136,13 +143,13 @@ async def _answer(database_url: str, errand: Errand, given: Connection, taken: C
     reports = open_reports(database_url, alone=True)
     await reports.start()
     try:
-        packing, encoder = Codec(), form_of(errand.form)()
-        reader = PartReader(reports, errand.project_id, errand.filters(), with_media=errand.with_media)
+        making = Making(reports, errand, form_of(errand.form)())
         # To wait here holds nobody up: nothing else goes on in this process.
-        while keys := given.recv_bytes():
-            part = await reader.read([keys[start : start + _KEY] for start in range(0, len(keys), _KEY)])
-            some = part.whole(packing)
-            portion = encoder.portion(some) if some else Portion(0, _NO_KEY, b"")
+        while True:
+            keys = given.recv_bytes()
+            portion = await making.portion(
+                [keys[start : start + _KEY] for start in range(0, len(keys), _KEY)]
+            )
             _tell(taken, _MADE, portion.count, portion.last, portion.data)
     finally:
         await reports.close()
