@@ -142,6 +142,9 @@ def candidates_of(wanted: Wanted, key_ids: Collection[bytes]) -> Select[Any] | N
         return None
     walked = listing_terms.c.interaction_id
     along = select(walked.label("id")).where(listing_terms.c.term == literal(leading[0], BigInteger))
+    if wanted.after is not None:
+        place = literal(wanted.after, Key)
+        along = along.where(walked > place if wanted.order == "asc" else walked < place)
     keys = replace(wanted, columns=[_KEY])
     parts = (keys.ordered(_plain(keys).where(_WAITING)), keys.ordered(_within(keys, along), walked))
     both = union_all(*(select(*part.subquery().c) for part in parts)).subquery("both")
