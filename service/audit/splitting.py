@@ -33,7 +33,7 @@ from sqlalchemy import (
 
 from service.audit import gathering, measures, series
 from service.audit.conditions import key_from
-from service.audit.derivation import FRACTIONS, HOUR, QUARTER, USAGE_CAME, Hour, Place, statements
+from service.audit.derivation import FRACTIONS, HOUR, QUARTER, USAGE_CAME, Hour, statements
 from service.audit.intervals import merged
 from service.audit.measures import Measures
 from service.store.backend import Backend
@@ -181,13 +181,21 @@ class _Sums:
     def rows(self, hour: Hour) -> list[Mapping[str, Any]]:
         """The roll-ups of the fractions of the hour."""
         project_id, start = hour
-        found: dict[Place, Measures] = defaultdict(Measures)
+        by_quarter = [defaultdict[tuple[int, bytes], Measures](Measures) for _ in FRACTIONS]
         for (full, quarter), sums in self.quarters.items():
-            for series_id, one in series.all_grains(full).items():
-                for span in FRACTIONS[quarter:]:
-                    found[project_id, one.grain, span, start, series_id].add(sums)
-        names = ("project_id", "grain", "span", "start", "series_id")
-        return [{**dict(zip(names, place, strict=True)), **found[place].columns()} for place in sorted(found)]
+            if quarter < len(FRACTIONS):
+                for series_id, one in series.all_grains(full).items():
+                    by_quarter[quarter][one.grain, series_id].add(sums)
+        rows: list[Mapping[str, Any]] = []
+        so_far: dict[tuple[int, bytes], Measures] = defaultdict(Measures)
+        for span, quarter_sums in zip(FRACTIONS, by_quarter, strict=True):
+            for kind, sums in quarter_sums.items():
+                so_far[kind].add(sums)
+            named = {"project_id": project_id, "span": span, "start": start}
+            for grain, series_id in sorted(so_far):
+                told = so_far[grain, series_id].columns()
+                rows.append({**named, "grain": grain, "series_id": series_id, **told})
+        return rows
 
 
 class _Summing:
