@@ -3,8 +3,8 @@
 It has an interpreter and database connections of its own, so that an export costs the creates of the service neither,
 and gives way to them for a processor. When whoever started it is gone, so is its standard output, and it ends.
 
-It finds the keys, hands out parts of them in turns to a second process and to itself, and puts together what both have
-made, in order. Between them goes nothing but what is written in the end.
+It finds the keys, gives parts of them to a second process, makes others itself, and puts together what both have made,
+in order. Between them goes nothing but what is written in the end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import sys
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from itertools import cycle
 from typing import Final
 
 from service.audit.encoding import form_of
@@ -37,10 +36,9 @@ _STANDARD_OUTPUT: Final = 1
 _NICENESS: Final = 10
 #: Objects that are made before those that are not freed by themselves are looked for: nearly all are.
 _COLLECT_AFTER: Final = 200_000
-#: Who makes the parts, in turns: this process has to put all of them together as well. Parts that are handed out before
-#: the first of them is taken.
-_TURNS: Final = (True, False, True)
-_AHEAD: Final = 4
+#: Parts that the worker is given before the first of them is taken, and portions of this process that wait for others.
+_GIVEN: Final = 3
+_OWN: Final = 3
 
 
 async def _export(database_url: str, errand: Errand, encoder: Encoder, worker: Worker) -> None:
@@ -69,25 +67,33 @@ async def _export(database_url: str, errand: Errand, encoder: Encoder, worker: W
 async def _portions(
     found: AsyncIterator[list[bytes]], making: Making, worker: Worker
 ) -> AsyncGenerator[Portion, None]:
-    """What is made of parts, in their order."""
-    turns = cycle(_TURNS)
-    #: The keys of parts that are this process's own, and nothing for the others.
-    ahead: deque[list[bytes] | None] = deque()
-
-    async def next_portion() -> Portion:
-        keys = ahead.popleft()
-        return worker.take() if keys is None else await making.portion(keys)
-
-    async for keys in found:
-        theirs = next(turns)
-        if theirs:
+    """What is made of parts, in their order: this process makes some while the next one is not ready."""
+    #: Portions that are this process's own, and nothing for those of the worker.
+    ahead: deque[Portion | None] = deque()
+    given, more = 0, True
+    while more or ahead:
+        while more and given < _GIVEN:
+            keys = await anext(found, None)
+            if keys is None:
+                more = False
+                break
             worker.give(keys)
-        ahead.append(None if theirs else keys)
-        if len(ahead) == _AHEAD and (portion := await next_portion()).count:
-            yield portion
-    while ahead:
-        if (portion := await next_portion()).count:
-            yield portion
+            ahead.append(None)
+            given += 1
+        # Who has to put all of them together makes fewer.
+        if more and len(ahead) - given < _OWN and ahead[0] is None and not worker.is_ready():
+            keys = await anext(found, None)
+            if keys is None:
+                more = False
+                continue
+            ahead.append(await making.portion(keys))
+        elif ahead:
+            portion = ahead.popleft()
+            if portion is None:
+                portion = worker.take()
+                given -= 1
+            if portion.count:
+                yield portion
 
 
 def _exported(database_url: str, errand: Errand, encoder: Encoder, worker: Worker) -> int:

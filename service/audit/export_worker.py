@@ -86,6 +86,10 @@ class Worker:
         with suppress(BrokenPipeError):
             self._giving.send_bytes(b"".join(keys))
 
+    def is_ready(self) -> bool:
+        """Whether the next portion can be taken without waiting for it."""
+        return self._taking.poll()
+
     def take(self) -> Portion:
         """The next portion, in memory that the one behind it uses again.
 
