@@ -39,7 +39,8 @@ def own_postgres_url(postgres_server: PostgresServer, postgres_template: str) ->
 @pytest.fixture
 def postgres_url(shared_postgres_url: str) -> str:
     """A migrated PostgreSQL database without rows."""
-    for table in (*PARTITIONED, "inputs", "leases", "deployment_states", "series", "rollups", "holds"):
+    others = ("inputs", "leases", "deployment_states", "series", "rollups", "split_hours", "holds")
+    for table in (*PARTITIONED, *others):
         asyncio.run(query(shared_postgres_url, f"DELETE FROM {table}"))
     return shared_postgres_url
 
