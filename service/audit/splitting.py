@@ -52,6 +52,8 @@ _PAGE: Final = 500
 _WRITTEN_AT_ONCE: Final = 100
 #: Quarters of series that are held at once; an hour that has more stays as it is.
 _MOST: Final = 20_000
+#: Interactions of an hour beyond which it stays as it is: to go through more takes longer than a report may.
+_LARGEST: Final = 100_000
 #: What is noted of an hour that cannot be split; no sum is equal to it.
 _NEVER: Final = -1
 _NOTHING: Final = (0, 0)
@@ -110,7 +112,7 @@ class Splitting:
             told = {"hour_project_id": hour[0], "hour_start": hour[1]}
             whole = _numbers(await reading.ask(_WHOLE, told))
             dialect = reading.dialect
-            sums = await _Summing(reading, hour).sums()
+            sums = await _Summing(reading, hour).sums() if whole[0] <= _LARGEST else _Sums()
         if sums is None:
             return 1
         if (sums.requests, sums.unmeasured) != whole or len(sums.quarters) > _MOST:
