@@ -21,6 +21,7 @@ from service.audit.derivation import Derived, Place
 from service.audit.documents import number_of, words_of
 from service.audit.gathering import COLUMNS
 from service.audit.measures import Measures
+from service.audit.splitting import FEWEST
 from service.audit.summaries import TOKENS
 from service.store.aliases import by_hash
 from service.store.codec import Codec
@@ -153,8 +154,10 @@ class AuditFilling:
         for place in whole:
             told = {**dict(zip(names[:5], place, strict=True)), **self._rollups.pop(place).columns()}
             sums.append(tuple(told[name] for name in names))
+        hours = sorted({(place[0], place[3]) for place in whole if place[1:3] == (FEWEST, derivation.HOUR)})
         for filling in fillings:
             await filling.put("rollups", names, sums)
+            await filling.put("split_hours", ("project_id", "start"), hours)
 
     async def _finish(self, fillings: Sequence[Filling]) -> None:
         named = [column.name for column in series_table.c]

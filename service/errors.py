@@ -19,7 +19,6 @@ Each class knows its HTTP status and its wire code (contract 7.2); its docstring
   + RateLimitExceeded         429 rate_limit_exceeded
   + ApiError                  500 api_error
     - StoreError              500 api_error
-  + Unimplemented             501 unimplemented
   + BadGateway                502 bad_gateway
   + ServiceUnavailable        503 service_unavailable
   + DeadlineExceeded          504 deadline_exceeded
@@ -158,13 +157,6 @@ class ApiError(ServiceError):
 
 class StoreError(ApiError):
     """The store could not complete the operation."""
-
-
-class Unimplemented(ServiceError):
-    """This operation is not supported."""
-
-    status = 501
-    code = "unimplemented"
 
 
 class BadGateway(ServiceError):

@@ -13,9 +13,10 @@ from aiohttp import web
 from service.api.audit import query_filters
 from service.api.endpoint import answer, read_body, response_headers
 from service.api.keys import AUTHENTICATOR, EXPORT, EXPORT_STALL, IMPORT, LONG_EXPORTS
-from service.audit.encoding import Encoder, form_of
-from service.audit.export_process import Errand
+from service.audit.encoding import form_of
+from service.audit.errand import Errand
 from service.audit.lines import Whole
+from service.audit.portions import Encoder
 from service.errors import InvalidRequest, ServiceError
 from service.wire import codec
 
@@ -64,11 +65,15 @@ async def export(request: web.Request) -> web.StreamResponse:
 async def _encoded(encoder: Encoder, parts: AsyncGenerator[list[Whole], None]) -> AsyncGenerator[bytes, None]:
     """The bytes of a short export."""
     async with aclosing(parts):
-        first: list[Whole] = await anext(parts, [])
-        yield encoder.begin() + await asyncio.to_thread(encoder.add, first)
+        waiting = encoder.begin()
         async for part in parts:
-            yield await asyncio.to_thread(encoder.add, part)
-        yield encoder.end()
+            yield waiting + await asyncio.to_thread(_added, encoder, part)
+            waiting = b""
+        yield waiting + encoder.end()
+
+
+def _added(encoder: Encoder, part: list[Whole]) -> bytes:
+    return bytes(encoder.add(encoder.portion(part))) if part else b""
 
 
 async def _send(

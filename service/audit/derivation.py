@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    FromClause,
     LargeBinary,
     SmallInteger,
     Text,
@@ -38,7 +39,7 @@ from service.audit.ordered_join import OrderedJoin
 from service.audit.series import Series
 from service.store.script import Ask, Execute, Script
 from service.store.statement import Query, key_parameters, named_keys
-from service.store.tables import Key, interactions, listing_terms, rollups
+from service.store.tables import Key, interactions, listing_terms, rollups, split_hours
 
 NOTHING: Final = 0
 WITHOUT_USAGE: Final = 1
@@ -49,13 +50,19 @@ USAGE_CAME: Final = 3
 HOUR: Final = 3_600_000_000
 DAY: Final = 24 * HOUR
 SPANS: Final = (HOUR, DAY)
+#: What is summed up of an hour from its start on, once it has been split (service/audit/splitting.py).
+QUARTER: Final = HOUR // 4
+FRACTIONS: Final = (QUARTER, 2 * QUARTER, 3 * QUARTER)
 
 _KEYS: Final = ("project_id", "grain", "span", "start", "series_id")
 #: Roll-ups that one statement looks up.
 _PLACES_AT_ONCE: Final = 20
 _SUMS: Final = (*COUNTERS, "modalities", "durations", "first_events")
+_HOUR_KEYS: Final = ("project_id", "start")
 #: A roll-up: project, grain, span, start, series.
 Place = tuple[bytes, int, int, int, bytes]
+#: A project and the start of one of its hours.
+Hour = tuple[bytes, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,19 @@ class Derived:
     def moment(self) -> int:
         """The time in its key, in microseconds."""
         return int.from_bytes(self.id[:6], "big") * 1000
+
+    @property
+    def hour(self) -> Hour:
+        """The hour that it is counted in."""
+        return self.project_id, self.moment - self.moment % HOUR
+
+    def fractions(self) -> Iterator[Place]:
+        """The roll-ups of fractions of its hour that it is a part of."""
+        project_id, start = self.hour
+        for span in FRACTIONS:
+            if self.moment - start < span:
+                for series_id, one in self.series.items():
+                    yield project_id, one.grain, span, start, series_id
 
     def places(self) -> Iterator[Place]:
         """The roll-ups that it is a part of, by the time in its key."""
@@ -122,6 +142,7 @@ class Derivation:
 
     def _rollups(self, items: Sequence[Derived]) -> Script:
         sums = _summed(items)
+        yield from self._fractions(items, sums)
         places = list(sums)
         for start in range(0, len(places), _PLACES_AT_ONCE):
             some = places[start : start + _PLACES_AT_ONCE]
@@ -133,6 +154,24 @@ class Derivation:
             for place, measures in sorted(sums.items())
         ]
         yield Execute(statements(self.dialect).rollups, rows)
+        return 0
+
+    def _fractions(self, items: Sequence[Derived], sums: dict[Place, Measures]) -> Script:
+        """Add what belongs to hours that have been split already; the others are noted, to be split in their time."""
+        counted = [(item, item.measures) for item in items if item.measures is not None]
+        hours = list(dict.fromkeys(item.hour for item, _ in counted))
+        if not hours:
+            return 0
+        known = {(row[0], row[1]): row[2] for row in (yield Ask(_hours_at(len(hours)), _named_hours(hours)))}
+        noted = [_named_hour(hour) for hour in hours if hour not in known]
+        yield Execute(statements(self.dialect).hours, noted)
+        late: dict[Hour, Measures] = defaultdict(Measures)
+        for item, measures in counted:
+            if known.get(item.hour) is not None:
+                late[item.hour].add(measures)
+                for place in item.fractions():
+                    sums[place].add(measures)
+        yield Execute(COUNT_LATE, [{**_named_hour(hour), **_counts(late[hour])} for hour in late])
         return 0
 
     def _documents(self, items: Sequence[Derived]) -> Script:
@@ -167,13 +206,15 @@ def _summed(items: Sequence[Derived]) -> dict[Place, Measures]:
 class Statements:
     """The writes of a derivation in the words of one database."""
 
-    __slots__ = ("rollups", "series", "terms")
+    __slots__ = ("hours", "rollups", "series", "terms")
 
     def __init__(self, dialect: str) -> None:
         insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
         self.series = series.insert_into(dialect)
         terms = {each.name: bindparam(each.name, type_=each.type) for each in listing_terms.c}
         self.terms = Query("insert terms", insert(listing_terms).values(terms).on_conflict_do_nothing())
+        hour = {name: bindparam(f"hour_{name}", type_=split_hours.c[name].type) for name in _HOUR_KEYS}
+        self.hours = Query("note hours", insert(split_hours).values(hour).on_conflict_do_nothing())
         sums = {each.name: bindparam(each.name, type_=each.type) for each in rollups.c}
         upsert = insert(rollups).values(sums)
         self.rollups = Query(
@@ -206,6 +247,26 @@ MARK: Final = Query(
 )
 
 
+#: What came to an hour that has been split.
+COUNT_LATE: Final = Query(
+    "count what came late",
+    update(split_hours)
+    .values(
+        requests=split_hours.c.requests + bindparam("late_requests", type_=BigInteger),
+        unmeasured=split_hours.c.unmeasured + bindparam("late_unmeasured", type_=BigInteger),
+    )
+    .where(*(split_hours.c[name] == bindparam(f"hour_{name}") for name in _HOUR_KEYS)),
+)
+
+
+def _named_hour(hour: Hour) -> dict[str, Any]:
+    return {f"hour_{name}": value for name, value in zip(_HOUR_KEYS, hour, strict=True)}
+
+
+def _counts(measures: Measures) -> dict[str, int]:
+    return {f"late_{name}": measures.counts[name] for name in ("requests", "unmeasured")}
+
+
 def _marked(item: Derived) -> Mapping[str, Any]:
     return {
         "marked_id": item.id,
@@ -233,14 +294,37 @@ def _states_of(count: int) -> Query:
 
 
 @cache
+def _hours_at(count: int) -> Query:
+    """So many hours, as far as they are known, and whether they have been split."""
+    keys = [split_hours.c[name] for name in _HOUR_KEYS]
+    return Query(
+        f"hours at {count}",
+        select(*keys, split_hours.c.requests).select_from(_at(keys, count, "hours", split_hours)),
+    )
+
+
+def _named_hours(hours: Sequence[Hour]) -> dict[str, Any]:
+    return {
+        f"{name}_{number}": value
+        for number, hour in enumerate(hours)
+        for name, value in zip(_HOUR_KEYS, hour, strict=True)
+    }
+
+
+def _at(keys: Sequence[Any], count: int, name: str, table: FromClause) -> FromClause:
+    """Rows of a table with so many keys, which are given by the names of their columns and a number."""
+    told = [tuple(bindparam(f"{key.name}_{place}", type_=key.type) for key in keys) for place in range(count)]
+    places = values(*(column(key.name, key.type) for key in keys), name=name).data(told).cte(name)
+    # A list of rows that a row is to be in has SQLite look through all of them.
+    return OrderedJoin(places, table, and_(*(key == places.c[key.name] for key in keys)))
+
+
+@cache
 def _rollups_at(count: int) -> Query:
     """So many roll-ups, as far as they are there."""
     keys = [rollups.c[name] for name in _KEYS]
-    told = [tuple(bindparam(f"{key.name}_{place}", type_=key.type) for key in keys) for place in range(count)]
-    places = values(*(column(key.name, key.type) for key in keys), name="places").data(told).cte("places")
-    # A list of rows that a row is to be in has SQLite look through all of them.
-    at = and_(*(key == places.c[key.name] for key in keys))
-    chosen = select(*keys, *(rollups.c[name] for name in _SUMS)).select_from(OrderedJoin(places, rollups, at))
+    found = _at(keys, count, "places", rollups)
+    chosen = select(*keys, *(rollups.c[name] for name in _SUMS)).select_from(found)
     return Query(f"rollups at {count}", chosen)
 
 

@@ -20,6 +20,7 @@ from service.audit.filling_in import FillingIn
 from service.audit.gathering import AT_ONCE, MANY_AT_ONCE, Gathering
 from service.audit.pacing import Pacing
 from service.audit.prices import Prices
+from service.audit.splitting import Splitting
 from service.errors import ServiceError
 from service.store.backend import Backend, RowRefused, StoreUnavailable
 from service.store.codec import Codec
@@ -42,6 +43,8 @@ _FILLED_IN_BESIDE: Final = 32
 FILLED_IN_AT_ONCE: Final = 256
 #: How often the words of deleted texts are looked after.
 _TIDY_SECONDS: Final = 6 * 3_600.0
+#: How often hours that are over are looked for.
+_SPLIT_SECONDS: Final = 60.0
 
 
 class Indexer:
@@ -60,6 +63,7 @@ class Indexer:
         self._backend = backend
         self._reports = reports
         self._gathering = Gathering(packing, prices)
+        self._splitting = Splitting(backend, reports)
         self._idle = idle
         self._filled_in_at_once = filled_in_at_once
         self._pacing = Pacing()
@@ -68,6 +72,7 @@ class Indexer:
         #: Whether all have all their terms; nothing takes that back while a process lives.
         self._filled_in = False
         self._tidied_at = 0.0
+        self._split_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -130,9 +135,16 @@ class Indexer:
         count = most if self._pacing.alone else min(most, _FILLED_IN_BESIDE)
         return await self._backend.run(filling.step(count))
 
+    async def split(self) -> int | None:
+        """Split an hour that is over; 0 when there is none, None as :meth:`step` does, and raises as that does."""
+        return await self._splitting.step()
+
     async def catch_up(self) -> None:
-        """Derive until nothing waits and no terms are lacking, as fast as it goes; raises as :meth:`step` does."""
-        while await self.step() or await self.fill_in():
+        """Derive until nothing waits, no terms are lacking and every hour that is over is split, as fast as it goes.
+
+        Raises as :meth:`step` does.
+        """
+        while await self.step() or await self.fill_in() or await self.split():
             pass
 
     async def tidy(self) -> None:
@@ -152,6 +164,10 @@ class Indexer:
                 done = await self.step()
                 if done is not None and self._late < _LATE_SECONDS:
                     done = max(done, await self.fill_in() or 0)
+                if done == 0 and time.monotonic() - self._split_at > _SPLIT_SECONDS:
+                    done = await self.split()
+                    # What is over at a time is split without a pause.
+                    self._split_at = self._split_at if done else time.monotonic()
                 if done == 0 and time.monotonic() - self._tidied_at > _TIDY_SECONDS:
                     self._tidied_at = time.monotonic()
                     await self.tidy()

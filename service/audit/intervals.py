@@ -1,19 +1,19 @@
 """Time as reports divide it: hours, days, weeks and months of a time zone, and what of each the roll-ups cover.
 
 Roll-ups sum over whole hours and whole days of UTC. An interval is put together from the longest of them that lie in it
-as a whole; what is left at its ends, in zones whose offset is no whole hour or where a report begins in the middle of
-an hour, is added up from the interactions themselves.
+as a whole. What is left at its ends, in zones whose offset is no whole hour, is a difference of sums over fractions of
+an hour; where there are none, or a report begins anywhere, it is added up from the interactions themselves.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, Literal
 
-from service.audit.derivation import DAY, HOUR
+from service.audit.derivation import DAY, HOUR, QUARTER
 from service.errors import InvalidRequest
 
 Unit = Literal["hour", "day", "week", "month"]
@@ -31,12 +31,42 @@ class Interval:
     name: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Fraction:
+    """A piece of the hour that begins at ``hour``, from one quarter of it to another one, in one interval."""
+
+    hour: int
+    first: int
+    last: int
+
+    @property
+    def start(self) -> int:
+        """Where it begins."""
+        return self.hour + self.first * QUARTER
+
+    @property
+    def end(self) -> int:
+        """Where it ends."""
+        return self.hour + self.last * QUARTER
+
+
 @dataclass(slots=True)
 class Pieces:
-    """What covers intervals: ranges of roll-ups by their span, and ranges of interactions."""
+    """What covers intervals: ranges of roll-ups by their span, fractions of hours, and ranges of interactions."""
 
     rollups: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    fractions: list[Fraction] = field(default_factory=list)
     edges: list[tuple[int, int]] = field(default_factory=list)
+
+    def derived(self) -> list[tuple[int, int]]:
+        """The ranges of all but the edges, as far as they follow one another in one."""
+        ranges = [one for some in self.rollups.values() for one in some]
+        return merged([*ranges, *((one.start, one.end) for one in self.fractions)])
+
+    def without(self, hours: Collection[int]) -> Pieces:
+        """The same with edges in place of the fractions of some hours."""
+        edges = [*self.edges, *((one.start, one.end) for one in self.fractions if one.hour in hours)]
+        return Pieces(self.rollups, [one for one in self.fractions if one.hour not in hours], merged(edges))
 
 
 def divided(start: int, end: int, unit: Unit | None, zone: tzinfo) -> list[Interval]:
@@ -106,10 +136,10 @@ def pieces_of(intervals: Iterable[Interval]) -> Pieces:
     pieces = Pieces({DAY: [], HOUR: []})
     for interval in intervals:
         first, last = _aligned(interval.start, interval.end, HOUR)
-        if first >= last:
-            _append(pieces.edges, interval.start, interval.end)
+        if first > last:
+            _add_within(pieces, interval.start, interval.end)
             continue
-        _append(pieces.edges, interval.start, first)
+        _add_within(pieces, interval.start, first)
         first_day, last_day = _aligned(first, last, DAY)
         if first_day >= last_day:
             _append(pieces.rollups[HOUR], first, last)
@@ -117,8 +147,27 @@ def pieces_of(intervals: Iterable[Interval]) -> Pieces:
             _append(pieces.rollups[HOUR], first, first_day)
             _append(pieces.rollups[DAY], first_day, last_day)
             _append(pieces.rollups[HOUR], last_day, last)
-        _append(pieces.edges, last, interval.end)
+        _add_within(pieces, last, interval.end)
     return pieces
+
+
+def _add_within(pieces: Pieces, start: int, end: int) -> None:
+    """A piece of one hour."""
+    if start >= end:
+        return
+    hour = start // HOUR * HOUR
+    if start % QUARTER or end % QUARTER:
+        _append(pieces.edges, start, end)
+    else:
+        pieces.fractions.append(Fraction(hour, (start - hour) // QUARTER, (end - hour) // QUARTER))
+
+
+def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges that do not overlap, in order, those that follow one another as one."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        _append(found, start, end)
+    return found
 
 
 def _aligned(start: int, end: int, span: int) -> tuple[int, int]:

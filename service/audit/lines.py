@@ -12,9 +12,8 @@ from __future__ import annotations
 import base64
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -43,8 +42,7 @@ _NULL: Final = b"null"
 _REMEMBERED: Final = 16_384
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
+class EventRow(NamedTuple):
     """A batch of the event log, unpacked."""
 
     first_seq: int
@@ -54,8 +52,7 @@ class EventRow:
     timings: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class MediaRow:
+class MediaRow(NamedTuple):
     """Kept media; ``uri_digest`` is :func:`service.store.media.uri_digest` of the URI that names them."""
 
     uri_digest: bytes
@@ -64,8 +61,7 @@ class MediaRow:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
+class Whole(NamedTuple):
     """Everything that is exported of one interaction; ``row`` begins with :data:`COLUMNS`, in their order."""
 
     row: Sequence[Any]

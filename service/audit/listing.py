@@ -103,9 +103,7 @@ async def read_page(
     after = None if cursor is None else cursors.read(cursor, about)
     wanted = Wanted(columns, project_id, filters, order, limit + 1, after)
     if filters.text is None:
-        key_ids = await _key_ids(reading, project_id, filters)
-        if any(bound.field.name in terms.LATER for bound in filters.bounds):
-            wanted = replace(wanted, filled_in=await filling_in.is_done(reading))
+        key_ids, wanted = await _known_of(reading, wanted)
         await reading.plan(Plan.WALK)
         if reading.dialect == "postgresql":
             hopeful = paging.hopeful_page_of(wanted, key_ids)
@@ -122,6 +120,22 @@ async def read_page(
             return _page(found, limit, about)
         statement = paging.matching_in_postgres(wanted, search)
     return _page(await reading.fetch(statement), limit, about)
+
+
+async def read_candidates(
+    reading: Reading, project_id: bytes, filters: Filters, after: bytes | None, limit: int
+) -> list[bytes] | None:
+    """The next keys, oldest first and ``limit`` of them if there are so many, among which is all that the filters mean.
+
+    Some may come twice. What they are is still to be looked at; None where nothing is gained by finding them alone.
+    """
+    wanted = Wanted([interactions.c.id], project_id, filters, "asc", limit, after)
+    key_ids, wanted = await _known_of(reading, wanted)
+    statement = paging.candidates_of(wanted, key_ids)
+    if statement is None:
+        return None
+    await reading.plan(Plan.WALK)
+    return [key for (key,) in await reading.fetch(statement)]
 
 
 def _page(rows: Sequence[Sequence[Any]], limit: int, about: bytes) -> Page:
@@ -156,6 +170,13 @@ async def _ranked_page(
 
 def _offset(place: bytes) -> int:
     return int.from_bytes(place[:2], "big")
+
+
+async def _known_of(reading: Reading, wanted: Wanted) -> tuple[set[bytes], Wanted]:
+    """The ids of the keys that the filters name, and what is wanted with what is known of the terms."""
+    if any(bound.field.name in terms.LATER for bound in wanted.filters.bounds):
+        wanted = replace(wanted, filled_in=await filling_in.is_done(reading))
+    return await _key_ids(reading, wanted.project_id, wanted.filters), wanted
 
 
 async def _key_ids(reading: Reading, project_id: bytes, filters: Filters) -> set[bytes]:

@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from service.audit.courtesy import Spells
-from service.audit.export_process import REFUSED, Errand
+from service.audit.errand import Errand
+from service.audit.export_process import REFUSED
 from service.errors import StoreError
 from service.store.reports import too_many
 

@@ -61,20 +61,24 @@ class Measures:
     durations: Histogram = field(default_factory=Histogram)
     first_events: Histogram = field(default_factory=Histogram)
 
-    def add(self, other: Measures) -> None:
-        """Add another's sums to these."""
+    def add(self, other: Measures, times: int = 1) -> None:
+        """Add another's sums to these; -1 times takes them away again, in whatever order."""
         counts = self.counts
         for name, count in other.counts.items():
-            counts[name] += count
-        self._add_modalities(other.modalities)
-        self.durations.merge(other.durations)
-        self.first_events.merge(other.first_events)
+            counts[name] += times * count
+        self._add_modalities(other.modalities, times)
+        self.durations.merge(other.durations, times)
+        self.first_events.merge(other.first_events, times)
 
-    def _add_modalities(self, others: Modalities) -> None:
+    def _add_modalities(self, others: Modalities, times: int = 1) -> None:
         for kind, counts in others.items():
             mine = self.modalities.setdefault(kind, {})
             for modality, count in counts.items():
-                mine[modality] = mine.get(modality, 0) + count
+                mine[modality] = mine.get(modality, 0) + times * count
+                if not mine[modality]:
+                    del mine[modality]
+            if not mine:
+                del self.modalities[kind]
 
     def columns(self) -> dict[str, Any]:
         """As the columns of a roll-up."""

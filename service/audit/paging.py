@@ -128,6 +128,29 @@ def page_of(wanted: Wanted, dialect: str, key_ids: Collection[bytes]) -> Select[
     return _told(wanted, keys.ordered(select(*both.c), both.c[0]).subquery("page"))
 
 
+def candidates_of(wanted: Wanted, key_ids: Collection[bytes]) -> Select[Any] | None:
+    """The next keys among which is all that is wanted, without a look at what they are; some may come twice.
+
+    None where not one term leads to them.
+    """
+    if wanted.filters.text is not None or any(
+        choice.field.name in _DIRECT for choice in wanted.filters.choices
+    ):
+        return None
+    leading = wanted.leading(key_ids)
+    if len(leading) != 1:
+        return None
+    walked = listing_terms.c.interaction_id
+    along = select(walked.label("id")).where(listing_terms.c.term == literal(leading[0], BigInteger))
+    if wanted.after is not None:
+        place = literal(wanted.after, Key)
+        along = along.where(walked > place if wanted.order == "asc" else walked < place)
+    keys = replace(wanted, columns=[_KEY])
+    parts = (keys.ordered(_plain(keys).where(_WAITING)), keys.ordered(_within(keys, along), walked))
+    both = union_all(*(select(*part.subquery().c) for part in parts)).subquery("both")
+    return keys.ordered(select(*both.c), both.c[0])
+
+
 def _told(wanted: Wanted, page: FromClause) -> Select[Any]:
     """What is told of the rows of a page is looked up once it is known which they are."""
     told = select(*wanted.columns).select_from(OrderedJoin(page, interactions, page.c[0] == _KEY))

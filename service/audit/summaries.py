@@ -132,13 +132,14 @@ def timestamp(microseconds: int | None) -> str | None:
     """ISO 8601 with microseconds, in UTC."""
     if microseconds is None:
         return None
-    second, rest = divmod(microseconds, 1_000_000)
-    return f"{_second(second)}.{rest:06}Z"
+    seconds, rest = divmod(microseconds, 1_000_000)
+    hour, second = divmod(seconds, 3_600)
+    return f"{_hour(hour)}:{second // 60:02}:{second % 60:02}.{rest:06}Z"
 
 
 @lru_cache(1024)
-def _second(seconds: int) -> str:
-    return (_EPOCH + timedelta(seconds=seconds)).isoformat(timespec="seconds")
+def _hour(hours: int) -> str:
+    return (_EPOCH + timedelta(hours=hours)).isoformat(timespec="hours")
 
 
 @lru_cache(1024)

@@ -7,23 +7,24 @@ in exactly one of these places. An interaction counts when it has ended, at the 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, TextClause, and_, func, literal, or_, select
 
-from service.audit import backlog, conditions, gathering, measures
+from service.audit import backlog, conditions, gathering, measures, splitting
 from service.audit.conditions import key_from
-from service.audit.derivation import DAY, NOTHING, USAGE_CAME
+from service.audit.derivation import DAY, HOUR, NOTHING, QUARTER, USAGE_CAME
 from service.audit.filters import Filters
 from service.audit.gathering import WAITING
-from service.audit.intervals import Interval, Pieces, Places, Unit, divided, pieces_of
+from service.audit.intervals import Fraction, Interval, Pieces, Places, Unit, divided, merged, pieces_of
 from service.audit.measures import COUNTERS, Measures
 from service.audit.prices import Prices
 from service.audit.series import grain_for
+from service.audit.splitting import FEWEST
 from service.audit.summaries import labels_of
 from service.store.codec import Codec
 from service.store.reports import Reading, Reports
@@ -71,8 +72,6 @@ _SERIES: Final = _of_series()
 _INTERACTIONS: Final = _of_interactions()
 _FLAGS: Final = frozenset({"stream", "background"})
 _PAGE: Final = 500
-#: A grain of few series, for what every grain tells.
-_FEWEST: Final = 1
 _SUMS: Final = (*COUNTERS, "modalities", "durations", "first_events")
 
 Group = tuple[Any, ...]
@@ -117,7 +116,10 @@ class UsageReports:
             if intervals:
                 await backlog.refuse_too_much(reading, project_id, start, end, self._most_waiting)
                 pieces = pieces_of(intervals)
+                hours = {one.hour for one in pieces.fractions}
+                pieces = pieces.without(hours - await splitting.split(reading, project_id, hours))
                 await adding.rollups(pieces)
+                await adding.fractions(pieces.fractions)
                 rows = _Rows(reading, adding, gathering.Gathering(self._packing, self._prices), self._prices)
                 await rows.edges(pieces.edges)
                 await rows.waiting(pieces)
@@ -128,7 +130,7 @@ async def _bounds(reading: Reading, project_id: bytes, filters: Filters) -> tupl
     """The time of the report: what the filters say, and no more than there is something of."""
     project = literal(project_id, Key)
     of_days = select(func.min(rollups.c.start), func.max(rollups.c.start)).where(
-        rollups.c.project_id == project, rollups.c.grain == _FEWEST, rollups.c.span == DAY
+        rollups.c.project_id == project, rollups.c.grain == FEWEST, rollups.c.span == DAY
     )
     of_waiting = [
         select(interactions.c.id)
@@ -206,27 +208,51 @@ class _Adding:
 
     async def rollups(self, pieces: Pieces) -> None:
         """Add the roll-ups."""
-        columns = self.columns(_SERIES)
-        grain = grain_for(self._needed())
         for span, ranges in pieces.rollups.items():
-            if not ranges:
-                continue
-            within = or_(*(and_(rollups.c.start >= start, rollups.c.start < end) for start, end in ranges))
-            statement = (
-                select(rollups.c.start, *columns, *(rollups.c[name] for name in _SUMS))
-                .select_from(rollups.join(series, series.c.id == rollups.c.series_id))
-                .where(
-                    rollups.c.project_id == literal(self._project_id, Key),
-                    rollups.c.grain == grain,
-                    rollups.c.span == span,
-                    within,
-                    *self.conditions(_SERIES),
-                )
-            )
-            for row in await self._reading.fetch(statement):
-                sums = self.group(row[1:], row[0])
+            for start, values, told in await self._rows(span, ranges):
+                sums = self.group(values, start)
                 if sums is not None:
-                    sums.add_columns(iter(row[1 + len(columns) :]))
+                    sums.add_columns(iter(told))
+
+    async def fractions(self, fractions: Sequence[Fraction]) -> None:
+        """Add differences of what hours have up to their quarters."""
+        #: Where sums up to a quarter of an hour are added, and where they are taken away again.
+        wanted: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+        for one in fractions:
+            wanted[one.last * QUARTER, one.hour].append((one.start, 1))
+            if one.first:
+                wanted[one.first * QUARTER, one.hour].append((one.start, -1))
+        for span in {span for span, _ in wanted}:
+            ranges = merged((hour, hour + HOUR) for of, hour in wanted if of == span)
+            for start, values, told in await self._rows(span, ranges):
+                sums = Measures()
+                sums.add_columns(iter(told))
+                for moment, times in wanted[span, start]:
+                    if (group := self.group(values, moment)) is not None:
+                        group.add(sums, times)
+
+    async def _rows(
+        self, span: int, ranges: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[int, Sequence[Any], Sequence[Any]]]:
+        """Roll-ups that begin within ranges: where, the values of their group, and their sums."""
+        if not ranges:
+            return iter(())
+        columns = self.columns(_SERIES)
+        within = or_(*(and_(rollups.c.start >= start, rollups.c.start < end) for start, end in ranges))
+        statement = (
+            select(rollups.c.start, *columns, *(rollups.c[name] for name in _SUMS))
+            .select_from(rollups.join(series, series.c.id == rollups.c.series_id))
+            .where(
+                rollups.c.project_id == literal(self._project_id, Key),
+                rollups.c.grain == grain_for(self._needed()),
+                rollups.c.span == span,
+                within,
+                *self.conditions(_SERIES),
+            )
+        )
+        width = 1 + len(columns)
+        rows = await self._reading.fetch(statement)
+        return ((row[0], row[1:width], row[width:]) for row in rows)
 
 
 class _Rows:
@@ -247,9 +273,8 @@ class _Rows:
 
     async def waiting(self, pieces: Pieces) -> None:
         """Those that wait within what the roll-ups cover."""
-        for ranges in pieces.rollups.values():
-            for start, end in ranges:
-                await self._add(start, end, WAITING, in_rollups=True)
+        for start, end in pieces.derived():
+            await self._add(start, end, WAITING, in_rollups=True)
 
     async def _add(
         self, start: int, end: int, *conditions: ColumnElement[bool] | TextClause, in_rollups: bool

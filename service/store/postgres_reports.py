@@ -45,9 +45,14 @@ _ALWAYS: Final = {
     "enable_seqscan": "off",
     "max_parallel_workers_per_gather": "0",
 }
+#: To plan a list of hundreds of keys takes longer than to find them.
+_REPEATED: Final = {"plan_cache_mode": "force_generic_plan", "enable_bitmapscan": "off", **_ALWAYS}
 _PLANS: Final = {
-    plan: "; ".join(f"SET LOCAL {name} = {value}" for name, value in {**settings, **_ALWAYS}.items())
-    for plan, settings in _SETTINGS.items()
+    plan: "; ".join(f"SET LOCAL {name} = {value}" for name, value in settings.items())
+    for plan, settings in {
+        **{plan: {**settings, **_ALWAYS} for plan, settings in _SETTINGS.items()},
+        Plan.LOOK_UP_AGAIN: _REPEATED,
+    }.items()
 }
 _DIALECT: Final = make_url("postgresql+asyncpg://").get_dialect()()
 

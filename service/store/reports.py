@@ -35,6 +35,8 @@ class Plan(Enum):
     COLLECT = 2
     #: Rows whose keys are known.
     LOOK_UP = 3
+    #: The same by statements that are repeated with other keys, and are planned once.
+    LOOK_UP_AGAIN = 4
 
 
 class Prepared:

@@ -373,6 +373,21 @@ rollups = Table(
     sqlite_with_rowid=False,
 )
 
+#: Hours that there are roll-ups of. With ``requests`` and ``unmeasured``, an hour has roll-ups of its first quarter,
+#: half and three quarters as well, and these are the sums of what it had then and has got since; without, it is still
+#: to be split.
+split_hours = Table(
+    "split_hours",
+    metadata,
+    Column("project_id", Key, primary_key=True),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("requests", BigInteger),
+    Column("unmeasured", BigInteger),
+    sqlite_with_rowid=False,
+)
+_unsplit = text("requests IS NULL")
+Index("ix_split_hours_due", split_hours.c.start, sqlite_where=_unsplit, postgresql_where=_unsplit)
+
 #: What lists find interactions by: digests of what they are (service/audit/terms.py), each in the order of time.
 listing_terms = Table(
     "listing_terms",

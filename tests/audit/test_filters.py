@@ -276,7 +276,7 @@ async def test_what_was_derived_from_before_there_were_terms_of_a_number_is_give
     async with past(store_url, 60) as made:
         whole = await terms_of(store_url)
         await without_later_terms(made, store_url)
-        await migrate.downgrade(store_url, "-1")
+        await migrate.downgrade(store_url, "0012")
         before, held = ids.mint(), made.opened.store.held
         await held.enter(before, now() + HOUR)
         await migrate.upgrade(store_url)

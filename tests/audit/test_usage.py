@@ -21,7 +21,7 @@ from service.errors import InvalidRequest, ServiceUnavailable
 from service.store.codec import Codec
 from service.store.records import USAGE_FINAL, USAGE_MISSING, Usage, now
 from service.store.tables import DEFAULT_PROJECT
-from tests.audit.history import PRICES, Past, Told, add, answer_of, cost_of, delete, finish, past
+from tests.audit.history import HOUR, PRICES, Past, Told, add, answer_of, cost_of, delete, finish, past
 from tests.support.store import query
 
 Json = dict[str, Any]
@@ -194,6 +194,31 @@ async def test_usage_is_the_sum_over_the_rows(store_url: str) -> None:
         await check_all(made)
         statement = "SELECT count(*) FROM interactions WHERE deleted_at IS NOT NULL AND labels IS NOT NULL"
         assert await query(store_url, f"{statement} AND derived_state = 2") == [(0,)]
+
+
+async def test_what_is_told_of_parts_of_hours_is_whole_however_they_came_to_be_split(store_url: str) -> None:
+    """An hour is split once; what comes to it later, also by a version that knows nothing of that, is in the sums."""
+    kolkata = ZoneInfo("Asia/Kolkata")
+    async with past(store_url, 60) as made:
+        noted = "SELECT count(*) FROM split_hours WHERE requests IS {} NULL AND start < {}"
+        over = now() - 2 * HOUR
+        assert await query(store_url, noted.format("", over)) == [(0,)]
+        ((split,),) = await query(store_url, noted.format("NOT", over))
+        assert split
+        hours = dict(await query(store_url, "SELECT DISTINCT start, requests FROM split_hours"))
+        assert -1 not in hours.values()
+        await add(made, 20, random.Random(6))
+        await made.indexer.catch_up()
+        await query(store_url, f"UPDATE split_hours SET requests = requests + 1 WHERE start = {min(hours)}")
+        await check(made, "group_by=hour&tz=Asia/Kolkata", hour=hour_of(kolkata))
+        # From here on nothing can be told by looking at the rows.
+        hidden = "UPDATE interactions SET completed_at = NULL WHERE derived_state = 2"
+        await query(
+            store_url,
+            f"{hidden} AND created_at >= {min(hours) + HOUR} AND created_at < {over // HOUR * HOUR}",
+        )
+        grouped = {"hour": hour_of(kolkata), "label__team": VALUES["label:team"]}
+        await check(made, "group_by=label:team,hour&tz=Asia/Kolkata", **dict(reversed(grouped.items())))
 
 
 async def test_a_report_over_too_much_that_is_in_no_sum_yet_says_so(store_url: str) -> None:
