@@ -196,13 +196,12 @@ class Writer:
         work.add_done_callback(then)
 
     def _answered(self, batch: Taken, written: asyncio.Future[Mapping[bytes, bool]]) -> None:
-        if written.cancelled():
-            self._close_lane()
-            return
-        error = written.exception()
+        error = asyncio.CancelledError() if written.cancelled() else written.exception()
         if error is None:
             self._succeed(batch.entries, written.result())
             self._end(batch, held_up=False)
+        elif self._given_up:
+            self._close_lane()
         elif isinstance(error, RowRefused):
             self._answered_at = monotonic()
             split = self._loop.create_task(self._isolate(batch.entries, error), name="store-writer")

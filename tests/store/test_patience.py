@@ -139,6 +139,18 @@ async def test_a_caller_does_not_wait_for_a_batch_that_says_nothing(postgres_url
         await completed(opened.store)
 
 
+async def test_a_batch_whose_task_is_ended_is_tried_again(postgres_url: str) -> None:
+    async with open_store(postgres_url) as opened:
+        begun = await begin(opened)
+        async with held(postgres_url):
+            waiting = asyncio.create_task(opened.writer.put(*ending(begun), patience=60))
+            while not (writing := [task for task in asyncio.all_tasks() if task.get_name() == "commit"]):
+                await asyncio.sleep(0)
+            writing[0].cancel()
+        await waiting
+        assert await saved(opened, begun) == b"answer"
+
+
 async def test_closing_ends_though_the_network_says_nothing(postgres_url: str) -> None:
     async with proxied(postgres_url) as (url, network), open_store(url) as opened:
         begun = await begin(opened)
