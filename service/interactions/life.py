@@ -126,6 +126,7 @@ class Life:
 
     async def begin(self) -> None:
         """Be alive; raises :class:`~service.errors.ServiceUnavailable`."""
+        began = self._loop.time()
         self._set_clock(await self._held.clock())
         await self._held.enter(self.id, self._until())
         alone_since = self._held.alone_since
@@ -137,8 +138,9 @@ class Life:
         # Who judges is silent for no longer than that; what it said last was before an outage otherwise.
         spare = int(self._lease * (1 - _LATE) * _SECOND)
         is_vouched_for = alone_since is not None or await self._held.others_judge(self.id, spare)
-        self._renewed = self._loop.time()
-        self._judges_from = self._renewed + (0 if is_vouched_for else self._lease * _SURE)
+        # That it lives counts from the time that was told before, however long the rest has taken.
+        self._renewed = began
+        self._judges_from = self._loop.time() + (0 if is_vouched_for else self._lease * _SURE)
         self._beating = self._loop.create_task(self._beat(), name="heartbeat")
         self._held.on_hint(self._hear)
         if not is_vouched_for and self._held.has_hints:
