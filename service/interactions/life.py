@@ -55,7 +55,8 @@ _PATIENCE: Final = 10.0
 #: one more try, and as long again for what is slow.
 WHO_LIVES: Final = "who lives"
 _ROLL_CALL: Final = 4 * _AGAIN
-#: Seconds after which a call has taken so long that others may not have been able to answer meanwhile.
+#: Seconds after which a call comes so late, or has taken so long, that others may not have been able to answer
+#: meanwhile.
 _SLOW: Final = 2 * _AGAIN
 #: Leases of this process that another one's may last; what says more is from before the clock was set back.
 _LONGEST: Final = 10
@@ -229,10 +230,11 @@ class Life:
     async def _call_the_roll(self) -> None:
         """Ask who lives until all could have answered for long enough, and judge then."""
         lasts = min(_ROLL_CALL, self._lease * _SURE)
-        while (began := self._loop.time()) < self._judges_from:
+        due = self._loop.time()
+        while due < self._judges_from:
             asked = await self._ask_who_lives()
             moment = self._loop.time()
-            if moment - began > _SLOW:
+            if moment - due > _SLOW:
                 self._answerable_since = None
             if asked and self._answerable_since is None:
                 self._answerable_since = moment
@@ -240,7 +242,8 @@ class Life:
             left = _AGAIN if since is None else since + lasts - moment
             if left <= 0:
                 break
-            await asyncio.sleep(min(_AGAIN, left))
+            due = moment + min(_AGAIN, left)
+            await asyncio.sleep(due - moment)
         self._judges_from = min(self._judges_from, self._loop.time())
         # From now on this process vouches for the death of others.
         self._asked.set()
