@@ -100,6 +100,28 @@ async def test_closing_ends_though_nothing_can_be_written(
             await opened.backend.close()
 
 
+async def test_of_a_batch_that_was_split_only_the_rest_is_lost(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = open_engine(postgres_url)
+    async with open_store(postgres_url) as opened, engine.connect() as other:
+        begun = [await begin(opened) for _ in range(3)]
+        refused = FINISH, outcome(begun[1].id, model="\ud800").row(1)
+        await other.execute(text(f"SELECT 1 FROM interactions WHERE id = '{begun[2].id.hex()}' FOR UPDATE"))
+        written, failed, waiting = (
+            asyncio.create_task(opened.writer.put(*writes, patience=60))
+            for writes in (ending(begun[0]), (refused,), ending(begun[2]))
+        )
+        await written
+        with pytest.raises(StoreError):
+            await failed
+        await opened.writer.close(0.1)
+        with pytest.raises(ServiceUnavailable):
+            await waiting
+        assert "1 writes were lost" in caplog.text
+    await engine.dispose()
+
+
 async def test_an_intent_that_was_given_up_is_not_written_later(sqlite_url: str) -> None:
     async with open_store(sqlite_url) as opened:
         async with held(sqlite_url):
