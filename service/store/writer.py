@@ -196,7 +196,7 @@ class Writer:
         work.add_done_callback(then)
 
     def _answered(self, batch: Taken, written: asyncio.Future[Mapping[bytes, bool]]) -> None:
-        error = asyncio.CancelledError() if written.cancelled() else written.exception()
+        error = _failure(written)
         if error is None:
             self._succeed(batch.entries, written.result())
             self._end(batch, held_up=False)
@@ -212,10 +212,14 @@ class Writer:
             self._end(batch, held_up=True)
 
     def _isolated(self, batch: Taken, split: asyncio.Future[bool]) -> None:
-        if split.cancelled():
+        error = _failure(split)
+        if error is None:
+            self._end(batch, held_up=split.result())
+        elif self._given_up:
             self._close_lane()
-            return
-        self._end(batch, held_up=split.result())
+        else:
+            self._hold_up(batch.entries, error)
+            self._end(batch, held_up=True)
 
     def _end(self, batch: Taken, *, held_up: bool) -> None:
         """Go on with what is queued by now, unless another lane does."""
@@ -301,6 +305,10 @@ class Writer:
         if impatient:
             logger.error("%d callers were told that the store cannot be written", len(impatient))
             self._entries.forget()
+
+
+def _failure(work: asyncio.Future[Any]) -> BaseException | None:
+    return asyncio.CancelledError() if work.cancelled() else work.exception()
 
 
 def _tell(entry: Entry, unwritten: bool | None) -> None:
