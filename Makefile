@@ -2,7 +2,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint docs bench bench-background bench-history bench-routing bench-streams bench-audit bench-export bench-storage soak clean
+# What is compiled is kept whatever the environment says: the tests start hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: serve test tests-compiled lint docs bench bench-background bench-history bench-routing bench-streams bench-audit bench-export bench-storage soak clean
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,8 +29,13 @@ lint: $(VENV)/.dev
 include tests/contract/clients.mk
 
 # Most tests wait more than they compute, so there are more workers than processors; WORKERS=1 runs them one by one.
-test: $(VENV)/.dev clients lint
-	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),4) --dist worksteal
+test: $(VENV)/.dev
+	$(MAKE) --no-print-directory --jobs 3 clients lint tests-compiled
+	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),5) --dist worksteal
+
+# Every worker reads all tests, and compiles what nobody has compiled before; what is wrong with them it tells.
+tests-compiled: $(VENV)/.dev
+	$(BIN)/python -m pytest --collect-only --quiet --quiet > /dev/null || true
 
 # The service is killed more often than in the tests, has more listeners, more background runs and other conversations, and
 # spreads more load; KILLS=1000 sets how often, RUNS=1000 how many runs two replicas have, HISTORIES=500 how many trees of

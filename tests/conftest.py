@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -9,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from service.store import migrate
 from tests.support.postgres import PostgresServer
 from tests.support.processes import ServiceProcess
+from tests.support.shared_database import SHARED, SharedDatabase
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +26,50 @@ def postgres_server() -> Iterator[PostgresServer]:
         server = PostgresServer(Path(folder))
         yield server
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> str:
+    """A migrated PostgreSQL database without rows to copy: quicker than migrating one for each test."""
+    name = f"template_{uuid.uuid4().hex}"
+    asyncio.run(migrate.upgrade(postgres_server.create_database(name)))
+    return name
+
+
+@pytest.fixture
+def own_postgres_url(postgres_server: PostgresServer, postgres_template: str) -> str:
+    """A migrated PostgreSQL database for one test, which may do with it what it likes."""
+    return postgres_server.create_database(f"s{uuid.uuid4().hex}", postgres_template)
+
+
+@pytest.fixture(scope="session")
+def shared_database(postgres_server: PostgresServer, postgres_template: str) -> Iterator[SharedDatabase]:
+    """A migrated PostgreSQL database for all tests that only put rows into it."""
+    shared = SharedDatabase(postgres_server.create_database(f"shared_{uuid.uuid4().hex}", postgres_template))
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def postgres_url(request: pytest.FixtureRequest, shared_database: SharedDatabase) -> str:
+    """A migrated PostgreSQL database without rows."""
+    shared_database.empty()
+    request.node.stash[SHARED] = shared_database
+    return shared_database.url
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file without rows to copy."""
+    path = tmp_path_factory.mktemp("template") / "interactions.db"
+    asyncio.run(migrate.upgrade(f"sqlite:///{path}"))
+    return path
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A migrated SQLite database of the test's own."""
+    return f"sqlite:///{shutil.copy(sqlite_template, tmp_path)}"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -41,3 +90,8 @@ def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         {"INTERACTIONS_MASTER_KEY": "test-key"},
     ) as service:
         yield service.url
+
+
+def pytest_collection_finish() -> None:
+    """What is there when the tests begin is there until they end: the collector need not look at it again."""
+    gc.freeze()

@@ -6,6 +6,7 @@ conversation (:mod:`service.interactions.history`).
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ from service.wire.revision import Revision
 
 #: A member that LiteLLM's users send; it is the router's and not upstream's.
 _FALLBACKS: Final = "fallbacks"
+#: Seconds between looks for upstream's id of a stream that somebody goes on with already.
+_ID_FOLLOWS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class Preparation:
@@ -168,10 +171,21 @@ class Preparation:
         parent = await self._lifecycle.find(call.principal, reference, "previous_interaction_id")
         if call.envelope.continuation_token is not None:
             # A token may come from the middle of a stream that still runs or was cut (contract 4.7): upstream decides.
-            return parent
+            return await self._recorded(call, parent)
         if not parent.terminal:
             parent = await self._lifecycle.refreshed(parent)
         check_anchor(parent, reference)
+        return parent
+
+    async def _recorded(self, call: Call, parent: Record) -> Record:
+        """The parent with upstream's id, which is recorded a moment after its stream has told its first events."""
+        for pause in _ID_FOLLOWS:
+            if parent.terminal or parent.upstream_id is not None or not parent.upstream_stored:
+                break
+            await asyncio.sleep(pause)
+            parent = await self._lifecycle.find(
+                call.principal, ids.to_text(parent.id), "previous_interaction_id"
+            )
         return parent
 
     async def rebuilt(self, job: Job, error: UpstreamError) -> bool:

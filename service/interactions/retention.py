@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 _MICROSECONDS: Final = 1_000_000
 #: Seconds until the first look after a start, so that a process that is started often does not look each time.
 _FIRST_LOOK: Final = 60.0
+#: Seconds within which what has an id may not have been committed yet, or by another clock: it is looked for again.
+_SETTLED: Final = 600.0
 
 
 @dataclass(slots=True)
@@ -144,7 +146,8 @@ class Retention:
             if len(page) < PAGE:
                 break
         if not report.dry_run:
-            position = _ahead_of(before if left is None else left)
+            settled = _key_before(report.at, max(min(kept), _SETTLED))
+            position = _ahead_of(settled if left is None else min(left, settled))
             if position > mark:
                 await retained.move_mark(mark, position)
 

@@ -69,29 +69,36 @@ def create_partitions(connection: Connection, moment: datetime | None = None) ->
     if connection.dialect.name != "postgresql":
         return
     first = moment or datetime.now(UTC)
+    wanted = {
+        f"{table}_{suffix}": (table, start, end)
+        for table, unit in PARTITIONED.items()
+        for suffix, start, end in _ranges(unit, first, first + timedelta(days=DAYS_AHEAD))
+    }
     try:
-        for table, unit in PARTITIONED.items():
-            for suffix, start, end in _ranges(unit, first, first + timedelta(days=DAYS_AHEAD)):
-                name = f"{table}_{suffix}"
-                with connection.begin():
-                    exists = _exists(connection, name)
-                if not exists:
-                    _create(connection, table, name, start, end)
+        with connection.begin():
+            missing = _missing(connection, list(wanted))
+        for name in missing:
+            _create(connection, name, *wanted[name])
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) not in IN_THE_WAY:
             raise
         logger.warning("partitions could not be made now, a table is in use; they will be tried again later")
 
 
-def _exists(connection: Connection, name: str) -> bool:
-    return connection.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar() is not None
+def _missing(connection: Connection, names: list[str]) -> list[str]:
+    """Those that no table has, in their order."""
+    looked = text(
+        "SELECT name FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS wanted (name, place) "
+        "WHERE to_regclass(name) IS NULL ORDER BY place"
+    )
+    return list(connection.execute(looked, {"names": names}).scalars())
 
 
-def _create(connection: Connection, table: str, name: str, start: datetime, end: datetime) -> None:
+def _create(connection: Connection, name: str, table: str, start: datetime, end: datetime) -> None:
     # A row may reach the default partition between the look and the creation, which is then refused.
     with suppress(IntegrityError), connection.begin():
         lock_schema(connection)
-        if _exists(connection, name) or _default_holds(connection, table, start, end):
+        if not _missing(connection, [name]) or _default_holds(connection, table, start, end):
             return
         connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_MS}"))
         connection.execute(text(f"SET LOCAL statement_timeout = {_STATEMENT_MS}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 
 from sqlalchemy import ARRAY, FromClause, bindparam, column, func, make_url, select, table
 from sqlalchemy.dialects import postgresql
@@ -49,6 +50,7 @@ def as_one_statement(kinds: Sequence[BatchStatement]) -> str:
     return f"WITH {', '.join(parts)} SELECT {result}"
 
 
+@cache
 def text_of(statement: BatchStatement) -> str:
     """One kind of a batch as a statement that takes an array for each of its columns."""
     return compile_statement(statement.build(_rows_of(statement), _PARTICULARS), DIALECT).string

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -102,6 +103,7 @@ class _Writes:
         return found
 
 
+@cache
 def _compiled(statement: BatchStatement) -> tuple[str, str, str]:
     """The statement's text before its rows, one row of parameters, and the text after."""
     columns = [column(c.name, c.type) for c in statement.columns]

@@ -14,8 +14,6 @@ from tests.support.gateways import (
     gateway_fixture,
     gateway_starter,
     running_fixture,
-    sqlite_template_fixture,
-    sqlite_url_fixture,
     start_emulator_fixture,
     start_scripted_fixture,
     upstream_fixture,
@@ -24,8 +22,6 @@ from tests.support.gateways import (
 __all__ = (
     "gateway_fixture",
     "running_fixture",
-    "sqlite_template_fixture",
-    "sqlite_url_fixture",
     "start_emulator_fixture",
     "start_scripted_fixture",
     "upstream_fixture",

@@ -6,15 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.store.conftest import (
-    opened,
-    postgres_template,
-    postgres_url,
-    shared_postgres_url,
-    sqlite_template,
-    sqlite_url,
-    store_url,
-)
+from tests.store.conftest import opened, store_url
 from tests.support.gateways import (
     StartGateway,
     gateway_fixture,
@@ -28,12 +20,7 @@ from tests.support.gateways import (
 __all__ = (
     "gateway_fixture",
     "opened",
-    "postgres_template",
-    "postgres_url",
     "running_fixture",
-    "shared_postgres_url",
-    "sqlite_template",
-    "sqlite_url",
     "start_emulator_fixture",
     "start_scripted_fixture",
     "store_url",

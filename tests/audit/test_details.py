@@ -15,6 +15,16 @@ async def seen(gateway: Gateway, path: str) -> Json:
     return reply.body
 
 
+async def priced(gateway: Gateway, name: str) -> Json:
+    """An interaction once all that is derived from it is there."""
+
+    async def done() -> bool:
+        return (await seen(gateway, f"/{name}"))["cost"] is not None
+
+    await eventually(done)
+    return await seen(gateway, f"/{name}")
+
+
 async def refused(gateway: Gateway, path: str, status: int) -> str:
     reply = await gateway.request("GET", f"/api{path}")
     assert reply.status == status, reply.raw
@@ -29,7 +39,7 @@ async def labelled(gateway: Gateway, header: str, **members: object) -> Reply:
 async def test_an_interaction_is_told_in_full(gateway: Gateway) -> None:
     first = await gateway.ask("What is it?")
     made = await gateway.ask("And why?", previous_interaction_id=first.id)
-    told = await seen(gateway, f"/{made.id}")
+    told = await priced(gateway, made.id)
     assert told["request"] == {
         "model": MODEL,
         "input": "And why?",
@@ -50,12 +60,7 @@ async def test_an_interaction_is_told_in_full(gateway: Gateway) -> None:
 
 async def test_cost_and_modalities_follow(gateway: Gateway) -> None:
     made = await gateway.ask()
-
-    async def priced() -> bool:
-        return (await seen(gateway, f"/{made.id}"))["cost"] is not None
-
-    await eventually(priced)
-    told = await seen(gateway, f"/{made.id}")
+    told = await priced(gateway, made.id)
     assert told["cost"] > 0
     assert told["usage"]["modalities"]["input"]["text"] > 0
 

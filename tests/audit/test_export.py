@@ -46,7 +46,15 @@ from tests.support.upstreams import Emulated, Scripted, answering, deployment
 WAITING_FOR_ROWS = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 )
+#: Whatever ends is derived from soon: exports wait for it.
+PROMPT = {"index_interval": 0.02}
 WEATHER = {"type": "function", "name": "get_weather", "description": "The weather."}
+
+
+@pytest.fixture
+def start_gateway(running: AsyncExitStack, store_url: str) -> StartGateway:
+    """Start the service with some settings, on a database of each kind."""
+    return gateway_starter(running, store_url, **PROMPT)
 
 
 @pytest.fixture
@@ -130,7 +138,7 @@ async def test_export_import_export_is_identical(
     await query(gateway.database.url, statement, labels='{"team":"ä","n":18446744073709551617}')
     first, _ = await lines(gateway, "&deleted=any")
     assert len(first) == await gateway.database.count()
-    other = await gateway_starter(running, other_url)(upstream)
+    other = await gateway_starter(running, other_url, **PROMPT)(upstream)
     assert await brought(other, b"".join(first)) == {"imported": len(first), "known": 0, "left_out": 0}
     second, _ = await lines(other, "&deleted=any")
     assert second == first
@@ -159,7 +167,7 @@ async def request_of(gateway: Gateway, name: str) -> bytes:
 async def test_what_was_imported_can_be_played_again(
     gateway: Gateway, upstream: Emulated, other_url: str, running: AsyncExitStack
 ) -> None:
-    other = await gateway_starter(running, other_url)(upstream)
+    other = await gateway_starter(running, other_url, **PROMPT)(upstream)
     recorded = {"x-replay": "recorded; pace=none"}
     # What is there has been gone through already when what is older comes.
     streamed = await gateway.stream("Recorded there")
@@ -229,7 +237,7 @@ async def test_answers_that_are_pretty_printed_arrive_byte_for_byte(
     made = await gateway.ask("Hello")
     told, _ = await lines(gateway)
     assert orjson.loads(told[0])["response"] == orjson.loads(body)
-    other = await gateway_starter(running, other_url)(upstream)
+    other = await gateway_starter(running, other_url, **PROMPT)(upstream)
     await brought(other, told[0])
     assert await other.database.response(made.id) == await gateway.database.response(made.id) == body
 
@@ -240,7 +248,7 @@ async def test_lines_that_were_written_anew_are_taken_as_well(
     made = await gateway.ask("Hello", generation_config={"temperature": 1.5})
     ((line,), _) = await lines(gateway)
     told = orjson.loads(line)
-    other = await gateway_starter(running, other_url)(upstream)
+    other = await gateway_starter(running, other_url, **PROMPT)(upstream)
     await brought(other, orjson.dumps(dict(sorted(told.items()))))
     assert orjson.loads(await other.database.request(made.id) or b"") == told["request"]
     assert (await other.got(made.id)).body == (await gateway.got(made.id)).body
@@ -306,7 +314,7 @@ async def test_the_end_of_what_was_exported_while_it_ran_takes_its_place(
     assert await brought(gateway, orjson.dumps(told)) == {"imported": 0, "known": 1, "left_out": 0}
     assert (await gateway.database.row(open_here.id))["completed_at"] is None
 
-    other = await gateway_starter(running, other_url)(upstream)
+    other = await gateway_starter(running, other_url, **PROMPT)(upstream)
     assert await brought(other, early) == {"imported": 4, "known": 0, "left_out": 0}
     assert [row["completed_at"] for row in await other.database.rows()] == [None] * 4
     assert await brought(other, b"".join(whole)) == {"imported": 4, "known": 0, "left_out": 0}
@@ -356,7 +364,7 @@ async def waiting_for_rows(url: str) -> None:
 async def test_an_end_that_comes_while_its_interaction_is_taken_over_changes_nothing(
     upstream: Emulated, sqlite_url: str, postgres_url: str, importing: Importing, running: AsyncExitStack
 ) -> None:
-    gateway = await gateway_starter(running, sqlite_url)(upstream)
+    gateway = await gateway_starter(running, sqlite_url, **PROMPT)(upstream)
     await gateway.stream("Stream", wish="story")
     ((line,), _) = await lines(gateway)
     assert await importing.importer.lines(MASTER, as_it_ran(line)) == Told(1, 0, 0)
@@ -382,7 +390,7 @@ async def test_an_end_that_comes_while_its_interaction_is_taken_over_changes_not
 async def test_nobody_takes_over_what_its_end_is_about_to_replace(
     upstream: Emulated, sqlite_url: str, postgres_url: str, importing: Importing, running: AsyncExitStack
 ) -> None:
-    gateway = await gateway_starter(running, sqlite_url)(upstream)
+    gateway = await gateway_starter(running, sqlite_url, **PROMPT)(upstream)
     await gateway.ask("Unary")
     ((line,), _) = await lines(gateway)
     await importing.importer.lines(MASTER, as_it_ran(line))
@@ -403,7 +411,7 @@ async def test_nobody_takes_over_what_its_end_is_about_to_replace(
 async def test_an_end_is_taken_though_its_interaction_comes_in_open_beside_it(
     upstream: Emulated, sqlite_url: str, postgres_url: str, importing: Importing, running: AsyncExitStack
 ) -> None:
-    gateway = await gateway_starter(running, sqlite_url)(upstream)
+    gateway = await gateway_starter(running, sqlite_url, **PROMPT)(upstream)
     for number in range(6):
         await gateway.ask(f"Number {number}")
     *told, last = (await lines(gateway))[0]
@@ -548,7 +556,7 @@ async def test_kept_media_come_along(
     without, _ = await lines(gateway, "&media=false")
     assert [len(orjson.loads(line)["media"]) for line in told] == [1, 1]
     assert ["media" in orjson.loads(line) for line in without] == [False, False]
-    other = await keeping(gateway_starter(running, other_url), upstream)
+    other = await keeping(gateway_starter(running, other_url, **PROMPT), upstream)
     assert await brought(other, b"".join(without)) == {"imported": 2, "known": 0, "left_out": 0}
     assert (await other.refused(400, "And now?", previous_interaction_id=made.id)).error["code"] == (
         "failed_precondition"

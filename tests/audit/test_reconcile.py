@@ -16,22 +16,10 @@ from service.store.records import USAGE_MISSING, USAGE_PARTIAL, Usage, now
 from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
 from service.wire.webhooks import WebhookConfig
-from tests.interactions.conftest import (
-    database_url,
-    migrated_postgres,
-    postgres_url,
-    sqlite_template_fixture,
-    sqlite_url_fixture,
-)
+from tests.interactions.conftest import database_url
 from tests.support.store import OpenStore, intent, literal, open_store, outcome, query, running
 
-__all__ = (
-    "database_url",
-    "migrated_postgres",
-    "postgres_url",
-    "sqlite_template_fixture",
-    "sqlite_url_fixture",
-)
+__all__ = ("database_url",)
 
 SENT = '[{"deployment":"dep-1","started":1,"us":5,"status":200}]'
 TOLD = b'event: step.start\ndata: {"event_type":"step.start"}\n\n'

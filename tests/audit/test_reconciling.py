@@ -15,8 +15,6 @@ from service.settings import Secret
 from tests.api.conftest import (
     gateway_fixture,
     running_fixture,
-    sqlite_template_fixture,
-    sqlite_url_fixture,
     start_emulator_fixture,
     start_gateway,
     start_scripted_fixture,
@@ -30,8 +28,6 @@ from tests.support.upstreams import Emulated
 __all__ = (
     "gateway_fixture",
     "running_fixture",
-    "sqlite_template_fixture",
-    "sqlite_url_fixture",
     "start_emulator_fixture",
     "start_gateway",
     "start_scripted_fixture",

@@ -6,10 +6,7 @@ import uuid
 
 import pytest
 
-from tests.store.conftest import postgres_template
 from tests.support.postgres import PostgresServer
-
-__all__ = ("postgres_template",)
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,12 @@ from contextlib import AsyncExitStack
 import pytest
 
 from tests.contract.official import API_KEY, SDKS, Client, Process, Processes
-from tests.interactions.conftest import database_url, migrated_postgres, postgres_url
+from tests.interactions.conftest import database_url
 from tests.support.gateways import (
     StartGateway,
     gateway_fixture,
     gateway_starter,
     running_fixture,
-    sqlite_template_fixture,
-    sqlite_url_fixture,
     start_emulator_fixture,
     upstream_fixture,
 )
@@ -27,11 +25,7 @@ from tests.support.tls import self_made_certificate
 __all__ = (
     "database_url",
     "gateway_fixture",
-    "migrated_postgres",
-    "postgres_url",
     "running_fixture",
-    "sqlite_template_fixture",
-    "sqlite_url_fixture",
     "start_emulator_fixture",
     "upstream_fixture",
 )

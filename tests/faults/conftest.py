@@ -10,6 +10,13 @@ from tests.support.reconciling import reconciles_fixture
 __all__ = ("database_fixture", "reconciles_fixture", "start_replica_fixture", "upstream_fixture")
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A migrated database of the test's own, of each kind."""
+    url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "own_postgres_url")
+    return url
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line for each test that has counted something."""
     for outcome in ("passed", "failed"):

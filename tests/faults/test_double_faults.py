@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.store import migrate
 from service.store.kept_events import DISTANCE
 from service.wire import event_ids
 from tests.support.database import Database
@@ -35,7 +34,6 @@ async def upstream() -> AsyncIterator[Emulated]:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    await migrate.upgrade(database_url)
     looking = Database(database_url)
     yield looking
     await looking.close()

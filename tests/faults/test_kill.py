@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from hashlib import sha256
 from random import Random, SystemRandom
 
@@ -23,6 +24,7 @@ from service.store.codec import Codec
 from service.store.engine import open_backend
 from service.store.statement import Query
 from service.store.tables import REQUEST_PAYLOAD, interactions, payloads
+from tests.support.forked import ForkedProcess
 from tests.support.load import Acknowledged, Load
 from tests.support.processes import ServiceProcess
 from tests.support.reconciling import assert_reconciles
@@ -120,7 +122,8 @@ class _Run:
 
     async def _started(self) -> ServiceProcess:
         arguments = ["serve", "--port", "0", "--database-url", self._database_url]
-        service = await asyncio.to_thread(lambda: ServiceProcess(arguments, self._environment).wait_ready())
+        start = partial(ServiceProcess, arguments, self._environment, start=ForkedProcess)
+        service = await asyncio.to_thread(lambda: start().wait_ready())
         self._url = service.url
         return service
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from sqlalchemy import update
 
 from service.store.engine import open_engine
 from service.store.tables import leases
+from tests.support.forked import ForkedProcess
 from tests.support.gateway import MODEL, STEPS, eventually
 from tests.support.outliving import outliving
-from tests.support.postgres import PostgresServer
 from tests.support.processes import ServiceProcess
 from tests.support.reconciling import assert_reconciles
 from tests.support.upstreams import KEY, Emulated
@@ -49,7 +48,7 @@ class Killable:
             "--database-url",
             self._database_url,
         ]
-        service = await asyncio.to_thread(ServiceProcess, arguments, self._environment)
+        service = await asyncio.to_thread(ServiceProcess, arguments, self._environment, start=ForkedProcess)
         self._running.append(service)
         return await asyncio.to_thread(service.wait_ready)
 
@@ -97,9 +96,9 @@ async def upstream() -> AsyncIterator[Emulated]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer) -> str:
-    """An empty database for more than one process."""
-    return postgres_server.create_database(f"t{uuid.uuid4().hex}")
+def postgres_url(own_postgres_url: str) -> str:
+    """A database for more than one process."""
+    return own_postgres_url
 
 
 @pytest.fixture

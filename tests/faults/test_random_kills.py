@@ -17,7 +17,6 @@ from random import Random, SystemRandom
 import pytest
 from aiohttp import ClientConnectorError, ClientError
 
-from service.store import migrate
 from service.store.records import USAGE_FINAL
 from service.store.tables import metadata
 from service.wire import ids
@@ -152,7 +151,6 @@ async def test_every_run_has_one_outcome_and_one_usage_whoever_dies(
     tmp_path: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
-    await migrate.upgrade(database_url)
     database = Database(database_url)
     killing = _Killing(tmp_path, database_url, upstream, hook)
     try:

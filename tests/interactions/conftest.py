@@ -2,64 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import uuid
 from contextlib import AsyncExitStack
 
-import asyncpg
 import pytest
 
-from service.store import migrate
-from service.store.tables import metadata
 from tests.support.gateways import (
     StartGateway,
     gateway_fixture,
     gateway_starter,
     running_fixture,
-    sqlite_template_fixture,
-    sqlite_url_fixture,
     start_emulator_fixture,
     start_scripted_fixture,
     upstream_fixture,
 )
-from tests.support.postgres import PostgresServer
 from tests.support.reconciling import reconciles_fixture
 
 __all__ = (
     "gateway_fixture",
     "reconciles_fixture",
     "running_fixture",
-    "sqlite_template_fixture",
-    "sqlite_url_fixture",
     "start_emulator_fixture",
     "start_scripted_fixture",
     "upstream_fixture",
 )
-
-
-@pytest.fixture(scope="session")
-def migrated_postgres(postgres_server: PostgresServer) -> str:
-    """A migrated PostgreSQL database; making one takes longer than most tests."""
-    url = postgres_server.create_database(f"t{uuid.uuid4().hex}")
-    asyncio.run(migrate.upgrade(url))
-    return url
-
-
-@pytest.fixture
-def postgres_url(migrated_postgres: str) -> str:
-    """That database, without rows."""
-    asyncio.run(_clear(migrated_postgres))
-    return migrated_postgres
-
-
-async def _clear(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(
-            "".join(f"DELETE FROM {table};" for table in metadata.tables if table != "projects")
-        )
-    finally:
-        await connection.close()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

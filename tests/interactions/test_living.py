@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -33,11 +32,10 @@ CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS
 
 
 @pytest.fixture
-def database_url(postgres_server: PostgresServer, migrated_postgres: str) -> str:
+def database_url(postgres_server: PostgresServer, postgres_template: str) -> str:
     """A PostgreSQL database in which the server's clock is what a table says."""
-    template = urlsplit(migrated_postgres).path.removeprefix("/")
     name = f"t{uuid.uuid4().hex}"
-    url = postgres_server.create_database(name, template)
+    url = postgres_server.create_database(name, postgres_template)
     for statement in [*_CLOCK.split(";\n"), f'ALTER DATABASE "{name}" SET search_path = public, pg_catalog']:
         asyncio.run(query(url, statement))
     return url

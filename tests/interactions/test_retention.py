@@ -20,7 +20,7 @@ from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
 from tests.interactions.conversations import assert_quotes, gone_on_with, said, talk
 from tests.support.gateway import Gateway, eventually
-from tests.support.gateways import StartGateway
+from tests.support.gateways import StartGateway, gateway_starter
 from tests.support.replies import Json, Reply
 from tests.support.stateless import Client
 from tests.support.store import derived, is_sqlite, literal, open_store, outcome, query
@@ -29,6 +29,12 @@ from tests.support.upstreams import Emulated
 
 DAY = 86_400
 ALL = RetentionRule(keep=30 * DAY)
+
+
+@pytest.fixture
+def start_gateway(running: AsyncExitStack, database_url: str) -> StartGateway:
+    """Services that derive soon from whatever ends: only then can it be deleted."""
+    return gateway_starter(running, database_url, index_interval=0.02)
 
 
 @asynccontextmanager

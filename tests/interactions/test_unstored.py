@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import orjson
 import pytest
 
 from tests.interactions.conversations import assert_quotes, said
-from tests.support.gateway import MODEL, STEPS, Gateway
+from tests.support.gateway import MODEL, STEPS, Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.replies import Reply
 from tests.support.upstreams import Emulated, deployment
@@ -230,3 +233,36 @@ async def test_a_continuation_streams(gateway: Gateway) -> None:
     )
     assert second.final["status"] == "completed"
     assert first.text + second.text == (await gateway.ask("A long story")).text
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_a_stream_is_continued_elsewhere_though_what_it_told_is_not_recorded_yet(
+    start_emulator: StartEmulator, start_gateway: StartGateway
+) -> None:
+    upstream = await start_emulator(latency=0.5, token_delay=60.0, stream_limit_seconds=1e9)
+    gateway, other = await start_gateway(upstream), await start_gateway(upstream)
+
+    async def sent() -> bool:
+        return len(upstream.requests) == 1
+
+    async def held() -> AsyncIterator[None]:
+        await eventually(sent)
+        async with gateway.database.held():
+            yield
+
+    holding = held()
+    locked = asyncio.ensure_future(anext(holding))
+    async with gateway.live("A long story", headers=STEPS, wish="checkpoint;after=6") as live:
+        await locked
+        await live.next()
+        upstream.clock.advance(600)
+        while "continuation_token" not in (event := await live.until("interaction.status_update")):
+            pass
+        token = {"continuation_token": event["continuation_token"], "previous_interaction_id": live.id}
+        going_on = asyncio.create_task(other.post({"model": MODEL, **token}, **STEPS))
+        done, _ = await asyncio.wait({going_on}, timeout=0.2)
+        assert not done
+        await anext(holding, None)
+        assert (await going_on).status == 200, (await going_on).raw
+        upstream.clock.advance(1e6)
+        await live.until("interaction.completed")

@@ -29,8 +29,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self._codec = Codec()
-        # Every look opens a connection: it can only see what another process would see.
-        self._engine: AsyncEngine = create_async_engine(normalised_url(url), poolclass=NullPool)
+        # A look is from outside: it can only see what another process would see.
+        self._engine: AsyncEngine = _engine(url)
 
     @property
     def is_sqlite(self) -> bool:
@@ -182,3 +182,11 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+def _engine(url: str) -> AsyncEngine:
+    """Connections that are kept where one takes long to make; whoever has a SQLite file open keeps it from others."""
+    normalised = normalised_url(url)
+    if normalised.drivername.startswith("sqlite"):
+        return create_async_engine(normalised, poolclass=NullPool)
+    return create_async_engine(normalised, pool_pre_ping=True)

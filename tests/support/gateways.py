@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.settings import Settings
 from service.settings.model import RouterSettings
-from service.store import migrate
 from tests.support.gateway import Gateway
 from tests.support.upstreams import Emulated, Script, Scripted, deployment
 
@@ -67,23 +63,8 @@ async def gateway_fixture(start_gateway: StartGateway, upstream: Emulated) -> Ga
     return await start_gateway(upstream)
 
 
-@pytest.fixture(name="sqlite_template", scope="session")
-def sqlite_template_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite database without rows."""
-    path = tmp_path_factory.mktemp("template") / "interactions.db"
-    asyncio.run(migrate.upgrade(f"sqlite:///{path}"))
-    return path
-
-
-@pytest.fixture(name="sqlite_url")
-def sqlite_url_fixture(sqlite_template: Path, tmp_path: Path) -> str:
-    """A migrated SQLite database of the test's own."""
-    path = shutil.copy(sqlite_template, tmp_path / "interactions.db")
-    return f"sqlite:///{path}"
-
-
-def gateway_starter(running: AsyncExitStack, database_url: str) -> StartGateway:
-    """Start services on one database."""
+def gateway_starter(running: AsyncExitStack, database_url: str, **usual: Any) -> StartGateway:
+    """Start services on one database, with these settings unless a test gives others."""
 
     async def started(upstream: Emulated | Scripted | str | None = None, **settings: Any) -> Gateway:
         given: dict[str, Any] = {
@@ -92,7 +73,9 @@ def gateway_starter(running: AsyncExitStack, database_url: str) -> StartGateway:
             "upstream_settle": 0.15,
             # What upstream answers is what the test is about, unless it says otherwise.
             "router": RouterSettings(num_retries=0),
-        } | settings
+            **usual,
+            **settings,
+        }
         if upstream is not None:
             given["default_deployment"] = deployment(upstream)
         gateway = await Gateway(Settings(**given)).start()

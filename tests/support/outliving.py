@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from service.store import migrate
 from tests.support.database import Database
 from tests.support.replicas import Replica
 from tests.support.upstreams import Emulated
@@ -43,7 +42,6 @@ async def upstream_fixture() -> AsyncIterator[Emulated]:
 @pytest.fixture(name="database")
 async def database_fixture(database_url: str) -> AsyncIterator[Database]:
     """The database of all replicas."""
-    await migrate.upgrade(database_url)
     looking = Database(database_url)
     yield looking
     await looking.close()

@@ -4,29 +4,55 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
+from typing import IO, Protocol
 
 _LISTENING = re.compile(r"listening on (http://[^\s\"]+)")
 _KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "LANG", "SYSTEMROOT")
 
 
+class Started(Protocol):
+    """A process of the service, as far as it is made use of here; :class:`subprocess.Popen` is one."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stderr(self) -> IO[str] | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def kill(self) -> None: ...
+    def terminate(self) -> None: ...
+
+
+Start = Callable[[Sequence[str], Mapping[str, str]], Started]
+
+
+def _start(arguments: Sequence[str], environment: Mapping[str, str]) -> Started:
+    return subprocess.Popen(
+        [sys.executable, "-m", "service", *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=dict(environment),
+    )
+
+
 class ServiceProcess:
     """``python -m service ARGUMENTS``, ready when entered, gone when left; the log is kept."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        start: Start = _start,
+    ) -> None:
         kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "service", *arguments],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            env={**kept, **(environment or {})},
-        )
+        self._process = start(arguments, {**kept, **(environment or {})})
         self.log: list[str] = []
         self.url = ""
         self._ready = threading.Event()
@@ -52,7 +78,7 @@ class ServiceProcess:
     def stop(self, seconds: float = 60.0) -> int:
         """Ask it to end (SIGTERM) and wait; returns the exit status."""
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+            self._process.terminate()
         status = self._process.wait(seconds)
         self._finish()
         return status

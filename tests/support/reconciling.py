@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from service.audit.reconcile import Reconciliation, Report, Span
+from service.store.backend import Backend
 from service.store.codec import Codec
 from service.store.engine import open_backend
 from service.store.records import now
+from tests.support.shared_database import SHARED
 
 #: What a process that was killed held is taken over only by who has been there for most of a lease itself.
 _PATIENCE = 60.0
@@ -29,10 +31,15 @@ def reconciles_fixture(request: pytest.FixtureRequest) -> Iterator[None]:
     A test that is marked ``damages`` spoils by hand what no service ever does.
     """
     yield
-    if request.node.get_closest_marker("damages") is None:
-        for url in sorted(_databases(request.node.funcargs)):
+    if request.node.get_closest_marker("damages") is not None:
+        return
+    shared = request.node.stash.get(SHARED, None)
+    for url in sorted(_databases(request.node.funcargs)):
+        if shared is not None and url == shared.url:
+            report = shared.asked(lambda backend: report_on(backend, grace=_GRACE))
+        else:
             report = asyncio.run(reconciled(url, grace=_GRACE))
-            assert not report.mismatches, report.shown()["mismatches"]
+        assert not report.mismatches, report.shown()["mismatches"]
 
 
 def _databases(fixtures: Mapping[str, Any]) -> set[str]:
@@ -42,14 +49,18 @@ def _databases(fixtures: Mapping[str, Any]) -> set[str]:
 
 async def reconciled(database_url: str, *, grace: float = 0.0) -> Report:
     """The report on everything that is in a database."""
-    codec = Codec()
-    backend = open_backend(database_url, codec, pool_limit=1)
+    backend = open_backend(database_url, Codec(), pool_limit=1)
     await backend.start()
     try:
-        everything = Span(start=0, end=now() + _HOUR * 1_000_000, interval=_HOUR)
-        return await Reconciliation(backend.fetch, codec, grace=grace).report(everything)
+        return await report_on(backend, grace=grace)
     finally:
         await backend.close()
+
+
+async def report_on(backend: Backend, *, grace: float) -> Report:
+    """The report on everything that a backend reads."""
+    everything = Span(start=0, end=now() + _HOUR * 1_000_000, interval=_HOUR)
+    return await Reconciliation(backend.fetch, Codec(), grace=grace).report(everything)
 
 
 async def assert_reconciles(database_url: str) -> Report:

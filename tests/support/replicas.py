@@ -14,6 +14,7 @@ import orjson
 import yaml
 from aiohttp import ClientSession, ClientTimeout
 
+from tests.support.forked import ForkedProcess
 from tests.support.gateway import MODEL
 from tests.support.processes import ServiceProcess
 from tests.support.replies import Json
@@ -54,7 +55,9 @@ class Replica:
     async def start(self) -> Replica:
         """Start it, and wait until it listens."""
         arguments = ["serve", "--config", str(self._config)]
-        self._process = await asyncio.to_thread(lambda: ServiceProcess(arguments).wait_ready())
+        self._process = await asyncio.to_thread(
+            lambda: ServiceProcess(arguments, start=ForkedProcess).wait_ready()
+        )
         self._session = ClientSession(self._process.url, timeout=ClientTimeout(total=_PATIENCE))
         return self
 

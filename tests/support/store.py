@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
 
+import asyncpg
 from sqlalchemy import text
 
 from service.store.backend import Backend, StoreUnavailable
 from service.store.codec import Codec
-from service.store.engine import normalised_url, open_backend, open_engine
+from service.store.engine import normalised_url, open_backend
 from service.store.postgres import PostgresBackend
+from service.store.postgres_batches import DIALECT
+from service.store.queries import compile_statement
 from service.store.records import USAGE_FINAL, Intent, Outcome, Usage, now
 from service.store.sqlite import SqliteBackend
 from service.store.statement import Query
@@ -22,6 +26,9 @@ from service.store.store import Store
 from service.store.tables import DEFAULT_PROJECT, NOBODY
 from service.store.writer import Writer
 from service.wire import ids
+
+#: Seconds that a look waits for a SQLite file that somebody writes.
+_BUSY_SECONDS: Final = 30
 
 USAGE = Usage(USAGE_FINAL, 11, 22, 3, 4, 5, 45)
 
@@ -122,13 +129,20 @@ def literal(url: str, key: bytes) -> str:
 
 async def query(url: str, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
     """Run one statement on a connection of its own and commit it; its rows if it has any."""
-    engine = open_engine(url)
+    if is_sqlite(url):
+        return await asyncio.to_thread(_query_file, sqlite_path(url), statement, parameters)
+    compiled = compile_statement(text(statement), DIALECT)
+    connection = await asyncpg.connect(url)
     try:
-        async with engine.begin() as connection:
-            result = await connection.execute(text(statement), parameters)
-            return [tuple(row) for row in result.all()] if result.returns_rows else []
+        arguments = [parameters[name] for name in compiled.positiontup or ()]
+        return [tuple(row) for row in await connection.fetch(compiled.string, *arguments)]
     finally:
-        await engine.dispose()
+        await connection.close()
+
+
+def _query_file(path: str, statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as connection, connection:
+        return connection.execute(statement, parameters).fetchall()
 
 
 async def derived(url: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
+from tests.support.forked import ForkedProcess
 from tests.support.processes import ServiceProcess
 from tests.support.replies import Json, Live
 from tests.support.upstreams import KEY
@@ -98,7 +99,7 @@ async def replicas(
         session = await stack.enter_async_context(
             ClientSession(connector=connector, timeout=ClientTimeout(total=_PATIENCE))
         )
-        started = [ServiceProcess(arguments, environment) for _ in range(count)]
+        started = [ServiceProcess(arguments, environment, start=ForkedProcess) for _ in range(count)]
         for process in started:
             stack.push_async_callback(asyncio.to_thread, process.kill)
         for process in started:

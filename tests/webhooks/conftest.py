@@ -8,12 +8,8 @@ import pytest
 
 from tests.interactions.conftest import (
     database_url,
-    migrated_postgres,
-    postgres_url,
     reconciles_fixture,
     running_fixture,
-    sqlite_template_fixture,
-    sqlite_url_fixture,
     start_emulator_fixture,
     start_gateway,
     start_scripted_fixture,
@@ -27,12 +23,8 @@ from tests.webhooks.hooking import QUICK
 
 __all__ = (
     "database_url",
-    "migrated_postgres",
-    "postgres_url",
     "reconciles_fixture",
     "running_fixture",
-    "sqlite_template_fixture",
-    "sqlite_url_fixture",
     "start_emulator_fixture",
     "start_gateway",
     "start_scripted_fixture",
