@@ -6,20 +6,6 @@ could not be reached, others may have taken over what was held here: that is loo
 All times are by the database's clock, so that nobody's own counts. It may be set as well. Forward, it makes everybody
 seem silent at once: who sees that takes nobody for dead until all have had the time to say that they live. Backward, it
 makes the dead seem alive: nobody is believed to live for longer than some leases.
-
-After an outage of the database all have been silent, and those that live are about to say so. Who begins then cannot
-tell them from the dead, so it calls the roll: whoever hears the call says at once that it lives, and whose lease is
-still over when the database could be reached for :data:`_ROLL_CALL` seconds without a break is taken for dead. Whether
-it could is told by who calls: each :data:`_AGAIN` seconds it calls, and says that it lives itself. When that fails or
-takes long, the time begins anew.
-
-That does not hang on the call being heard. Who lives and could not reach the database says so every :data:`_AGAIN`
-seconds, whether the word before was refused or hangs, and has said it more than once by then if it can reach the
-database as well as who calls. The call is for those that do not know that they seem silent: their last word was lost in
-a fail-over, or the clock was set forward. Who may have missed a call, because the connection for hints broke, says that
-it lives as soon as it has a new one. Taken for dead though it lives is only who cannot reach the database while who
-calls can, or who seems silent without knowing it and misses the call in a connection that is dead and not found to be
-so yet: it finds itself superseded, as one that was paused.
 """
 
 from __future__ import annotations
@@ -32,6 +18,7 @@ from typing import Final
 
 from service.errors import ServiceError, ServiceUnavailable
 from service.interactions.insisting import Insisting
+from service.interactions.judging import AGAIN, WHO_LIVES, Judging
 from service.store.backend import MISSED
 from service.store.held import Held
 from service.wire import ids
@@ -42,21 +29,14 @@ logger = logging.getLogger(__name__)
 _RENEW: Final = 1 / 4
 _SURE: Final = 2 / 3
 #: The share after which a renewal is late. Who was renewed longest before this process is, with what :data:`_RENEW` and
-#: :data:`_AGAIN` add, still not silent for a whole lease then.
+#: :data:`~service.interactions.judging.AGAIN` add, still not silent for a whole lease then.
 _LATE: Final = 3 / 5
 #: Microseconds by which others that begin in the same moment may be later.
 _LEEWAY: Final = 1_000_000
-#: Seconds until a renewal that has failed, or hangs, is tried again, and how many may hang at once.
-_AGAIN: Final = 0.5
+#: Renewals that may hang at once.
 _AT_ONCE: Final = 5
 #: Seconds for which work waits for a renewal.
 _PATIENCE: Final = 10.0
-#: The hint that asks who lives, and the seconds that there are for an answer: a failure that has just been waited for,
-#: one more try, and as long again for what is slow.
-WHO_LIVES: Final = "who lives"
-_ROLL_CALL: Final = 4 * _AGAIN
-#: Seconds after which a call has taken so long that others may not have been able to answer meanwhile.
-_SLOW: Final = 2 * _AGAIN
 #: Leases of this process that another one's may last; what says more is from before the clock was set back.
 _LONGEST: Final = 10
 _SECOND: Final = 1_000_000
@@ -79,16 +59,12 @@ class Life:
         self._lease = lease
         self._loop = asyncio.get_running_loop()
         self._renewed = self._loop.time()
-        #: Since when this process takes those for dead that are silent, if it is not silent itself.
-        self._judges_from = self._renewed + lease * _SURE
+        self._judging = Judging(held, lease * _SURE, self._renew, self._vouch)
         #: What the database's clock said last, and when that was by the loop's.
         self._told = 0
         self._told_at = self._renewed
         self._renewing: asyncio.Task[None] | None = None
         self._beating: asyncio.Task[None] | None = None
-        self._calling: asyncio.Task[None] | None = None
-        #: Since when all could answer the roll call without a break.
-        self._answerable_since: float | None = None
         #: How often something was found after which it is to be looked what this process has lost, and who does that.
         self._upsets = 0
         self._looking: asyncio.Task[None] | None = None
@@ -98,7 +74,7 @@ class Life:
         self._warn_from = self._renewed
         #: Somebody wants to know whether this process lives.
         self._asked = asyncio.Event()
-        self._pause = min(_AGAIN, lease * _RENEW)
+        self._pause = min(AGAIN, lease * _RENEW)
         most, fewer = (_AT_ONCE, 2) if held.has_hints else (1, 1)
         self._saying = Insisting(self._say, pause=self._pause, most=most)
         self._listing = Insisting(self._list, pause=self._pause, most=fewer)
@@ -120,12 +96,12 @@ class Life:
 
     @property
     def _judges(self) -> bool:
-        moment = self._loop.time()
-        is_late = moment - self._renewed > self._lease * _LATE
-        return not is_late and moment >= self._judges_from and self._has_looked.is_set()
+        is_late = self._loop.time() - self._renewed > self._lease * _LATE
+        return not is_late and self._judging.has_begun and self._has_looked.is_set()
 
     async def begin(self) -> None:
         """Be alive; raises :class:`~service.errors.ServiceUnavailable`."""
+        began = self._loop.time()
         self._set_clock(await self._held.clock())
         await self._held.enter(self.id, self._until())
         alone_since = self._held.alone_since
@@ -137,12 +113,11 @@ class Life:
         # Who judges is silent for no longer than that; what it said last was before an outage otherwise.
         spare = int(self._lease * (1 - _LATE) * _SECOND)
         is_vouched_for = alone_since is not None or await self._held.others_judge(self.id, spare)
-        self._renewed = self._loop.time()
-        self._judges_from = self._renewed + (0 if is_vouched_for else self._lease * _SURE)
+        # That it lives counts from the time that was told before, however long the rest has taken.
+        self._renewed = began
         self._beating = self._loop.create_task(self._beat(), name="heartbeat")
         self._held.on_hint(self._hear)
-        if not is_vouched_for and self._held.has_hints:
-            self._calling = self._loop.create_task(self._call_the_roll(), name="roll call")
+        self._judging.begin(is_vouched_for=is_vouched_for)
 
     @property
     def is_sure(self) -> bool:
@@ -172,11 +147,11 @@ class Life:
 
     async def end(self) -> None:
         """Give up what is still held, so that others may have it at once; never raises."""
-        for task in (self._calling, self._beating):
-            if task is not None:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        await self._judging.end()
+        if self._beating is not None:
+            self._beating.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._beating
         if (renewing := self._renewing) is not None:
             # It would bring this process back to life.
             await asyncio.wait((renewing,), timeout=_PATIENCE)
@@ -224,43 +199,11 @@ class Life:
         if topic in (WHO_LIVES, MISSED):
             self._asked.set()
 
-    async def _call_the_roll(self) -> None:
-        """Ask who lives until all could have answered for long enough, and judge then."""
-        lasts = min(_ROLL_CALL, self._lease * _SURE)
-        while (began := self._loop.time()) < self._judges_from:
-            asked = await self._ask_who_lives()
-            moment = self._loop.time()
-            if moment - began > _SLOW:
-                self._answerable_since = None
-            if asked and self._answerable_since is None:
-                self._answerable_since = moment
-            since = self._answerable_since
-            left = _AGAIN if since is None else since + lasts - moment
-            if left <= 0:
-                break
-            await asyncio.sleep(min(_AGAIN, left))
-        self._judges_from = min(self._judges_from, self._loop.time())
-        # From now on this process vouches for the death of others.
+    def _vouch(self) -> None:
+        """From now on this process vouches for the death of others, and says so at once."""
         self._asked.set()
         if self.on_judging is not None:
             self.on_judging()
-
-    async def _ask_who_lives(self) -> bool:
-        """Ask once; whether those who hear it can say that they live, as this process can."""
-        try:
-            asked = await self._held.hint(WHO_LIVES)
-            await self._renew()
-        except Exception:
-            # The next beat tells of it as well.
-            asked = False
-        if not asked:
-            self._put_off_judging()
-        return asked
-
-    def _put_off_judging(self) -> None:
-        """All may seem silent now that live: they get the time to say so."""
-        self._judges_from = self._loop.time() + self._lease * _SURE
-        self._answerable_since = None
 
     async def _say(self, others_hang: bool) -> int:
         """Say once that this process lives; what the time is then."""
@@ -309,7 +252,7 @@ class Life:
         self._set_clock(told)
         self._renewed = began
         if silence > self._lease * _LATE:
-            self._put_off_judging()
+            self._judging.put_off()
             # What was just said may have been that this process judges.
             self._asked.set()
         if silence > self._lease:

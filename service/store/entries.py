@@ -70,7 +70,7 @@ def size_of(writes: tuple[Write, ...]) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Taken:
-    """The entries of one batch, and all interactions that they are about."""
+    """The entries of one batch that are being written, and all interactions that the batch is about."""
 
     entries: list[Entry]
     keys: set[bytes]
@@ -143,6 +143,11 @@ class Entries:
         self._taken.append(batch)
         self._written |= keys
         return batch
+
+    def parted(self, batch: Taken, entries: Iterable[Entry]) -> None:
+        """These are being written no more; what else the batch is about is, and what touches the same waits for it."""
+        gone = set(entries)
+        batch.entries[:] = [entry for entry in batch.entries if entry not in gone]
 
     def landed(self, batch: Taken) -> None:
         """Nothing of this batch is being written any more."""

@@ -196,26 +196,30 @@ class Writer:
         work.add_done_callback(then)
 
     def _answered(self, batch: Taken, written: asyncio.Future[Mapping[bytes, bool]]) -> None:
-        if written.cancelled():
-            self._close_lane()
-            return
-        error = written.exception()
+        error = _failure(written)
         if error is None:
             self._succeed(batch.entries, written.result())
             self._end(batch, held_up=False)
+        elif self._given_up:
+            self._close_lane()
         elif isinstance(error, RowRefused):
             self._answered_at = monotonic()
-            split = self._loop.create_task(self._isolate(batch.entries, error), name="store-writer")
+            work = self._isolate(batch, list(batch.entries), error)
+            split = self._loop.create_task(work, name="store-writer")
             self._follow(split, partial(self._isolated, batch))
         else:
             self._hold_up(batch.entries, error)
             self._end(batch, held_up=True)
 
     def _isolated(self, batch: Taken, split: asyncio.Future[bool]) -> None:
-        if split.cancelled():
+        error = _failure(split)
+        if error is None:
+            self._end(batch, held_up=split.result())
+        elif self._given_up:
             self._close_lane()
-            return
-        self._end(batch, held_up=split.result())
+        else:
+            self._hold_up(batch.entries, error)
+            self._end(batch, held_up=True)
 
     def _end(self, batch: Taken, *, held_up: bool) -> None:
         """Go on with what is queued by now, unless another lane does."""
@@ -247,28 +251,31 @@ class Writer:
         for entry in entries:
             _tell(entry, unwritten.get(entry.key) if unwritten else None)
 
-    async def _isolate(self, entries: list[Entry], error: RowRefused) -> bool:
-        """Split the entries until the refused row stands alone; True if some could not be written meanwhile."""
+    async def _isolate(self, batch: Taken, entries: list[Entry], error: RowRefused) -> bool:
+        """Split these of a batch until the refused row stands alone; True if some could not be written meanwhile."""
         if len(entries) == 1:
             self.statistics.refused += 1
             logger.error("the store refused a row: %s", error)
             self._entries.release(entries)
+            self._entries.parted(batch, entries)
             entries[0].fail(StoreError("The store refused to record this interaction."))
             return False
         middle = len(entries) // 2
-        first = await self._commit_part(entries[:middle])
-        second = await self._commit_part(entries[middle:])
+        first = await self._commit_part(batch, entries[:middle])
+        second = await self._commit_part(batch, entries[middle:])
         return first or second
 
-    async def _commit_part(self, entries: list[Entry]) -> bool:
+    async def _commit_part(self, batch: Taken, entries: list[Entry]) -> bool:
         try:
             unwritten = await self._handed_in(entries)
         except RowRefused as error:
             self._answered_at = monotonic()
-            return await self._isolate(entries, error)
+            return await self._isolate(batch, entries, error)
         except Exception as error:
+            self._entries.parted(batch, entries)
             self._hold_up(entries, error)
             return True
+        self._entries.parted(batch, entries)
         self._succeed(entries, unwritten)
         return False
 
@@ -298,6 +305,10 @@ class Writer:
         if impatient:
             logger.error("%d callers were told that the store cannot be written", len(impatient))
             self._entries.forget()
+
+
+def _failure(work: asyncio.Future[Any]) -> BaseException | None:
+    return asyncio.CancelledError() if work.cancelled() else work.exception()
 
 
 def _tell(entry: Entry, unwritten: bool | None) -> None:

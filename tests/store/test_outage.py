@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
 
 from service.errors import ServiceUnavailable
-from service.store.statements import INSERT_INTENT, INSERT_REQUEST
+from service.store.statements import FINISH, INSERT_INTENT, INSERT_REQUEST
 from service.store.tables import DEFAULT_PROJECT
 from tests.support.postgres import PostgresServer
 from tests.support.store import (
@@ -36,6 +37,11 @@ def locked(url: str) -> Iterator[None]:
         yield
     finally:
         connection.close()
+
+
+def hold_up_the_loop() -> None:
+    """Let nothing else happen in this process for a moment."""
+    time.sleep(0.3)
 
 
 async def refused(opened: OpenStore, request: bytes = b"{}") -> ServiceUnavailable:
@@ -99,6 +105,26 @@ async def test_closing_waits_for_a_locked_database(sqlite_url: str) -> None:
         await closing
         assert ending.done()
         assert await saved(opened, begun.id) == b"answer"
+
+
+async def test_what_is_refused_when_the_writer_gives_up_is_not_split_any_more(sqlite_url: str) -> None:
+    async with open_store(sqlite_url) as opened:
+        with locked(sqlite_url):
+            writes = (FINISH, outcome(intent().id, model="\ud800").row(1)), (INSERT_INTENT, intent().row(1))
+            waiting = [asyncio.create_task(opened.writer.put(write, patience=60)) for write in writes]
+            await asyncio.sleep(0)
+            while opened.writer.depth:
+                await asyncio.sleep(0)
+            closing = asyncio.create_task(opened.writer.close(0.0))
+            for _ in range(2):
+                await asyncio.sleep(0)
+        # The database refuses the batch in the turn of the loop in which patience ends.
+        hold_up_the_loop()
+        await closing
+        told = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(one) for one in told] == [ServiceUnavailable] * 2
+        await opened.backend.close()
+        assert await query(sqlite_url, "SELECT count(*) FROM interactions") == [(0,)]
 
 
 async def test_a_full_disk_refuses_intents_and_loses_no_outcome(

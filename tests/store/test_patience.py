@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import ServiceUnavailable, StoreError
 from service.store.engine import open_engine
@@ -55,6 +56,13 @@ async def saved(opened: OpenStore, begun: Intent) -> bytes | None:
     return record.response if record is not None else None
 
 
+async def end_commit() -> None:
+    """Cancel the task that writes a batch."""
+    while not (writing := [task for task in asyncio.all_tasks() if task.get_name() == "commit"]):
+        await asyncio.sleep(0)
+    writing[0].cancel()
+
+
 async def until_written(opened: OpenStore) -> None:
     while opened.writer.stalled_for:
         await asyncio.sleep(0.01)
@@ -100,6 +108,47 @@ async def test_closing_ends_though_nothing_can_be_written(
             await opened.backend.close()
 
 
+async def rest_of_split(opened: OpenStore, other: AsyncConnection) -> tuple[Intent, asyncio.Task[None]]:
+    """What is left of a batch that was split: it waits until the other connection lets go of its row."""
+    begun = [await begin(opened) for _ in range(3)]
+    await other.execute(text(f"SELECT 1 FROM interactions WHERE id = '{begun[2].id.hex()}' FOR UPDATE"))
+    refused = FINISH, outcome(begun[1].id, model="\ud800").row(1)
+    written, failed, waiting = (
+        asyncio.create_task(opened.writer.put(*writes, patience=60))
+        for writes in (ending(begun[0]), (refused,), ending(begun[2]))
+    )
+    await written
+    with pytest.raises(StoreError):
+        await failed
+    return begun[2], waiting
+
+
+async def test_of_a_batch_that_was_split_only_the_rest_is_lost(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = open_engine(postgres_url)
+    async with open_store(postgres_url) as opened, engine.connect() as other:
+        _, waiting = await rest_of_split(opened, other)
+        await opened.writer.close(0.1)
+        with pytest.raises(ServiceUnavailable):
+            await waiting
+        assert "1 writes were lost" in caplog.text
+    await engine.dispose()
+
+
+async def test_the_rest_of_a_batch_that_was_split_is_tried_again_when_its_task_is_ended(
+    postgres_url: str,
+) -> None:
+    engine = open_engine(postgres_url)
+    async with open_store(postgres_url) as opened, engine.connect() as other:
+        begun, waiting = await rest_of_split(opened, other)
+        await end_commit()
+        await other.rollback()
+        await waiting
+        assert await saved(opened, begun) == b"answer"
+    await engine.dispose()
+
+
 async def test_an_intent_that_was_given_up_is_not_written_later(sqlite_url: str) -> None:
     async with open_store(sqlite_url) as opened:
         async with held(sqlite_url):
@@ -137,6 +186,16 @@ async def test_a_caller_does_not_wait_for_a_batch_that_says_nothing(postgres_url
             assert (error.status, error.retry_after) == (503, 5)
         await until_written(opened)
         await completed(opened.store)
+
+
+async def test_a_batch_whose_task_is_ended_is_tried_again(postgres_url: str) -> None:
+    async with open_store(postgres_url) as opened:
+        begun = await begin(opened)
+        async with held(postgres_url):
+            waiting = asyncio.create_task(opened.writer.put(*ending(begun), patience=60))
+            await end_commit()
+        await waiting
+        assert await saved(opened, begun) == b"answer"
 
 
 async def test_closing_ends_though_the_network_says_nothing(postgres_url: str) -> None:
