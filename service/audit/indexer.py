@@ -45,6 +45,8 @@ FILLED_IN_AT_ONCE: Final = 256
 _TIDY_SECONDS: Final = 6 * 3_600.0
 #: How often hours that are over are looked for.
 _SPLIT_SECONDS: Final = 60.0
+#: How many times as long as a step of that takes it rests: callers share the processor with it.
+_SPLIT_RESTS: Final = 2.0
 
 
 class Indexer:
@@ -135,9 +137,12 @@ class Indexer:
         count = most if self._pacing.alone else min(most, _FILLED_IN_BESIDE)
         return await self._backend.run(filling.step(count))
 
-    async def split(self) -> int | None:
-        """Split an hour that is over; 0 when there is none, None as :meth:`step` does, and raises as that does."""
-        return await self._splitting.step()
+    async def split(self, *, rests: float = 0.0) -> int | None:
+        """Split an hour that is over; 0 when there is none, None as :meth:`step` does, and raises as that does.
+
+        ``rests`` is how many times as long as it works it stops between whiles.
+        """
+        return await self._splitting.step(rests=rests)
 
     async def catch_up(self) -> None:
         """Derive until nothing waits, no terms are lacking and every hour that is over is split, as fast as it goes.
@@ -165,7 +170,7 @@ class Indexer:
                 if done is not None and self._late < _LATE_SECONDS:
                     done = max(done, await self.fill_in() or 0)
                 if done == 0 and time.monotonic() - self._split_at > _SPLIT_SECONDS:
-                    done = await self.split()
+                    done = await self.split(rests=_SPLIT_RESTS)
                     # What is over at a time is split without a pause.
                     self._split_at = self._split_at if done else time.monotonic()
                 if done == 0 and time.monotonic() - self._tidied_at > _TIDY_SECONDS:

@@ -53,7 +53,7 @@ _WRITTEN_AT_ONCE: Final = 100
 #: Quarters of series that are held at once; an hour that has more stays as it is.
 _MOST: Final = 20_000
 #: Interactions of an hour beyond which it stays as it is: to go through more takes longer than a report may.
-_LARGEST: Final = 100_000
+_LARGEST: Final = 50_000
 #: What is noted of an hour that cannot be split; no sum is equal to it.
 _NEVER: Final = -1
 _NOTHING: Final = (0, 0)
@@ -98,10 +98,10 @@ class Splitting:
         self._backend = backend
         self._reports = reports
 
-    async def step(self) -> int | None:
+    async def step(self, *, rests: float = 0.0) -> int | None:
         """Split an hour, or see that it has to wait; 0 when none is due, None while another process does it.
 
-        Raises what the indexer's steps do.
+        ``rests`` is how many times as long as it works it stops between whiles. Raises what the indexer's steps do.
         """
         latest = int(time.time() * 1_000_000) - HOUR - _REST
         async with self._reports.reading() as reading:
@@ -112,17 +112,40 @@ class Splitting:
             told = {"hour_project_id": hour[0], "hour_start": hour[1]}
             whole = _numbers(await reading.ask(_WHOLE, told))
             dialect = reading.dialect
-            sums = await _Summing(reading, hour).sums() if whole[0] <= _LARGEST else _Sums()
+        sums = await self._sums(hour, rests) if whole[0] <= _LARGEST else _Sums()
         if sums is None:
             return 1
         if (sums.requests, sums.unmeasured) != whole or len(sums.quarters) > _MOST:
-            return await self._backend.run(lambda: _marked(told, (_NEVER, _NEVER)))
+            return await self._backend.run(lambda: _marked_if_same(told, whole, (_NEVER, _NEVER)))
         rows = await asyncio.to_thread(sums.rows, hour)
         for start in range(0, len(rows), _WRITTEN_AT_ONCE):
             some = rows[start : start + _WRITTEN_AT_ONCE]
             if await self._backend.run(partial(_written, dialect, some)) is None:
                 return None
-        return await self._backend.run(lambda: _marked_if_same(told, whole))
+        return await self._backend.run(lambda: _marked_if_same(told, whole, whole))
+
+    async def _sums(self, hour: Hour, rests: float) -> _Sums | None:
+        """The sums of what has been derived from; None where they are about to change.
+
+        Each page is a snapshot of its own: while one is held, SQLite's log cannot be begun anew. What changes between
+        them changes the sums of the whole hour as well, and these are looked at again.
+        """
+        sums = _Sums()
+        project_id, start = hour
+        after, before = key_from(start), key_from(start + HOUR)
+        while True:
+            began = time.monotonic()
+            async with self._reports.reading() as reading:
+                rows = await reading.fetch(_page(project_id, after, before))
+            if not rows:
+                return sums
+            if not await asyncio.to_thread(sums.add, rows):
+                return None
+            if len(sums.quarters) > _MOST:
+                return sums
+            after = rows[-1][0]
+            if rests:
+                await asyncio.sleep(rests * (time.monotonic() - began))
 
 
 async def split(reading: Reading, project_id: bytes, hours: Collection[int]) -> set[int]:
@@ -200,39 +223,19 @@ class _Sums:
         return rows
 
 
-class _Summing:
-    """Adds up an hour in one snapshot."""
-
-    def __init__(self, reading: Reading, hour: Hour) -> None:
-        self._reading = reading
-        self._hour = hour
-
-    async def sums(self) -> _Sums | None:
-        """The sums of what has been derived from; None where they are about to change."""
-        sums = _Sums()
-        project_id, start = self._hour
-        after, before = key_from(start), key_from(start + HOUR)
-        while rows := await self._reading.fetch(self._page(project_id, after, before)):
-            if not await asyncio.to_thread(sums.add, rows):
-                return None
-            if len(sums.quarters) > _MOST:
-                break
-            after = rows[-1][0]
-        return sums
-
-    def _page(self, project_id: bytes, after: bytes, before: bytes) -> Select[Any]:
-        return (
-            select(*(interactions.c[name] for name in gathering.COLUMNS), *_SERIES)
-            .select_from(interactions.join(series_table, series_table.c.id == interactions.c.series_id))
-            .where(
-                interactions.c.completed_at.is_not(None),
-                interactions.c.id > literal(after, Key),
-                interactions.c.id < literal(before, Key),
-                interactions.c.project_id == literal(project_id, Key),
-            )
-            .order_by(interactions.c.id)
-            .limit(_PAGE)
+def _page(project_id: bytes, after: bytes, before: bytes) -> Select[Any]:
+    return (
+        select(*(interactions.c[name] for name in gathering.COLUMNS), *_SERIES)
+        .select_from(interactions.join(series_table, series_table.c.id == interactions.c.series_id))
+        .where(
+            interactions.c.completed_at.is_not(None),
+            interactions.c.id > literal(after, Key),
+            interactions.c.id < literal(before, Key),
+            interactions.c.project_id == literal(project_id, Key),
         )
+        .order_by(interactions.c.id)
+        .limit(_PAGE)
+    )
 
 
 def _numbers(rows: Rows) -> tuple[int, int]:
@@ -244,13 +247,8 @@ def _written(dialect: str, rows: Sequence[Mapping[str, Any]]) -> Script:
     return len(rows)
 
 
-def _marked(told: Mapping[str, Any], counts: tuple[int, int]) -> Script:
-    yield Execute(_MARK, [{**told, "new_requests": counts[0], "new_unmeasured": counts[1]}])
-    return 1
-
-
-def _marked_if_same(told: Mapping[str, Any], counts: tuple[int, int]) -> Script:
+def _marked_if_same(told: Mapping[str, Any], whole: tuple[int, int], counts: tuple[int, int]) -> Script:
     """Whatever has come meanwhile is in the sums of the next time."""
-    if _numbers((yield Ask(_WHOLE, told))) == counts:
-        yield from _marked(told, counts)
+    if _numbers((yield Ask(_WHOLE, told))) == whole:
+        yield Execute(_MARK, [{**told, "new_requests": counts[0], "new_unmeasured": counts[1]}])
     return 1
