@@ -410,6 +410,8 @@ def test_an_interrupted_program_ends_and_keeps_what_was_asked(programs: Programs
     told = programs.run(f"""
 import os, signal, threading
 from service import create_interaction, get_interaction
+# Where tests run in the background of a shell, interrupts are ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 create_interaction({ASK}, input="Hello")
 threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
