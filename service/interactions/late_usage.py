@@ -52,6 +52,9 @@ class LateUsage:
 
         Raises :class:`~service.errors.ServiceUnavailable` when the store cannot take it.
         """
+        if not record.terminal:
+            # Whoever noted that has lost the interaction before it ended; who ends it may rely on the note.
+            return False
         deployment = self._deployments.by_id(record.deployment_id)
         if (
             record.usage_state != USAGE_MISSING

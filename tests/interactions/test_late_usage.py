@@ -9,10 +9,10 @@ from aiohttp import web
 
 from service.store.records import USAGE_FINAL, USAGE_MISSING, USAGE_PARTIAL
 from service.store.tables import RESPONSE_PAYLOAD
-from service.wire import sse
+from service.wire import ids, sse
 from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartGateway, StartScripted
-from tests.support.store import is_sqlite, query
+from tests.support.store import is_sqlite, literal, query
 from tests.support.upstreams import Emulated
 
 HASTY = {"poll_interval": 0.02, "poll_interval_max": 0.05, "usage_interval": 0.02, "claim_interval": 0.02}
@@ -73,6 +73,22 @@ async def test_usage_that_never_comes_is_not_asked_for_for_ever(
     await eventually(is_given_up)
     assert 1 < len(upstream.calls("GET")) <= 8
     assert (await gateway.database.row(made.id))["usage_state"] == USAGE_MISSING
+
+
+async def test_a_note_of_what_has_not_ended_waits_for_its_end(
+    gateway: Gateway, upstream: Emulated, database_url: str
+) -> None:
+    """It was left by a process that has lost the interaction to another one, which may count on it."""
+    made = await gateway.ask("Take your time", background=True, wish=SLOW)
+    key = literal(database_url, ids.from_text(made.id) or b"")
+    note = f"INSERT INTO leases (interaction_id, kind, due_at, tries) VALUES ({key}, 'usage', 0, 0)"
+    await query(database_url, note)
+
+    async def is_looked_at_again() -> bool:
+        rows = await query(database_url, "SELECT tries FROM leases WHERE kind = 'usage'")
+        return bool(rows[0][0] >= 2)
+
+    await eventually(is_looked_at_again)
 
 
 async def test_usage_of_a_damaged_response_is_not_asked_for_for_ever(
