@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -43,7 +42,7 @@ _FILLED_IN_BESIDE: Final = 32
 FILLED_IN_AT_ONCE: Final = 256
 #: How often the words of deleted texts are looked after.
 _TIDY_SECONDS: Final = 6 * 3_600.0
-#: How often hours that are over are looked for.
+#: The pause between two looks for hours that are over.
 _SPLIT_SECONDS: Final = 60.0
 #: How many times as long as a step of that takes it rests: callers share the processor with it.
 _SPLIT_RESTS: Final = 2.0
@@ -73,20 +72,24 @@ class Indexer:
         self._late = 0.0
         #: Whether all have all their terms; nothing takes that back while a process lives.
         self._filled_in = False
+        #: From how many it was derived last, or None while another process does it.
+        self._done: int | None = None
         self._tidied_at = 0.0
-        self._split_at = 0.0
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="indexer")
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._run(), name="indexer"),
+            loop.create_task(self._split_hours(), name="splitting of hours"),
+        ]
 
     async def close(self) -> None:
         """End; what is not derived yet waits for the next start."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def step(self) -> int | None:
         """Derive from one batch; from how many it was, or None while another process does it.
@@ -165,30 +168,46 @@ class Indexer:
     async def _run(self) -> None:
         while True:
             started = time.monotonic()
-            try:
-                done = await self.step()
-                if done is not None and self._late < _LATE_SECONDS:
-                    done = max(done, await self.fill_in() or 0)
-                if done == 0 and time.monotonic() - self._split_at > _SPLIT_SECONDS:
-                    done = await self.split(rests=_SPLIT_RESTS)
-                    # What is over at a time is split without a pause.
-                    self._split_at = self._split_at if done else time.monotonic()
-                if done == 0 and time.monotonic() - self._tidied_at > _TIDY_SECONDS:
-                    self._tidied_at = time.monotonic()
-                    await self.tidy()
-            except (ServiceError, StoreUnavailable, RowRefused) as error:
-                logger.warning("lists, searches and reports are not kept up now: %s", error)
-                await asyncio.sleep(_FAILED_SECONDS)
-            except Exception:
-                logger.exception("the indexer failed in a way that was not foreseen")
-                await asyncio.sleep(_FAILED_SECONDS)
-            else:
-                await self._rest(done, time.monotonic() - started)
+            if await self._tried(self._derive):
+                await self._rest(time.monotonic() - started)
 
-    async def _rest(self, done: int | None, worked: float) -> None:
-        if done is None:
+    async def _derive(self) -> None:
+        done = await self.step()
+        if done is not None and self._late < _LATE_SECONDS:
+            done = max(done, await self.fill_in() or 0)
+        if done == 0 and time.monotonic() - self._tidied_at > _TIDY_SECONDS:
+            self._tidied_at = time.monotonic()
+            await self.tidy()
+        self._done = done
+
+    async def _split_hours(self) -> None:
+        """Beside that: an hour of many interactions is gone through for a while, and there may always be new ones."""
+        while True:
+            await asyncio.sleep(self._idle)
+            if self._done is not None and self._late < _LATE_SECONDS:
+                await self._tried(self._split_due)
+
+    async def _split_due(self) -> None:
+        while await self.split(rests=_SPLIT_RESTS):
+            pass
+        await asyncio.sleep(_SPLIT_SECONDS)
+
+    async def _tried(self, work: Callable[[], Awaitable[None]]) -> bool:
+        try:
+            await work()
+        except (ServiceError, StoreUnavailable, RowRefused) as error:
+            logger.warning("lists, searches and reports are not kept up now: %s", error)
+        except Exception:
+            logger.exception("the indexer failed in a way that was not foreseen")
+        else:
+            return True
+        await asyncio.sleep(_FAILED_SECONDS)
+        return False
+
+    async def _rest(self, worked: float) -> None:
+        if self._done is None:
             await asyncio.sleep(_ELSEWHERE_SECONDS)
-        elif done == 0:
+        elif self._done == 0:
             await asyncio.sleep(self._idle)
             self._pacing.idle()
         else:

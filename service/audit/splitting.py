@@ -1,8 +1,8 @@
 """Splits hours that are over: sums of their first quarter, half and three quarters, beside the roll-ups of the whole.
 
 Time zones that are half an hour or a quarter beside UTC begin their hours there, and what an interval has of an hour is
-a difference of two of these sums. Nearly all of an hour has ended when it is over: to go through it once then, when
-nothing else waits, costs a part of what three more roll-ups for every interaction would. What comes later is added by
+a difference of two of these sums. Nearly all of an hour has ended when it is over: to go through it once then costs a
+part of what three more roll-ups for every interaction would. What comes later is added by
 whoever derives it (:mod:`service.audit.derivation`). An hour counts as split as long as what it had then and has got
 since is as much as the whole has, so it is not where a version before has added to that alone.
 """

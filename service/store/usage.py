@@ -12,6 +12,7 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Executable,
     FromClause,
     SmallInteger,
@@ -22,7 +23,6 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
-    true,
     update,
 )
 from sqlalchemy.sql.dml import Insert
@@ -48,9 +48,21 @@ _FIGURES = (
 )
 
 
+def _owed(key: ColumnElement[bytes], *more: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether an interaction has ended without the usage that upstream owes."""
+    return exists(
+        select(literal_column("1")).where(
+            interactions.c.id == key,
+            interactions.c.usage_state == _MISSING,
+            interactions.c.completed_at.is_not(None),
+            *more,
+        )
+    )
+
+
 def _want(rows: FromClause, database: Particulars) -> Executable:
     names = ["interaction_id", "kind", "due_at", "tries"]
-    chosen = select(rows.c.interaction_id, _WANTED, rows.c.due_at, _NONE).where(true())
+    chosen = select(rows.c.interaction_id, _WANTED, rows.c.due_at, _NONE).where(_owed(rows.c.interaction_id))
     statement: Insert = database.insert(leases).from_select(names, chosen).on_conflict_do_nothing()
     return statement
 
@@ -72,14 +84,7 @@ def _settle(rows: FromClause, database: Particulars) -> Executable:
 
 
 def _settle_response(rows: FromClause, database: Particulars) -> Executable:
-    owed = exists(
-        select(literal_column("1")).where(
-            interactions.c.id == rows.c.interaction_id,
-            interactions.c.usage_state == _MISSING,
-            interactions.c.completed_at.is_not(None),
-            interactions.c.deleted_at.is_(None),
-        )
-    )
+    owed = _owed(rows.c.interaction_id, interactions.c.deleted_at.is_(None))
     return (
         update(payloads)
         .values(codec=rows.c.codec, size=rows.c.size, body=rows.c.body)
@@ -92,8 +97,11 @@ def _forget(rows: FromClause, database: Particulars) -> Executable:
     return delete(leases).where(leases.c.kind == _WANTED, leases.c.interaction_id.in_(chosen))
 
 
-#: Note that upstream owes the usage of an interaction, to be asked for after ``due_at``.
-WANT_USAGE = BatchStatement("want usage", columns_of(leases, "interaction_id due_at"), _want)
+#: Note that upstream owes the usage of an interaction, to be asked for after ``due_at``. Written after the outcome, and
+#: only where that is so: who was to end it may have lost it.
+WANT_USAGE = BatchStatement(
+    "want usage", columns_of(leases, "interaction_id due_at"), _want, looks_again=True
+)
 #: The one write by which usage becomes final after the outcome; does nothing where it is not missing.
 SETTLE_USAGE = BatchStatement(
     "settle usage",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from service.audit.indexer import Indexer
@@ -10,7 +12,8 @@ from service.audit.prices import Prices
 from service.settings import Settings
 from service.store.codec import Codec
 from service.store.engine import open_reports
-from service.store.records import USAGE_FINAL, Usage
+from service.store.records import USAGE_FINAL, Usage, now
+from service.wire import ids
 from tests.support.store import (
     InspectableSqlite,
     OpenStore,
@@ -78,6 +81,31 @@ async def test_many_roll_ups_make_the_next_one_no_dearer(sqlite_url: str) -> Non
             f"INSERT INTO rollups SELECT {columns} FROM rollups, numbers",
         )
         assert await derived(opened, backend, sqlite_url) < before + 20
+
+
+async def test_an_hour_is_split_though_there_is_always_something_new(store_url: str) -> None:
+    reports = open_reports(store_url)
+    await reports.start()
+    async with open_store(store_url) as opened:
+
+        async def recorded(key: bytes) -> None:
+            await opened.store.begin(intent(key), b'{"input":"hello"}')
+            await opened.store.finish(outcome(key), b"{}")
+
+        async def always_something_new() -> None:
+            while True:
+                await recorded(ids.mint())
+
+        await recorded(ids.derived(now() // 1_000 - 3 * 3_600_000, "early"))
+        indexer = Indexer(opened.backend, reports, Codec(), Prices(Settings()), idle=0.01)
+        coming = asyncio.create_task(always_something_new())
+        indexer.start()
+        while not await query(store_url, "SELECT 1 FROM split_hours WHERE requests IS NOT NULL"):
+            await asyncio.sleep(0.01)
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+        await indexer.close()
+    await reports.close()
 
 
 @pytest.mark.parametrize(

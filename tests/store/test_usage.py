@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from service.errors import Superseded
 from service.store.records import USAGE_FINAL, USAGE_MISSING, USAGE_PARTIAL, Usage, now
 from service.store.store import Store
 from service.store.tables import DEFAULT_PROJECT
+from service.wire import ids
 from tests.support.store import USAGE, OpenStore, intent, outcome, query
 
 SECOND = 1_000_000
@@ -89,3 +91,12 @@ async def test_a_deleted_interaction_keeps_its_figures_and_nothing_else(
     await store.held.settle_usage(key, USAGE, b"secret")
     assert [row[:3] for row in await figures(store_url)] == [(USAGE_FINAL, 11, 45)]
     assert await query(store_url, "SELECT count(*) FROM payloads") == [(0,)]
+
+
+async def test_who_has_lost_an_interaction_notes_nothing_of_it(opened: OpenStore, store_url: str) -> None:
+    entry = intent()
+    await opened.store.begin(entry, b"{}")
+    lost = outcome(entry.id, usage=Usage(USAGE_MISSING), owner_id=ids.mint())
+    with pytest.raises(Superseded):
+        await opened.store.finish(lost, b"{}")
+    assert await query(store_url, "SELECT count(*) FROM leases") == [(0,)]
