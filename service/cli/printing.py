@@ -101,6 +101,14 @@ def seconds(value: float | None) -> str:
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
 
 
+def length(time: float) -> str:
+    """A time that was set, in the largest unit of which it is a whole number, as it can be set."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if time and time % size == 0:
+            return f"{time / size:.0f}{unit}"
+    return f"{time:g}s"
+
+
 def dollars(value: float | None) -> str:
     """A cost; ``-`` for one that is not known."""
     return "-" if value is None else f"${value:.6f}".rstrip("0").rstrip(".")

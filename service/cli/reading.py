@@ -25,6 +25,8 @@ from service.cli.target import Target, targeted
 
 _COLUMNS: Final = ("created", "id", "status", "model", "tokens", "cost", "duration", "labels", "error")
 _NUMBERS: Final = ("tokens", "cost", "duration")
+#: The exit status of what SIGINT has ended, as shells tell it.
+_INTERRUPTED: Final = 130
 
 
 @click.command()
@@ -35,7 +37,13 @@ _NUMBERS: Final = ("tokens", "cost", "duration")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON each.")
 def logs(target: Target, filters: list[tuple[str, str]], limit: int, follow: bool, as_json: bool) -> None:
     """List interactions, the newest last."""
-    asyncio.run(_logs(target, filters, limit, follow=follow, as_json=as_json))
+    try:
+        asyncio.run(_logs(target, filters, limit, follow=follow, as_json=as_json))
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+        # There is no other way to end it, so nothing was aborted.
+        raise click.exceptions.Exit(_INTERRUPTED) from None
 
 
 async def _logs(target: Target, filters: Parameters, limit: int, *, follow: bool, as_json: bool) -> None:

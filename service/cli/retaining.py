@@ -9,7 +9,7 @@ from urllib.parse import quote
 import click
 
 from service.cli.api import Json, connected
-from service.cli.printing import number, print_json, print_table
+from service.cli.printing import length, number, print_json, print_table
 from service.cli.target import Target, targeted
 
 
@@ -35,7 +35,7 @@ def run(target: Target, dry_run: bool, whole: bool, as_json: bool) -> None:
     rows = [
         [
             rule["rule"],
-            "forever" if rule["keep_seconds"] is None else f"{rule['keep_seconds'] / 86_400:g} d",
+            "forever" if rule["keep_seconds"] is None else length(rule["keep_seconds"]),
             *(number(rule[name]) for name in columns[2:]),
         ]
         for rule in told["rules"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from click.testing import CliRunner
 from service.audit.fields import names
 from service.cli.choosing import NUMBERS
 from service.cli.main import commands
-from service.cli.printing import plain
+from service.cli.printing import length, plain
 from service.wire import ids
 from tests.support.processes import ServiceProcess
 
@@ -168,6 +170,14 @@ def test_a_terminal_gets_a_table_in_colours(served: Served) -> None:
     assert b"\x1b[32mcompleted" in shown
 
 
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [(1, "1s"), (90, "90s"), (5_400, "90m"), (7_200, "2h"), (86_400 * 30, "30d"), (0.5, "0.5s")],
+)
+def test_a_time_is_told_as_it_can_be_set(told: float, text: str) -> None:
+    assert length(told) == text
+
+
 def test_what_callers_say_does_not_steer_a_terminal() -> None:
     assert plain("red \x1b[31m\x9b2J\r\n\tünï") == "red  [31m 2J   ünï"
 
@@ -175,13 +185,20 @@ def test_what_callers_say_does_not_steer_a_terminal() -> None:
 def test_logs_follow_what_ends(served: Served) -> None:
     arguments = ["logs", "--follow", "--json", "-n", "1", "--url", served.url, "--key", KEY]
     with subprocess.Popen(
-        [sys.executable, "-m", "service", *arguments], stdout=subprocess.PIPE, cwd=ROOT
+        [sys.executable, "-m", "service", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        # A shell without job control has its children ignore it.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as following:
         assert following.stdout is not None
         following.stdout.readline()
         made = served.create(input="While somebody looks")["id"]
         assert orjson.loads(following.stdout.readline())["id"] == made
-        following.terminate()
+        following.send_signal(signal.SIGINT)
+        assert following.communicate() == (b"", b"")
+    assert following.returncode == 130
 
 
 def test_logs_follow_what_comes_to_match_after_younger_ones(served: Served) -> None:
