@@ -35,7 +35,7 @@ _STANDARD_OUTPUT: Final = 1
 #: How far it stands behind the service for a processor.
 _NICENESS: Final = 10
 #: Objects that are made before those that are not freed by themselves are looked for: nearly all are.
-_COLLECT_AFTER: Final = 200_000
+_COLLECT_AFTER: Final = 20_000
 #: Parts that the worker is given before the first of them is taken, and portions of this process that wait for others.
 _GIVEN: Final = 3
 _OWN: Final = 3
