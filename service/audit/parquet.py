@@ -68,8 +68,9 @@ class Parquet:
 
     def portion(self, some: Sequence[Whole]) -> Portion:
         """A page of every column."""
-        bodies = [[utf8(getattr(whole, name)) for whole in some] for name in BODIES]
-        columns = [*map(_encoded, TABLE.values(), columns_of(some)), *bodies]
+        # Bodies are most of it, and are copied one column after the other.
+        bodies = ([utf8(getattr(whole, name)) for whole in some] for name in BODIES)
+        columns = chain(map(_encoded, TABLE.values(), columns_of(some)), bodies)
         pages = [
             self._page(name, kind, column)
             for (name, kind), column in zip(TABLE.items(), columns, strict=True)
