@@ -176,6 +176,8 @@ class Creator:
                 job.attempts[-1]["whole"] = True
                 return await self._finish(job, opened)
             feed = self._read(job, opened, reader.made())
+            # What has come with the head is told in this turn of the event loop, and nobody need be woken for it.
+            await asyncio.sleep(0)
             return feed
         except Late as late:
             self._wait_on(job, late)

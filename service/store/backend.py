@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 from service.store.codec import Codec
@@ -16,6 +17,9 @@ Row = tuple[Any, ...]
 #: The writes of one transaction, in :data:`~service.store.statements.BATCH_ORDER`. No interaction's writes build on one
 #: another inside a batch: whether one kind sees another's rows is the database's business.
 Batch = Sequence[tuple[BatchStatement, Sequence[Row]]]
+#: Hears what became of a batch: the ids of outcomes that could not be written, because another process holds the
+#: interaction (True) or because there is none (False), or why nothing of it was.
+Told = Callable[[Mapping[bytes, bool] | Exception], None]
 
 #: The topic of a hint that comes from nobody: others may have been lost until now.
 MISSED: Final = "missed"
@@ -46,11 +50,11 @@ class Backend(Protocol):
     #: When this process was the only one on the database, as a key: whatever has a smaller one was left behind.
     alone_since: bytes | None
 
-    def commit(self, batch: Batch) -> asyncio.Future[Mapping[bytes, bool]]:
-        """Write the batch as one durable transaction; fails with :class:`StoreUnavailable` or :class:`RowRefused`.
+    def commit(self, batch: Batch, told: Told) -> None:
+        """Write the batch as one durable transaction.
 
-        Gives the ids of outcomes that could not be written, because another process holds the interaction (True) or
-        because there is none (False).
+        ``told`` is called once, later and in the event loop, in the very turn of it in which that is known: with
+        :class:`StoreUnavailable` or :class:`RowRefused` where it was not written.
         """
 
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
@@ -91,6 +95,23 @@ class Backend(Protocol):
 
     def on_news(self, callback: Callable[[str], None]) -> None:
         """Call this back with the topic of each hint, until the backend is closed; with :data:`MISSED` as well."""
+
+
+async def committed(backend: Backend, batch: Batch) -> Mapping[bytes, bool]:
+    """Commit a batch and wait for it; raises what :meth:`Backend.commit` tells."""
+    reply: asyncio.Future[Mapping[bytes, bool]] = asyncio.get_running_loop().create_future()
+    backend.commit(batch, partial(answer, reply))
+    return await reply
+
+
+def answer(reply: asyncio.Future[Any], result: Any) -> None:
+    """Hand a result, or the exception that stands for it, to whoever still waits."""
+    if reply.done():
+        return
+    if isinstance(result, Exception):
+        reply.set_exception(result)
+    else:
+        reply.set_result(result)
 
 
 def packed(batch: Batch, codec: Codec) -> Batch:

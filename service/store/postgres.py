@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -17,7 +18,7 @@ from sqlalchemy import Boolean
 
 from service.errors import ConfigurationError
 from service.store.aliases import by_hash
-from service.store.backend import Batch, RowRefused, StoreUnavailable, packed
+from service.store.backend import Batch, RowRefused, StoreUnavailable, Told, packed
 from service.store.codec import Codec
 from service.store.hints import CHANNEL, Listener
 from service.store.postgres_batches import DIALECT, as_one_statement, text_of
@@ -101,6 +102,7 @@ class PostgresBackend:
         self._queries = CompiledQueries(DIALECT)
         #: Connections that write, and are not writing now.
         self._writers: list[asyncpg.Connection] = []
+        self._commits: set[asyncio.Task[None]] = set()
         self._pool: asyncpg.Pool | None = None
         self._scripts = Scripts(self._connect_scripts, DIALECT)
         self._listener: Listener | None = None
@@ -132,6 +134,9 @@ class PostgresBackend:
         if self._listener is not None:
             await self._listener.close()
         self._scripts.close()
+        for task in self._commits:
+            task.cancel()
+        await asyncio.gather(*self._commits, return_exceptions=True)
         for connection in self._writers:
             with suppress(*FAILURES):
                 await connection.close(timeout=CLOSE_TIMEOUT)
@@ -141,9 +146,24 @@ class PostgresBackend:
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await self._pool.close()
 
-    def commit(self, batch: Batch) -> asyncio.Future[Mapping[bytes, bool]]:
-        """Write the batch as one transaction that is durable when this is done."""
-        return asyncio.get_running_loop().create_task(self._commit(batch), name="commit")
+    def commit(self, batch: Batch, told: Told) -> None:
+        """Write the batch as one transaction, which is durable when that is told."""
+        task = asyncio.get_running_loop().create_task(self._tell(batch, told), name="commit")
+        self._commits.add(task)
+        task.add_done_callback(partial(self._ended, told))
+
+    def _ended(self, told: Told, task: asyncio.Task[None]) -> None:
+        self._commits.discard(task)
+        if task.cancelled():
+            told(StoreUnavailable("PostgreSQL: the commit was ended"))
+
+    async def _tell(self, batch: Batch, told: Told) -> None:
+        result: Mapping[bytes, bool] | Exception
+        try:
+            result = await self._commit(batch)
+        except Exception as error:
+            result = error
+        told(result)
 
     async def _commit(self, batch: Batch) -> Mapping[bytes, bool]:
         ready = await self._pack(batch)

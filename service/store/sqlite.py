@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -26,7 +26,7 @@ from sqlalchemy.dialects import sqlite
 
 from service.errors import ConfigurationError
 from service.store.aliases import by_time
-from service.store.backend import Batch, Row, RowRefused, StoreUnavailable, packed
+from service.store.backend import Batch, Row, RowRefused, StoreUnavailable, Told, answer, packed
 from service.store.codec import Codec
 from service.store.queries import CompiledQueries, compile_statement
 from service.store.script import Ask, ScriptMaker
@@ -78,7 +78,6 @@ _PARTICULARS = Particulars(
 
 _Result = TypeVar("_Result")
 _Order = Callable[[sqlite3.Connection], Any]
-_Reply = asyncio.Future[Any]
 
 
 class _Writes:
@@ -128,7 +127,7 @@ class SqliteBackend:
         self._writes = _Writes()
         self._queries = CompiledQueries(_DIALECT)
         self._scripts = CompiledQueries(_DIALECT)
-        self._inbox: queue.SimpleQueue[tuple[_Order, _Reply] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[_Order, Callable[[Any], None]] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._readers: list[aiosqlite.Connection] = []
         self._next_reader = 0
@@ -173,9 +172,9 @@ class SqliteBackend:
             self._writer = None
         self._sole.release()
 
-    def commit(self, batch: Batch) -> asyncio.Future[Mapping[bytes, bool]]:
-        """Write the batch as one transaction that is on disk when this is done."""
-        return self._ordered(lambda connection: self._write(connection, batch))
+    def commit(self, batch: Batch, told: Told) -> None:
+        """Write the batch as one transaction, which is on disk when that is told."""
+        self._inbox.put((lambda connection: self._write(connection, batch), told))
 
     async def take(
         self, query: Query, parameters: Mapping[str, Any], *, apart: bool = False
@@ -206,8 +205,8 @@ class SqliteBackend:
         return result
 
     def _ordered(self, order: _Order) -> asyncio.Future[Any]:
-        reply: _Reply = self._loop.create_future()
-        self._inbox.put((order, reply))
+        reply: asyncio.Future[Any] = self._loop.create_future()
+        self._inbox.put((order, partial(answer, reply)))
         return reply
 
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
@@ -239,14 +238,14 @@ class SqliteBackend:
 
     def _run(self, connection: sqlite3.Connection) -> None:
         while (entry := self._inbox.get()) is not None:
-            order, reply = entry
+            order, told = entry
             result: Any
             try:
                 result = order(connection)
             except Exception as error:
                 result = error
             with suppress(RuntimeError):  # the loop may be closed while the process ends
-                self._loop.call_soon_threadsafe(_answer, reply, result)
+                self._loop.call_soon_threadsafe(told, result)
         connection.close()
 
     def _write(self, connection: sqlite3.Connection, batch: Batch) -> Mapping[bytes, bool]:
@@ -294,15 +293,6 @@ def _in_transaction(connection: sqlite3.Connection, work: Callable[[], _Result])
             raise StoreUnavailable(f"SQLite: {error}") from error
         raise
     return result
-
-
-def _answer(reply: _Reply, result: Any) -> None:
-    if reply.done():
-        return
-    if isinstance(result, Exception):
-        reply.set_exception(result)
-    else:
-        reply.set_result(result)
 
 
 def connect_writer(path: str) -> sqlite3.Connection:

@@ -11,24 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from service.errors import ServiceUnavailable, StoreError, Superseded
-from service.store.backend import Backend, Batch, Row, RowRefused, StoreUnavailable
+from service.store.backend import Backend, Batch, Row, RowRefused, StoreUnavailable, committed
 from service.store.entries import Entries, Entry, Taken, Write, size_of
 from service.store.statement import BatchStatement
 from service.store.statements import BATCH_ORDER
 
 logger = logging.getLogger(__name__)
 
-_Result = TypeVar("_Result")
-
 #: Turns of the event loop that a batch may grow in.
 _TURNS: Final = 6
+#: Entries of recent batches up to which one by itself is not given any: nobody is about to join it.
+_FEW: Final = 2
 _BATCH_ENTRIES: Final = 256
 #: Entries that are being written beside which more are written at once: a batch that has more soon has company enough.
 _LITTLE: Final = 8
@@ -69,11 +69,13 @@ class Writer:
         self._entries = Entries(limit, byte_limit)
         #: Batches that are gathered, written, or about to be tried again.
         self._lanes = 0
-        self._under_way: set[asyncio.Future[Any]] = set()
+        self._splitting: set[asyncio.Task[bool]] = set()
         self._none_open: asyncio.Future[None] | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._given_up = False
         self._gathering = False
+        #: How many entries batches have had lately, or might have had; it falls slower than it rises.
+        self._recent = _BATCH_ENTRIES
         self._looking: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -129,10 +131,10 @@ class Writer:
         self._given_up = True
         if self._pause is not None:
             self._pause.cancel()
-        under_way = list(self._under_way)
-        for one in under_way:
-            one.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        splitting = list(self._splitting)
+        for task in splitting:
+            task.cancel()
+        await asyncio.gather(*splitting, return_exceptions=True)
         lost = self._entries.rest()
         if lost:
             logger.error("%d writes were lost: the store could not be written until the end", len(lost))
@@ -162,6 +164,9 @@ class Writer:
 
     def _gather_soon(self) -> None:
         """Let callers that are ready in this turn of the event loop join the batch; waits for nobody else."""
+        if self._recent <= _FEW and self._lanes == 1:
+            self._gather(1, len(self._entries))
+            return
         self._gathering = True
         self._loop.call_soon(self._gather, _TURNS, len(self._entries))
 
@@ -175,44 +180,37 @@ class Writer:
         if batch is None:
             self._close_lane()
             return
+        self._recent = max(len(batch.entries), self._recent // 2)
         if self._entries:
             self._open_lane()
         self._commit(batch)
 
     def _commit(self, batch: Taken) -> None:
-        self._follow(self._handed_in(batch.entries), partial(self._answered, batch))
-
-    def _handed_in(self, entries: list[Entry]) -> asyncio.Future[Mapping[bytes, bool]]:
+        told = partial(self._answered, batch)
         try:
-            return self._backend.commit(_batch(entries))
+            self._backend.commit(_batch(batch.entries), told)
         except Exception as error:
-            failed: asyncio.Future[Mapping[bytes, bool]] = self._loop.create_future()
-            failed.set_exception(error)
-            return failed
+            self._loop.call_soon(told, error)
 
-    def _follow(self, work: asyncio.Future[_Result], then: Callable[[asyncio.Future[_Result]], None]) -> None:
-        self._under_way.add(work)
-        work.add_done_callback(self._under_way.discard)
-        work.add_done_callback(then)
-
-    def _answered(self, batch: Taken, written: asyncio.Future[Mapping[bytes, bool]]) -> None:
-        error = _failure(written)
-        if error is None:
-            self._succeed(batch.entries, written.result())
+    def _answered(self, batch: Taken, result: Mapping[bytes, bool] | Exception) -> None:
+        if not isinstance(result, Exception):
+            self._succeed(batch.entries, result)
             self._end(batch, held_up=False)
         elif self._given_up:
             self._close_lane()
-        elif isinstance(error, RowRefused):
+        elif isinstance(result, RowRefused):
             self._answered_at = monotonic()
-            work = self._isolate(batch, list(batch.entries), error)
-            split = self._loop.create_task(work, name="store-writer")
-            self._follow(split, partial(self._isolated, batch))
+            work = self._isolate(batch, list(batch.entries), result)
+            task = self._loop.create_task(work, name="store-writer")
+            self._splitting.add(task)
+            task.add_done_callback(partial(self._isolated, batch))
         else:
-            self._hold_up(batch.entries, error)
+            self._hold_up(batch.entries, result)
             self._end(batch, held_up=True)
 
-    def _isolated(self, batch: Taken, split: asyncio.Future[bool]) -> None:
-        error = _failure(split)
+    def _isolated(self, batch: Taken, split: asyncio.Task[bool]) -> None:
+        self._splitting.discard(split)
+        error = asyncio.CancelledError() if split.cancelled() else split.exception()
         if error is None:
             self._end(batch, held_up=split.result())
         elif self._given_up:
@@ -267,7 +265,7 @@ class Writer:
 
     async def _commit_part(self, batch: Taken, entries: list[Entry]) -> bool:
         try:
-            unwritten = await self._handed_in(entries)
+            unwritten = await committed(self._backend, _batch(entries))
         except RowRefused as error:
             self._answered_at = monotonic()
             return await self._isolate(batch, entries, error)
@@ -305,10 +303,6 @@ class Writer:
         if impatient:
             logger.error("%d callers were told that the store cannot be written", len(impatient))
             self._entries.forget()
-
-
-def _failure(work: asyncio.Future[Any]) -> BaseException | None:
-    return asyncio.CancelledError() if work.cancelled() else work.exception()
 
 
 def _tell(entry: Entry, unwritten: bool | None) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
+from service.store.backend import committed
 from service.store.deletion import LOCK_HELD, TOMBSTONE
 from service.store.records import USAGE_FINAL, now
 from service.store.tables import DEFAULT_PROJECT
@@ -80,7 +81,7 @@ async def test_a_hold_that_was_not_seen_keeps_an_interaction(opened: OpenStore) 
     key = await completed(opened.store)
     seen = await opened.store.holds.count()
     hold = await opened.store.holds.place(DEFAULT_PROJECT, key=key)
-    await opened.backend.commit([(LOCK_HELD, [(key,)]), (TOMBSTONE, [(key, now(), None, seen)])])
+    await committed(opened.backend, [(LOCK_HELD, [(key,)]), (TOMBSTONE, [(key, now(), None, seen)])])
     assert await opened.store.stands(key)
     assert await opened.store.delete(key, now(), None) == [hold]
     await opened.store.holds.release(hold)

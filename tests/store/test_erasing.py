@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from service.store.backend import committed
 from service.store.deletion import CONTENT, ERASABLE, ERASE, ERASED_AT_ONCE
 from service.store.kept_media import Known
 from service.store.records import now
@@ -228,13 +229,14 @@ async def test_an_outcome_in_the_batch_that_erases_is_recorded(opened: OpenStore
     await opened.store.begin(begun, b"request")
     await tombstone(store_url, begun.id)
     key = (begun.id,)
-    await opened.backend.commit(
+    await committed(
+        opened.backend,
         [
             (UPSERT_RESPONSE, [(begun.id, b"late", NOBODY)]),
             (FINISH, [outcome(begun.id).row(4)]),
             (ERASE, [(begun.id, 9)]),
             *((statement, [key]) for statement in CONTENT),
-        ]
+        ],
     )
     assert await erased(store_url) == {begun.id}
     assert await query(store_url, "SELECT total_tokens FROM interactions") == [(45,)]

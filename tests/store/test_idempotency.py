@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from service.errors import ServiceUnavailable
 from service.store import idempotency, migrate, statements
-from service.store.backend import Batch
+from service.store.backend import Batch, committed
 from service.store.deletion import STANDS
 from service.store.engine import open_engine
 from service.store.idempotency import KeyClaim, KeyTaken
@@ -268,7 +268,7 @@ async def test_a_batch_that_is_sent_again_changes_nothing(opened: OpenStore, sto
         (statements.INSERT_CLAIMED_REQUEST, [(begun.id, REQUEST)]),
     ]
     for _ in range(2):
-        await opened.backend.commit(batch)
+        await committed(opened.backend, batch)
     assert await owner(opened.store) == begun.id
     assert await opened.store.request_of(begun.id) == REQUEST
     assert await count(store_url, "interactions") == 1

@@ -8,6 +8,7 @@ import pytest
 
 from service.errors import StoreError
 from service.store import inputs, statements
+from service.store.backend import committed
 from service.store.records import now
 from service.store.regions import SHARED_FROM, Base, region_of
 from service.store.statement import BatchStatement
@@ -274,7 +275,7 @@ async def test_the_statements_may_be_repeated_without_harm(opened: OpenStore, st
     ]
     for batch, expected in zip(batches, (first, None), strict=True):
         for _ in range(2):
-            await opened.backend.commit(batch)
+            await committed(opened.backend, batch)
             assert await bases(store_url) == {first: None, second.id: expected}
             assert await opened.store.request_of(second.id) == two
 
@@ -283,8 +284,8 @@ async def test_a_request_that_was_erased_does_not_come_back_whole(opened: OpenSt
     request = Client().turns(9)[-1][0]
     key = await said(opened.store, request)
     await opened.store.delete(key, now(), None)
-    await opened.backend.commit(
-        [(inputs.REPLACE_REQUEST, [(key, request)]), (inputs.FORGET_BASE, [(key, b"x" * 16)])]
+    await committed(
+        opened.backend, [(inputs.REPLACE_REQUEST, [(key, request)]), (inputs.FORGET_BASE, [(key, b"x" * 16)])]
     )
     assert await opened.store.request_of(key) is None
     assert await bases(store_url) == {}

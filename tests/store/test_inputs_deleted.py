@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from service.store import deletion
+from service.store.backend import committed
 from service.store.records import Intent, now
 from service.store.store import Store
 from service.store.tables import DEFAULT_PROJECT
@@ -96,7 +97,7 @@ async def test_a_tombstone_that_is_not_followed_by_erasing_is_seen(
         group.create_task(begin(replicas[0].store, begun, two))
         await until_waiting(postgres_url, 1)
         # The process that deletes dies after its first transaction.
-        await replicas[1].backend.commit([(deletion.TOMBSTONE, [(base, now(), None, 0)])])
+        await committed(replicas[1].backend, [(deletion.TOMBSTONE, [(base, now(), None, 0)])])
     # Who gave it up has erased it as well.
     assert await bases(postgres_url) == {begun.id: None}
     assert await replicas[1].store.request_of(begun.id) == two

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from service.store import migrate
+from service.store.backend import committed
 from service.store.deletion import CONTENT, ERASE, TOMBSTONE
 from service.store.engine import open_engine
 from service.store.partitions import create_partitions, key_at
@@ -94,12 +95,13 @@ async def test_rows_that_are_written_are_found_by_their_keys(filled_url: str) ->
     keys = [key.bytes for (key,) in found]
 
     async def delete_many(opened: OpenStore) -> None:
-        await opened.backend.commit([(TOMBSTONE, [(key, now(), None, 0) for key in keys])])
-        await opened.backend.commit(
+        await committed(opened.backend, [(TOMBSTONE, [(key, now(), None, 0) for key in keys])])
+        await committed(
+            opened.backend,
             [
                 (ERASE, [(key, now()) for key in keys]),
                 *((statement, [(key,) for key in keys]) for statement in CONTENT),
-            ]
+            ],
         )
 
     assert await rows_read(filled_url, delete_many) < 10 * len(keys)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from service.errors import ServiceUnavailable, StoreError
+from service.store.backend import committed
 from service.store.entries import Write
 from service.store.records import Intent, Usage
 from service.store.statements import FINISH, INSERT_INTENT, INSERT_REQUEST
@@ -39,6 +40,15 @@ async def test_one_caller_pays_one_commit(opened: OpenStore) -> None:
     for _ in range(10):
         await opened.store.begin(intent(), b"{}")
     assert (opened.writer.statistics.batches, opened.writer.statistics.entries) == (10, 10)
+
+
+async def test_who_is_alone_waits_for_no_company(opened: OpenStore) -> None:
+    for _ in range(5):
+        await completed(opened.store)
+    alone = asyncio.create_task(opened.store.begin(intent(), b"{}"))
+    await asyncio.sleep(0)
+    assert opened.writer.depth == 0
+    await alone
 
 
 async def test_many_callers_share_few_commits(opened: OpenStore, store_url: str) -> None:
@@ -180,6 +190,6 @@ async def test_sqlite_writes_batches_of_every_size(sqlite_url: str) -> None:
         written = 0
         for size in (1, 2, 3, 7, 255, 256):
             rows = [intent(ids.mint()).row(1) for _ in range(size)]
-            await opened.backend.commit([(INSERT_INTENT, rows)])
+            await committed(opened.backend, [(INSERT_INTENT, rows)])
             written += size
         assert await count(sqlite_url) == written
