@@ -16,7 +16,7 @@ from typing import Final
 from service.audit import documents, filling_in
 from service.audit.derivation import Derivation, Derived
 from service.audit.filling_in import FillingIn
-from service.audit.gathering import AT_ONCE, MANY_AT_ONCE, Gathering
+from service.audit.gathering import AT_ONCE, MANY_AT_ONCE, Gathering, Row, is_late
 from service.audit.pacing import Pacing
 from service.audit.prices import Prices
 from service.audit.splitting import Splitting
@@ -44,6 +44,8 @@ FILLED_IN_AT_ONCE: Final = 256
 _TIDY_SECONDS: Final = 6 * 3_600.0
 #: The pause between two looks for hours that are over.
 _SPLIT_SECONDS: Final = 60.0
+#: From how many seconds on what is late comes first: under a load that lasts, all is late for a minute.
+_SPLIT_LATE_SECONDS: Final = 120.0
 #: How many times as long as a step of that takes it rests: callers share the processor with it.
 _SPLIT_RESTS: Final = 2.0
 
@@ -68,11 +70,11 @@ class Indexer:
         self._idle = idle
         self._filled_in_at_once = filled_in_at_once
         self._pacing = Pacing()
-        #: The age in seconds of the oldest that was worked on last.
+        #: For how many seconds what was worked on last has waited.
         self._late = 0.0
         #: Whether all have all their terms; nothing takes that back while a process lives.
         self._filled_in = False
-        #: From how many it was derived last, or None while another process does it.
+        #: What the last step has said, that of filling in with it.
         self._done: int | None = None
         self._tidied_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
@@ -105,7 +107,7 @@ class Indexer:
         if not rows:
             self._late = 0.0
             return 0
-        self._late = time.time() - ids.created_at(rows[0]["id"]) / 1_000
+        self._late = _waited(rows)
         items = await asyncio.to_thread(self._gathering.derived, rows, bodies)
         try:
             return await self._backend.run(Derivation(dialect, items).script)
@@ -184,11 +186,15 @@ class Indexer:
         """Beside that: an hour of many interactions is gone through for a while, and there may always be new ones."""
         while True:
             await asyncio.sleep(self._idle)
-            if self._done is not None and self._late < _LATE_SECONDS:
+            if self._may_split():
                 await self._tried(self._split_due)
 
+    def _may_split(self) -> bool:
+        """Whether it is likely this process's to do, and little is still to come to hours that are over."""
+        return self._done is not None and self._late < _SPLIT_LATE_SECONDS
+
     async def _split_due(self) -> None:
-        while await self.split(rests=_SPLIT_RESTS):
+        while self._may_split() and await self.split(rests=_SPLIT_RESTS):
             pass
         await asyncio.sleep(_SPLIT_SECONDS)
 
@@ -213,6 +219,12 @@ class Indexer:
         else:
             await asyncio.sleep(self._pacing.rest(worked, self._late))
             self._pacing.rested()
+
+
+def _waited(rows: Sequence[Row]) -> float:
+    """For how many seconds the first to end of these has waited; usage that came after an end says nothing of that."""
+    ends = [row["completed_at"] for row in rows if not is_late(row)]
+    return max(0.0, time.time() - min(ends) / 1_000_000) if ends else 0.0
 
 
 def _bare(item: Derived) -> Derived:

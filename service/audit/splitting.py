@@ -99,7 +99,7 @@ class Splitting:
         self._reports = reports
 
     async def step(self, *, rests: float = 0.0) -> int | None:
-        """Split an hour, or see that it has to wait; 0 when none is due, None while another process does it.
+        """Split an hour; 0 when none is due or it has to wait, None while another process does it.
 
         ``rests`` is how many times as long as it works it stops between whiles. Raises what the indexer's steps do.
         """
@@ -114,7 +114,7 @@ class Splitting:
             dialect = reading.dialect
         sums = await self._sums(hour, rests) if whole[0] <= _LARGEST else _Sums()
         if sums is None:
-            return 1
+            return 0
         if (sums.requests, sums.unmeasured) != whole or len(sums.quarters) > _MOST:
             return await self._backend.run(lambda: _marked_if_same(told, whole, (_NEVER, _NEVER)))
         rows = await asyncio.to_thread(sums.rows, hour)
@@ -251,4 +251,5 @@ def _marked_if_same(told: Mapping[str, Any], whole: tuple[int, int], counts: tup
     """Whatever has come meanwhile is in the sums of the next time."""
     if _numbers((yield Ask(_WHOLE, told))) == whole:
         yield Execute(_MARK, [{**told, "new_requests": counts[0], "new_unmeasured": counts[1]}])
-    return 1
+        return 1
+    return 0

@@ -102,11 +102,11 @@ def seconds(value: float | None) -> str:
 
 
 def length(time: float) -> str:
-    """A time that was set, in the largest unit of which it is a whole number, as it can be set."""
+    """A time that was set, as it can be set: in days, hours or minutes where it is a whole number of them."""
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
         if time and time % size == 0:
             return f"{time / size:.0f}{unit}"
-    return f"{time:g}s"
+    return f"{time:.15g}s"
 
 
 def dollars(value: float | None) -> str:

@@ -53,7 +53,7 @@ class Life:
         self.on_late: Callable[[], Awaitable[None]] | None = None
         #: Called when those that are silent are taken for dead after a roll call.
         self.on_judging: Callable[[], None] | None = None
-        #: The interactions that are being created here: known to no reader, and not yet to be followed.
+        #: The interactions that are being created here, and are not yet to be followed.
         self.working: set[bytes] = set()
         self._held = held
         self._lease = lease

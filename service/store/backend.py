@@ -53,8 +53,9 @@ class Backend(Protocol):
     def commit(self, batch: Batch, told: Told) -> None:
         """Write the batch as one durable transaction.
 
-        ``told`` is called once, later and in the event loop, in the very turn of it in which that is known: with
-        :class:`StoreUnavailable` or :class:`RowRefused` where it was not written.
+        ``told`` is called once, later and in the event loop, as a rule in the turn of it in which that is known: with
+        :class:`StoreUnavailable` or :class:`RowRefused` where it was not written. A backend that is closed tells
+        nothing.
         """
 
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:

@@ -156,6 +156,9 @@ class PostgresBackend:
         self._commits.discard(task)
         if task.cancelled():
             told(StoreUnavailable("PostgreSQL: the commit was ended"))
+        else:
+            # What goes wrong where it is told is heard of at once.
+            task.result()
 
     async def _tell(self, batch: Batch, told: Told) -> None:
         result: Mapping[bytes, bool] | Exception

@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 #: Turns of the event loop that a batch may grow in.
 _TURNS: Final = 6
-#: Entries of recent batches up to which one by itself is not given any: nobody is about to join it.
-_FEW: Final = 2
 _BATCH_ENTRIES: Final = 256
 #: Entries that are being written beside which more are written at once: a batch that has more soon has company enough.
 _LITTLE: Final = 8
@@ -74,8 +72,6 @@ class Writer:
         self._pause: asyncio.TimerHandle | None = None
         self._given_up = False
         self._gathering = False
-        #: How many entries batches have had lately, or might have had; it falls slower than it rises.
-        self._recent = _BATCH_ENTRIES
         self._looking: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -164,9 +160,6 @@ class Writer:
 
     def _gather_soon(self) -> None:
         """Let callers that are ready in this turn of the event loop join the batch; waits for nobody else."""
-        if self._recent <= _FEW and self._lanes == 1:
-            self._gather(1, len(self._entries))
-            return
         self._gathering = True
         self._loop.call_soon(self._gather, _TURNS, len(self._entries))
 
@@ -180,7 +173,6 @@ class Writer:
         if batch is None:
             self._close_lane()
             return
-        self._recent = max(len(batch.entries), self._recent // 2)
         if self._entries:
             self._open_lane()
         self._commit(batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import count
 
 import pytest
 
@@ -12,9 +13,10 @@ from service.audit.prices import Prices
 from service.settings import Settings
 from service.store.codec import Codec
 from service.store.engine import open_reports
-from service.store.records import USAGE_FINAL, Usage, now
+from service.store.records import USAGE_FINAL, USAGE_MISSING, Usage, now
 from service.wire import ids
 from tests.support.store import (
+    USAGE,
     InspectableSqlite,
     OpenStore,
     intent,
@@ -93,8 +95,9 @@ async def test_an_hour_is_split_though_there_is_always_something_new(store_url: 
             await opened.store.finish(outcome(key), b"{}")
 
         async def always_something_new() -> None:
-            while True:
-                await recorded(ids.mint())
+            """What ends now began a while ago."""
+            for number in count():
+                await recorded(ids.derived(now() // 1_000 - 40_000, str(number)))
 
         await recorded(ids.derived(now() // 1_000 - 3 * 3_600_000, "early"))
         indexer = Indexer(opened.backend, reports, Codec(), Prices(Settings()), idle=0.01)
@@ -105,6 +108,23 @@ async def test_an_hour_is_split_though_there_is_always_something_new(store_url: 
         coming.cancel()
         await asyncio.gather(coming, return_exceptions=True)
         await indexer.close()
+    await reports.close()
+
+
+async def test_an_hour_waits_for_usage_that_has_come_to_it(store_url: str) -> None:
+    reports = open_reports(store_url)
+    await reports.start()
+    async with open_store(store_url) as opened:
+        key = ids.derived(now() // 1_000 - 3 * 3_600_000, "early")
+        await opened.store.begin(intent(key), b'{"input":"hello"}')
+        await opened.store.finish(outcome(key, usage=Usage(USAGE_MISSING)), b"{}")
+        indexer = Indexer(opened.backend, reports, Codec(), Prices(Settings()))
+        assert await indexer.step() == 1
+        await opened.store.held.settle_usage(key, USAGE, None)
+        assert await indexer.split() == 0
+        assert await indexer.step() == 1
+        assert await indexer.split() == 1
+        assert await indexer.split() == 0
     await reports.close()
 
 

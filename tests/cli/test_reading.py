@@ -26,6 +26,7 @@ from service.audit.fields import names
 from service.cli.choosing import NUMBERS
 from service.cli.main import commands
 from service.cli.printing import length, plain
+from service.settings.values import parse_seconds
 from service.wire import ids
 from tests.support.processes import ServiceProcess
 
@@ -172,10 +173,19 @@ def test_a_terminal_gets_a_table_in_colours(served: Served) -> None:
 
 @pytest.mark.parametrize(
     ("told", "text"),
-    [(1, "1s"), (90, "90s"), (5_400, "90m"), (7_200, "2h"), (86_400 * 30, "30d"), (0.5, "0.5s")],
+    [
+        (1, "1s"),
+        (90, "90s"),
+        (5_400, "90m"),
+        (7_200, "2h"),
+        (86_400 * 30, "30d"),
+        (0.5, "0.5s"),
+        (1_234_567, "1234567s"),
+    ],
 )
 def test_a_time_is_told_as_it_can_be_set(told: float, text: str) -> None:
     assert length(told) == text
+    assert parse_seconds(text) == told
 
 
 def test_what_callers_say_does_not_steer_a_terminal() -> None:

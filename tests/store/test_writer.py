@@ -42,13 +42,12 @@ async def test_one_caller_pays_one_commit(opened: OpenStore) -> None:
     assert (opened.writer.statistics.batches, opened.writer.statistics.entries) == (10, 10)
 
 
-async def test_who_is_alone_waits_for_no_company(opened: OpenStore) -> None:
-    for _ in range(5):
-        await completed(opened.store)
-    alone = asyncio.create_task(opened.store.begin(intent(), b"{}"))
-    await asyncio.sleep(0)
-    assert opened.writer.depth == 0
-    await alone
+@pytest.mark.parametrize("callers", [2, 3])
+async def test_callers_of_one_moment_share_one_commit(opened: OpenStore, callers: int) -> None:
+    for _ in range(10):
+        before = opened.writer.statistics.batches
+        await asyncio.gather(*(opened.store.begin(intent(), b"{}") for _ in range(callers)))
+        assert opened.writer.statistics.batches == before + 1
 
 
 async def test_many_callers_share_few_commits(opened: OpenStore, store_url: str) -> None:

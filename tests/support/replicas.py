@@ -103,13 +103,13 @@ class Replica:
         """A streamed create, left by its client after the first bytes; the interaction's id."""
         body = {"model": MODEL, "input": text, "stream": True, **members}
         headers = {"x-emulator-behavior": wish, "x-emulator-fault": fault}
-        response = await self._session.post("/v1beta/interactions", json=body, headers=headers)
-        if response.status == 503:
-            raise Overloaded(await response.read())
-        assert response.status == 200
-        await response.content.readany()
-        response.close()
-        return response.headers["x-interaction-id"]
+        async with self._session.post("/v1beta/interactions", json=body, headers=headers) as response:
+            if response.status == 503:
+                raise Overloaded(await response.read())
+            assert response.status == 200
+            await response.content.readany()
+            response.close()
+            return response.headers["x-interaction-id"]
 
     async def got(self, name: str, **query: str) -> Json:
         """GET an interaction that must be there."""
