@@ -7,7 +7,6 @@ is one addition: a report merges thousands.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Final
 
 RELATIVE_ERROR: Final = 0.01
@@ -17,6 +16,8 @@ _LOG_GAMMA: Final = math.log(_GAMMA)
 _SMALLEST: Final = 100
 _LANE_BYTES: Final = 5
 _LANE_BITS: Final = 8 * _LANE_BYTES
+#: What is left of a number, divided by this, is the sum of its lanes, as nine gives the sum of decimal digits.
+_SUM: Final = (1 << _LANE_BITS) - 1
 #: More than a thousand years.
 _LAST_BUCKET: Final = 1_800
 
@@ -63,43 +64,37 @@ class Histogram:
 
     def quantiles(self, *shares: float) -> list[float | None]:
         """For each share, a duration in microseconds that so many are not above; None when there are none."""
-        counts = list(self._counts())
-        total = sum(count for _, count in counts)
-        return [_quantile(counts, total, share) for share in shares]
+        total = self._lanes % _SUM
+        return [self._quantile(max(1, math.ceil(share * total))) if total else None for share in shares]
+
+    def _quantile(self, rank: int) -> float:
+        """What the one of that rank took: it is looked for in one half of the lanes, and in one half of that."""
+        first, lanes = self._first, self._lanes
+        count = (lanes.bit_length() - 1) // _LANE_BITS + 1
+        while count > 1:
+            half = count // 2
+            lower = lanes & ((1 << (_LANE_BITS * half)) - 1)
+            seen = lower % _SUM
+            if seen >= rank:
+                lanes, count = lower, half
+            else:
+                first, lanes, count = first + half, lanes >> (_LANE_BITS * half), count - half
+                rank -= seen
+        return _middle_of(first)
 
     def to_bytes(self) -> bytes:
         """The counts between the first and the last bucket in use, after the number of the first."""
         if not self._lanes:
             return b""
-        return self._first.to_bytes(2, "little") + self._raw()
+        lanes = self._lanes.to_bytes((self._lanes.bit_length() + 7) // 8, "little")
+        return self._first.to_bytes(2, "little") + lanes
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Histogram:
         """What :meth:`to_bytes` wrote."""
         return cls(int.from_bytes(raw[:2], "little"), int.from_bytes(raw[2:], "little"))
 
-    def _raw(self) -> bytes:
-        return self._lanes.to_bytes((self._lanes.bit_length() + 7) // 8, "little")
-
-    def _counts(self) -> Iterable[tuple[int, int]]:
-        raw = self._raw()
-        for start in range(0, len(raw), _LANE_BYTES):
-            if count := int.from_bytes(raw[start : start + _LANE_BYTES], "little"):
-                yield self._first + start // _LANE_BYTES, count
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Histogram) and self.to_bytes() == other.to_bytes()
 
     __hash__ = None  # type: ignore[assignment]
-
-
-def _quantile(counts: list[tuple[int, int]], total: int, share: float) -> float | None:
-    if not total:
-        return None
-    rank = max(1, math.ceil(share * total))
-    seen = 0
-    for bucket, count in counts:
-        seen += count
-        if seen >= rank:
-            return _middle_of(bucket)
-    return None
