@@ -71,9 +71,7 @@ class FillingIn:
             found = yield Ask(_derived(count), {"after": marks[0][0]})
             rows = [dict(zip(terms.LATER_COLUMNS, row, strict=True)) for row in found]
             added = [
-                {"term": term, "interaction_id": row["id"]}
-                for row in rows
-                for term in terms.of_later_numbers(row)
+                {"term": term, "interaction_id": row["id"]} for row in rows for term in terms.of_later(row)
             ]
             yield Execute(derivation.statements(self.dialect).terms, added)
             if not rows:

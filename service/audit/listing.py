@@ -28,7 +28,7 @@ from service.wire import ids
 DEFAULT_LIMIT: Final = 50
 LARGEST_LIMIT: Final = 1000
 #: The newest matches, of which the best are told first, and how many are enough where they are hard to find.
-MOST_RANKED: Final = 500
+MOST_RANKED: Final = 300
 _ENOUGH_RANKED: Final = 50
 _SNIPPETS_AT_ONCE: Final = 50
 
@@ -174,7 +174,7 @@ def _offset(place: bytes) -> int:
 
 async def _known_of(reading: Reading, wanted: Wanted) -> tuple[set[bytes], Wanted]:
     """The ids of the keys that the filters name, and what is wanted with what is known of the terms."""
-    if any(bound.field.name in terms.LATER for bound in wanted.filters.bounds):
+    if terms.are_later(wanted.filters):
         wanted = replace(wanted, filled_in=await filling_in.is_done(reading))
     return await _key_ids(reading, wanted.project_id, wanted.filters), wanted
 

@@ -68,6 +68,12 @@ class Wanted:
     #: Whether all interactions have the terms that they have since later.
     filled_in: bool = True
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether an index of its own finds it."""
+        choices = self.filters.choices
+        return any(choice.field.name in _DIRECT and ANY not in choice.values for choice in choices)
+
     def leading(self, key_ids: Collection[bytes]) -> list[int]:
         """The terms to walk along; ``key_ids`` has the ids of the keys that the filters name."""
         return terms.leading(self.filters, self.project_id, key_ids, filled_in=self.filled_in)
@@ -110,8 +116,7 @@ class Wanted:
 
 def page_of(wanted: Wanted, dialect: str, key_ids: Collection[bytes]) -> Select[Any] | Repetition:
     """A page without free text; ``key_ids`` has the ids of the keys that the filters name."""
-    direct = [choice for choice in wanted.filters.choices if choice.field.name in _DIRECT]
-    if any(ANY not in choice.values for choice in direct):
+    if wanted.is_direct:
         return wanted.ordered(_plain(wanted))
     leading = wanted.leading(key_ids)
     keys = replace(wanted, columns=[_KEY])
@@ -133,9 +138,7 @@ def candidates_of(wanted: Wanted, key_ids: Collection[bytes]) -> Select[Any] | N
 
     None where not one term leads to them.
     """
-    if wanted.filters.text is not None or any(
-        choice.field.name in _DIRECT for choice in wanted.filters.choices
-    ):
+    if wanted.filters.text is not None or wanted.is_direct:
         return None
     leading = wanted.leading(key_ids)
     if len(leading) != 1:
@@ -164,7 +167,7 @@ def hopeful_page_of(wanted: Wanted, key_ids: Collection[bytes]) -> Select[Any] |
     many keys there were and which was the last; without any, one row has nothing but that. :func:`whole_page` tells
     whether it was enough.
     """
-    if any(choice.field.name in _DIRECT for choice in wanted.filters.choices):
+    if wanted.is_direct:
         return None
     leading = wanted.leading(key_ids)
     if len(leading) < _MANY_TERMS:

@@ -110,13 +110,12 @@ def _check(key: bytes, row: Mapping[str, Any]) -> None:
     for name in ROW:
         if row.get(name) is None and not interactions.c[name].nullable:
             raise InvalidRequest(f"'interaction.{name}' is missing.")
-    if (row.get("previous_id") is None) != (row["depth"] <= 0) or key in (
-        row.get("previous_id"),
-        row.get("root_id"),
-    ):
+    above = (row.get("previous_id"), row.get("root_id"))
+    follows = row["depth"] > 0
+    if any((one is not None) != follows for one in above) or key in above:
         raise InvalidRequest(
             "'interaction.previous_id', 'root_id' and 'depth' contradict each other: what follows another interaction "
-            "has its own id in neither, and a depth of 1 or more; what follows none has 0."
+            "has an id in both, its own id in neither, and a depth of 1 or more; what follows none has 0."
         )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
+from service.audit.fields import FIELDS
 from service.audit.filters import ANY, Bounds, Choice, Filters, Label
 from service.audit.summaries import labels_of
 
@@ -41,14 +42,14 @@ _TEXTS: Final = {
     "deployment": "deployment_id",
     "model_requested": "model_requested",
 }
-#: Columns that are empty in most rows: those in which one is not can be asked for.
-_RARE: Final = ("agent", "error_code", "replay_of")
+#: Columns that are empty in many rows: those in which one is not can be asked for.
+_ANY: Final = ("agent", "error_code", "replay_of", "key_id")
 #: Flags that have a term where they are unusual.
 _UNUSUAL: Final = {"background": 1, "stream": 1, "store": 0}
 #: Numbers that have terms, as they stand in the tables.
 _NUMBERS: Final = ("input_tokens", "output_tokens", "total_tokens", "cost", "duration", "http_status")
 #: Those that have them since later: :mod:`service.audit.filling_in` says whether all interactions do.
-LATER: Final = (
+LATER_NUMBERS: Final = (
     "thought_tokens",
     "cached_tokens",
     "tool_use_tokens",
@@ -57,20 +58,25 @@ LATER: Final = (
     "request_bytes",
     "response_bytes",
 )
+#: Columns of :data:`_ANY` that are since later.
+_LATER_ANY: Final = frozenset({"key_id"})
+#: The number that is larger than nothing where a column is not empty.
+_NUMBER_OF: Final = {"previous_interaction_id": "depth", "chain": "depth"}
 #: Numbers whose zero has no term.
 _USUALLY_ZERO: Final = frozenset({"cached_tokens", "tool_use_tokens", "depth"})
-#: The columns that terms of :data:`LATER` are made from.
+#: The columns that terms which are since later are made from.
 LATER_COLUMNS: Final = (
     "id",
     "project_id",
     "created_at",
     "first_byte_at",
-    *(name for name in LATER if name != "first_event"),
+    *sorted(_LATER_ANY),
+    *(name for name in LATER_NUMBERS if name != "first_event"),
 )
 #: Whatever is larger shares the last bucket: 10**13 tokens, 17,000 dollars, 200 days.
 _LARGEST: Final = 2**44
 #: The same where so much is never met: fewer buckets are fewer walks.
-_LARGEST_OF: Final = dict.fromkeys(LATER, 2**36) | {"depth": 2**16}
+_LARGEST_OF: Final = dict.fromkeys(LATER_NUMBERS, 2**36) | {"depth": 2**16}
 _PER_OCTAVE: Final = 2
 
 
@@ -98,9 +104,7 @@ def _told(it: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
             yield name, it[column]
     if (model := it["model"] if it["model"] is not None else it["model_requested"]) is not None:
         yield "model", model
-    for name in _RARE:
-        if it[name] is not None:
-            yield f"any {name}", ""
+    yield from _not_empty(it, _ANY)
     if it["key_id"] is not None:
         yield "key_id", it["key_id"].hex()
     for name, unusual in _UNUSUAL.items():
@@ -117,9 +121,16 @@ def of_usage(it: Mapping[str, Any]) -> set[int]:
     return {term(it["project_id"], name, value) for name, value in _of_numbers(it)}
 
 
-def of_later_numbers(it: Mapping[str, Any]) -> set[int]:
-    """The terms of :data:`LATER`, of an interaction with at least the columns :data:`LATER_COLUMNS`."""
-    return {term(it["project_id"], name, value) for name, value in _in_buckets(_later(it))}
+def of_later(it: Mapping[str, Any]) -> set[int]:
+    """The terms that are since later, of an interaction with at least the columns :data:`LATER_COLUMNS`."""
+    told = (*_not_empty(it, _LATER_ANY), *_in_buckets(_later_numbers(it)))
+    return {term(it["project_id"], name, value) for name, value in told}
+
+
+def _not_empty(it: Mapping[str, Any], columns: Iterable[str]) -> Iterator[tuple[str, object]]:
+    for name in columns:
+        if it[name] is not None:
+            yield f"any {name}", ""
 
 
 def _of_numbers(it: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
@@ -131,12 +142,12 @@ def _of_numbers(it: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
         "duration": _between(it["created_at"], it["completed_at"]),
         "http_status": it["http_status"],
     }
-    return _in_buckets({**numbers, **_later(it)})
+    return _in_buckets({**numbers, **_later_numbers(it)})
 
 
-def _later(it: Mapping[str, Any]) -> dict[str, int | None]:
+def _later_numbers(it: Mapping[str, Any]) -> dict[str, int | None]:
     first_event = _between(it["created_at"], it["first_byte_at"])
-    return {name: first_event if name == "first_event" else it[name] for name in LATER}
+    return {name: first_event if name == "first_event" else it[name] for name in LATER_NUMBERS}
 
 
 def _between(start: int, end: int | None) -> int | None:
@@ -149,15 +160,30 @@ def _in_buckets(numbers: Mapping[str, int | None]) -> Iterator[tuple[str, object
             yield name, bucket_of(number, _LARGEST_OF.get(name, _LARGEST))
 
 
+def are_later(filters: Filters) -> bool:
+    """Whether terms that are since later may lead to what the filters mean."""
+    bounded = any(bound.field.name in LATER_NUMBERS for bound in filters.bounds)
+    return bounded or any(_is_later(choice) for choice in filters.choices)
+
+
+def _is_later(choice: Choice) -> bool:
+    return ANY in choice.values and (choice.field.name in _LATER_ANY or choice.field.name in _NUMBER_OF)
+
+
 def leading(
     filters: Filters, project_id: bytes, key_ids: Collection[bytes], *, filled_in: bool = True
 ) -> list[int]:
     """Terms such that every interaction the filters mean has at least one of them; those of the project, if no better.
 
-    ``key_ids`` has the ids of keys that filters may name; not ``filled_in``, the terms of :data:`LATER` are not used.
+    ``key_ids`` has the ids of keys that filters may name; not ``filled_in``, terms that are since later are not used.
     """
-    bounds = [bound for bound in filters.bounds if filled_in or bound.field.name not in LATER]
-    told = _of_labels(filters.labels) or _of_choices(filters.choices, key_ids) or _of_bounds(bounds)
+    bounds = [bound for bound in filters.bounds if filled_in or bound.field.name not in LATER_NUMBERS]
+    choices = [choice for choice in filters.choices if filled_in or not _is_later(choice)]
+    told = (
+        _of_labels(filters.labels)
+        or _of_choices(choices, key_ids)
+        or _of_bounds([*bounds, *_bounds_of(choices)])
+    )
     return [term(project_id, name, value) for name, value in told or (("project", ""),)]
 
 
@@ -177,7 +203,7 @@ def _of_choices(choices: Iterable[Choice], key_ids: Collection[bytes]) -> list[t
         if choice is None:
             continue
         if ANY in choice.values:
-            if name in _RARE:
+            if name in _ANY:
                 return [(f"any {name}", "")]
         elif name == "replay_of":
             continue
@@ -188,12 +214,19 @@ def _of_choices(choices: Iterable[Choice], key_ids: Collection[bytes]) -> list[t
     return []
 
 
+def _bounds_of(choices: Iterable[Choice]) -> Iterator[Bounds]:
+    """Bounds that say the same as a choice of any value."""
+    for choice in choices:
+        if ANY in choice.values and choice.field.name in _NUMBER_OF:
+            yield Bounds(FIELDS[_NUMBER_OF[choice.field.name]], least=1)
+
+
 def _of_bounds(bounds: Iterable[Bounds]) -> list[tuple[str, object]]:
     """Of several bounds the one that covers fewest buckets."""
     found: list[tuple[str, object]] = []
     for bound in bounds:
         name = bound.field.name
-        if name not in _NUMBERS and name not in LATER:
+        if name not in _NUMBERS and name not in LATER_NUMBERS:
             continue
         largest = _LARGEST_OF.get(name, _LARGEST)
         first = bucket_of(max(0, bound.least or 0), largest)

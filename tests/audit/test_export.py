@@ -440,7 +440,7 @@ async def test_a_chain_never_leads_into_another_project(gateway: Gateway) -> Non
     ((line,), _) = await lines(gateway)
     told = orjson.loads(line)
     told["id"] = told["interaction"]["id"] = ids.to_text(ids.mint())
-    told["interaction"].update(previous_id=parent.id, depth=1)
+    told["interaction"].update(previous_id=parent.id, root_id=parent.id, depth=1)
     assert await brought(gateway, orjson.dumps(told)) == {"imported": 0, "known": 0, "left_out": 1}
     assert (await gateway.get(told["id"])).status == 404
     assert (await gateway.got(made.id)).status == 200
@@ -486,9 +486,19 @@ _WRONG: list[tuple[Json, str]] = [
     ({"interaction.http_status": 2**15}, "'interaction.http_status' is no number that fits"),
     ({"interaction.id": FAR}, "'interaction.id' has a time that is more than a day ahead"),
     (
-        {"interaction.id": OTHER, "interaction.previous_id": OTHER, "interaction.depth": 1},
-        "has its own id in neither",
+        {
+            "interaction.id": OTHER,
+            "interaction.previous_id": OTHER,
+            "interaction.root_id": FAR,
+            "interaction.depth": 1,
+        },
+        "its own id in neither",
     ),
+    (
+        {"interaction.previous_id": OTHER, "interaction.depth": 1},
+        "has an id in both",
+    ),
+    ({"interaction.root_id": OTHER}, "and 'depth' contradict each other"),
     ({"interaction.previous_id": OTHER}, "and 'depth' contradict each other"),
     ({"interaction.depth": 1}, "and 'depth' contradict each other"),
     ({"interaction.status": "done"}, "'interaction.status' is 'done'"),

@@ -14,7 +14,7 @@ from service.audit import filters
 from service.audit.indexer import Indexer
 from service.audit.listing import Listing
 from service.audit.paging import Order
-from service.audit.terms import LATER, of_later_numbers
+from service.audit.terms import are_later, of_later
 from service.errors import InvalidRequest
 from service.store import migrate
 from service.store.codec import Codec
@@ -131,6 +131,10 @@ CASES: dict[str, Check] = {
     "min_request_bytes=99999999999999": lambda told: False,
     "replay_of=any": lambda told: told.replay_of is not None,
     "previous_interaction_id=any": lambda told: told.previous is not None,
+    "previous_interaction_id=any&min_depth=3": lambda told: told.depth >= 3,
+    "chain=any": lambda told: told.depth > 0,
+    "key_id=any": lambda told: told.key_id is not None,
+    "key_id=any&stream=true": lambda told: told.key_id is not None and told.stream,
     "status=failed&min_duration=10&stream=false": lambda told: (
         told.status == "failed" and within(duration(told), 10) and not told.stream
     ),
@@ -245,11 +249,12 @@ async def terms_of(url: str) -> set[tuple[int, bytes]]:
     return {(number, key if isinstance(key, bytes) else key.bytes) for number, key in rows}
 
 
-def later_numbers(told: Told) -> dict[str, Any]:
-    """What its row has of numbers that had no terms at first."""
+def later(told: Told) -> dict[str, Any]:
+    """What its row has that had no terms at first."""
     usage = told.usage
     return {
         "project_id": told.project_id,
+        "key_id": told.key_id,
         "created_at": told.created_at,
         "first_byte_at": told.first_byte_at,
         "depth": told.depth,
@@ -263,43 +268,46 @@ def later_numbers(told: Told) -> dict[str, Any]:
 
 async def without_later_terms(made: Past, url: str) -> None:
     """Have everything as it was derived from before there were these terms."""
-    later = {number for told in made.told for number in of_later_numbers(later_numbers(told))}
-    assert len({key for number, key in await terms_of(url) if number in later}) > 15
-    await ask(url, f"DELETE FROM listing_terms WHERE term IN ({', '.join(map(str, later))})")
+    found = {number for told in made.told for number in of_later(later(told))}
+    assert len({key for number, key in await terms_of(url) if number in found}) > 15
+    await ask(url, f"DELETE FROM listing_terms WHERE term IN ({', '.join(map(str, found))})")
 
 
-async def test_what_was_derived_from_before_there_were_terms_of_a_number_is_given_them(
-    store_url: str,
+@pytest.mark.parametrize("version", ["0012", "0014"])
+async def test_what_was_derived_from_before_there_were_terms_of_its_kind_is_given_them(
+    store_url: str, version: str
 ) -> None:
-    of_later = {text: expected for text, expected in CASES.items() if any(name in text for name in LATER)}
-    assert len(of_later) > 10
+    cases = {
+        text: expected for text, expected in CASES.items() if are_later(filters.parse(parse_qsl(text))[0])
+    }
+    assert len(cases) > 15
     async with past(store_url, 60) as made:
         whole = await terms_of(store_url)
         await without_later_terms(made, store_url)
-        await migrate.downgrade(store_url, "0012")
+        await migrate.downgrade(store_url, version)
         before, held = ids.mint(), made.opened.store.held
         await held.enter(before, now() + HOUR)
         await migrate.upgrade(store_url)
         await held.enter(ids.mint(), now() + HOUR)
         await add(made, 20, random.Random(9))
-        for text, expected in of_later.items():
+        for text, expected in cases.items():
             await check(made, text, expected)
         # What began before the update derives as long as it lives, as it always has.
         await made.indexer.catch_up()
         whole |= await terms_of(store_url)
         await without_later_terms(made, store_url)
-        for text, expected in of_later.items():
+        for text, expected in cases.items():
             await check(made, text, expected)
         await held.leave(before)
         # Some interactions more than what a first step has.
         indexer = Indexer(made.opened.backend, made.reports, Codec(), PRICES, filled_in_at_once=50)
         assert await indexer.fill_in() == 50
-        for text, expected in of_later.items():
+        for text, expected in cases.items():
             await check(made, text, expected)
         await indexer.catch_up()
         assert await ask(store_url, "SELECT name FROM progress WHERE name LIKE 'terms%'") == []
         assert whole <= await terms_of(store_url)
-        for text, expected in of_later.items():
+        for text, expected in cases.items():
             await check(made, text, expected)
 
 
