@@ -1,6 +1,7 @@
 """Terms for what was asked with a key: those that were derived from before are given them by and by.
 
-As in 0013, whose marks, where they are still there, begin again: whoever gives the terms of both gives all.
+As in 0013, under a name that processes of the version before know nothing of: they go on with their own marks, which
+say nothing of these terms.
 """
 
 from __future__ import annotations
@@ -37,15 +38,13 @@ def upgrade() -> None:
     some = connection.execute(sa.text("SELECT 1 FROM interactions LIMIT 1")).first()
     if some is None and not processes:
         return
-    connection.execute(sa.delete(_progress).where(_marks()))
-    marks = [{"name": "terms", "position": first}]
-    marks += [{"name": f"terms beside {number}", "position": key} for number, key in enumerate(processes, 1)]
+    marks = [{"name": "terms of keys", "position": first}]
+    marks += [
+        {"name": f"terms of keys beside {number}", "position": key} for number, key in enumerate(processes, 1)
+    ]
     connection.execute(sa.insert(_progress), marks)
 
 
 def downgrade() -> None:
-    """Leave the marks: the version before goes on with what is its own, and terms nobody asks for harm nothing."""
-
-
-def _marks() -> sa.ColumnElement[bool]:
-    return sa.or_(_progress.c.name == "terms", _progress.c.name.like("terms beside %"))
+    """Forget how far that is; terms that nobody asks for harm nothing."""
+    op.execute("DELETE FROM progress WHERE name LIKE 'terms of keys%'")

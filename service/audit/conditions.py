@@ -76,7 +76,8 @@ def _chosen(
     field, values = choice.field, choice.values
     column = field.column if column is None else column
     if ANY in values:
-        return column.is_not(None)
+        # What follows another is of a chain, and nothing else: as terms have it, which know the depth.
+        return (interactions.c.previous_id if field.name == "chain" else column).is_not(None)
     match field.kind:
         case "flag":
             return or_(*(column.is_(bool(value)) for value in values))

@@ -4,7 +4,8 @@ A mark in ``progress`` says how far that is, in the order of keys; without one e
 waits to be derived from is left out: it gets all its terms then.
 
 Processes of the version before, which may go on to derive without these terms, have marks of their own since the
-migration. As long as one of them lives, it is not begun; so nothing is lacking once it has ended.
+migration. As long as one of them lives, it is not begun, nor for a while afterwards: a process that ends gives up its
+place among the living before it has ended all that it does. So nothing is lacking once this has ended.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from sqlalchemy import Text, bindparam, delete, literal_column, or_, select, text, update
+from sqlalchemy import Text, bindparam, delete, literal, literal_column, or_, select, text, update
 
 from service.audit import derivation, terms
 from service.store.clock import Clock
@@ -24,17 +25,22 @@ from service.store.script import Ask, Execute, Script
 from service.store.statement import Query
 from service.store.tables import Key, interactions, leases, progress
 
-#: The name of the mark.
-MARK: Final = "terms"
+#: The name of the mark, and the one of versions before this, which had fewer terms to give.
+MARK: Final = "terms of keys"
+_FORMER_MARK: Final = "terms"
 _NAME: Final = {"name": MARK}
 _MARKED: Final = progress.c.name == bindparam("name", type_=Text)
 _BESIDE: Final = progress.c.name.like(bindparam("beside", f"{MARK} beside %", type_=Text))
+_FORMER: Final = or_(
+    progress.c.name == literal(_FORMER_MARK, Text),
+    progress.c.name.like(literal(f"{_FORMER_MARK} beside %", Text)),
+)
 _FIRST_KEY: Final = bytes(16)
 _MOVE: Final = Query(
     "move the mark of terms",
     update(progress).values(position=bindparam("new_position", type_=Key)).where(_MARKED),
 )
-_END: Final = Query("end the marks of terms", delete(progress).where(or_(_MARKED, _BESIDE)))
+_END: Final = Query("end the marks of terms", delete(progress).where(or_(_MARKED, _BESIDE, _FORMER)))
 #: Who may still derive without these terms.
 _LIVING: Final = Query(
     "processes of the version before",
@@ -47,6 +53,11 @@ _LIVING: Final = Query(
 async def is_done(reading: Reading) -> bool:
     """Whether every interaction that was derived from has all of its terms."""
     return not await reading.ask(POSITION, _NAME)
+
+
+async def must_wait(reading: Reading) -> bool:
+    """Whether a process still lives that derives without these terms."""
+    return bool(await reading.ask(_LIVING, {}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,8 @@ _LATE_SECONDS: Final = 30.0
 #: Interactions that are given further terms at a time, beside other work and when there is none.
 _FILLED_IN_BESIDE: Final = 32
 FILLED_IN_AT_ONCE: Final = 256
+#: Seconds for which a process of the version before may go on after it was seen among the living.
+AFTERLIFE_SECONDS: Final = 300.0
 #: How often the words of deleted texts are looked after.
 _TIDY_SECONDS: Final = 6 * 3_600.0
 #: The pause between two looks for hours that are over.
@@ -62,6 +64,7 @@ class Indexer:
         *,
         idle: float = IDLE_SECONDS,
         filled_in_at_once: int = FILLED_IN_AT_ONCE,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._backend = backend
         self._reports = reports
@@ -69,11 +72,14 @@ class Indexer:
         self._splitting = Splitting(backend, reports)
         self._idle = idle
         self._filled_in_at_once = filled_in_at_once
+        self._clock = clock
         self._pacing = Pacing()
         #: For how many seconds what was worked on last has waited.
         self._late = 0.0
         #: Whether all have all their terms; nothing takes that back while a process lives.
         self._filled_in = False
+        #: When a process that derives without them may last have been seen.
+        self._accompanied_at = self._clock()
         #: What the last step has said, that of filling in with it.
         self._done: int | None = None
         self._tidied_at = 0.0
@@ -136,7 +142,9 @@ class Indexer:
         async with self._reports.reading() as reading:
             filling = FillingIn(reading.dialect)
             self._filled_in = await filling_in.is_done(reading)
-        if self._filled_in:
+            if not self._filled_in and await filling_in.must_wait(reading):
+                self._accompanied_at = self._clock()
+        if self._filled_in or self._clock() - self._accompanied_at < AFTERLIFE_SECONDS:
             return 0
         most = self._filled_in_at_once
         count = most if self._pacing.alone else min(most, _FILLED_IN_BESIDE)

@@ -117,8 +117,9 @@ def _told(it: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
 
 
 def of_usage(it: Mapping[str, Any]) -> set[int]:
-    """The terms that usage adds which came later."""
-    return {term(it["project_id"], name, value) for name, value in _of_numbers(it)}
+    """The terms that usage adds which came later, and those that may be lacking where all else was derived before."""
+    told = {term(it["project_id"], name, value) for name, value in _of_numbers(it)}
+    return told | of_later(it)
 
 
 def of_later(it: Mapping[str, Any]) -> set[int]:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from service.audit import filters
-from service.audit.indexer import Indexer
+from service.audit.indexer import AFTERLIFE_SECONDS, Indexer
 from service.audit.listing import Listing
 from service.audit.paging import Order
 from service.audit.terms import are_later, of_later
@@ -40,6 +40,8 @@ from tests.support.store import USAGE, OpenStore, intent, outcome
 from tests.support.store import query as ask
 
 Check = Callable[[Told], bool]
+#: What is still to be given terms.
+MARKS = "SELECT name FROM progress WHERE name LIKE 'terms%'"
 ORDERS: tuple[Order, ...] = ("desc", "asc")
 
 
@@ -266,11 +268,48 @@ def later(told: Told) -> dict[str, Any]:
     }
 
 
+class MovedClock:
+    """A clock that stands still until it is moved."""
+
+    moment = 0.0
+
+    def indexer(self, made: Past, **options: int) -> Indexer:
+        return Indexer(
+            made.opened.backend, made.reports, Codec(), PRICES, clock=lambda: self.moment, **options
+        )
+
+
+async def bring_usage(made: Past, told: Told) -> None:
+    """Have the usage come that an interaction still owes."""
+    told.usage = USAGE
+    await made.opened.store.held.settle_usage(told.key, USAGE, None)
+
+
 async def without_later_terms(made: Past, url: str) -> None:
     """Have everything as it was derived from before there were these terms."""
     found = {number for told in made.told for number in of_later(later(told))}
     assert len({key for number, key in await terms_of(url) if number in found}) > 15
     await ask(url, f"DELETE FROM listing_terms WHERE term IN ({', '.join(map(str, found))})")
+
+
+async def test_what_ends_may_go_on_for_a_while_before_terms_are_filled_in(store_url: str) -> None:
+    async with past(store_url, 30) as made:
+        await migrate.downgrade(store_url, "0014")
+        before, held = ids.mint(), made.opened.store.held
+        await held.enter(before, now() + HOUR)
+        await migrate.upgrade(store_url)
+        clock = MovedClock()
+        indexer = clock.indexer(made)
+        clock.moment += 2 * AFTERLIFE_SECONDS
+        assert await indexer.fill_in() == 0
+        await held.leave(before)
+        clock.moment += AFTERLIFE_SECONDS - 1
+        assert await indexer.fill_in() == 0
+        assert await clock.indexer(made).fill_in() == 0
+        clock.moment += 1
+        assert (await indexer.fill_in() or 0) > 20
+        await indexer.catch_up()
+        assert await ask(store_url, MARKS) == []
 
 
 @pytest.mark.parametrize("version", ["0012", "0014"])
@@ -290,6 +329,8 @@ async def test_what_was_derived_from_before_there_were_terms_of_its_kind_is_give
         await migrate.upgrade(store_url)
         await held.enter(ids.mint(), now() + HOUR)
         await add(made, 20, random.Random(9))
+        owing = [told for told in made.told if told.usage.state == USAGE_MISSING and not told.deleted]
+        assert len(owing) > 4
         for text, expected in cases.items():
             await check(made, text, expected)
         # What began before the update derives as long as it lives, as it always has.
@@ -298,14 +339,20 @@ async def test_what_was_derived_from_before_there_were_terms_of_its_kind_is_give
         await without_later_terms(made, store_url)
         for text, expected in cases.items():
             await check(made, text, expected)
+        # Usage that comes now waits for what is derived from it while its interaction is gone by.
+        for told in owing:
+            await bring_usage(made, told)
+        clock = MovedClock()
+        indexer = clock.indexer(made, filled_in_at_once=50)
+        assert await indexer.fill_in() == 0
         await held.leave(before)
+        clock.moment += AFTERLIFE_SECONDS
         # Some interactions more than what a first step has.
-        indexer = Indexer(made.opened.backend, made.reports, Codec(), PRICES, filled_in_at_once=50)
         assert await indexer.fill_in() == 50
         for text, expected in cases.items():
             await check(made, text, expected)
         await indexer.catch_up()
-        assert await ask(store_url, "SELECT name FROM progress WHERE name LIKE 'terms%'") == []
+        assert await ask(store_url, MARKS) == []
         assert whole <= await terms_of(store_url)
         for text, expected in cases.items():
             await check(made, text, expected)
