@@ -80,7 +80,11 @@ FILTERS = (
     "min_request_bytes=1000000",
     "max_response_bytes=10",
     "project=default",
+    "key_id={key_id}",
     "key_id=any",
+    "chain={follower}",
+    "chain=any",
+    "previous_interaction_id={previous}",
     "previous_interaction_id=any",
     "replay_of=any",
     "from=40d&to=39d",
@@ -103,6 +107,16 @@ class Subject:
         )
         return behind
 
+    async def some(self) -> dict[str, str]:
+        """What filters can ask for by its id: of one that follows another."""
+        chosen, _ = filters.parse([("previous_interaction_id", "any")])
+        (told,), _ = await self.listing.summaries(DEFAULT_PROJECT, chosen, order="desc", limit=1, cursor=None)
+        return {
+            "key_id": told["key_id"],
+            "follower": told["id"],
+            "previous": told["previous_interaction_id"],
+        }
+
     async def month(self, query: str) -> None:
         asked = usage_request.parse(parse_qsl(query))
         report = await self.usage.report(DEFAULT_PROJECT, asked.filters, asked.grouping, asked.zone)
@@ -123,12 +137,14 @@ async def timed(rounds: int, work: Callable[..., Awaitable[Any]], *given: Any) -
 async def measure(subject: Subject, phrase: str, rounds: int) -> dict[str, float]:
     """Every measurement of one database, by its name."""
     found: dict[str, float] = {}
-    for query in FILTERS:
-        found[f"list {query or 'all'}"] = await timed(rounds, subject.page, query, "desc")
-        found[f"list {query or 'all'} oldest first"] = await timed(rounds, subject.page, query, "asc")
+    some = await subject.some()
+    for name in FILTERS:
+        query = name.format(**some)
+        found[f"list {name or 'all'}"] = await timed(rounds, subject.page, query, "desc")
+        found[f"list {name or 'all'} oldest first"] = await timed(rounds, subject.page, query, "asc")
         middle = "&".join(part for part in (query, f"to={DAYS // 2}d") if part)
         if "to=" not in query:
-            found[f"list {query or 'all'} from the middle on"] = await timed(
+            found[f"list {name or 'all'} from the middle on"] = await timed(
                 rounds, subject.page, middle, "desc"
             )
     for text in SEARCHES:
