@@ -104,7 +104,8 @@ async def read_page(
     wanted = Wanted(columns, project_id, filters, order, limit + 1, after)
     if filters.text is None:
         key_ids, wanted = await _known_of(reading, wanted)
-        await reading.plan(Plan.WALK)
+        # The index of a filter knows no order: to walk in order until a page is full may be to look at everything.
+        await reading.plan(Plan.COLLECT if wanted.is_direct else Plan.WALK)
         if reading.dialect == "postgresql":
             hopeful = paging.hopeful_page_of(wanted, key_ids)
             rows = None if hopeful is None else paging.whole_page(wanted, await reading.fetch(hopeful))
