@@ -28,7 +28,7 @@ _MOST_ALIKE: Final = 50_000
 #: How many are looked up at a time: filters may leave few.
 _AT_ONCE: Final = 1_000
 #: How many texts that have the words of a phrase are looked at for more than is enough.
-_LONG: Final = 4_000
+_LONG: Final = 2_000
 #: Bytes of a key.
 _KEY: Final = 16
 #: The last millisecond that the calendar has.
