@@ -16,10 +16,11 @@ from typing import Final
 #: Writes a second from which callers are many.
 _MANY: Final = 20.0
 #: How many times as long as it has worked, and at most how many seconds of work, a reader rests for beside many.
-RESTS: Final = 2.0
+RESTS: Final = 3.0
 _LONGEST_SPELL: Final = 0.5
-#: Seconds that one who reads for long works at a stretch beside many.
+#: Seconds that one who reads for long works at a stretch beside many, and how many times as long it rests then.
 _SPELL: Final = 0.25
+_RESTS_OF_SPELLS: Final = 2.0
 #: Seconds between two looks at how many write, and after which the last look says nothing any more.
 _LOOK: Final = 0.25
 _FORGOTTEN: Final = 2.0
@@ -89,7 +90,7 @@ class Spells:
         if self._written() - self._before < _MANY * worked:
             self.rested()
             return 0.0
-        return RESTS * min(worked, _LONGEST_SPELL)
+        return _RESTS_OF_SPELLS * min(worked, _LONGEST_SPELL)
 
     def rested(self) -> None:
         """The rest is over."""

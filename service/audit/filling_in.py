@@ -25,7 +25,7 @@ from service.store.script import Ask, Execute, Script
 from service.store.statement import Query
 from service.store.tables import Key, interactions, leases, progress
 
-#: The name of the mark, and the one of versions before this, which had fewer terms to give.
+#: The name of the mark, and the one of versions before this, which had terms of numbers to give and no others.
 MARK: Final = "terms of keys"
 _FORMER_MARK: Final = "terms"
 _NAME: Final = {"name": MARK}
@@ -53,6 +53,15 @@ _LIVING: Final = Query(
 async def is_done(reading: Reading) -> bool:
     """Whether every interaction that was derived from has all of its terms."""
     return not await reading.ask(POSITION, _NAME)
+
+
+async def lacking(reading: Reading) -> frozenset[str]:
+    """Of which of :data:`~service.audit.terms.LATER` some interactions that were derived from have no terms yet."""
+    if await is_done(reading):
+        return frozenset()
+    if await reading.ask(POSITION, {"name": _FORMER_MARK}):
+        return terms.LATER
+    return terms.LATER.difference(terms.LATER_NUMBERS)
 
 
 async def must_wait(reading: Reading) -> bool:

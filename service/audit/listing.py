@@ -175,8 +175,8 @@ def _offset(place: bytes) -> int:
 
 async def _known_of(reading: Reading, wanted: Wanted) -> tuple[set[bytes], Wanted]:
     """The ids of the keys that the filters name, and what is wanted with what is known of the terms."""
-    if terms.are_later(wanted.filters):
-        wanted = replace(wanted, filled_in=await filling_in.is_done(reading))
+    if terms.later(wanted.filters):
+        wanted = replace(wanted, lacking=await filling_in.lacking(reading))
     return await _key_ids(reading, wanted.project_id, wanted.filters), wanted
 
 

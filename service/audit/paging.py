@@ -65,8 +65,8 @@ class Wanted:
     order: Order
     limit: int
     after: bytes | None
-    #: Whether all interactions have the terms that they have since later.
-    filled_in: bool = True
+    #: Of what not all interactions have the terms yet.
+    lacking: Collection[str] = ()
 
     @property
     def is_direct(self) -> bool:
@@ -76,7 +76,7 @@ class Wanted:
 
     def leading(self, key_ids: Collection[bytes]) -> list[int]:
         """The terms to walk along; ``key_ids`` has the ids of the keys that the filters name."""
-        return terms.leading(self.filters, self.project_id, key_ids, filled_in=self.filled_in)
+        return terms.leading(self.filters, self.project_id, key_ids, lacking=self.lacking)
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """What a row must be."""

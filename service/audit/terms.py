@@ -48,7 +48,7 @@ _ANY: Final = ("agent", "error_code", "replay_of", "key_id")
 _UNUSUAL: Final = {"background": 1, "stream": 1, "store": 0}
 #: Numbers that have terms, as they stand in the tables.
 _NUMBERS: Final = ("input_tokens", "output_tokens", "total_tokens", "cost", "duration", "http_status")
-#: Those that have them since later: :mod:`service.audit.filling_in` says whether all interactions do.
+#: Those that have them since later.
 LATER_NUMBERS: Final = (
     "thought_tokens",
     "cached_tokens",
@@ -60,6 +60,8 @@ LATER_NUMBERS: Final = (
 )
 #: Columns of :data:`_ANY` that are since later.
 _LATER_ANY: Final = frozenset({"key_id"})
+#: What there are terms of since later: :mod:`service.audit.filling_in` says whether all interactions have them.
+LATER: Final = _LATER_ANY.union(LATER_NUMBERS)
 #: The number that is larger than nothing where a column is not empty.
 _NUMBER_OF: Final = {"previous_interaction_id": "depth", "chain": "depth"}
 #: Numbers whose zero has no term.
@@ -118,8 +120,8 @@ def _told(it: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
 
 def of_usage(it: Mapping[str, Any]) -> set[int]:
     """The terms that usage adds which came later, and those that may be lacking where all else was derived before."""
-    told = {term(it["project_id"], name, value) for name, value in _of_numbers(it)}
-    return told | of_later(it)
+    told = (*_not_empty(it, _LATER_ANY), *_of_numbers(it))
+    return {term(it["project_id"], name, value) for name, value in told}
 
 
 def of_later(it: Mapping[str, Any]) -> set[int]:
@@ -161,31 +163,34 @@ def _in_buckets(numbers: Mapping[str, int | None]) -> Iterator[tuple[str, object
             yield name, bucket_of(number, _LARGEST_OF.get(name, _LARGEST))
 
 
-def are_later(filters: Filters) -> bool:
-    """Whether terms that are since later may lead to what the filters mean."""
-    bounded = any(bound.field.name in LATER_NUMBERS for bound in filters.bounds)
-    return bounded or any(_is_later(choice) for choice in filters.choices)
-
-
-def _is_later(choice: Choice) -> bool:
-    return ANY in choice.values and (choice.field.name in _LATER_ANY or choice.field.name in _NUMBER_OF)
+def later(filters: Filters) -> frozenset[str]:
+    """Which of the terms that are since later, by what they are of, may lead to what the filters mean."""
+    named = {bound.field.name for bound in _bounds(filters)}
+    named |= {choice.field.name for choice in filters.choices if ANY in choice.values}
+    return LATER & named
 
 
 def leading(
-    filters: Filters, project_id: bytes, key_ids: Collection[bytes], *, filled_in: bool = True
+    filters: Filters, project_id: bytes, key_ids: Collection[bytes], *, lacking: Collection[str] = ()
 ) -> list[int]:
     """Terms such that every interaction the filters mean has at least one of them; those of the project, if no better.
 
-    ``key_ids`` has the ids of keys that filters may name; not ``filled_in``, terms that are since later are not used.
+    ``key_ids`` has the ids of keys that filters may name, ``lacking`` those of :data:`LATER` that are not to be used.
     """
-    bounds = [bound for bound in filters.bounds if filled_in or bound.field.name not in LATER_NUMBERS]
-    choices = [choice for choice in filters.choices if filled_in or not _is_later(choice)]
-    told = (
-        _of_labels(filters.labels)
-        or _of_choices(choices, key_ids)
-        or _of_bounds([*bounds, *_bounds_of(choices)])
-    )
+    choices = [
+        choice for choice in filters.choices if ANY not in choice.values or choice.field.name not in lacking
+    ]
+    bounds = [bound for bound in _bounds(filters) if bound.field.name not in lacking]
+    told = _of_labels(filters.labels) or _of_choices(choices, key_ids) or _of_bounds(bounds)
     return [term(project_id, name, value) for name, value in told or (("project", ""),)]
+
+
+def _bounds(filters: Filters) -> Iterator[Bounds]:
+    """Those that are given, and those that say the same as a choice of any value."""
+    yield from filters.bounds
+    for choice in filters.choices:
+        if ANY in choice.values and choice.field.name in _NUMBER_OF:
+            yield Bounds(FIELDS[_NUMBER_OF[choice.field.name]], least=1)
 
 
 def _of_labels(labels: Iterable[Label]) -> list[tuple[str, object]]:
@@ -213,13 +218,6 @@ def _of_choices(choices: Iterable[Choice], key_ids: Collection[bytes]) -> list[t
         elif name not in _UNUSUAL or choice.values == (_UNUSUAL[name],):
             return [(name, value) for value in choice.values]
     return []
-
-
-def _bounds_of(choices: Iterable[Choice]) -> Iterator[Bounds]:
-    """Bounds that say the same as a choice of any value."""
-    for choice in choices:
-        if ANY in choice.values and choice.field.name in _NUMBER_OF:
-            yield Bounds(FIELDS[_NUMBER_OF[choice.field.name]], least=1)
 
 
 def _of_bounds(bounds: Iterable[Bounds]) -> list[tuple[str, object]]:
