@@ -90,7 +90,7 @@ class PostgresBackend:
     #: There may always be another.
     alone_since: bytes | None = None
     #: While one waits for the disk, the next need not wait for it; the server puts their waits together.
-    batches_at_once = 2
+    batches_at_once = 3
     has_hints = True
 
     def __init__(self, dsn: str, codec: Codec, *, pool_limit: int) -> None:
