@@ -68,17 +68,24 @@ _DUE: Final = Query(
     .order_by(split_hours.c.start)
     .limit(1),
 )
-_WHOLE: Final = Query(
-    "sums of a whole hour",
-    select(
-        func.coalesce(func.sum(rollups.c.requests), 0), func.coalesce(func.sum(rollups.c.unmeasured), 0)
-    ).where(
-        rollups.c.project_id == _project,
-        rollups.c.grain == literal(FEWEST),
-        rollups.c.span == literal(HOUR, BigInteger),
-        rollups.c.start == _start,
-    ),
-)
+
+
+def _sums_of_hours(project: ColumnElement[Any], within: ColumnElement[bool]) -> Select[Any]:
+    """Hours of a project with what their roll-ups count."""
+    hours = rollups.c
+    return (
+        select(hours.start, func.sum(hours.requests), func.sum(hours.unmeasured))
+        .where(
+            hours.project_id == project,
+            hours.grain == literal(FEWEST),
+            hours.span == literal(HOUR, BigInteger),
+            within,
+        )
+        .group_by(hours.start)
+    )
+
+
+_WHOLE: Final = Query("sums of a whole hour", _sums_of_hours(_project, rollups.c.start == _start))
 _MARK: Final = Query(
     "mark as split",
     update(split_hours)
@@ -163,17 +170,7 @@ async def split(reading: Reading, project_id: bytes, hours: Collection[int]) -> 
             split_hours.c.project_id == project, within(split_hours.c.start)
         )
     )
-    sums = (func.sum(rollups.c.requests), func.sum(rollups.c.unmeasured))
-    whole = await reading.fetch(
-        select(rollups.c.start, *sums)
-        .where(
-            rollups.c.project_id == project,
-            rollups.c.grain == literal(FEWEST),
-            rollups.c.span == literal(HOUR, BigInteger),
-            within(rollups.c.start),
-        )
-        .group_by(rollups.c.start)
-    )
+    whole = await reading.fetch(_sums_of_hours(project, within(rollups.c.start)))
     known = {start: (requests, unmeasured) for start, requests, unmeasured in noted}
     of_whole = {start: (int(requests), int(unmeasured)) for start, requests, unmeasured in whole}
     return {hour for hour in hours if known.get(hour, _NOTHING) == of_whole.get(hour, _NOTHING)}
@@ -239,7 +236,7 @@ def _page(project_id: bytes, after: bytes, before: bytes) -> Select[Any]:
 
 
 def _numbers(rows: Rows) -> tuple[int, int]:
-    return int(rows[0][0]), int(rows[0][1])
+    return (int(rows[0][1]), int(rows[0][2])) if rows else _NOTHING
 
 
 def _written(dialect: str, rows: Sequence[Mapping[str, Any]]) -> Script:
