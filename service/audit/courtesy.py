@@ -15,16 +15,18 @@ from typing import Final
 
 #: Writes a second from which callers are many.
 _MANY: Final = 20.0
-#: How many times as long as it has worked, and at most how many seconds of work, a reader rests for beside many.
+#: How many times as long as it has worked a reader rests for beside many, and at most how many seconds.
 RESTS: Final = 3.0
-_LONGEST_SPELL: Final = 0.5
-#: Seconds that one who reads for long works at a stretch beside many, and how many times as long it rests then.
+_LONGEST_REST: Final = 0.9
+#: Seconds that one who reads for long works at a stretch beside many, how many times as long it rests then, and for at
+#: most how many seconds of work.
 _SPELL: Final = 0.25
 _RESTS_OF_SPELLS: Final = 2.0
+_LONGEST_SPELL: Final = 0.5
 #: Seconds between two looks at how many write, and after which the last look says nothing any more.
 _LOOK: Final = 0.25
 _FORGOTTEN: Final = 2.0
-#: Seconds after which a reader goes on whoever writes.
+#: Seconds after which a reader goes on whoever writes: longer than anybody rests.
 _PATIENCE: Final = 1.0
 
 
@@ -52,7 +54,7 @@ class Courtesy:
         try:
             yield
         finally:
-            rest = RESTS * min(monotonic() - began, _LONGEST_SPELL)
+            rest = min(RESTS * (monotonic() - began), _LONGEST_REST)
             asyncio.get_running_loop().call_later(rest, self._turn.release)
 
     async def _taken(self) -> bool:

@@ -1,7 +1,8 @@
 """What a search finds on PostgreSQL: its index has the words of texts, but neither their order nor that of time.
 
 Of rare words all texts are collected and put in order; common ones are met soon by who walks along all texts. Of a
-phrase the index tells the texts that have all its words, a month at a time, and those are looked at one after another.
+phrase the index tells the texts that have all its words, a month at a time, and those are looked at one after another,
+as is what a filter with an index of its own finds, whatever is searched for.
 """
 
 from __future__ import annotations
@@ -46,20 +47,31 @@ async def first(
     least = wanted.limit if enough is None or not phrases else enough
     found: Rows = []
     looked_at = 0
-    query = search.for_postgres(in_order=not phrases)
-    for part in _parts(wanted) if phrases else (wanted,):
-        keys = await _collected(reading, part, query, _MOST_ALIKE if phrases else _MOST_FOUND)
+    by_month = phrases and not wanted.is_direct
+    for part in _parts(wanted) if by_month else (wanted,):
+        keys = await _candidates(reading, part, search)
         if keys is None:
             return None
         await reading.plan(Plan.LOOK_UP)
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
             rest = replace(wanted, limit=wanted.limit - len(found))
-            found += await reading.fetch(paging.among(rest, some, search if phrases else None))
+            checked = search if phrases or wanted.is_direct else None
+            found += await reading.fetch(paging.among(rest, some, checked))
             looked_at += len(some)
             if len(found) >= (wanted.limit if looked_at < _LONG else least):
                 return found
     return found
+
+
+async def _candidates(reading: Reading, wanted: Wanted, search: Search) -> list[bytes] | None:
+    """The keys of all texts that may match, in the order of the page; None where they are too many to look at."""
+    if wanted.is_direct:
+        await reading.plan(Plan.COLLECT)
+        return [row[0] for row in await reading.fetch(paging.direct_keys(wanted))]
+    phrases = search.has_phrases
+    query = search.for_postgres(in_order=not phrases)
+    return await _collected(reading, wanted, query, _MOST_ALIKE if phrases else _MOST_FOUND)
 
 
 async def _collected(reading: Reading, wanted: Wanted, query: str, most: int) -> list[bytes] | None:

@@ -160,7 +160,7 @@ class Indexer:
     async def catch_up(self) -> None:
         """Derive until nothing waits, no terms are lacking and every hour that is over is split, as fast as it goes.
 
-        Raises as :meth:`step` does.
+        Terms that came later are left as long as :meth:`fill_in` has to wait. Raises as :meth:`step` does.
         """
         while await self.step() or await self.fill_in() or await self.split():
             pass

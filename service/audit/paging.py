@@ -274,8 +274,17 @@ def matching_in_sqlite(wanted: Wanted, search: Search) -> Select[Any]:
 
 def _matches(wanted: Wanted, search: Search, *columns: ColumnElement[Any]) -> Select[Any]:
     walked = index.c.rowid
-    source: FromClause = OrderedJoin(index, search_documents, search_documents.c.number == walked)
-    source = OrderedJoin(source, interactions, search_documents.c.interaction_id == _KEY)
+    of_document, of_interaction = (
+        search_documents.c.number == walked,
+        search_documents.c.interaction_id == _KEY,
+    )
+    if wanted.is_direct and wanted.order != "rank":
+        # The texts of a few are looked up one by one. A rank would be reckoned from all that match for each of them.
+        source: FromClause = OrderedJoin(interactions, search_documents, of_interaction)
+        source = OrderedJoin(source, index, of_document)
+    else:
+        source = OrderedJoin(index, search_documents, of_document)
+        source = OrderedJoin(source, interactions, of_interaction)
     chosen = (
         select(*columns)
         .select_from(source)
@@ -308,6 +317,13 @@ def keys_in_postgres(wanted: Wanted, query: str, most: int) -> Select[Any]:
     order = found.c[0].asc() if wanted.order == "asc" else found.c[0].desc()
     told = func.string_agg(func.uuid_send(found.c[0]), aggregate_order_by(literal(b"", LargeBinary), order))
     return select(told)
+
+
+def direct_keys(wanted: Wanted) -> Select[Any]:
+    """All keys that an index of their own finds, in the order of the page."""
+    return _plain(replace(wanted, columns=[_KEY])).order_by(
+        _KEY.asc() if wanted.order == "asc" else _KEY.desc()
+    )
 
 
 def among(wanted: Wanted, keys: Sequence[bytes], search: Search | None = None) -> Select[Any]:

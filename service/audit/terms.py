@@ -42,8 +42,9 @@ _TEXTS: Final = {
     "deployment": "deployment_id",
     "model_requested": "model_requested",
 }
-#: Columns that are empty in many rows: those in which one is not can be asked for.
-_ANY: Final = ("agent", "error_code", "replay_of", "key_id")
+#: Columns that are empty in most rows, and one that may be empty in many: those in which one is not can be asked for.
+_RARE: Final = ("agent", "error_code", "replay_of")
+_ANY: Final = (*_RARE, "key_id")
 #: Flags that have a term where they are unusual.
 _UNUSUAL: Final = {"background": 1, "stream": 1, "store": 0}
 #: Numbers that have terms, as they stand in the tables.
@@ -181,7 +182,9 @@ def leading(
         choice for choice in filters.choices if ANY not in choice.values or choice.field.name not in lacking
     ]
     bounds = [bound for bound in _bounds(filters) if bound.field.name not in lacking]
-    told = _of_labels(filters.labels) or _of_choices(choices, key_ids) or _of_bounds(bounds)
+    told = (
+        _of_labels(filters.labels) or _of_choices(choices, key_ids) or _of_bounds(bounds) or _of_any(choices)
+    )
     return [term(project_id, name, value) for name, value in told or (("project", ""),)]
 
 
@@ -209,7 +212,7 @@ def _of_choices(choices: Iterable[Choice], key_ids: Collection[bytes]) -> list[t
         if choice is None:
             continue
         if ANY in choice.values:
-            if name in _ANY:
+            if name in _RARE:
                 return [(f"any {name}", "")]
         elif name == "replay_of":
             continue
@@ -217,6 +220,14 @@ def _of_choices(choices: Iterable[Choice], key_ids: Collection[bytes]) -> list[t
             return [(name, key.hex()) for key in sorted(key_ids)] or [(name, "")]
         elif name not in _UNUSUAL or choice.values == (_UNUSUAL[name],):
             return [(name, value) for value in choice.values]
+    return []
+
+
+def _of_any(choices: Iterable[Choice]) -> list[tuple[str, object]]:
+    """What is better than nothing: it may mean nearly all."""
+    for choice in choices:
+        if ANY in choice.values and choice.field.name in _ANY:
+            return [(f"any {choice.field.name}", "")]
     return []
 
 

@@ -39,6 +39,18 @@ async def test_beside_many_who_write_each_rests_after_the_one_before() -> None:
         assert began - ended >= RESTS * (ended - before) * 0.95
 
 
+async def test_whoever_reads_for_long_again_and_again_rests_each_time() -> None:
+    courtesy = Courtesy(often(1_000))
+    await asyncio.sleep(LOOK)
+    waited: list[float] = []
+    for _ in range(3):
+        asked = monotonic()
+        async with courtesy.turn():
+            waited.append(monotonic() - asked)
+            await asyncio.sleep(5 * WORK)
+    assert min(waited[1:]) >= 8 * WORK
+
+
 async def test_where_few_write_all_go_on_at_once() -> None:
     found = await spells(Courtesy(often(5), patience=60.0), 3)
     assert max(began for began, _ in found) < min(ended for _, ended in found)

@@ -14,7 +14,7 @@ from service.audit import filters
 from service.audit.indexer import AFTERLIFE_SECONDS, Indexer
 from service.audit.listing import Listing
 from service.audit.paging import Order
-from service.audit.terms import later, of_later, term
+from service.audit.terms import later, leading, of_later, term
 from service.errors import InvalidRequest
 from service.store import migrate
 from service.store.codec import Codec
@@ -266,6 +266,15 @@ def columns_of(told: Told) -> dict[str, Any]:
         "cached_tokens": usage.cached_tokens,
         "tool_use_tokens": usage.tool_use_tokens,
     }
+
+
+@pytest.mark.parametrize("better", ["status=failed", "model=gemini-2.5-pro", "min_depth=3", "label:team=ads"])
+def test_that_there_is_any_key_leads_only_where_nothing_else_does(better: str) -> None:
+    def led(query: str) -> list[int]:
+        return leading(filters.parse(parse_qsl(query))[0], DEFAULT_PROJECT, ())
+
+    assert led(f"key_id=any&{better}") == led(better)
+    assert led("key_id=any") == [term(DEFAULT_PROJECT, "any key_id")]
 
 
 class MovedClock:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from service.audit import words
-from service.audit.filters import Filters, Label
+from service.audit.fields import FIELDS
+from service.audit.filters import Choice, Filters, Label
 from service.audit.listing import Listing
 from service.audit.paging import Order
 from service.errors import InvalidRequest
@@ -108,6 +109,14 @@ async def test_a_search_finds_what_a_look_at_every_text_finds(store_url: str) ->
         assert [one["id"] for one in labelled] == [
             told.id for told in ended[::-1] if expected(told, "river") and told.labels.get("team") == "search"
         ]
+        for one in [told for told in ended if told.depth > 1][:3]:
+            for text in ("river", '"naïve database"', "data*", "river -mountain"):
+                wanted = [told.id for told in ended if expected(told, text) and told.root == one.root]
+                chain = (Choice(FIELDS["chain"], (one.key,)),)
+                assert [it["id"] for it in await found(made, text, "asc", 2, choices=chain)] == wanted, text
+                assert [it["id"] for it in await found(made, text, choices=chain)] == wanted[::-1], text
+                ranked = [it["id"] for it in await found(made, text, "rank", 2, choices=chain)]
+                assert sorted(ranked) == sorted(wanted), text
         since, until = ended[20].moment, ended[-20].moment
         bounded = await found(made, "river", "asc", since=since, until=until)
         assert [one["id"] for one in bounded] == [
