@@ -1,8 +1,9 @@
-"""What a search finds on PostgreSQL: its index has the words of texts, but neither their order nor that of time.
+"""Which way a search is quicker: along the texts that have the words, or through what the filters lead to.
 
-Of rare words all texts are collected and put in order; common ones are met soon by who walks along all texts. Of a
-phrase the index tells the texts that have all its words, a month at a time, and those are looked at one after another,
-as is what a filter with an index of its own finds, whatever is searched for.
+What the filters lead to is looked at one by one where it is little. The rest is about PostgreSQL: its index has the
+words of texts, but neither their order nor that of time. Of rare words all texts are collected and put in order; common
+ones are met soon by who walks along all texts. Of a phrase the index tells the texts that have all its words, a month
+at a time, and those are looked at one after another.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
+from sqlalchemy import Select
+
 from service.audit import paging
 from service.audit.paging import Wanted
 from service.audit.words import Search
@@ -22,6 +25,10 @@ from service.wire import ids
 
 Rows = list[Sequence[Any]]
 
+#: What filters lead to is looked at on SQLite where it is no more than this; and than that, where a prefix is searched
+#: for, whose words the index puts together anew for each.
+_MOST_IN_SQLITE: Final = 1_000
+_MOST_OF_PREFIX: Final = 50
 #: Texts that are looked up one by one; of a word that more texts have, a walk along all texts soon finds a page.
 _MOST_FOUND: Final = 5_000
 #: Texts that have all words of a phrase within a month; beyond them a walk is taken as well.
@@ -36,27 +43,37 @@ _KEY: Final = 16
 _LAST: Final = int(datetime.max.replace(tzinfo=UTC).timestamp() * 1000) - 1000
 
 
-async def first(
-    reading: Reading, wanted: Wanted, search: Search, *, enough: int | None = None
-) -> Rows | None:
-    """The first rows of what a search finds and the filters mean; None where a walk has them sooner.
+async def few_in_sqlite(
+    reading: Reading, wanted: Wanted, search: Search, led: Sequence[int]
+) -> Select[Any] | None:
+    """What tells the keys that the filters lead to, by the terms ``led`` if by any; None where they are many."""
+    most = _MOST_OF_PREFIX if search.has_prefixes else _MOST_IN_SQLITE
+    chosen = paging.keys_by_filters(wanted, led, most + 1)
+    return None if chosen is None or len(await reading.fetch(chosen)) > most else chosen
 
-    Of phrases so many are ``enough`` when to find them took long.
+
+async def first(
+    reading: Reading, wanted: Wanted, search: Search, led: Sequence[int], *, enough: int | None = None
+) -> Rows | None:
+    """The first rows of what a search finds and the filters mean, on PostgreSQL; None where a walk has them sooner.
+
+    ``led`` has the terms that lead to what the filters mean, if any do. Of phrases so many are ``enough`` when to find
+    them took long.
     """
     phrases = search.has_phrases
     least = wanted.limit if enough is None or not phrases else enough
     found: Rows = []
     looked_at = 0
-    by_month = phrases and not wanted.is_direct
-    for part in _parts(wanted) if by_month else (wanted,):
-        keys = await _candidates(reading, part, search)
+    few = await _few(reading, wanted, led)
+    checked = search if phrases or few is not None else None
+    for part in _parts(wanted) if phrases and few is None else (wanted,):
+        keys = await _texts(reading, part, search) if few is None else few
         if keys is None:
             return None
         await reading.plan(Plan.LOOK_UP)
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
             rest = replace(wanted, limit=wanted.limit - len(found))
-            checked = search if phrases or wanted.is_direct else None
             found += await reading.fetch(paging.among(rest, some, checked))
             looked_at += len(some)
             if len(found) >= (wanted.limit if looked_at < _LONG else least):
@@ -64,11 +81,18 @@ async def first(
     return found
 
 
-async def _candidates(reading: Reading, wanted: Wanted, search: Search) -> list[bytes] | None:
-    """The keys of all texts that may match, in the order of the page; None where they are too many to look at."""
-    if wanted.is_direct:
-        await reading.plan(Plan.COLLECT)
-        return [row[0] for row in await reading.fetch(paging.direct_keys(wanted))]
+async def _few(reading: Reading, wanted: Wanted, led: Sequence[int]) -> list[bytes] | None:
+    """The keys that the filters lead to, in the order of the page; None where they are many."""
+    chosen = paging.keys_by_filters(wanted, led, _MOST_FOUND + 1)
+    if chosen is None:
+        return None
+    await reading.plan(Plan.COLLECT if wanted.is_direct else Plan.LOOK_UP)
+    keys = [row[0] for row in await reading.fetch(chosen)]
+    return None if len(keys) > _MOST_FOUND else sorted(keys, reverse=wanted.order != "asc")
+
+
+async def _texts(reading: Reading, wanted: Wanted, search: Search) -> list[bytes] | None:
+    """The keys of all texts that match, or that have the words of phrases; None where they are too many."""
     phrases = search.has_phrases
     query = search.for_postgres(in_order=not phrases)
     return await _collected(reading, wanted, query, _MOST_ALIKE if phrases else _MOST_FOUND)

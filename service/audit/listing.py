@@ -21,7 +21,7 @@ from service.audit.snippets import Snippets
 from service.audit.words import Search
 from service.errors import InvalidRequest
 from service.store.records import now
-from service.store.reports import Plan, Reading, Reports
+from service.store.reports import Plan, Reading, Reports, Rows
 from service.store.tables import Key, api_keys, interactions, search_documents
 from service.wire import ids
 
@@ -102,25 +102,30 @@ async def read_page(
         )
     after = None if cursor is None else cursors.read(cursor, about)
     wanted = Wanted(columns, project_id, filters, order, limit + 1, after)
-    if filters.text is None:
-        key_ids, wanted = await _known_of(reading, wanted)
-        # The index of a filter knows no order: to walk in order until a page is full may be to look at everything.
-        await reading.plan(Plan.COLLECT if wanted.is_direct else Plan.WALK)
-        if reading.dialect == "postgresql":
-            hopeful = paging.hopeful_page_of(wanted, key_ids)
-            rows = None if hopeful is None else paging.whole_page(wanted, await reading.fetch(hopeful))
-            if rows is not None:
-                return _page(rows, limit, about)
-        statement = paging.page_of(wanted, reading.dialect, key_ids)
-    elif reading.dialect == "sqlite":
-        statement = paging.matching_in_sqlite(wanted, words.parse(filters.text))
-    else:
-        search = words.parse(filters.text)
-        found = await finding.first(reading, wanted, search)
-        if found is not None:
-            return _page(found, limit, about)
-        statement = paging.matching_in_postgres(wanted, search)
-    return _page(await reading.fetch(statement), limit, about)
+    key_ids, wanted = await _known_of(reading, wanted)
+    if filters.text is not None:
+        return _page(await _found(reading, wanted, words.parse(filters.text), key_ids), limit, about)
+    # The index of a filter knows no order: to walk in order until a page is full may be to look at everything.
+    await reading.plan(Plan.COLLECT if wanted.is_direct else Plan.WALK)
+    if reading.dialect == "postgresql":
+        hopeful = paging.hopeful_page_of(wanted, key_ids)
+        rows = None if hopeful is None else paging.whole_page(wanted, await reading.fetch(hopeful))
+        if rows is not None:
+            return _page(rows, limit, about)
+    return _page(await reading.fetch(paging.page_of(wanted, reading.dialect, key_ids)), limit, about)
+
+
+async def _found(reading: Reading, wanted: Wanted, search: Search, key_ids: set[bytes]) -> Rows:
+    """What a search finds, in the order of time."""
+    led = wanted.led(key_ids)
+    if reading.dialect == "sqlite":
+        few = await finding.few_in_sqlite(reading, wanted, search, led)
+        return await reading.fetch(paging.matching_in_sqlite(wanted, search, few))
+    found = await finding.first(reading, wanted, search, led)
+    if found is not None:
+        return found
+    await reading.plan(Plan.WALK)
+    return await reading.fetch(paging.matching_in_postgres(wanted, search))
 
 
 async def read_candidates(
@@ -155,12 +160,14 @@ async def _ranked_page(
     search = words.parse(wanted.filters.text)
     place = None if cursor is None else cursors.read(cursor, about)
     offset, newest = (0, conditions.key_from(now())) if place is None else (_offset(place), place[2:])
-    wanted = replace(wanted, after=newest)
+    key_ids, wanted = await _known_of(reading, replace(wanted, after=newest))
+    led = wanted.led(key_ids)
     if reading.dialect == "sqlite":
-        statement = paging.ranked_in_sqlite(wanted, search, offset, limit + 1)
+        few = await finding.few_in_sqlite(reading, wanted, search, led)
+        statement = paging.ranked_in_sqlite(wanted, search, offset, limit + 1, few)
     else:
         narrow = replace(wanted, columns=[interactions.c.id])
-        found = await finding.first(reading, narrow, search, enough=_ENOUGH_RANKED)
+        found = await finding.first(reading, narrow, search, led, enough=_ENOUGH_RANKED)
         keys = None if found is None else [row[0] for row in found]
         statement = paging.ranked_in_postgres(wanted, search, offset, limit + 1, keys)
     rows = await reading.fetch(statement)

@@ -27,6 +27,7 @@ from sqlalchemy import (
     select,
     text,
     true,
+    union,
     union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
@@ -78,9 +79,17 @@ class Wanted:
         """The terms to walk along; ``key_ids`` has the ids of the keys that the filters name."""
         return terms.leading(self.filters, self.project_id, key_ids, lacking=self.lacking)
 
+    def led(self, key_ids: Collection[bytes]) -> list[int]:
+        """The same, where they are other terms than the one that all have."""
+        found = self.leading(key_ids)
+        return [] if found == [terms.of_project(self.project_id)] else found
+
     def conditions(self) -> list[ColumnElement[bool]]:
         """What a row must be."""
         found = conditions.of_filters(self.filters, self.project_id)
+        if self.is_direct and self.filters.deleted == "false":
+            # It says no more than the filters do, and lets the index of children be used.
+            found.append(interactions.c.erased_at.is_(None))
         if self.after is not None:
             place = literal(self.after, Key)
             found.append(place < _KEY if self.order == "asc" else place > _KEY)
@@ -210,11 +219,7 @@ def whole_page(wanted: Wanted, rows: Sequence[Sequence[Any]]) -> list[Sequence[A
 
 
 def _plain(wanted: Wanted) -> Select[Any]:
-    chosen = select(*wanted.columns).where(*wanted.conditions())
-    if wanted.filters.deleted == "false":
-        # It says no more than the filters do, and lets the index of children be used.
-        chosen = chosen.where(interactions.c.erased_at.is_(None))
-    return chosen
+    return select(*wanted.columns).where(*wanted.conditions())
 
 
 def _along(wanted: Wanted, term: ColumnElement[Any], dialect: str) -> Select[Any]:
@@ -254,14 +259,30 @@ def _given(leading: Sequence[int]) -> Any:
     return listed.table_valued(column("term", BigInteger), name="given").render_derived()
 
 
-def matching_in_sqlite(wanted: Wanted, search: Search) -> Select[Any]:
-    """A page of what a search finds, on SQLite.
+def keys_by_filters(wanted: Wanted, led: Sequence[int], most: int) -> Select[Any] | None:
+    """Keys among which is all that the filters mean, in no order and at most so many; None where none leads to them."""
+    keys = replace(wanted, columns=[_KEY])
+    if wanted.is_direct:
+        return _plain(keys).limit(most)
+    if not led:
+        return None
+    walked = listing_terms.c.interaction_id
+    several = listing_terms.c.term.in_([literal(one, BigInteger) for one in led])
+    along = _within(wanted, select(walked.label("id")).where(several))
+    both = union(along, _plain(keys).where(_WAITING)).subquery("both")
+    return select(both.c.id).limit(most)
+
+
+def matching_in_sqlite(wanted: Wanted, search: Search, few: Select[Any] | None = None) -> Select[Any]:
+    """A page of what a search finds, on SQLite; ``few`` has the keys among which it is, None where they are many.
 
     Numbers are in the order of time by the millisecond: matches are walked along them until there are enough, and then
     all of the last millisecond are taken in, so that the order of keys is exact.
     """
     walked = index.c.rowid
-    inner = wanted.ordered(_matches(wanted, search, search_documents.c.number), walked).subquery("walked")
+    inner = wanted.ordered(_matches(wanted, search, few, search_documents.c.number), walked).subquery(
+        "walked"
+    )
     milliseconds = literal_column(str(_NUMBERS_PER_MILLISECOND), BigInteger)
     if wanted.order != "asc":
         edge = select(func.min(inner.c[0]) // milliseconds * milliseconds).scalar_subquery()
@@ -269,18 +290,21 @@ def matching_in_sqlite(wanted: Wanted, search: Search) -> Select[Any]:
     else:
         edge = select((func.max(inner.c[0]) // milliseconds + 1) * milliseconds).scalar_subquery()
         bound = walked < edge
-    return wanted.ordered(_matches(wanted, search, *wanted.columns).where(bound))
+    return wanted.ordered(_matches(wanted, search, few, *wanted.columns).where(bound))
 
 
-def _matches(wanted: Wanted, search: Search, *columns: ColumnElement[Any]) -> Select[Any]:
+def _matches(
+    wanted: Wanted, search: Search, few: Select[Any] | None, *columns: ColumnElement[Any]
+) -> Select[Any]:
     walked = index.c.rowid
-    of_document, of_interaction = (
-        search_documents.c.number == walked,
-        search_documents.c.interaction_id == _KEY,
-    )
-    if wanted.is_direct and wanted.order != "rank":
-        # The texts of a few are looked up one by one. A rank would be reckoned from all that match for each of them.
-        source: FromClause = OrderedJoin(interactions, search_documents, of_interaction)
+    of_document = search_documents.c.number == walked
+    of_interaction = search_documents.c.interaction_id == _KEY
+    if few is not None:
+        keys = few.subquery("few")
+        source: FromClause = OrderedJoin(
+            keys, search_documents, search_documents.c.interaction_id == keys.c[0]
+        )
+        source = OrderedJoin(source, interactions, of_interaction)
         source = OrderedJoin(source, index, of_document)
     else:
         source = OrderedJoin(index, search_documents, of_document)
@@ -319,13 +343,6 @@ def keys_in_postgres(wanted: Wanted, query: str, most: int) -> Select[Any]:
     return select(told)
 
 
-def direct_keys(wanted: Wanted) -> Select[Any]:
-    """All keys that an index of their own finds, in the order of the page."""
-    return _plain(replace(wanted, columns=[_KEY])).order_by(
-        _KEY.asc() if wanted.order == "asc" else _KEY.desc()
-    )
-
-
 def among(wanted: Wanted, keys: Sequence[bytes], search: Search | None = None) -> Select[Any]:
     """Those of these interactions that are wanted, and are found by a search."""
     given = any_(literal(list(keys), ARRAY(Key)))
@@ -346,10 +363,15 @@ def _query(query: str) -> ColumnElement[Any]:
     return func.to_tsquery("simple", query)
 
 
-def ranked_in_sqlite(wanted: Wanted, search: Search, offset: int, limit: int) -> Select[Any]:
-    """The best of the newest matches, on SQLite; ``wanted`` says how many are looked at."""
+def ranked_in_sqlite(
+    wanted: Wanted, search: Search, offset: int, limit: int, few: Select[Any] | None = None
+) -> Select[Any]:
+    """The best of the newest matches, on SQLite; ``wanted`` says how many are looked at.
+
+    ``few`` has the keys among which they are, None where those are many.
+    """
     found = wanted.ordered(
-        _matches(wanted, search, *wanted.columns, index.c.rank.label("ranked")), index.c.rowid
+        _matches(wanted, search, few, *wanted.columns, index.c.rank.label("ranked")), index.c.rowid
     ).subquery("found")
     *columns, rank = found.c
     return select(*columns).order_by(rank, columns[0].desc()).offset(offset).limit(limit)

@@ -185,7 +185,12 @@ def leading(
     told = (
         _of_labels(filters.labels) or _of_choices(choices, key_ids) or _of_bounds(bounds) or _of_any(choices)
     )
-    return [term(project_id, name, value) for name, value in told or (("project", ""),)]
+    return [term(project_id, name, value) for name, value in told] or [of_project(project_id)]
+
+
+def of_project(project_id: bytes) -> int:
+    """The term that all interactions of a project have."""
+    return term(project_id, "project")
 
 
 def _bounds(filters: Filters) -> Iterator[Bounds]:

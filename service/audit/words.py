@@ -45,6 +45,11 @@ class Search:
         """Whether it matters in which order words are."""
         return any(len(phrase.words) > 1 for phrase in self.phrases())
 
+    @property
+    def has_prefixes(self) -> bool:
+        """Whether the beginning of a word is asked for."""
+        return any(phrase.prefix for phrase in (*self.phrases(), *self.unwanted))
+
     def for_postgres(self, *, in_order: bool = True) -> str:
         """As the text of a ``tsquery``; without the order of words it finds more."""
         between = " <-> " if in_order else " & "

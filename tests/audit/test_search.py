@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
-from service.audit import words
-from service.audit.fields import FIELDS
-from service.audit.filters import Choice, Filters, Label
+from service.audit import finding, words
+from service.audit.filters import Filters, Label, parse
 from service.audit.listing import Listing
 from service.audit.paging import Order
 from service.errors import InvalidRequest
+from service.store.records import USAGE_MISSING
 from service.store.tables import DEFAULT_PROJECT
+from service.wire import ids
 from tests.audit.history import HOUR, Past, Told, add, delete, past
 from tests.support.gateway import Gateway, eventually
 from tests.support.replies import Json
-from tests.support.store import query, sqlite_path
+from tests.support.store import USAGE, query, sqlite_path
 
 #: The last moment that the calendar has, in microseconds.
 LAST = 253_402_300_799_999_999
@@ -79,14 +84,15 @@ def expected(told: Told, text: str) -> bool:
 
 
 async def found(
-    made: Past, text: str, order: Order = "desc", limit: int = 1000, **filters: Any
+    made: Past, text: str, order: Order = "desc", limit: int = 1000, given: Filters | None = None, **more: Any
 ) -> list[Json]:
+    filters = replace(given or Filters(), text=text, **more)
     listing = Listing(made.reports)
     pages: list[Json] = []
     cursor = None
     while True:
         page, cursor = await listing.summaries(
-            DEFAULT_PROJECT, Filters(text=text, **filters), order=order, limit=limit, cursor=cursor
+            DEFAULT_PROJECT, filters, order=order, limit=limit, cursor=cursor
         )
         pages += page
         if cursor is None:
@@ -109,19 +115,76 @@ async def test_a_search_finds_what_a_look_at_every_text_finds(store_url: str) ->
         assert [one["id"] for one in labelled] == [
             told.id for told in ended[::-1] if expected(told, "river") and told.labels.get("team") == "search"
         ]
-        for one in [told for told in ended if told.depth > 1][:3]:
-            for text in ("river", '"naïve database"', "data*", "river -mountain"):
-                wanted = [told.id for told in ended if expected(told, text) and told.root == one.root]
-                chain = (Choice(FIELDS["chain"], (one.key,)),)
-                assert [it["id"] for it in await found(made, text, "asc", 2, choices=chain)] == wanted, text
-                assert [it["id"] for it in await found(made, text, choices=chain)] == wanted[::-1], text
-                ranked = [it["id"] for it in await found(made, text, "rank", 2, choices=chain)]
-                assert sorted(ranked) == sorted(wanted), text
         since, until = ended[20].moment, ended[-20].moment
         bounded = await found(made, "river", "asc", since=since, until=until)
         assert [one["id"] for one in bounded] == [
             told.id for told in ended if expected(told, "river") and since <= told.moment < until
         ]
+
+
+FILTERED: dict[str, Callable[[Told], bool]] = {
+    "label:team=search": lambda told: told.labels.get("team") == "search",
+    "status=failed,incomplete": lambda told: told.status in ("failed", "incomplete"),
+    "min_output_tokens=2000": lambda told: (
+        told.usage.output_tokens is not None and told.usage.output_tokens >= 2000
+    ),
+    "key_id=any": lambda told: told.key_id is not None,
+    "previous_interaction_id=any": lambda told: told.depth > 0,
+    "deleted=any": lambda told: True,
+}
+
+
+@pytest.mark.parametrize("few", [True, False])
+async def test_a_search_within_what_filters_mean_finds_what_a_look_at_every_text_finds(
+    store_url: str, monkeypatch: pytest.MonkeyPatch, few: bool
+) -> None:
+    if not few:
+        for name in ("_MOST_FOUND", "_MOST_IN_SQLITE", "_MOST_OF_PREFIX"):
+            monkeypatch.setattr(finding, name, 0)
+    async with past(store_url, 120) as made:
+        ended = [told for told in made.of_default() if told.completed_at is not None and not told.deleted]
+        cases: dict[str, Callable[[Told], bool]] = {
+            **FILTERED,
+            "key_id=alpha": lambda told: told.key_id == made.keys["alpha"],
+        }
+        for one in [told for told in ended if told.depth > 1][:2]:
+            cases[f"chain={one.id}"] = partial(of_chain, one.root)
+            cases[f"previous_interaction_id={ids.to_text(one.previous or b'')}"] = partial(
+                follows, one.previous
+            )
+        for query, means in cases.items():
+            filters, _ = parse(parse_qsl(query))
+            for text in ("river", '"naïve database"', "data*", "river -mountain"):
+                wanted = [told.id for told in ended if expected(told, text) and means(told)]
+                case = (query, text)
+                assert [one["id"] for one in await found(made, text, "asc", 3, filters)] == wanted, case
+                assert [one["id"] for one in await found(made, text, "desc", 7, filters)] == wanted[::-1], (
+                    case
+                )
+                ranked = [one["id"] for one in await found(made, text, "rank", 5, filters)]
+                assert sorted(ranked) == sorted(wanted), case
+
+
+def of_chain(root: bytes, told: Told) -> bool:
+    return told.root == root
+
+
+def follows(key: bytes | None, told: Told) -> bool:
+    return told.previous == key
+
+
+async def test_a_search_tells_by_filters_what_usage_came_for_since(store_url: str) -> None:
+    async with past(store_url, 80) as made:
+        owing = [told for told in made.of_default() if told.usage.state == USAGE_MISSING and told.answer]
+        owing = [told for told in owing if not told.deleted and expected(told, "river")]
+        assert owing
+        for told in owing:
+            await made.opened.store.held.settle_usage(told.key, USAGE, None)
+        filters, _ = parse(parse_qsl(f"total_tokens={USAGE.total_tokens}"))
+        for order in ("asc", "rank"):
+            assert {one["id"] for one in await found(made, "river", order, 1000, filters)} == {
+                told.id for told in owing
+            }
 
 
 async def test_a_phrase_is_found_in_every_month(store_url: str) -> None:
