@@ -16,7 +16,7 @@ from typing import Final
 #: Writes a second from which callers are many.
 _MANY: Final = 20.0
 #: How many times as long as it has worked a reader rests for beside many, and at most how many seconds.
-RESTS: Final = 3.0
+RESTS: Final = 5.0
 _LONGEST_REST: Final = 0.9
 #: Seconds that one who reads for long works at a stretch beside many, how many times as long it rests then, and for at
 #: most how many seconds of work.
