@@ -46,7 +46,10 @@ _LAST: Final = int(datetime.max.replace(tzinfo=UTC).timestamp() * 1000) - 1000
 async def few_in_sqlite(
     reading: Reading, wanted: Wanted, search: Search, led: Sequence[int]
 ) -> Select[Any] | None:
-    """What tells the keys that the filters lead to, by the terms ``led`` if by any; None where they are many."""
+    """What tells the keys that the filters lead to, some of them twice; None where they are many.
+
+    ``led`` has the terms that lead to them, if any do.
+    """
     most = _MOST_OF_PREFIX if search.has_prefixes else _MOST_IN_SQLITE
     chosen = paging.keys_by_filters(wanted, led, most + 1)
     return None if chosen is None or len(await reading.fetch(chosen)) > most else chosen
@@ -88,7 +91,7 @@ async def _few(reading: Reading, wanted: Wanted, led: Sequence[int]) -> list[byt
         return None
     await reading.plan(Plan.COLLECT if wanted.is_direct else Plan.LOOK_UP)
     keys = [row[0] for row in await reading.fetch(chosen)]
-    return None if len(keys) > _MOST_FOUND else sorted(keys, reverse=wanted.order != "asc")
+    return None if len(keys) > _MOST_FOUND else sorted(set(keys), reverse=wanted.order != "asc")
 
 
 async def _texts(reading: Reading, wanted: Wanted, search: Search) -> list[bytes] | None:

@@ -27,7 +27,6 @@ from sqlalchemy import (
     select,
     text,
     true,
-    union,
     union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
@@ -260,7 +259,10 @@ def _given(leading: Sequence[int]) -> Any:
 
 
 def keys_by_filters(wanted: Wanted, led: Sequence[int], most: int) -> Select[Any] | None:
-    """Keys among which is all that the filters mean, in no order and at most so many; None where none leads to them."""
+    """Keys among which is all that the filters mean, in no order; None where none leads to them.
+
+    Some may come twice; where so many come, there may be more.
+    """
     keys = replace(wanted, columns=[_KEY])
     if wanted.is_direct:
         return _plain(keys).limit(most)
@@ -269,7 +271,8 @@ def keys_by_filters(wanted: Wanted, led: Sequence[int], most: int) -> Select[Any
     walked = listing_terms.c.interaction_id
     several = listing_terms.c.term.in_([literal(one, BigInteger) for one in led])
     along = _within(wanted, select(walked.label("id")).where(several))
-    both = union(along, _plain(keys).where(_WAITING)).subquery("both")
+    parts = (along.limit(most), _plain(keys).where(_WAITING).limit(most))
+    both = union_all(*(select(*part.subquery().c) for part in parts)).subquery("both")
     return select(both.c.id).limit(most)
 
 
@@ -300,7 +303,7 @@ def _matches(
     of_document = search_documents.c.number == walked
     of_interaction = search_documents.c.interaction_id == _KEY
     if few is not None:
-        keys = few.subquery("few")
+        keys = select(*few.subquery("twice").c).distinct().subquery("few")
         source: FromClause = OrderedJoin(
             keys, search_documents, search_documents.c.interaction_id == keys.c[0]
         )
