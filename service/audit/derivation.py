@@ -148,7 +148,7 @@ class Derivation:
             some = places[start : start + _PLACES_AT_ONCE]
             found = yield Ask(_rollups_at(len(some)), _named_places(some))
             for row in found:
-                sums[row[0], row[1], row[2], row[3], row[4]].add_columns(iter(row[len(_KEYS) :]))
+                sums[row[0], row[1], row[2], row[3], row[4]].add_columns(row[len(_KEYS) :])
         rows = [
             {**dict(zip(_KEYS, place, strict=True)), **measures.columns()}
             for place, measures in sorted(sums.items())

@@ -28,6 +28,7 @@ Deleted = Literal["false", "true", "any"]
 
 _FLAGS: Final = {"true": 1, "1": 1, "false": 0, "0": 0}
 _BOUND: Final = re.compile(r"(min|max)_(\w+)", re.ASCII)
+_LABEL: Final = "label"
 _DELETED: Final[Mapping[str, Deleted]] = MappingProxyType({"false": "false", "true": "true", "any": "any"})
 _LARGEST: Final = 2**62
 _MOST_VALUES: Final = 100
@@ -183,14 +184,19 @@ def parse(
                 raise InvalidRequest(f"The parameter '{name}' is given twice; give it once.")
             rest[name] = value
         elif not parsing.take(name, value):
-            known = frozenset((*names(), *others))
             raise InvalidRequest(
-                f"Unknown parameter '{name[:100]}'; the nearest known one is {nearest(name[:100], known)!r}."
+                f"Unknown parameter '{name[:100]}'; the nearest known one is {_nearest(name[:100], others)!r}."
             )
     found = parsing.filters()
     if found.since is not None and found.until is not None and found.since >= found.until:
         raise InvalidRequest("The value is invalid for 'from'. Expected a time before 'to'.")
     return found, rest
+
+
+def _nearest(name: str, others: Collection[str]) -> str:
+    prefix, separator, _ = name.partition(":")
+    found = nearest(prefix, frozenset((*names(), *others, _LABEL)))
+    return f"{_LABEL}:NAME" if found == _LABEL or separator else found
 
 
 def _label(name: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -90,15 +90,17 @@ class Measures:
             "first_events": self.first_events.to_bytes(),
         }
 
-    def add_columns(self, row: Iterator[Any]) -> None:
+    def add_columns(self, row: Sequence[Any]) -> None:
         """Add the columns of a roll-up: :data:`COUNTERS`, then ``modalities``, ``durations``, ``first_events``."""
+        *sums, modalities, durations, first_events = row
         counts = self.counts
-        for name in COUNTERS:
-            counts[name] += int(next(row))
-        if told := next(row):
-            self._add_modalities(orjson.loads(told))
-        self.durations.merge(Histogram.from_bytes(next(row)))
-        self.first_events.merge(Histogram.from_bytes(next(row)))
+        for name, count in zip(COUNTERS, sums, strict=True):
+            if count:
+                counts[name] += count
+        if modalities:
+            self._add_modalities(orjson.loads(modalities))
+        self.durations.merge(Histogram.from_bytes(durations))
+        self.first_events.merge(Histogram.from_bytes(first_events))
 
 
 def of_outcome(it: Mapping[str, Any], modalities: Modalities) -> Measures:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
@@ -45,6 +46,10 @@ class Snippets:
         self._phrases = search.phrases()
         self._beginnings = _Beginnings(self._phrases)
         self._longest = max(len(phrase.words) for phrase in self._phrases)
+        #: The words that a phrase may begin with, and whether they must end there.
+        self._firsts = {
+            (phrase.words[0], not phrase.prefix or len(phrase.words) > 1) for phrase in self._phrases
+        }
 
     def of_document(self, asked: str, answered: str) -> list[dict[str, Any]]:
         """A snippet of the input and one of the output, where something was found in them.
@@ -58,6 +63,21 @@ class Snippets:
         return found
 
     def _of_text(self, text: str) -> dict[str, Any] | None:
+        return self._of_ascii(text) if text.isascii() else self._of_any(text)
+
+    def _of_ascii(self, text: str) -> dict[str, Any] | None:
+        """The same as of any text, whose other words need not be looked at: what is ASCII is folded to itself."""
+        folded = text.lower()
+        for start in heapq.merge(*(_places(folded, word, whole=whole) for word, whole in self._firsts)):
+            if _length(self._phrases, list(islice(_WORD.finditer(text, start), self._longest)), 0):
+                # Where that cuts a word, it is too far away to be told of.
+                words = list(_WORD.finditer(text, max(0, start - _LONGEST), start))
+                place = len(words)
+                words += islice(_WORD.finditer(text, start), _AFTER + self._longest)
+                return _around(self._phrases, words, place, text)
+        return None
+
+    def _of_any(self, text: str) -> dict[str, Any] | None:
         words: list[re.Match[str]] = []
         more = _WORD.finditer(text)
         beginnings = self._beginnings
@@ -69,6 +89,16 @@ class Snippets:
                     words += islice(more, _AFTER)
                     return _around(self._phrases, words, place, text)
         return None
+
+
+def _places(text: str, word: str, *, whole: bool) -> Iterator[int]:
+    """Where a word of a text begins with another, or is it as a ``whole``."""
+    place = text.find(word)
+    while place >= 0:
+        begins = not place or not text[place - 1].isalnum()
+        if begins and not (whole and text[place + len(word) : place + len(word) + 1].isalnum()):
+            yield place
+        place = text.find(word, place + 1)
 
 
 def _around(phrases: Sequence[Phrase], words: _Words, place: int, text: str) -> dict[str, Any]:

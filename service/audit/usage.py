@@ -212,7 +212,7 @@ class _Adding:
             for start, values, told in await self._rows(span, ranges):
                 sums = self.group(values, start)
                 if sums is not None:
-                    sums.add_columns(iter(told))
+                    sums.add_columns(told)
 
     async def fractions(self, fractions: Sequence[Fraction]) -> None:
         """Add differences of what hours have up to their quarters."""
@@ -226,7 +226,7 @@ class _Adding:
             ranges = merged((hour, hour + HOUR) for of, hour in wanted if of == span)
             for start, values, told in await self._rows(span, ranges):
                 sums = Measures()
-                sums.add_columns(iter(told))
+                sums.add_columns(told)
                 for moment, times in wanted[span, start]:
                     if (group := self.group(values, moment)) is not None:
                         group.add(sums, times)

@@ -47,6 +47,11 @@ NUMBERS: Final = (
 )
 
 
+def _numbers() -> list[str]:
+    """A number by itself and its bounds, for each."""
+    return [f"{kind}{name}" for name in NUMBERS for kind in ("", "min_", "max_")]
+
+
 def _spelled(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
@@ -69,9 +74,7 @@ def _options(search: bool) -> list[Callable[[Any], Any]]:
         click.option(f"{_spelled(name)}/{_spelled(f'no_{name}')}", name, default=None, help=meaning)
         for name, meaning in _FLAGS.items()
     ]
-    for name in NUMBERS:
-        for bound in ("min", "max"):
-            found.append(click.option(_spelled(f"{bound}_{name}"), metavar="N", help=""))
+    found += [click.option(_spelled(name), name, metavar="N", help="") for name in _numbers()]
     found.append(
         click.option("--deleted", type=click.Choice(["false", "true", "any"]), help="Deleted ones as well.")
     )
@@ -104,8 +107,7 @@ def _taken(kwargs: dict[str, Any]) -> list[tuple[str, str]]:
     for name in _FLAGS:
         if (flag := kwargs.pop(name)) is not None:
             filters.append((name, str(flag).lower()))
-    bounds = [f"{bound}_{name}" for name in NUMBERS for bound in ("min", "max")]
-    for name in ("from", "to", "q", "deleted", *bounds):
+    for name in ("from", "to", "q", "deleted", *_numbers()):
         if (value := kwargs.pop(name, None)) is not None:
             filters.append((name, value))
     return filters

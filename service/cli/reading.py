@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -27,6 +27,8 @@ _COLUMNS: Final = ("created", "id", "status", "model", "tokens", "cost", "durati
 _NUMBERS: Final = ("tokens", "cost", "duration")
 #: The exit status of what SIGINT has ended, as shells tell it.
 _INTERRUPTED: Final = 130
+#: Before what begins with a minus and is no option; no argument can have it.
+_MARK: Final = "\0"
 
 
 @click.command()
@@ -82,7 +84,47 @@ def _row(one: Json) -> list[str]:
     ]
 
 
-@click.command()
+class _Search(click.Command):
+    """A command whose arguments may begin with a minus, and are no options then."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        short = {name for option in self.params for name in option.opts if len(name) == 2}
+        rest = super().parse_args(ctx, [_MARK + arg if _leaves_out(arg, short) else arg for arg in args])
+        ctx.params = {name: _unmarked(value) for name, value in ctx.params.items()}
+        return rest
+
+
+def _unmarked(value: Any) -> Any:
+    match value:
+        case str():
+            return value.removeprefix(_MARK)
+        case tuple():
+            return tuple(map(_unmarked, value))
+        case _:
+            return value
+
+
+def _leaves_out(argument: str, short: set[str]) -> bool:
+    """Whether this is a word to do without, and not an option such as ``-n 5`` or ``-n5``."""
+    if not argument.startswith("-") or argument.startswith("--") or argument == "-":
+        return False
+    return argument[:2] not in short or not (len(argument) == 2 or argument[2:].isdigit())
+
+
+def _query(words: Sequence[str]) -> str:
+    """What is searched for: an argument of several words, which the shell took the quotation marks of, is a phrase."""
+    return " ".join(map(_term, words))
+
+
+def _term(argument: str) -> str:
+    minus, words = ("-", argument[1:]) if argument.startswith("-") else ("", argument)
+    parts = words.split()
+    if len(parts) < 2 or '"' in words or "OR" in parts or any(part.startswith("-") for part in parts):
+        return argument
+    return f'{minus}"{words}"'
+
+
+@click.command(cls=_Search)
 @targeted
 @chosen(search=False)
 @click.argument("words", nargs=-1, required=True)
@@ -97,9 +139,9 @@ def search(
     newest: bool,
     as_json: bool,
 ) -> None:
-    """Find interactions by words of their input or output: "a phrase", a prefix*, -without."""
+    """Find interactions by words of their input or output: "a phrase", a prefix*, -without, one OR another."""
     order = "desc" if newest else "rank"
-    asyncio.run(_search(target, [*filters, ("q", " ".join(words)), ("order", order)], limit, as_json=as_json))
+    asyncio.run(_search(target, [*filters, ("q", _query(words)), ("order", order)], limit, as_json=as_json))
 
 
 async def _search(target: Target, parameters: Parameters, limit: int, *, as_json: bool) -> None:

@@ -131,8 +131,13 @@ async def _replay(
 ) -> list[Outcome]:
     async with connected(target, asking=True) as api:
         if not ids:
-            found = await listed(api, [*filters, ("order", "asc")], limit)
-            ids = [one["id"] for one in found]
+            found = await listed(api, [*filters, ("order", "asc")], limit + 1)
+            ids = [one["id"] for one in found[:limit]]
+            if len(found) > limit:
+                click.echo(
+                    f"More than {limit} are selected, and the oldest {limit} are sent; --limit takes more.",
+                    err=True,
+                )
         with _progress(len(ids)) as advance:
             return await _all(api, ids, body, concurrency, rate, advance)
 

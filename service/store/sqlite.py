@@ -31,7 +31,7 @@ from service.store.codec import Codec
 from service.store.queries import CompiledQueries, compile_statement
 from service.store.script import Ask, ScriptMaker
 from service.store.sole import Sole
-from service.store.sqlite_space import give_back
+from service.store.sqlite_space import copy_log, give_back
 from service.store.statement import BatchStatement, Particulars, Query
 from service.store.statements import FINISH, UNWRITTEN
 from service.store.tables import interactions
@@ -221,9 +221,11 @@ class SqliteBackend:
     async def give_back(self, *, whole: bool) -> int:
         """Shrink the file, a little at a time so that the writer is not held up; with ``whole`` all at once."""
         try:
-            return await asyncio.to_thread(give_back, self._path, whole=whole)
+            given_back = await asyncio.to_thread(give_back, self._path, whole=whole)
+            await self._ordered(copy_log)
         except sqlite3.Error as error:
             raise StoreUnavailable(f"SQLite: {error}") from error
+        return given_back
 
     def place_of(self, upstream_id: str) -> int:
         """By the time that it tells, so that what is written together stands together."""

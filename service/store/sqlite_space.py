@@ -44,8 +44,17 @@ def give_back(path: str, *, whole: bool) -> int:
             connection.execute("VACUUM")
         elif _value(connection, "auto_vacuum") == _INCREMENTAL:
             _shrink(connection)
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         return max(before - _value(connection, "page_count"), 0) * _value(connection, "page_size")
+
+
+def copy_log(connection: sqlite3.Connection) -> None:
+    """Copy the log into the file, which gets smaller by that.
+
+    For the connection of the writer, between two of its transactions: one that begins the log anew while another
+    connection begins to copy where nothing is left to copy may damage the file in SQLite before 3.51.3
+    (https://sqlite.org/wal.html#walresetbug).
+    """
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _shrink(connection: sqlite3.Connection) -> None:

@@ -410,6 +410,9 @@ async def begun(store: Store, size: int) -> bytes:
         ("statsu=failed", "Unknown parameter 'statsu'; the nearest known one is 'status'"),
         ("min_status=1", "Unknown parameter 'min_status'; the nearest known one is"),
         ("total_token=1", "nearest known one is 'total_tokens'"),
+        ("label=team", "nearest known one is 'label:NAME'"),
+        ("labels:team=x", "nearest known one is 'label:NAME'"),
+        ("lable:team=x", "nearest known one is 'label:NAME'"),
         (
             "status=done",
             "invalid for 'status'. Expected one of budget_exceeded, cancelled, completed, failed",

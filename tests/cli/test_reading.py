@@ -23,7 +23,6 @@ import pytest
 from click.testing import CliRunner
 
 from service.audit.fields import names
-from service.cli.choosing import NUMBERS
 from service.cli.main import commands
 from service.cli.printing import length, plain
 from service.settings.values import parse_seconds
@@ -103,11 +102,11 @@ def test_a_database_can_be_read_while_it_is_served(served: Served) -> None:
         return [orjson.loads(line) for line in command(*arguments, *at, "--json").stdout.splitlines()]
 
     # Texts are found a little after they were said.
-    while len(served.told("search", "1 of tea", "--max-depth", "1")) < 2:
+    while len(served.told("search", "1", "of", "tea", "--max-depth", "1")) < 2:
         pass
     for arguments in (
         ("logs", "--chain", served.ids[0]),
-        ("search", "1 of tea", "--max-depth", "1"),
+        ("search", "1", "of", "tea", "--max-depth", "1"),
     ):
         assert [one["id"] for one in told(*arguments)] == [one["id"] for one in served.told(*arguments)]
     for command_name in ("show", "chain"):
@@ -130,14 +129,15 @@ def test_every_filter_is_an_option(served: Served) -> None:
     told = command("logs", "--help").stdout.decode()
     spelled = {"from": "since", "to": "until", "q": "search"}
     for name in names():
-        if name in NUMBERS:
-            continue
         assert f"--{spelled.get(name, name).replace('_', '-')}" in told
     filters = ["--status", "completed", "--max-depth", "1", "--min-depth", "1", "--label", "team=search"]
     found = served.told("logs", *filters, "--no-background", "--model", "gemini-2.5-flash", "--since", "1h")
     assert served.ids[1] in [one["id"] for one in found]
     assert {one["depth"] for one in found} == {1}
     assert served.told("logs", "--status", "failed") == []
+    assert served.told("logs", "--depth", "1", "--http-status", "200", "--chain", served.ids[0]) == [
+        one for one in found if one["id"] == served.ids[1]
+    ]
 
 
 def test_what_is_piped_is_plain(served: Served) -> None:
@@ -285,10 +285,30 @@ def test_chain_is_a_tree(served: Served) -> None:
 def test_search_shows_where_it_was_found(served: Served) -> None:
     deadline = time.monotonic() + 20
     # The words of what has just ended are told a moment later.
-    while not (shown := served.run("search", "1 of tea", "--max-depth", "1").stdout.decode()):
+    while not (shown := served.run("search", "1", "of", "tea", "--max-depth", "1").stdout.decode()):
         assert time.monotonic() < deadline
     assert served.ids[1] in shown
     assert "input: Tell me 1 of tea" in shown
+
+
+def test_search_takes_words_as_one_types_them(served: Served) -> None:
+    chain = ("--chain", served.ids[0])
+
+    def found(*words: str) -> set[str]:
+        return {one["id"] for one in served.told("search", *words, *chain)}
+
+    deadline = time.monotonic() + 20
+    while not set(served.ids) <= found("tea"):
+        assert time.monotonic() < deadline
+    asked = "--max-depth", "0"
+    assert served.ids[0] in found("0 of tea", *asked)
+    assert not found("tea of 0", *asked)
+    assert served.ids[0] in found("tea of 0 OR nowhere", *asked) | found("tea", "of", "0", *asked)
+    assert not found("tea", "-tea")
+    assert not found("tea -tea")
+    assert not found("tea", "-Tell me")
+    assert served.ids[0] in found("tea", "-nowhere", "-n20", "-n", "5", *asked)
+    assert b"No such option" in served.run("search", "tea", "--witout", status=2).stderr
 
 
 def test_usage_adds_up(served: Served) -> None:
@@ -396,6 +416,8 @@ def test_a_set_is_replayed_with_a_report(served: Served, tmp_path: Path) -> None
     filters = ("--chain", served.ids[0], "--max-depth", "0", "--until", detail["created"])
     served.run("replay", *filters, "--report", "html", "-o", str(page), "--with", "input=Something <else>")
     assert "Something &lt;else&gt;" in page.read_text()
+    few = served.run("replay", "--chain", served.ids[0], "--limit", "1", "--report", "json")
+    assert b"More than 1 are selected, and the oldest 1 are sent; --limit takes more." in few.stderr
     served.run("replay", served.ids[0], "--report", "json", "-o", str(document))
     assert orjson.loads(document.read_bytes())["replays"][0]["comparison"]["text"]["same"]
     paced = served.run("replay", *served.ids, "--rate", "5", "--concurrency", "3", "--report", "json")
