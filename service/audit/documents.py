@@ -1,8 +1,10 @@
 """The table that is searched, which is another one on each database, and what is written to it.
 
 SQLite: ``search_documents`` beside an FTS5 index, which triggers keep up. Its numbers are in the order of time, by the
-millisecond, so that matches can be walked in that order. PostgreSQL: the words as a ``tsvector`` beside the text, made
-of words that are normalised here, because what the server takes for a letter depends on the locale it was set up with.
+millisecond, so that matches can be walked in that order. FTS5 folds the case of letters and takes the accents of Latin
+ones away; a text for which that is too little is put into the index as words that are normalised here. PostgreSQL: the
+words as a ``tsvector`` beside the text, made of words that are normalised here, because what the server takes for a
+letter depends on the locale it was set up with.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import re
 import secrets
 import unicodedata
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -54,6 +57,14 @@ _FORGET_DELETIONS: Final = Query("forget deletions", update(_deletions).values(n
 _NUMBER_BITS: Final = 20
 #: A word that keeps phrases from reaching from an input into an output.
 _BOUNDARY: Final = "boundaryofinputandoutput"
+#: Letters that FTS5 takes the accents of (https://sqlite.org/fts5.html#unicode61_tokenizer) where they are on one of a
+#: to z: Latin-1, Extended-A and -B but for one that has two, Extended Additional. Others of which it knows the small
+#: ones: Greek, Cyrillic, Armenian.
+_WITHOUT_ACCENTS: Final = frozenset(map(chr, (*range(0xC0, 0x250), *range(0x1E00, 0x1F00)))) - {
+    "\u01e0",
+    "\u01e1",
+}
+_WITHOUT_CASE: Final = frozenset(map(chr, range(0x386, 0x528))) | frozenset(map(chr, range(0x531, 0x557)))
 _NO_LETTERS: Final = re.compile(r"[\W_]+")
 _key = bindparam("interaction_id", type_=Key)
 _input = bindparam("input", type_=Text)
@@ -62,7 +73,12 @@ _output = bindparam("output", type_=Text)
 INSERT_INTO_SQLITE: Final = Query(
     "insert document into sqlite",
     insert(search_documents).values(
-        number=bindparam("number", type_=BigInteger), interaction_id=_key, input=_input, output=_output
+        number=bindparam("number", type_=BigInteger),
+        interaction_id=_key,
+        input=_input,
+        output=_output,
+        folded_input=bindparam("folded_input", type_=Text),
+        folded_output=bindparam("folded_output", type_=Text),
     ),
 )
 INSERT_INTO_POSTGRES: Final = Query(
@@ -94,11 +110,31 @@ def words_of(text: str) -> str:
     return _NO_LETTERS.sub(" ", text.casefold()).strip()
 
 
+def folded(text: str) -> str | None:
+    """The words of a text where FTS5 would not fold it as :func:`words_of` does; None where it would."""
+    if text.isascii() or not any(map(_is_folded_further, set(text))):
+        return None
+    return words_of(text)
+
+
+@lru_cache(maxsize=16_384)
+def _is_folded_further(letter: str) -> bool:
+    if letter.isascii() or not (letter.isalnum() or unicodedata.combining(letter)):
+        return False
+    words = words_of(letter)
+    if letter in _WITHOUT_ACCENTS:
+        base, *marks = unicodedata.normalize("NFKD", letter)
+        plain = base.isascii() and words == base.lower() and all(map(unicodedata.combining, marks))
+        return not plain and words != letter.lower()
+    return words != (letter.lower() if letter in _WITHOUT_CASE else letter)
+
+
 def parameters(key: bytes, asked: str, answered: str, dialect: str) -> tuple[Query, dict[str, Any]]:
     """The statement that adds a document, with its parameters."""
     told: dict[str, Any] = {"interaction_id": key, "input": asked, "output": answered}
     if dialect == "sqlite":
-        return INSERT_INTO_SQLITE, {**told, "number": number_of(key)}
+        further = {"folded_input": folded(asked), "folded_output": folded(answered)}
+        return INSERT_INTO_SQLITE, {**told, **further, "number": number_of(key)}
     words = f"{words_of(asked)} {_BOUNDARY} {words_of(answered)}"
     return INSERT_INTO_POSTGRES, {**told, "words": words}
 

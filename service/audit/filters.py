@@ -194,9 +194,10 @@ def parse(
 
 
 def _nearest(name: str, others: Collection[str]) -> str:
+    known = frozenset((*names(), *others, _LABEL))
     prefix, separator, _ = name.partition(":")
-    found = nearest(prefix, frozenset((*names(), *others, _LABEL)))
-    return f"{_LABEL}:NAME" if found == _LABEL or separator else found
+    found = nearest(prefix, known)
+    return f"{_LABEL}:NAME" if found == _LABEL or (separator and prefix not in known) else found
 
 
 def _label(name: str) -> str | None:

@@ -14,6 +14,8 @@ from service.audit.texts import UNSPACED, shown
 from service.audit.words import Phrase, Search
 
 _WORD: Final = re.compile(f"[{UNSPACED}]|[^\\W_{UNSPACED}]+")
+#: Words that are looked at together.
+_AT_ONCE: Final = 512
 _BEFORE: Final = 8
 _AFTER: Final = 24
 _LONGEST: Final = 400
@@ -71,7 +73,11 @@ class Snippets:
         for start in heapq.merge(*(_places(folded, word, whole=whole) for word, whole in self._firsts)):
             if _length(self._phrases, list(islice(_WORD.finditer(text, start), self._longest)), 0):
                 # Where that cuts a word, it is too far away to be told of.
-                words = list(_WORD.finditer(text, max(0, start - _LONGEST), start))
+                begin = max(0, start - _LONGEST)
+                words = list(_WORD.finditer(text, begin, start))
+                if (earlier := _WORD.search(text, 0, begin)) is not None:
+                    # There is none in front of the first of a text, and so it is known that they are not that.
+                    words.insert(0, earlier)
                 place = len(words)
                 words += islice(_WORD.finditer(text, start), _AFTER + self._longest)
                 return _around(self._phrases, words, place, text)
@@ -81,14 +87,20 @@ class Snippets:
         words: list[re.Match[str]] = []
         more = _WORD.finditer(text)
         beginnings = self._beginnings
-        while batch := list(islice(more, 512)):
-            first = max(0, len(words) - self._longest)
+        looked_at = 0
+        while True:
+            batch = list(islice(more, _AT_ONCE))
             words += batch
-            for place in [at for at in range(first, len(words)) if beginnings[words[at][0]]]:
+            whole = len(batch) < _AT_ONCE
+            # What begins at the end of a batch may go on in the next.
+            known = len(words) if whole else len(words) - self._longest + 1
+            for place in [at for at in range(looked_at, known) if beginnings[words[at][0]]]:
                 if _length(self._phrases, words, place):
                     words += islice(more, _AFTER)
                     return _around(self._phrases, words, place, text)
-        return None
+            if whole:
+                return None
+            looked_at = max(looked_at, known)
 
 
 def _places(text: str, word: str, *, whole: bool) -> Iterator[int]:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from service.audit.documents import words_of
+from service.audit.documents import folded, words_of
 from service.audit.texts import separated
 from service.errors import InvalidRequest
 
@@ -103,8 +103,10 @@ def _any_of(told: list[str], between: str) -> str:
 
 
 def _fts5(phrase: Phrase) -> str:
-    quoted = separated(phrase.text).replace('"', '""')
-    return f'"{quoted}" *' if phrase.prefix else f'"{quoted}"'
+    """As FTS5 folds it and, where that is another thing, as it stands in texts that are folded further."""
+    written = separated(phrase.text).replace('"', '""')
+    spelled = [written] if folded(written) is None else [written, " ".join(phrase.words)]
+    return _any_of([f'"{words}" *' if phrase.prefix else f'"{words}"' for words in spelled], " OR ")
 
 
 def _tsquery(phrase: Phrase, between: str) -> str:

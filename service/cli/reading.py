@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Collection, Sequence
+from itertools import pairwise
+from typing import Final
 
 import click
 
@@ -88,40 +89,42 @@ class _Search(click.Command):
     """A command whose arguments may begin with a minus, and are no options then."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        short = {name for option in self.params for name in option.opts if len(name) == 2}
-        rest = super().parse_args(ctx, [_MARK + arg if _leaves_out(arg, short) else arg for arg in args])
-        ctx.params = {name: _unmarked(value) for name, value in ctx.params.items()}
+        options = [one for one in self.get_params(ctx) if isinstance(one, click.Option)]
+        names = {name for one in options for name in one.opts}
+        with_values = {name for one in options if not (one.is_flag or one.count) for name in one.opts}
+        marked = [
+            _MARK + arg if before not in with_values and _leaves_out(arg, names) else arg
+            for before, arg in pairwise(["", *args])
+        ]
+        rest = super().parse_args(ctx, marked)
+        ctx.params["words"] = tuple(word.removeprefix(_MARK) for word in ctx.params["words"] or ())
         return rest
 
 
-def _unmarked(value: Any) -> Any:
-    match value:
-        case str():
-            return value.removeprefix(_MARK)
-        case tuple():
-            return tuple(map(_unmarked, value))
-        case _:
-            return value
-
-
-def _leaves_out(argument: str, short: set[str]) -> bool:
+def _leaves_out(argument: str, options: Collection[str]) -> bool:
     """Whether this is a word to do without, and not an option such as ``-n 5`` or ``-n5``."""
     if not argument.startswith("-") or argument.startswith("--") or argument == "-":
         return False
-    return argument[:2] not in short or not (len(argument) == 2 or argument[2:].isdigit())
+    return argument[:2] not in options or not (len(argument) == 2 or argument[2:].isdigit())
 
 
-def _query(words: Sequence[str]) -> str:
+def as_query(words: Sequence[str]) -> str:
     """What is searched for: an argument of several words, which the shell took the quotation marks of, is a phrase."""
     return " ".join(map(_term, words))
 
 
 def _term(argument: str) -> str:
-    minus, words = ("-", argument[1:]) if argument.startswith("-") else ("", argument)
-    parts = words.split()
-    if len(parts) < 2 or '"' in words or "OR" in parts or any(part.startswith("-") for part in parts):
+    minus = "-" if argument.startswith("-") and not argument[1:2].isspace() else ""
+    parts = argument.removeprefix(minus).split()
+    *others, last = parts or [""]
+    if not others or "OR" in parts or '"' in argument:
         return argument
-    return f'{minus}"{words}"'
+    if any(len(part) > 1 and part.startswith("-") for part in parts) or any(
+        part.endswith("*") for part in others
+    ):
+        return argument
+    bare = last.rstrip("*")
+    return f'{minus}"{" ".join([*others, bare])}"{"*" if bare != last else ""}'
 
 
 @click.command(cls=_Search)
@@ -141,7 +144,7 @@ def search(
 ) -> None:
     """Find interactions by words of their input or output: "a phrase", a prefix*, -without, one OR another."""
     order = "desc" if newest else "rank"
-    asyncio.run(_search(target, [*filters, ("q", _query(words)), ("order", order)], limit, as_json=as_json))
+    asyncio.run(_search(target, [*filters, ("q", as_query(words)), ("order", order)], limit, as_json=as_json))
 
 
 async def _search(target: Target, parameters: Parameters, limit: int, *, as_json: bool) -> None:

@@ -31,7 +31,7 @@ from service.store.codec import Codec
 from service.store.queries import CompiledQueries, compile_statement
 from service.store.script import Ask, ScriptMaker
 from service.store.sole import Sole
-from service.store.sqlite_space import copy_log, give_back
+from service.store.sqlite_space import PAUSE, copy_log, shrink, size_of, write_anew
 from service.store.statement import BatchStatement, Particulars, Query
 from service.store.statements import FINISH, UNWRITTEN
 from service.store.tables import interactions
@@ -219,13 +219,21 @@ class SqliteBackend:
             raise StoreUnavailable(f"SQLite: {error}") from error
 
     async def give_back(self, *, whole: bool) -> int:
-        """Shrink the file, a little at a time so that the writer is not held up; with ``whole`` all at once."""
+        """Shrink the file, a little at a time between what callers write; with ``whole`` all at once."""
         try:
-            given_back = await asyncio.to_thread(give_back, self._path, whole=whole)
+            before = await self._ordered(size_of)
+            if whole:
+                await self._ordered(write_anew)
+            else:
+                more = True
+                while more:
+                    more = await self._ordered(shrink)
+                    await asyncio.sleep(PAUSE)
             await self._ordered(copy_log)
+            after: int = await self._ordered(size_of)
         except sqlite3.Error as error:
             raise StoreUnavailable(f"SQLite: {error}") from error
-        return given_back
+        return max(before - after, 0)
 
     def place_of(self, upstream_id: str) -> int:
         """By the time that it tells, so that what is written together stands together."""

@@ -2,22 +2,27 @@
 
 SQLite keeps the pages of what was deleted for what comes. A file that was made for it (``auto_vacuum = INCREMENTAL``,
 which has to be said before its first table) can give them back a few at a time: each time is a short transaction, and
-the writer, which tries again by itself, comes in between. Any other file has to be written anew as a whole, which
-nobody can write meanwhile and which needs as much space again; that makes it one that can.
+what callers write comes in between. Any other file has to be written anew as a whole, which nobody can write meanwhile
+and which needs as much space again; that makes it one that can.
+
+All of it is for the writer's own connection. In SQLite before 3.51.3 a file can be damaged when one connection begins
+to copy the log where nothing is left to copy, and another one at that moment begins the log anew
+(https://sqlite.org/wal.html#walresetbug); one connection does not do two things at once.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from sqlalchemy import Connection, text
 
-#: Pages given back in one transaction, and seconds between two.
+#: Seconds between two steps of shrinking.
+PAUSE: Final = 0.02
+#: Pages given back in one step.
 _AT_ONCE: Final = 256
-_PAUSE: Final = 0.02
 #: Pages that stay free, for what comes next.
 _RESERVE: Final = 256
 _BUSY_MS: Final = 10_000
@@ -30,38 +35,44 @@ def prepare_file(connection: Connection) -> None:
         connection.execute(text("PRAGMA auto_vacuum = INCREMENTAL"))
 
 
-def give_back(path: str, *, whole: bool) -> int:
-    """Shrink a file; how many bytes smaller it will be when its log is next copied into it.
+def size_of(connection: sqlite3.Connection) -> int:
+    """Bytes of the file, once its log is copied into it."""
+    return _value(connection, "page_count") * _value(connection, "page_size")
 
-    Raises :class:`sqlite3.Error` while the file cannot be written.
-    """
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-        connection.execute("PRAGMA secure_delete = ON")
-        before = _value(connection, "page_count")
-        if whole:
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            connection.execute("VACUUM")
-        elif _value(connection, "auto_vacuum") == _INCREMENTAL:
-            _shrink(connection)
-        return max(before - _value(connection, "page_count"), 0) * _value(connection, "page_size")
+
+def shrink(connection: sqlite3.Connection) -> bool:
+    """Give a few pages back; whether there are more. Raises :class:`sqlite3.Error` while others write."""
+    if _value(connection, "auto_vacuum") != _INCREMENTAL:
+        return False
+    free = _value(connection, "freelist_count") - _RESERVE
+    if free > 0:
+        with _patient(connection):
+            # Executed as a statement, the driver would take one step of it, which is one page.
+            connection.executescript(f"PRAGMA incremental_vacuum({min(free, _AT_ONCE)})")
+    return free > _AT_ONCE
+
+
+def write_anew(connection: sqlite3.Connection) -> None:
+    """Write the whole file anew, as one that can shrink; raises :class:`sqlite3.Error` while others write."""
+    with _patient(connection):
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("VACUUM")
 
 
 def copy_log(connection: sqlite3.Connection) -> None:
-    """Copy the log into the file, which gets smaller by that.
-
-    For the connection of the writer, between two of its transactions: one that begins the log anew while another
-    connection begins to copy where nothing is left to copy may damage the file in SQLite before 3.51.3
-    (https://sqlite.org/wal.html#walresetbug).
-    """
+    """Copy the log into the file, which gets smaller by that."""
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
-def _shrink(connection: sqlite3.Connection) -> None:
-    while (free := _value(connection, "freelist_count") - _RESERVE) > 0:
-        # Executed as a statement, the driver would take one step of it, which is one page.
-        connection.executescript(f"PRAGMA incremental_vacuum({min(free, _AT_ONCE)})")
-        time.sleep(_PAUSE)
+@contextmanager
+def _patient(connection: sqlite3.Connection) -> Iterator[None]:
+    """Wait longer for other processes than the writer does, which tries again by itself."""
+    before = _value(connection, "busy_timeout")
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {before}")
 
 
 def _value(connection: sqlite3.Connection, name: str) -> int:

@@ -407,6 +407,8 @@ search_documents = Table(
     Column("input", Text, nullable=False),
     Column("output", Text, nullable=False),
     Column("number", BigInteger),
+    Column("folded_input", Text),
+    Column("folded_output", Text),
     Column("vector", TSVECTOR),
 )
 

@@ -413,6 +413,7 @@ async def begun(store: Store, size: int) -> bytes:
         ("label=team", "nearest known one is 'label:NAME'"),
         ("labels:team=x", "nearest known one is 'label:NAME'"),
         ("lable:team=x", "nearest known one is 'label:NAME'"),
+        ("status:failed=", "nearest known one is 'status'"),
         (
             "status=done",
             "invalid for 'status'. Expected one of budget_exceeded, cancelled, completed, failed",

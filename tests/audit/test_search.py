@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import pytest
 
-from service.audit import finding, words
+from service.audit import documents, finding, words
 from service.audit.filters import Filters, Label, parse
 from service.audit.listing import Listing
 from service.audit.paging import Order
@@ -262,6 +264,58 @@ async def searched(gateway: Gateway, text: str) -> list[Json]:
     assert reply.status == 200, reply.raw
     found: list[Json] = reply.body["interactions"]
     return found
+
+
+@pytest.mark.parametrize(
+    ("said", "queries", "misses"),
+    [
+        ("Καλημέρα κόσμε", ["καλημερα", "Καλημέρα", "ΚΑΛΗΜΕΡΑ ΚΟΣΜΕ", "καλημ*", "κοσμ*"], ["καλη", "κόσμος"]),
+        ("Die Straße nach Süden", ["strasse", "Straße", "STRASSE", '"die strasse nach suden"'], ["strase"]),
+        ("Ёлка мой дом", ["елка", "ёлка", "мои", '"мой дом"', '"елка мои"', "ёл*"], ["елк", '"дом мой"']),
+        ("Ｆｕｌｌ width, 한국어 도시", ["full", "한국어", "한국*"], ["한국의"]),
+        ("Đặng đi Århus, smørrebrød", ["dang OR đang", "arhus", "smørrebrød", "ÅRHUS"], ["aarhus"]),
+    ],
+)
+async def test_neither_case_nor_accents_of_any_script_matter(
+    gateway: Gateway, said: str, queries: list[str], misses: list[str]
+) -> None:
+    made = await gateway.ask(f"We say: {said}!")
+
+    async def indexed() -> bool:
+        return bool(await searched(gateway, "say"))
+
+    await eventually(indexed)
+    for text in queries:
+        ((found, snippet),) = [(one["id"], one["snippets"]) for one in await searched(gateway, quote(text))]
+        assert found == made.id, text
+        assert said in snippet[0]["text"]
+        assert snippet[0]["highlights"], text
+    for text in [*misses, *(f"say -{one}" for one in queries if " " not in one)]:
+        assert await searched(gateway, quote(text)) == [], text
+    await gateway.delete(made.id)
+    assert await searched(gateway, "say") == []
+
+
+def test_what_is_not_folded_further_sqlite_folds_alike() -> None:
+    letters = [letter for letter in map(chr, range(0x80, 0x30000)) if letter.isalnum()]
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(
+            "CREATE VIRTUAL TABLE texts USING fts5(text, tokenize='unicode61 remove_diacritics 2')"
+        )
+        connection.execute("CREATE VIRTUAL TABLE terms USING fts5vocab(texts, 'instance')")
+        rows = [(ord(letter), f"x{letter}x") for letter in letters]
+        connection.executemany("INSERT INTO texts (rowid, text) VALUES (?, ?)", rows)
+        told: dict[int, list[str]] = {}
+        for term, number in connection.execute('SELECT term, doc FROM terms ORDER BY doc, "offset"'):
+            told.setdefault(number, []).append(term)
+    known = 0
+    for letter in letters:
+        text = f"x{letter}x"
+        # What it does not take for a letter is none of its alphabet of 2012.
+        if documents.folded(text) is None and told[ord(letter)] != ["x", "x"]:
+            known += 1
+            assert told[ord(letter)] == [documents.words_of(text)], text
+    assert known > 100_000
 
 
 async def test_snippets_show_where_it_was_found(gateway: Gateway) -> None:

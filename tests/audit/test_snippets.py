@@ -27,7 +27,7 @@ _SEARCHES = [
     "commit*",
     '"the committee"',
     "zebra OR commit",
-    '"of the comm*"',
+    '"of the comm"*',
     "zebra -of",
     '"a b"',
     "yyy*",
@@ -38,11 +38,14 @@ _FAR = " elsewhere" * 60
 @st.composite
 def _texts(draw: st.DrawFn) -> str:
     some = draw(st.lists(st.sampled_from(_KNOWN) | st.text("abcxyz_", min_size=1), max_size=60))
-    return draw(st.sampled_from([" ", ". ", ", ", "\n"])).join(some)
+    return draw(st.sampled_from([" ", ". ", ", ", "\n", "-" * 250])).join(some)
 
 
 @given(_texts(), st.sampled_from(_SEARCHES))
 @example("azebra zebra1 zebra_ zebra", "zebra")
+@example(f"word {'-' * 420} a b c d e f g h zebra and more", "zebra")
+@example(f"{'x ' * 510}the committee of all", '"the committee of" OR committee')
+@example(f"{'x ' * 509}zebra the", '"zebra the"')
 def test_what_is_ascii_has_the_snippets_of_any_text(text: str, search: str) -> None:
     snippets = Snippets(words.parse(search))
     one, other = text + _FAR, text + _FAR + " \u00e9"

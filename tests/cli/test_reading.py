@@ -25,6 +25,7 @@ from click.testing import CliRunner
 from service.audit.fields import names
 from service.cli.main import commands
 from service.cli.printing import length, plain
+from service.cli.reading import as_query
 from service.settings.values import parse_seconds
 from service.wire import ids
 from tests.support.processes import ServiceProcess
@@ -303,12 +304,40 @@ def test_search_takes_words_as_one_types_them(served: Served) -> None:
     asked = "--max-depth", "0"
     assert served.ids[0] in found("0 of tea", *asked)
     assert not found("tea of 0", *asked)
-    assert served.ids[0] in found("tea of 0 OR nowhere", *asked) | found("tea", "of", "0", *asked)
+    assert served.ids[0] in found("tea", "of", "0", *asked)
+    assert served.ids[0] in found("nowhere OR tea", *asked)
+    assert served.ids[0] in found("Tell me 0 o*", *asked)
+    assert not found("Tell me 0 te*", *asked)
+    assert served.ids[0] in found("tel* tea", *asked)
     assert not found("tea", "-tea")
-    assert not found("tea -tea")
-    assert not found("tea", "-Tell me")
-    assert served.ids[0] in found("tea", "-nowhere", "-n20", "-n", "5", *asked)
+    assert served.ids[0] in found("tea -nowhere", *asked)
+    assert served.ids[0] in found("tea", "-me Tell", *asked)
+    assert served.ids[0] not in found("tea", "-Tell me 0", *asked)
+    assert len(found("tea", "-nowhere", "-n1")) == len(found("tea", "-n", "1")) == 1
     assert b"No such option" in served.run("search", "tea", "--witout", status=2).stderr
+    assert b"-5 is not in the range" in served.run("search", "tea", "-n", "-5", status=2).stderr
+    assert b"Usage: interactions search" in command("search", "-h").stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "query"),
+    [
+        (["a phrase"], '"a phrase"'),
+        (["a", "phrase"], "a phrase"),
+        (["of the comm*"], '"of the comm"*'),
+        (["comm* of"], "comm* of"),
+        (["Berlin - Paris"], '"Berlin - Paris"'),
+        (["- foo bar"], '"- foo bar"'),
+        (["-foo bar"], '-"foo bar"'),
+        (["tea -coffee"], "tea -coffee"),
+        (["one OR two"], "one OR two"),
+        (['"as it is" there'], '"as it is" there'),
+        ([" "], " "),
+        (["-without"], "-without"),
+    ],
+)
+def test_what_the_shell_hands_over_becomes_a_query(given: list[str], query: str) -> None:
+    assert as_query(given) == query
 
 
 def test_usage_adds_up(served: Served) -> None:

@@ -99,6 +99,35 @@ async def test_leases_are_kept_and_used_by_whoever_runs_while_their_columns_come
     assert await query(database_url, "SELECT count(*) FROM leases") == [(5,)]
 
 
+async def test_texts_are_found_as_well_as_their_version_can_while_versions_come_and_go(
+    sqlite_url: str,
+) -> None:
+    await migrate.upgrade(sqlite_url, "0015")
+
+    async def add(number: int, columns: str, *told: str) -> None:
+        values = ", ".join(f"'{text}'" for text in told)
+        await query(
+            sqlite_url,
+            f"INSERT INTO search_documents (number, interaction_id, {columns}) "
+            f"VALUES ({number}, x'{number:032x}', {values})",
+        )
+
+    async def found(word: str) -> list[int]:
+        sql = f"SELECT rowid FROM search_index WHERE search_index MATCH '{word}' ORDER BY rowid"
+        return [number for (number,) in await query(sqlite_url, sql)]
+
+    await add(1, "input, output", "Straße", "tea")
+    await migrate.upgrade(sqlite_url)
+    await add(2, "input, output, folded_input", "Straße", "tea", "strasse")
+    await add(3, "input, output", "Straße", "tea")
+    assert (await found("straße"), await found("strasse"), await found("tea")) == ([1, 3], [2], [1, 2, 3])
+    await migrate.downgrade(sqlite_url, "0015")
+    assert (await found("straße"), await found("strasse"), await found("tea")) == ([1, 2, 3], [], [1, 2, 3])
+    await query(sqlite_url, "DELETE FROM search_documents")
+    assert await found("tea") == []
+    await query(sqlite_url, "INSERT INTO search_index (search_index) VALUES ('integrity-check')")
+
+
 async def test_a_database_that_is_up_to_date_keeps_its_rows(database_url: str) -> None:
     await migrate.upgrade(database_url)
     async with open_store(database_url) as opened:
