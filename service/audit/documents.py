@@ -123,7 +123,8 @@ def _is_folded_further(letter: str) -> bool:
         return False
     words = words_of(letter)
     if letter in _WITHOUT_ACCENTS:
-        base, *marks = unicodedata.normalize("NFKD", letter)
+        decomposed = unicodedata.normalize("NFKD", letter)
+        base, marks = decomposed[0], decomposed[1:]
         plain = base.isascii() and words == base.lower() and all(map(unicodedata.combining, marks))
         return not plain and words != letter.lower()
     return words != (letter.lower() if letter in _WITHOUT_CASE else letter)

@@ -221,7 +221,7 @@ class SqliteBackend:
     async def give_back(self, *, whole: bool) -> int:
         """Shrink the file, a little at a time between what callers write; with ``whole`` all at once."""
         try:
-            before = await self._ordered(size_of)
+            before: int = await self._ordered(size_of)
             if whole:
                 await self._ordered(write_anew)
             else:
