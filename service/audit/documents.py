@@ -105,7 +105,9 @@ def first_number(key: bytes) -> int:
 def words_of(text: str) -> str:
     """The words of a text as both a document and a query have them: folded, without accents, one space between."""
     if not text.isascii():
-        decomposed = unicodedata.normalize("NFKD", text)
+        # A symbol is no part of a word, whatever letters it is made of.
+        letters = "".join(one if one.isalnum() or unicodedata.combining(one) else " " for one in text)
+        decomposed = unicodedata.normalize("NFKD", letters)
         text = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
     return _NO_LETTERS.sub(" ", text.casefold()).strip()
 
@@ -119,8 +121,12 @@ def folded(text: str) -> str | None:
 
 @lru_cache(maxsize=16_384)
 def _is_folded_further(letter: str) -> bool:
-    if letter.isascii() or not (letter.isalnum() or unicodedata.combining(letter)):
+    if letter.isascii():
         return False
+    if not (letter.isalnum() or unicodedata.combining(letter)):
+        # FTS5 takes for a letter what is newer than its alphabet of 2012, or private, or has ceased to be one.
+        category = unicodedata.ucd_3_2_0.category(letter)
+        return category in ("Cn", "Co") or category[0] in "LN"
     words = words_of(letter)
     if letter in _WITHOUT_ACCENTS:
         decomposed = unicodedata.normalize("NFKD", letter)

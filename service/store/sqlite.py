@@ -31,7 +31,7 @@ from service.store.codec import Codec
 from service.store.queries import CompiledQueries, compile_statement
 from service.store.script import Ask, ScriptMaker
 from service.store.sole import Sole
-from service.store.sqlite_space import PAUSE, copy_log, shrink, size_of, write_anew
+from service.store.sqlite_space import BUSY_PAUSE, PATIENCE, PAUSE, copy_log, shrink, size_of, write_anew
 from service.store.statement import BatchStatement, Particulars, Query
 from service.store.statements import FINISH, UNWRITTEN
 from service.store.tables import interactions
@@ -223,17 +223,28 @@ class SqliteBackend:
         try:
             before: int = await self._ordered(size_of)
             if whole:
-                await self._ordered(write_anew)
+                await asyncio.to_thread(write_anew, self._path)
             else:
-                more = True
-                while more:
-                    more = await self._ordered(shrink)
-                    await asyncio.sleep(PAUSE)
+                await self._shrink()
             await self._ordered(copy_log)
             after: int = await self._ordered(size_of)
         except sqlite3.Error as error:
             raise StoreUnavailable(f"SQLite: {error}") from error
         return max(before - after, 0)
+
+    async def _shrink(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        more = True
+        while more:
+            try:
+                more = await self._ordered(shrink)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(BUSY_PAUSE)
+                continue
+            deadline = time.monotonic() + PATIENCE
+            await asyncio.sleep(PAUSE)
 
     def place_of(self, upstream_id: str) -> int:
         """By the time that it tells, so that what is written together stands together."""

@@ -120,12 +120,18 @@ async def test_texts_are_found_as_well_as_their_version_can_while_versions_come_
     await migrate.upgrade(sqlite_url)
     await add(2, "input, output, folded_input", "Straße", "tea", "strasse")
     await add(3, "input, output", "Straße", "tea")
-    assert (await found("straße"), await found("strasse"), await found("tea")) == ([1, 3], [2], [1, 2, 3])
+    await add(4, "input, output, folded_input", "Gasse Straße", "tea", "gasse strasse")
+    assert await found("strasse") == [2, 4]
+    await query(sqlite_url, "DELETE FROM search_documents WHERE number = 4")
+    assert (await found("gasse"), await found("strasse"), await found("straße")) == ([], [2], [1, 3])
+    assert await found("tea") == [1, 2, 3]
     await migrate.downgrade(sqlite_url, "0015")
     assert (await found("straße"), await found("strasse"), await found("tea")) == ([1, 2, 3], [], [1, 2, 3])
+    compare = "INSERT INTO search_index (search_index, rank) VALUES ('integrity-check', 1)"
+    await query(sqlite_url, compare)
     await query(sqlite_url, "DELETE FROM search_documents")
+    await query(sqlite_url, compare)
     assert await found("tea") == []
-    await query(sqlite_url, "INSERT INTO search_index (search_index) VALUES ('integrity-check')")
 
 
 async def test_a_database_that_is_up_to_date_keeps_its_rows(database_url: str) -> None:
