@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -82,6 +81,7 @@ from service.store.engine import open_backend, open_reports
 from service.store.records import now
 from service.store.store import Store
 from service.store.writer import Writer
+from service.tasks import stop
 from service.upstream.client import GeminiClient
 from service.upstream.deployments import Deployments
 from service.upstream.files import Files
@@ -182,11 +182,7 @@ async def _maintenance(app: web.Application) -> AsyncIterator[None]:
         asyncio.create_task(_keep_sweeping(app[STORE]), name="sweep"),
     )
     yield
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with suppress(asyncio.CancelledError):
-            await task
+    await stop(*tasks)
 
 
 async def _retention(app: web.Application) -> AsyncIterator[None]:

@@ -24,6 +24,7 @@ from service.errors import ServiceError
 from service.store.backend import Backend, RowRefused, StoreUnavailable
 from service.store.codec import Codec
 from service.store.reports import Reports
+from service.tasks import stop
 from service.wire import ids
 
 logger = logging.getLogger(__name__)
@@ -95,9 +96,7 @@ class Indexer:
 
     async def close(self) -> None:
         """End; what is not derived yet waits for the next start."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop(*self._tasks)
 
     async def step(self) -> int | None:
         """Derive from one batch; from how many it was, or None while another process does it.

@@ -21,6 +21,7 @@ from service.interactions.insisting import Insisting
 from service.interactions.judging import AGAIN, WHO_LIVES, Judging
 from service.store.backend import MISSED
 from service.store.held import Held
+from service.tasks import stop
 from service.wire import ids
 
 logger = logging.getLogger(__name__)
@@ -149,9 +150,7 @@ class Life:
         """Give up what is still held, so that others may have it at once; never raises."""
         await self._judging.end()
         if self._beating is not None:
-            self._beating.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._beating
+            await stop(self._beating)
         if (renewing := self._renewing) is not None:
             # It would bring this process back to life.
             await asyncio.wait((renewing,), timeout=_PATIENCE)

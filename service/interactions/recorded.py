@@ -20,6 +20,7 @@ from service.store.kept_recordings import Undigested, start_of_pass
 from service.store.recordings import PAGE
 from service.store.records import Record
 from service.store.store import Store
+from service.tasks import stop
 from service.wire import canonical, codec
 
 logger = logging.getLogger(__name__)
@@ -99,8 +100,7 @@ class Recorded:
     async def close(self) -> None:
         """Make no more digests; the next pass goes on where this one was."""
         if self._pass is not None:
-            self._pass.cancel()
-            await asyncio.gather(self._pass, return_exceptions=True)
+            await stop(self._pass)
 
     async def _answer(self, call: Call, digest: bytes) -> Record | None:
         project_id = call.principal.project_id

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -23,6 +22,7 @@ from service.store.records import now
 from service.store.retained import Living
 from service.store.retention import PAGE
 from service.store.store import Store
+from service.tasks import stop
 
 logger = logging.getLogger(__name__)
 
@@ -107,9 +107,7 @@ class Retention:
     async def close(self) -> None:
         """Stop; what is not done is done by the next run."""
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await stop(self._task)
 
     async def run(self, *, dry_run: bool = False, whole: bool = False) -> Report:
         """Apply the rules now, or with ``dry_run`` only tell what that would do.

@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from contextlib import suppress
 from statistics import mean
 from typing import Final
 
 from service.errors import ServiceError
 from service.store.deployment_states import SharedState
 from service.store.store import Store
+from service.tasks import stop
 from service.upstream.routing.router import Router
 from service.upstream.routing.state import MINUTE, STALE, State
 from service.wire import ids
@@ -59,9 +59,7 @@ class Sharing:
     async def close(self) -> None:
         """Stop."""
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await stop(self._task)
 
     async def exchange(self) -> None:
         """Tell what is new here and take in what the others have told; raises :class:`ServiceError`."""

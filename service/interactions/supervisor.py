@@ -28,6 +28,7 @@ from service.store.held import Claim, Held
 from service.store.kept_events import CANCEL
 from service.store.records import Record, now
 from service.store.store import Store
+from service.tasks import stop
 from service.wire import ids
 
 logger = logging.getLogger(__name__)
@@ -215,9 +216,7 @@ class Supervisor:
         """The process is to stop: what runs in upstream's background is for others from now on; never raises."""
         self._stopping = True
         if self._watching is not None:
-            self._watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watching
+            await stop(self._watching)
         await self.schedule.close()
         await self._readers.stop_background()
         try:
@@ -234,9 +233,7 @@ class Supervisor:
 
     async def close(self) -> None:
         """Give up everything that is still open; the readers have stopped."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop(*self._tasks)
         await self._life.end()
         await self._held.hint(DUE)
 

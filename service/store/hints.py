@@ -15,6 +15,7 @@ from typing import Any, Final
 import asyncpg
 
 from service.store.backend import MISSED
+from service.tasks import stop
 
 CHANNEL: Final = "interaction_events"
 #: Seconds until a connection that broke is made again.
@@ -41,9 +42,7 @@ class Listener:
 
     async def close(self) -> None:
         """Listen no more."""
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await stop(self._task)
 
     async def _run(self) -> None:
         while True:

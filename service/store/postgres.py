@@ -33,7 +33,7 @@ _COMMIT_TIMEOUT = 30.0
 #: Seconds after which a read is given up; it can be asked for again.
 _READ_TIMEOUT = 10.0
 #: Seconds that a read waits for a connection, and that one which timed out gets to be usable again.
-_ACQUIRE_TIMEOUT = 2.0
+_ACQUIRE_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 10.0
 #: The same for what must be there at once, or is tried again.
 _PROMPT_TIMEOUT = 2.0

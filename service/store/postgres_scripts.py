@@ -32,7 +32,16 @@ class Scripts:
     async def run(self, script: ScriptMaker) -> int | None:
         """A script's result, or None while another process has the lock; raises what the driver does."""
         async with self._turn:
-            return await self._run(script)
+            running = asyncio.get_running_loop().create_task(self._run(script), name="script")
+            try:
+                return await asyncio.shield(running)
+            except asyncio.CancelledError:
+                # asyncpg loses the cancellation of who waits to send more, and awaits an answer that cannot come; and
+                # a server that is not there any more is not asked to take back what it has.
+                self.close()
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+                raise
 
     async def _run(self, script: ScriptMaker) -> int | None:
         connection = await self._connected()
