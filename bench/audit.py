@@ -30,10 +30,10 @@ from bench.databases import postgres
 from bench.filling import DAYS, Filling, PostgresFilling, SqliteFilling
 from service.audit import filters, usage_request
 from service.audit.listing import Listing
-from service.audit.paging import Order
 from service.audit.prices import Prices
 from service.audit.splitting import Splitting
 from service.audit.usage import UsageReports
+from service.audit.wanted import Order
 from service.settings import Settings
 from service.store import migrate
 from service.store.codec import Codec

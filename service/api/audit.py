@@ -13,7 +13,7 @@ from service.audit import filters
 from service.audit.details import DEFAULT_EVENTS, LARGEST_EVENTS
 from service.audit.filters import Filters
 from service.audit.listing import DEFAULT_LIMIT, LARGEST_LIMIT
-from service.audit.paging import Order
+from service.audit.wanted import Order
 from service.errors import InvalidRequest
 from service.wire import codec
 

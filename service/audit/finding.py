@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from sqlalchemy import Select
 
-from service.audit import paging
-from service.audit.paging import Wanted
+from service.audit import matching, paging
+from service.audit.wanted import Wanted
 from service.audit.words import Search
 from service.store.records import now
 from service.store.reports import Plan, Reading
@@ -77,7 +77,7 @@ async def first(
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
             rest = replace(wanted, limit=wanted.limit - len(found))
-            found += await reading.fetch(paging.among(rest, some, checked))
+            found += await reading.fetch(matching.among(rest, some, checked))
             looked_at += len(some)
             if len(found) >= (wanted.limit if looked_at < _LONG else least):
                 return found
@@ -104,7 +104,7 @@ async def _texts(reading: Reading, wanted: Wanted, search: Search) -> list[bytes
 async def _collected(reading: Reading, wanted: Wanted, query: str, most: int) -> list[bytes] | None:
     """The keys of all texts that match, in the order of the page; None where they are more than that."""
     await reading.plan(Plan.COLLECT)
-    ((told,),) = await reading.fetch(paging.keys_in_postgres(wanted, query, most + 1))
+    ((told,),) = await reading.fetch(matching.keys_in_postgres(wanted, query, most + 1))
     keys = [] if told is None else [told[place : place + _KEY] for place in range(0, len(told), _KEY)]
     if len(keys) > most:
         await reading.plan(Plan.WALK)

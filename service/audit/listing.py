@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, literal, select
 
-from service.audit import conditions, cursors, filling_in, finding, paging, summaries, terms, words
+from service.audit import conditions, cursors, filling_in, finding, matching, paging, summaries, terms, words
 from service.audit.courtesy import Courtesy
 from service.audit.filters import ANY, Filters
-from service.audit.paging import Order, Wanted
 from service.audit.snippets import Snippets
+from service.audit.wanted import Order, Wanted
 from service.audit.words import Search
 from service.errors import InvalidRequest
 from service.store.records import now
@@ -120,12 +120,12 @@ async def _found(reading: Reading, wanted: Wanted, search: Search, key_ids: set[
     led = wanted.led(key_ids)
     if reading.dialect == "sqlite":
         few = await finding.few_in_sqlite(reading, wanted, search, led)
-        return await reading.fetch(paging.matching_in_sqlite(wanted, search, few))
+        return await reading.fetch(matching.matching_in_sqlite(wanted, search, few))
     found = await finding.first(reading, wanted, search, led)
     if found is not None:
         return found
     await reading.plan(Plan.WALK)
-    return await reading.fetch(paging.matching_in_postgres(wanted, search))
+    return await reading.fetch(matching.matching_in_postgres(wanted, search))
 
 
 async def read_candidates(
@@ -164,12 +164,12 @@ async def _ranked_page(
     led = wanted.led(key_ids)
     if reading.dialect == "sqlite":
         few = await finding.few_in_sqlite(reading, wanted, search, led)
-        statement = paging.ranked_in_sqlite(wanted, search, offset, limit + 1, few)
+        statement = matching.ranked_in_sqlite(wanted, search, offset, limit + 1, few)
     else:
         narrow = replace(wanted, columns=[interactions.c.id])
         found = await finding.first(reading, narrow, search, led, enough=_ENOUGH_RANKED)
         keys = None if found is None else [row[0] for row in found]
-        statement = paging.ranked_in_postgres(wanted, search, offset, limit + 1, keys)
+        statement = matching.ranked_in_postgres(wanted, search, offset, limit + 1, keys)
     rows = await reading.fetch(statement)
     more = len(rows) > limit
     behind = (offset + limit).to_bytes(2, "big") + newest

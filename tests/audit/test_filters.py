@@ -13,8 +13,8 @@ import pytest
 from service.audit import filters
 from service.audit.indexer import AFTERLIFE_SECONDS, Indexer
 from service.audit.listing import Listing
-from service.audit.paging import Order
 from service.audit.terms import later, leading, of_later, term
+from service.audit.wanted import Order
 from service.errors import InvalidRequest
 from service.store import migrate
 from service.store.codec import Codec

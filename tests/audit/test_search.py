@@ -19,7 +19,7 @@ import pytest
 from service.audit import documents, finding, words
 from service.audit.filters import Filters, Label, parse
 from service.audit.listing import Listing
-from service.audit.paging import Order
+from service.audit.wanted import Order
 from service.errors import InvalidRequest
 from service.store.records import USAGE_MISSING
 from service.store.tables import DEFAULT_PROJECT

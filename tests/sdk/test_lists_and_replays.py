@@ -11,7 +11,7 @@ import pytest
 
 from service import BadRequest, InteractionCreated, InteractionNotFound, ServiceFailed
 from service.audit.fields import FIELDS, names
-from service.audit.paging import Order
+from service.audit.wanted import Order
 from service.sdk.filters import ListFilters, Texts
 from tests.support.sdk import Sdk
 

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Dialect, Executable, literal, make_url, selec
 from sqlalchemy.dialects import sqlite
 
 from service.audit import filters, paging, summaries
-from service.audit.paging import Order, Wanted
+from service.audit.wanted import Order, Wanted
 from service.store.compiling import Compiling, Composed
 from service.store.tables import interactions
 
