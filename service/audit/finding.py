@@ -2,13 +2,13 @@
 
 What the filters lead to is looked at one by one where it is little. The rest is about PostgreSQL: its index has the
 words of texts, but neither their order nor that of time. Of rare words all texts are collected and put in order; common
-ones are met soon by who walks along all texts. Of a phrase the index tells the texts that have all its words, a month
-at a time, and those are looked at one after another.
+ones are met soon by who walks along what the filters lead to, or along all texts where that is much of them. Of a
+phrase the index tells the texts that have all its words, a month at a time, and those are looked at one after another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -35,6 +35,13 @@ _MOST_FOUND: Final = 5_000
 _MOST_ALIKE: Final = 50_000
 #: How many are looked up at a time: filters may leave few.
 _AT_ONCE: Final = 1_000
+#: What filters lead to is walked along by no more terms than these, and where it is one of so many texts: to look up a
+#: text takes longer than to meet it.
+_MOST_WALKS: Final = 8
+_RARE: Final = 4
+_WALKED_AT_ONCE: Final = 2_000
+#: How many of a walk are looked up at first.
+_FIRST_LOOK: Final = 250
 #: How many texts that have the words of a phrase are looked at for more than is enough.
 _LONG: Final = 2_000
 #: Bytes of a key.
@@ -72,7 +79,7 @@ async def first(
     for part in _parts(wanted) if phrases and few is None else (wanted,):
         keys = await _texts(reading, part, search) if few is None else few
         if keys is None:
-            return None
+            return await _walked(reading, wanted, search, led, wanted.limit if enough is None else enough)
         await reading.plan(Plan.LOOK_UP)
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
@@ -92,6 +99,59 @@ async def _few(reading: Reading, wanted: Wanted, led: Sequence[int]) -> list[byt
     await reading.plan(Plan.COLLECT if wanted.is_direct else Plan.LOOK_UP)
     keys = [row[0] for row in await reading.fetch(chosen)]
     return None if len(keys) > _MOST_FOUND else sorted(set(keys), reverse=wanted.order != "asc")
+
+
+async def _walked(
+    reading: Reading, wanted: Wanted, search: Search, led: Sequence[int], enough: int
+) -> Rows | None:
+    """What a walk along what the filters lead to finds; None where one along all texts has it sooner.
+
+    So many are ``enough`` when to find them took long.
+    """
+    if not led or len(led) > _MOST_WALKS:
+        return None
+    found: Rows = []
+    looked_at = 0
+    async for keys in _led_keys(reading, wanted, led):
+        if looked_at == 0 and not await _are_rare(reading, keys):
+            return None
+        await reading.plan(Plan.LOOK_UP)
+        start = 0
+        while start < len(keys):
+            rest = replace(wanted, limit=wanted.limit - len(found))
+            some = keys[start : start + _likely(rest.limit, len(found), looked_at)]
+            found += await reading.fetch(matching.among(rest, some, search))
+            start += len(some)
+            looked_at += len(some)
+            if len(found) >= (wanted.limit if looked_at < _LONG else enough):
+                return found
+    return found
+
+
+def _likely(wanted: int, found: int, looked_at: int) -> int:
+    """How many to look at for so many more, after what was found among those before."""
+    likely = wanted * looked_at // found if found else looked_at
+    return min(_AT_ONCE, max(_FIRST_LOOK, likely))
+
+
+async def _led_keys(reading: Reading, wanted: Wanted, led: Sequence[int]) -> AsyncIterator[list[bytes]]:
+    """The keys that the filters lead to, in the order of the page, so many at a time."""
+    ahead = replace(wanted, limit=_WALKED_AT_ONCE)
+    while True:
+        await reading.plan(Plan.WALK)
+        told = [key for (key,) in await reading.fetch(paging.next_keys(ahead, led))]
+        if told:
+            yield list(dict.fromkeys(told))
+        if len(told) < _WALKED_AT_ONCE:
+            return
+        ahead = replace(ahead, after=told[-1])
+
+
+async def _are_rare(reading: Reading, keys: Sequence[bytes]) -> bool:
+    """Whether there are many more texts than these from the first of them to the last."""
+    most = _RARE * len(keys)
+    ((count,),) = await reading.fetch(matching.texts_between(keys[0], keys[-1], most))
+    return bool(count >= most)
 
 
 async def _texts(reading: Reading, wanted: Wanted, search: Search) -> list[bytes] | None:

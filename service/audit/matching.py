@@ -100,6 +100,15 @@ def keys_in_postgres(wanted: Wanted, query: str, most: int) -> Select[Any]:
     return select(told)
 
 
+def texts_between(first: bytes, last: bytes, most: int) -> Select[Any]:
+    """How many texts there are from one key to another, whosever they are, as far as ``most``."""
+    key = search_documents.c.interaction_id
+    lowest, highest = sorted((first, last))
+    between = (key >= literal(lowest, Key), key <= literal(highest, Key))
+    counted = select(literal_column("1", BigInteger)).where(*between).limit(most).subquery("counted")
+    return select(func.count()).select_from(counted)
+
+
 def among(wanted: Wanted, keys: Sequence[bytes], search: Search | None = None) -> Select[Any]:
     """Those of these interactions that are wanted, and are found by a search."""
     given = any_(literal(list(keys), ARRAY(Key)))

@@ -74,15 +74,25 @@ def candidates_of(wanted: Wanted, key_ids: Collection[bytes]) -> Select[Any] | N
     leading = wanted.leading(key_ids)
     if len(leading) != 1:
         return None
+    return next_keys(wanted, leading)
+
+
+def next_keys(wanted: Wanted, along: Sequence[int]) -> Select[Any]:
+    """The next keys, in the order of the page, that have these terms or may get them; some may come twice."""
+    keys = replace(wanted, columns=[_KEY])
+    parts = (keys.ordered(_plain(keys).where(_WAITING)), *(_having(keys, term) for term in along))
+    both = union_all(*(select(*part.subquery().c) for part in parts)).subquery("both")
+    return keys.ordered(select(*both.c), both.c[0])
+
+
+def _having(wanted: Wanted, term: int) -> Select[Any]:
+    """The next keys that have a term."""
     walked = listing_terms.c.interaction_id
-    along = select(walked.label("id")).where(listing_terms.c.term == literal(leading[0], BigInteger))
+    along = select(walked.label("id")).where(listing_terms.c.term == literal(term, BigInteger))
     if wanted.after is not None:
         place = literal(wanted.after, Key)
         along = along.where(walked > place if wanted.order == "asc" else walked < place)
-    keys = replace(wanted, columns=[_KEY])
-    parts = (keys.ordered(_plain(keys).where(_WAITING)), keys.ordered(keys.within(along), walked))
-    both = union_all(*(select(*part.subquery().c) for part in parts)).subquery("both")
-    return keys.ordered(select(*both.c), both.c[0])
+    return wanted.ordered(wanted.within(along), walked)
 
 
 def _told(wanted: Wanted, page: FromClause) -> Select[Any]:

@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qsl, quote
 
 import pytest
@@ -137,13 +137,21 @@ FILTERED: dict[str, Callable[[Told], bool]] = {
 }
 
 
-@pytest.mark.parametrize("few", [True, False])
+_NO_FEW: Final = {"_MOST_FOUND": 0, "_MOST_IN_SQLITE": 0, "_MOST_OF_PREFIX": 0}
+#: Bounds by which all that filters lead to is looked at one by one, or is walked along, or all texts are.
+WAYS: Final[dict[str, dict[str, int]]] = {
+    "few": {},
+    "led": {**_NO_FEW, "_RARE": 0, "_WALKED_AT_ONCE": 7, "_FIRST_LOOK": 3},
+    "all": {**_NO_FEW, "_MOST_WALKS": 0},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 async def test_a_search_within_what_filters_mean_finds_what_a_look_at_every_text_finds(
-    store_url: str, monkeypatch: pytest.MonkeyPatch, few: bool
+    store_url: str, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    if not few:
-        for name in ("_MOST_FOUND", "_MOST_IN_SQLITE", "_MOST_OF_PREFIX"):
-            monkeypatch.setattr(finding, name, 0)
+    for name, bound in WAYS[way].items():
+        monkeypatch.setattr(finding, name, bound)
     async with past(store_url, 120) as made:
         ended = [told for told in made.of_default() if told.completed_at is not None and not told.deleted]
         cases: dict[str, Callable[[Told], bool]] = {
