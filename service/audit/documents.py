@@ -9,7 +9,6 @@ letter depends on the locale it was set up with.
 
 from __future__ import annotations
 
-import re
 import secrets
 import unicodedata
 from functools import lru_cache
@@ -65,7 +64,7 @@ _WITHOUT_ACCENTS: Final = frozenset(map(chr, (*range(0xC0, 0x250), *range(0x1E00
     "\u01e1",
 }
 _WITHOUT_CASE: Final = frozenset(map(chr, range(0x386, 0x528))) | frozenset(map(chr, range(0x531, 0x557)))
-_NO_LETTERS: Final = re.compile(r"[\W_]+")
+_ASCII: Final = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
 _key = bindparam("interaction_id", type_=Key)
 _input = bindparam("input", type_=Text)
 _output = bindparam("output", type_=Text)
@@ -104,12 +103,19 @@ def first_number(key: bytes) -> int:
 
 def words_of(text: str) -> str:
     """The words of a text as both a document and a query have them: folded, without accents, one space between."""
-    if not text.isascii():
+    spaced = text.translate(_ASCII) if text.isascii() else "".join(map(_folded_letter, text))
+    return " ".join(spaced.split())
+
+
+@lru_cache(maxsize=16_384)
+def _folded_letter(letter: str) -> str:
+    """What a letter is in a word; a space where it is none."""
+    if not (letter.isalnum() or unicodedata.combining(letter)):
         # A symbol is no part of a word, whatever letters it is made of.
-        letters = "".join(one if one.isalnum() or unicodedata.combining(one) else " " for one in text)
-        decomposed = unicodedata.normalize("NFKD", letters)
-        text = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
-    return _NO_LETTERS.sub(" ", text.casefold()).strip()
+        return " "
+    decomposed = unicodedata.normalize("NFKD", letter)
+    kept = "".join(one for one in decomposed if not unicodedata.combining(one))
+    return "".join(one if one.isalnum() else " " for one in kept.casefold())
 
 
 def folded(text: str) -> str | None:
