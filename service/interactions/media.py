@@ -21,6 +21,7 @@ from service.store.kept_media import KeptMedia, Known
 from service.store.media import content_digest, uri_digest
 from service.store.records import Record, now
 from service.store.store import Store
+from service.tasks import stop
 from service.upstream.deployments import Deployment, Deployments
 from service.upstream.files import File, FileRefused, Files, FileUnavailable, file_of
 from service.wire import codec, ids, legacy, media, steps
@@ -80,13 +81,13 @@ class MediaKeeper:
     async def close(self, patience: float) -> None:
         """Fetch for ``patience`` seconds what is waiting, then stop; another process takes over the rest."""
         if self._looking is not None:
-            await _stopped(self._looking)
+            await stop(self._looking)
             try:
                 async with asyncio.timeout(patience):
                     await self._queue.join()
             except TimeoutError:
                 logger.warning("not all media are fetched yet; the rest is left to a later process")
-        await _stopped(*self._workers)
+        await stop(*self._workers)
         try:
             while not self._queue.empty():
                 await self._media.want(self._queue.get_nowait().key, now())
@@ -218,9 +219,3 @@ def files_named(request: bytes | None, response: bytes | None) -> Iterator[tuple
         file = file_of(content["uri"])
         if file is not None:
             yield content, file
-
-
-async def _stopped(*tasks: asyncio.Task[None]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
