@@ -2,8 +2,8 @@
 
 Both databases are filled alike with a million interactions of many kinds over the last sixty days, and everything that
 is derived from them is put beside them as the indexer would: terms, documents, roll-ups. Then, again and again, in one
-event loop: a page of 50 by each single filter, newest first and from the middle on; searches, by time and by rank; a
-month's usage by model and day. Nothing else runs, and the databases' caches are warm.
+event loop: a page of 50 by each single filter, newest first and from the middle on; searches, by themselves and beside
+a filter, by time and by rank; a month's usage by model and day. Nothing else runs, and the databases' caches are warm.
 """
 
 from __future__ import annotations
@@ -90,6 +90,16 @@ FILTERS = (
     "from=40d&to=39d",
 )
 SEARCHES = ("zebra", "committee", '"{phrase}"', "commit*", "zebra -committee", "zebra OR xylophone")
+#: What searches are narrowed by: what means hundreds, thousands, tens of thousands and most of a million.
+BESIDE = (
+    "model=gemini-rare",
+    "label:user=user-777",
+    "error_code=rate_limit_exceeded",
+    "status=failed",
+    "key_id={key_id}",
+    "min_cost=0.05",
+    "model=gemini-2.5-flash",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +157,15 @@ async def measure(subject: Subject, phrase: str, rounds: int) -> dict[str, float
             found[f"list {name or 'all'} from the middle on"] = await timed(
                 rounds, subject.page, middle, "desc"
             )
-    for text in SEARCHES:
-        said = text.replace("{phrase}", phrase)
-        query = f"q={said.replace('+', '%2B')}"
-        orders: tuple[Order, ...] = ("desc", "rank")
-        for order in orders:
-            found[f"search {said} by {'time' if order == 'desc' else 'rank'}"] = await timed(
-                rounds, subject.page, query, order
-            )
+    searches = [text.replace("{phrase}", phrase) for text in SEARCHES]
+    narrowed = [f"{text}&{name.format(**some)}" for text in searches[:4] for name in BESIDE]
+    orders: tuple[Order, ...] = ("desc", "rank")
+    for kind, texts in (("search", searches), ("narrowed search", narrowed)):
+        for text in texts:
+            for order in orders:
+                found[f"{kind} {text} by {'time' if order == 'desc' else 'rank'}"] = await timed(
+                    rounds, subject.page, f"q={text}", order
+                )
     since, until = f"{DAYS // 2 + 1}d", "1d"
     day = 86_400
     start = int(time.time()) // day * day - 31 * day
@@ -179,7 +190,7 @@ def shown(results: dict[str, dict[str, float]]) -> str:
     lines += [
         f"{name:58}" + "".join(f"{figures[name]:12.2f}" for figures in results.values()) for name in names
     ]
-    for kind in ("list", "search", "usage"):
+    for kind in ("list", "search", "narrowed search", "usage"):
         some = [name for name in names if name.startswith(kind)]
         lines.append(
             f"{kind + ', slowest':58}"

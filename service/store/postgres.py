@@ -113,7 +113,9 @@ class PostgresBackend:
         try:
             self._pool = await asyncpg.create_pool(
                 self._dsn,
-                min_size=1,
+                # A pool that keeps connections by itself withholds one while it tries to make it.
+                min_size=0,
+                init_size=1,
                 max_size=self._pool_limit,
                 command_timeout=_READ_TIMEOUT,
                 timeout=CONNECT_TIMEOUT,
