@@ -53,7 +53,8 @@ _DELETIONS: Final = Query("deletions", select(_deletions.c.number))
 _CHANGES: Final = Query("changes of this connection", select(func.total_changes()))
 _FORGET_DELETIONS: Final = Query("forget deletions", update(_deletions).values(number=0))
 
-_NUMBER_BITS: Final = 20
+#: The bits of a document's number that tell it from others of its millisecond.
+NUMBER_BITS: Final = 20
 #: A word that keeps phrases from reaching from an input into an output.
 _BOUNDARY: Final = "boundaryofinputandoutput"
 #: Letters that FTS5 takes the accents of (https://sqlite.org/fts5.html#unicode61_tokenizer) where they are on one of a
@@ -93,12 +94,12 @@ INSERT_INTO_POSTGRES: Final = Query(
 
 def number_of(key: bytes) -> int:
     """A number for a document: its millisecond, and chance that tells it from others of the same."""
-    return first_number(key) + secrets.randbelow(1 << _NUMBER_BITS)
+    return first_number(key) + secrets.randbelow(1 << NUMBER_BITS)
 
 
 def first_number(key: bytes) -> int:
     """The smallest number that a document of the key's millisecond can have."""
-    return (int.from_bytes(key[:6], "big") & (1 << 42) - 1) << _NUMBER_BITS
+    return (int.from_bytes(key[:6], "big") & (1 << 42) - 1) << NUMBER_BITS
 
 
 def words_of(text: str) -> str:

@@ -8,7 +8,7 @@ phrase the index tells the texts that have all its words, a month at a time, and
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -17,6 +17,7 @@ from typing import Any, Final
 from sqlalchemy import Select
 
 from service.audit import matching, paging
+from service.audit.stretches import Stretches
 from service.audit.wanted import Wanted
 from service.audit.words import Search
 from service.store.records import now
@@ -28,20 +29,27 @@ Rows = list[Sequence[Any]]
 #: What filters lead to is looked at on SQLite where it is no more than this; and than that, where a prefix is searched
 #: for, whose words the index puts together anew for each.
 _MOST_IN_SQLITE: Final = 1_000
-_MOST_OF_PREFIX: Final = 50
+_MOST_OF_PREFIX: Final = 2
+#: Texts that match and are looked at on SQLite whatever the filters mean.
+_MOST_MATCHES: Final = 2_000
+#: What filters lead to is walked along so many at a time, or so many on SQLite where each time all words with a prefix
+#: are put together.
+_LED: Final = 1_000
+_LED_OF_PREFIX: Final = 5_000
 #: Texts that are looked up one by one; of a word that more texts have, a walk along all texts soon finds a page.
 _MOST_FOUND: Final = 5_000
 #: Texts that have all words of a phrase within a month; beyond them a walk is taken as well.
 _MOST_ALIKE: Final = 50_000
 #: How many are looked up at a time: filters may leave few.
 _AT_ONCE: Final = 1_000
-#: What filters lead to is walked along by no more terms than these, and where it is one of so many texts: to look up a
-#: text takes longer than to meet it.
-_MOST_WALKS: Final = 8
-_RARE: Final = 4
-_WALKED_AT_ONCE: Final = 2_000
-#: How many of a walk are looked up at first.
-_FIRST_LOOK: Final = 250
+#: How many of a walk are looked up at first, and after how many more than enough are not waited for.
+_FIRST_LOOK: Final = 128
+_LONG_WALK: Final = 1_000
+#: A word is common that so much of the first texts have; then so many times as many of them are looked at as promise
+#: enough, and no more than so many.
+_COMMON: Final = 0.02
+_TIMES: Final = 4
+_MOST_NEAR: Final = 6_000
 #: How many texts that have the words of a phrase are looked at for more than is enough.
 _LONG: Final = 2_000
 #: Bytes of a key.
@@ -62,33 +70,93 @@ async def few_in_sqlite(
     return None if chosen is None or len(await reading.fetch(chosen)) > most else chosen
 
 
+async def led_in_sqlite(reading: Reading, wanted: Wanted, search: Search, led: Sequence[int]) -> Rows | None:
+    """The first rows of what a search finds and the filters mean, on SQLite; None where a walk is as good.
+
+    ``led`` has the terms that lead to what the filters mean, if any do.
+    """
+    stretches = Stretches(reading, wanted, led)
+    if not await stretches.are_rare():
+        return None
+    ((matches,),) = await reading.fetch(matching.some_in_sqlite(search, _MOST_MATCHES))
+    if matches < _MOST_MATCHES:
+        return None
+    found: Rows = []
+    part = wanted
+    async for keys in stretches.keys(_LED_OF_PREFIX if search.has_prefixes else _LED):
+        part = replace(part, limit=wanted.limit - len(found))
+        numbers = [number for (number,) in await reading.fetch(matching.numbers_near(search, keys))]
+        found += await reading.fetch(matching.with_numbers(part, numbers, keys))
+        if len(found) >= wanted.limit:
+            break
+        part = replace(part, after=keys[-1])
+    return found
+
+
 async def first(
     reading: Reading, wanted: Wanted, search: Search, led: Sequence[int], *, enough: int | None = None
 ) -> Rows | None:
     """The first rows of what a search finds and the filters mean, on PostgreSQL; None where a walk has them sooner.
 
-    ``led`` has the terms that lead to what the filters mean, if any do. Of phrases so many are ``enough`` when to find
-    them took long.
+    ``led`` has the terms that lead to what the filters mean, if any do. So many are ``enough`` when to find them took
+    long.
     """
-    phrases = search.has_phrases
-    least = wanted.limit if enough is None or not phrases else enough
-    found: Rows = []
-    looked_at = 0
+    least = wanted.limit if enough is None else enough
     few = await _few(reading, wanted, led)
-    checked = search if phrases or few is not None else None
-    for part in _parts(wanted) if phrases and few is None else (wanted,):
-        keys = await _texts(reading, part, search) if few is None else few
+    if few is not None:
+        return await _among(reading, wanted, few, search, least)
+    stretches = Stretches(reading, wanted, led)
+    rare = await stretches.are_rare()
+    if rare:
+        soon = await _walked(reading, wanted, search, stretches, least)
+    else:
+        soon = await _near(reading, wanted, search, least)
+    if soon is not None:
+        return soon
+    found: Rows = []
+    phrases = search.has_phrases
+    for part in _parts(wanted) if phrases else (wanted,):
+        keys = await _texts(reading, part, search)
         if keys is None:
-            return await _walked(reading, wanted, search, led, wanted.limit if enough is None else enough)
-        await reading.plan(Plan.LOOK_UP)
-        for start in range(0, len(keys), _AT_ONCE):
-            some = keys[start : start + _AT_ONCE]
-            rest = replace(wanted, limit=wanted.limit - len(found))
-            found += await reading.fetch(matching.among(rest, some, checked))
-            looked_at += len(some)
-            if len(found) >= (wanted.limit if looked_at < _LONG else least):
-                return found
+            return await _walked(reading, wanted, search, stretches, least, patient=True) if rare else None
+        if rare and len(keys) > _AT_ONCE:
+            keys = await Stretches(reading, part, led).among(keys)
+        rest = replace(wanted, limit=wanted.limit - len(found))
+        found += await _among(
+            reading,
+            rest,
+            keys,
+            search if phrases else None,
+            (least if phrases else wanted.limit) - len(found),
+        )
+        if len(found) >= least:
+            return found
     return found
+
+
+async def _among(
+    reading: Reading, wanted: Wanted, keys: Sequence[bytes], search: Search | None, enough: int
+) -> Rows:
+    """What is wanted of these, in their order; so many are ``enough`` when to find them took long."""
+    await reading.plan(Plan.LOOK_UP)
+    found: Rows = []
+    for start in range(0, len(keys), _AT_ONCE):
+        rest = replace(wanted, limit=wanted.limit - len(found))
+        found += await reading.fetch(matching.among(rest, keys[start : start + _AT_ONCE], search))
+        if len(found) >= (wanted.limit if start + _AT_ONCE < _LONG else enough):
+            break
+    return found
+
+
+async def _near(reading: Reading, wanted: Wanted, search: Search, enough: int) -> Rows | None:
+    """What the first texts have, whosever they are; None where it is not enough."""
+    await reading.plan(Plan.WALK)
+    ((seen, matches),) = await reading.fetch(matching.matches_among_first(wanted, search, _FIRST_LOOK))
+    if matches <= _COMMON * seen:
+        return None
+    ahead = min(_MOST_NEAR, _TIMES * wanted.limit * seen // matches)
+    found = list(await reading.fetch(matching.first_in_postgres(wanted, search, ahead)))
+    return found if len(found) >= enough else None
 
 
 async def _few(reading: Reading, wanted: Wanted, led: Sequence[int]) -> list[bytes] | None:
@@ -102,19 +170,21 @@ async def _few(reading: Reading, wanted: Wanted, led: Sequence[int]) -> list[byt
 
 
 async def _walked(
-    reading: Reading, wanted: Wanted, search: Search, led: Sequence[int], enough: int
+    reading: Reading,
+    wanted: Wanted,
+    search: Search,
+    stretches: Stretches,
+    enough: int,
+    *,
+    patient: bool = False,
 ) -> Rows | None:
-    """What a walk along what the filters lead to finds; None where one along all texts has it sooner.
+    """What is found along what the filters lead to; None where that promises to take long, unless ``patient``.
 
     So many are ``enough`` when to find them took long.
     """
-    if not led or len(led) > _MOST_WALKS:
-        return None
     found: Rows = []
     looked_at = 0
-    async for keys in _led_keys(reading, wanted, led):
-        if looked_at == 0 and not await _are_rare(reading, keys):
-            return None
+    async for keys in stretches.keys(_LED):
         await reading.plan(Plan.LOOK_UP)
         start = 0
         while start < len(keys):
@@ -123,8 +193,10 @@ async def _walked(
             found += await reading.fetch(matching.among(rest, some, search))
             start += len(some)
             looked_at += len(some)
-            if len(found) >= (wanted.limit if looked_at < _LONG else enough):
+            if len(found) >= (wanted.limit if looked_at < _LONG_WALK else enough):
                 return found
+            if not patient and len(found) * _LONG < looked_at * enough:
+                return None
     return found
 
 
@@ -132,26 +204,6 @@ def _likely(wanted: int, found: int, looked_at: int) -> int:
     """How many to look at for so many more, after what was found among those before."""
     likely = wanted * looked_at // found if found else looked_at
     return min(_AT_ONCE, max(_FIRST_LOOK, likely))
-
-
-async def _led_keys(reading: Reading, wanted: Wanted, led: Sequence[int]) -> AsyncIterator[list[bytes]]:
-    """The keys that the filters lead to, in the order of the page, so many at a time."""
-    ahead = replace(wanted, limit=_WALKED_AT_ONCE)
-    while True:
-        await reading.plan(Plan.WALK)
-        told = [key for (key,) in await reading.fetch(paging.next_keys(ahead, led))]
-        if told:
-            yield list(dict.fromkeys(told))
-        if len(told) < _WALKED_AT_ONCE:
-            return
-        ahead = replace(ahead, after=told[-1])
-
-
-async def _are_rare(reading: Reading, keys: Sequence[bytes]) -> bool:
-    """Whether there are many more texts than these from the first of them to the last."""
-    most = _RARE * len(keys)
-    ((count,),) = await reading.fetch(matching.texts_between(keys[0], keys[-1], most))
-    return bool(count >= most)
 
 
 async def _texts(reading: Reading, wanted: Wanted, search: Search) -> list[bytes] | None:

@@ -120,6 +120,9 @@ async def _found(reading: Reading, wanted: Wanted, search: Search, key_ids: set[
     led = wanted.led(key_ids)
     if reading.dialect == "sqlite":
         few = await finding.few_in_sqlite(reading, wanted, search, led)
+        found = None if few is not None else await finding.led_in_sqlite(reading, wanted, search, led)
+        if found is not None:
+            return found
         return await reading.fetch(matching.matching_in_sqlite(wanted, search, few))
     found = await finding.first(reading, wanted, search, led)
     if found is not None:
@@ -164,7 +167,13 @@ async def _ranked_page(
     led = wanted.led(key_ids)
     if reading.dialect == "sqlite":
         few = await finding.few_in_sqlite(reading, wanted, search, led)
-        statement = matching.ranked_in_sqlite(wanted, search, offset, limit + 1, few)
+        narrow = replace(wanted, columns=[search_documents.c.number])
+        found = None if few is not None else await finding.led_in_sqlite(reading, narrow, search, led)
+        if found is None:
+            statement = matching.ranked_in_sqlite(wanted, search, offset, limit + 1, few)
+        else:
+            numbers = [row[0] for row in found]
+            statement = matching.ranked_with_numbers(wanted, search, offset, limit + 1, numbers)
     else:
         narrow = replace(wanted, columns=[interactions.c.id])
         found = await finding.first(reading, narrow, search, led, enough=_ENOUGH_RANKED)

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
+import orjson
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     FromClause,
     LargeBinary,
     Select,
+    Subquery,
+    TableValuedAlias,
     any_,
     column,
     func,
     literal,
     literal_column,
     select,
+    true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
-from service.audit.documents import first_number, index
+from service.audit.documents import NUMBER_BITS, first_number, index
 from service.audit.ordered_join import OrderedJoin
 from service.audit.wanted import Wanted
 from service.audit.words import Search
 from service.store.tables import Key, interactions, search_documents
 
 _KEY: Final = interactions.c.id
-_NUMBERS_PER_MILLISECOND: Final = 1 << 20
+_NUMBERS_PER_MILLISECOND: Final = 1 << NUMBER_BITS
 
 
 def matching_in_sqlite(wanted: Wanted, search: Search, few: Select[Any] | None = None) -> Select[Any]:
@@ -66,16 +71,53 @@ def _matches(
     else:
         source = OrderedJoin(index, search_documents, of_document)
         source = OrderedJoin(source, interactions, of_interaction)
-    chosen = (
-        select(*columns)
-        .select_from(source)
-        .where(index.c.search_index.op("MATCH")(literal(search.for_sqlite())), *wanted.conditions())
-    )
+    chosen = select(*columns).select_from(source).where(_in_index(search), *wanted.conditions())
     if (lowest := wanted.lowest()) is not None:
         chosen = chosen.where(walked >= first_number(lowest))
     if (highest := wanted.highest()) is not None:
         chosen = chosen.where(walked < first_number(highest) + _NUMBERS_PER_MILLISECOND)
     return chosen
+
+
+def some_in_sqlite(search: Search, most: int) -> Select[Any]:
+    """How many texts match, whosever they are, as far as ``most``."""
+    some = select(index.c.rowid).where(_in_index(search)).limit(most).subquery("some")
+    return select(func.count()).select_from(some)
+
+
+def numbers_near(search: Search, keys: Sequence[bytes]) -> Select[Any]:
+    """The numbers of texts that match and came in the same milliseconds as some of these interactions, on SQLite.
+
+    One pass over all matches from the first to the last of them takes less than to ask of each whether it matches.
+    """
+    firsts = [first_number(key) for key in keys]
+    milliseconds = _listed([first // _NUMBERS_PER_MILLISECOND for first in firsts])
+    number = index.c.rowid
+    of_these = number.op(">>", return_type=BigInteger())(literal_column(str(NUMBER_BITS), BigInteger))
+    bounds = (number >= min(firsts), number < max(firsts) + _NUMBERS_PER_MILLISECOND)
+    return select(number).where(_in_index(search), *bounds, of_these.in_(select(milliseconds.c.value)))
+
+
+def with_numbers(wanted: Wanted, numbers: Sequence[int], keys: Sequence[bytes]) -> Select[Any]:
+    """What is wanted of the texts with these numbers, among interactions that are not behind the last of ``keys``."""
+    given = _listed(numbers)
+    source = OrderedJoin(given, search_documents, search_documents.c.number == given.c.value)
+    source = OrderedJoin(source, interactions, search_documents.c.interaction_id == _KEY)
+    last = literal(keys[-1], Key)
+    not_behind = last >= _KEY if wanted.order == "asc" else last <= _KEY
+    chosen = select(*wanted.columns).select_from(source)
+    return wanted.ordered(chosen.where(not_behind, *wanted.conditions()))
+
+
+def _listed(numbers: Sequence[int]) -> TableValuedAlias:
+    return func.json_each(literal(orjson.dumps(numbers).decode())).table_valued("value", name="listed")
+
+
+def _in_index(search: Search) -> ColumnElement[bool]:
+    matched: ColumnElement[bool] = index.c.search_index.op("MATCH", is_comparison=True)(
+        literal(search.for_sqlite())
+    )
+    return matched
 
 
 def matching_in_postgres(wanted: Wanted, search: Search) -> Select[Any]:
@@ -86,6 +128,27 @@ def matching_in_postgres(wanted: Wanted, search: Search) -> Select[Any]:
         .select_from(joined)
         .where(_matching(search.for_postgres()), *wanted.conditions())
     )
+
+
+def first_in_postgres(wanted: Wanted, search: Search, most: int) -> Select[Any]:
+    """The part of such a page that is among the first ``most`` texts, whosever they are, in its order."""
+    first = _first_texts(wanted, most)
+    matched = first.c.vector.op("@@", is_comparison=True)(_query(search.for_postgres()))
+    chosen = select(*wanted.columns).select_from(first.join(interactions, first.c.interaction_id == _KEY))
+    return wanted.ordered(chosen.where(matched, *wanted.conditions()), first.c.interaction_id)
+
+
+def matches_among_first(wanted: Wanted, search: Search, most: int) -> Select[int, int]:
+    """How many texts are looked at, at most so many, and how many of them match."""
+    first = _first_texts(wanted, most)
+    matched = first.c.vector.op("@@", is_comparison=True)(_query(search.for_postgres()))
+    return select(func.count(), func.count().filter(matched)).select_from(first)
+
+
+def _first_texts(wanted: Wanted, most: int) -> Subquery:
+    key = search_documents.c.interaction_id
+    texts = wanted.within(select(key, search_documents.c.vector), key)
+    return replace(wanted, limit=most).ordered(texts, key).subquery("first")
 
 
 def keys_in_postgres(wanted: Wanted, query: str, most: int) -> Select[Any]:
@@ -100,24 +163,19 @@ def keys_in_postgres(wanted: Wanted, query: str, most: int) -> Select[Any]:
     return select(told)
 
 
-def texts_between(first: bytes, last: bytes, most: int) -> Select[Any]:
-    """How many texts there are from one key to another, whosever they are, as far as ``most``."""
-    key = search_documents.c.interaction_id
-    lowest, highest = sorted((first, last))
-    between = (key >= literal(lowest, Key), key <= literal(highest, Key))
-    counted = select(literal_column("1", BigInteger)).where(*between).limit(most).subquery("counted")
-    return select(func.count()).select_from(counted)
-
-
 def among(wanted: Wanted, keys: Sequence[bytes], search: Search | None = None) -> Select[Any]:
     """Those of these interactions that are wanted, and are found by a search."""
     given = any_(literal(list(keys), ARRAY(Key)))
     if search is None:
         return wanted.ordered(select(*wanted.columns).where(given == _KEY, *wanted.conditions()))
-    key = search_documents.c.interaction_id
-    source = search_documents.join(interactions, key == _KEY)
-    found = (given == key, _matching(search.for_postgres()))
-    return wanted.ordered(select(*wanted.columns).select_from(source).where(*found, *wanted.conditions()))
+    # To look at the words takes much longer than all the rest: the offset has that done last.
+    document = search_documents.c.interaction_id == _KEY
+    has_words = select(literal_column("1", BigInteger)).where(document, _matching(search.for_postgres()))
+    one = has_words.correlate(interactions).offset(literal_column("0", BigInteger)).lateral("one")
+    source = interactions.join(one, true())
+    return wanted.ordered(
+        select(*wanted.columns).select_from(source).where(given == _KEY, *wanted.conditions())
+    )
 
 
 def _matching(query: str) -> ColumnElement[bool]:
@@ -139,6 +197,23 @@ def ranked_in_sqlite(
     found = wanted.ordered(
         _matches(wanted, search, few, *wanted.columns, index.c.rank.label("ranked")), index.c.rowid
     ).subquery("found")
+    *columns, rank = found.c
+    return select(*columns).order_by(rank, columns[0].desc()).offset(offset).limit(limit)
+
+
+def ranked_with_numbers(
+    wanted: Wanted, search: Search, offset: int, limit: int, numbers: Sequence[int]
+) -> Select[Any]:
+    """The best of the texts with these numbers, all of which match, on SQLite."""
+    given = _listed(numbers)
+    number = index.c.rowid
+    # Said of the number itself, the index would be asked anew for each.
+    these = (number + literal_column("0", BigInteger)).in_(select(given.c.value))
+    bounds = (number >= min(numbers, default=0), number <= max(numbers, default=0))
+    source = OrderedJoin(index, search_documents, search_documents.c.number == number)
+    source = OrderedJoin(source, interactions, search_documents.c.interaction_id == _KEY)
+    ranked = select(*wanted.columns, index.c.rank.label("ranked")).select_from(source)
+    found = ranked.where(_in_index(search), these, *bounds).subquery("found")
     *columns, rank = found.c
     return select(*columns).order_by(rank, columns[0].desc()).offset(offset).limit(limit)
 

@@ -29,6 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from service.audit import terms
 from service.audit.ordered_join import OrderedJoin
 from service.audit.repetition import Repetition, place_of_repetition
 from service.audit.wanted import Wanted
@@ -74,25 +75,33 @@ def candidates_of(wanted: Wanted, key_ids: Collection[bytes]) -> Select[Any] | N
     leading = wanted.leading(key_ids)
     if len(leading) != 1:
         return None
-    return next_keys(wanted, leading)
-
-
-def next_keys(wanted: Wanted, along: Sequence[int]) -> Select[Any]:
-    """The next keys, in the order of the page, that have these terms or may get them; some may come twice."""
+    walked = listing_terms.c.interaction_id
+    along = select(walked.label("id")).where(listing_terms.c.term == literal(leading[0], BigInteger))
     keys = replace(wanted, columns=[_KEY])
-    parts = (keys.ordered(_plain(keys).where(_WAITING)), *(_having(keys, term) for term in along))
+    parts = (keys.ordered(_plain(keys).where(_WAITING)), keys.ordered(keys.behind(along), walked))
     both = union_all(*(select(*part.subquery().c) for part in parts)).subquery("both")
     return keys.ordered(select(*both.c), both.c[0])
 
 
-def _having(wanted: Wanted, term: int) -> Select[Any]:
-    """The next keys that have a term."""
+def key_ahead(wanted: Wanted, many: int) -> Select[Any]:
+    """The key of the project that so many come before, in the order of the page; no row where there are not so many."""
     walked = listing_terms.c.interaction_id
-    along = select(walked.label("id")).where(listing_terms.c.term == literal(term, BigInteger))
-    if wanted.after is not None:
-        place = literal(wanted.after, Key)
-        along = along.where(walked > place if wanted.order == "asc" else walked < place)
-    return wanted.ordered(wanted.within(along), walked)
+    of_project = listing_terms.c.term == literal(terms.of_project(wanted.project_id), BigInteger)
+    one = replace(wanted, limit=1)
+    return one.ordered(one.behind(select(walked).where(of_project)), walked).offset(many)
+
+
+def keys_until(wanted: Wanted, led: Sequence[int], last: bytes | None) -> Select[Any]:
+    """All keys as far as ``last`` among which is all that the filters mean, in no order; some may come twice."""
+    walked = listing_terms.c.interaction_id
+    several = listing_terms.c.term.in_([literal(one, BigInteger) for one in led])
+    along = wanted.behind(select(walked.label("id")).where(several))
+    waiting = select(_KEY).where(_WAITING, *wanted.conditions())
+    if last is not None:
+        end = literal(last, Key)
+        along = along.where(walked <= end if wanted.order == "asc" else walked >= end)
+        waiting = waiting.where(end >= _KEY if wanted.order == "asc" else end <= _KEY)
+    return select(union_all(along, waiting).subquery("both").c.id)
 
 
 def _told(wanted: Wanted, page: FromClause) -> Select[Any]:

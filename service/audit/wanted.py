@@ -85,6 +85,15 @@ class Wanted:
             bounds.append(self.after)
         return min(bounds, default=None)
 
+    def behind(self, chosen: Select[Any]) -> Select[Any]:
+        """The bounds of time and place on what is walked along terms, without what the last page ended with."""
+        walked = listing_terms.c.interaction_id
+        chosen = self.within(chosen)
+        if self.after is not None:
+            place = literal(self.after, Key)
+            chosen = chosen.where(walked > place if self.order == "asc" else walked < place)
+        return chosen
+
     def within(
         self, chosen: Select[Any], walked: ColumnElement[Any] = listing_terms.c.interaction_id
     ) -> Select[Any]:

@@ -11,12 +11,13 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote
 
 import pytest
 
-from service.audit import documents, finding, words
+from service.audit import documents, finding, stretches, words
 from service.audit.filters import Filters, Label, parse
 from service.audit.listing import Listing
 from service.audit.wanted import Order
@@ -138,11 +139,23 @@ FILTERED: dict[str, Callable[[Told], bool]] = {
 
 
 _NO_FEW: Final = {"_MOST_FOUND": 0, "_MOST_IN_SQLITE": 0, "_MOST_OF_PREFIX": 0}
-#: Bounds by which all that filters lead to is looked at one by one, or is walked along, or all texts are.
-WAYS: Final[dict[str, dict[str, int]]] = {
+#: Bounds by which all that filters lead to is looked at one by one, or is walked along, or the first texts are looked
+#: at or all of them.
+WAYS: Final[dict[str, dict[ModuleType, dict[str, float]]]] = {
     "few": {},
-    "led": {**_NO_FEW, "_RARE": 0, "_WALKED_AT_ONCE": 7, "_FIRST_LOOK": 3},
-    "all": {**_NO_FEW, "_MOST_WALKS": 0},
+    "led": {
+        finding: {
+            **_NO_FEW,
+            "_LED": 4,
+            "_LED_OF_PREFIX": 6,
+            "_FIRST_LOOK": 3,
+            "_AT_ONCE": 2,
+            "_MOST_MATCHES": 0,
+        },
+        stretches: {"_RARE": 0, "_SAMPLE": 10, "_MOST": 5},
+    },
+    "near": {finding: {**_NO_FEW, "_FIRST_LOOK": 20, "_COMMON": 0}, stretches: {"_RARE": 10**9}},
+    "all": {finding: {**_NO_FEW, "_COMMON": 1}, stretches: {"_RARE": 10**9}},
 }
 
 
@@ -150,8 +163,9 @@ WAYS: Final[dict[str, dict[str, int]]] = {
 async def test_a_search_within_what_filters_mean_finds_what_a_look_at_every_text_finds(
     store_url: str, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    for name, bound in WAYS[way].items():
-        monkeypatch.setattr(finding, name, bound)
+    for module, bounds in WAYS[way].items():
+        for name, bound in bounds.items():
+            monkeypatch.setattr(module, name, bound)
     async with past(store_url, 120) as made:
         ended = [told for told in made.of_default() if told.completed_at is not None and not told.deleted]
         cases: dict[str, Callable[[Told], bool]] = {
