@@ -8,9 +8,10 @@ phrase the index tells the texts that have all its words, a month at a time, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -104,7 +105,7 @@ async def first(
     least = wanted.limit if enough is None else enough
     few = await _few(reading, wanted, led)
     if few is not None:
-        return await _among(reading, wanted, few, search, least)
+        return await _among(reading, wanted, few, least, partial(matching.among, search=search))
     stretches = Stretches(reading, wanted, led)
     rare = await stretches.are_rare()
     if rare:
@@ -115,6 +116,7 @@ async def first(
         return soon
     found: Rows = []
     phrases = search.has_phrases
+    chosen = partial(matching.among_with_common_words, search=search) if phrases else matching.among
     for part in _parts(wanted) if phrases else (wanted,):
         keys = await _texts(reading, part, search)
         if keys is None:
@@ -122,27 +124,26 @@ async def first(
         if rare and len(keys) > _AT_ONCE:
             keys = await Stretches(reading, part, led).among(keys)
         rest = replace(wanted, limit=wanted.limit - len(found))
-        found += await _among(
-            reading,
-            rest,
-            keys,
-            search if phrases else None,
-            (least if phrases else wanted.limit) - len(found),
-        )
+        missing = (least if phrases else wanted.limit) - len(found)
+        found += await _among(reading, rest, keys, missing, chosen)
         if len(found) >= least:
             return found
     return found
 
 
 async def _among(
-    reading: Reading, wanted: Wanted, keys: Sequence[bytes], search: Search | None, enough: int
+    reading: Reading,
+    wanted: Wanted,
+    keys: Sequence[bytes],
+    enough: int,
+    chosen: Callable[[Wanted, Sequence[bytes]], Select[Any]],
 ) -> Rows:
-    """What is wanted of these, in their order; so many are ``enough`` when to find them took long."""
+    """What is chosen of these, in their order; so many are ``enough`` when to find them took long."""
     await reading.plan(Plan.LOOK_UP)
     found: Rows = []
     for start in range(0, len(keys), _AT_ONCE):
         rest = replace(wanted, limit=wanted.limit - len(found))
-        found += await reading.fetch(matching.among(rest, keys[start : start + _AT_ONCE], search))
+        found += await reading.fetch(chosen(rest, keys[start : start + _AT_ONCE]))
         if len(found) >= (wanted.limit if start + _AT_ONCE < _LONG else enough):
             break
     return found
@@ -190,7 +191,7 @@ async def _walked(
         while start < len(keys):
             rest = replace(wanted, limit=wanted.limit - len(found))
             some = keys[start : start + _likely(rest.limit, len(found), looked_at)]
-            found += await reading.fetch(matching.among(rest, some, search))
+            found += await reading.fetch(matching.among_with_common_words(rest, some, search))
             start += len(some)
             looked_at += len(some)
             if len(found) >= (wanted.limit if looked_at < _LONG_WALK else enough):

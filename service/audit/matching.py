@@ -165,17 +165,26 @@ def keys_in_postgres(wanted: Wanted, query: str, most: int) -> Select[Any]:
 
 def among(wanted: Wanted, keys: Sequence[bytes], search: Search | None = None) -> Select[Any]:
     """Those of these interactions that are wanted, and are found by a search."""
-    given = any_(literal(list(keys), ARRAY(Key)))
     if search is None:
-        return wanted.ordered(select(*wanted.columns).where(given == _KEY, *wanted.conditions()))
-    # To look at the words takes much longer than all the rest: the offset has that done last.
+        return wanted.ordered(select(*wanted.columns).where(_one_of(keys, _KEY), *wanted.conditions()))
+    key = search_documents.c.interaction_id
+    source = search_documents.join(interactions, key == _KEY)
+    found = (_one_of(keys, key), _matching(search.for_postgres()))
+    return wanted.ordered(select(*wanted.columns).select_from(source).where(*found, *wanted.conditions()))
+
+
+def among_with_common_words(wanted: Wanted, keys: Sequence[bytes], search: Search) -> Select[Any]:
+    """The same where the index of words is of no use: to look at words takes longest, and is done last."""
     document = search_documents.c.interaction_id == _KEY
     has_words = select(literal_column("1", BigInteger)).where(document, _matching(search.for_postgres()))
+    # The offset keeps the planner from doing it first.
     one = has_words.correlate(interactions).offset(literal_column("0", BigInteger)).lateral("one")
-    source = interactions.join(one, true())
-    return wanted.ordered(
-        select(*wanted.columns).select_from(source).where(given == _KEY, *wanted.conditions())
-    )
+    chosen = select(*wanted.columns).select_from(interactions.join(one, true()))
+    return wanted.ordered(chosen.where(_one_of(keys, _KEY), *wanted.conditions()))
+
+
+def _one_of(keys: Sequence[bytes], key: ColumnElement[bytes]) -> ColumnElement[bool]:
+    return any_(literal(list(keys), ARRAY(Key))) == key
 
 
 def _matching(query: str) -> ColumnElement[bool]:
