@@ -152,7 +152,7 @@ WAYS: Final[dict[str, dict[ModuleType, dict[str, float]]]] = {
             "_AT_ONCE": 2,
             "_MOST_MATCHES": 0,
         },
-        stretches: {"_RARE": 0, "_SAMPLE": 10, "_MOST": 5},
+        stretches: {"_RARE": 0, "_SAMPLE": 10, "_MOST": 12},
     },
     "near": {finding: {**_NO_FEW, "_FIRST_LOOK": 20, "_COMMON": 0}, stretches: {"_RARE": 10**9}},
     "all": {finding: {**_NO_FEW, "_COMMON": 1}, stretches: {"_RARE": 10**9}},
