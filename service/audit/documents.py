@@ -55,6 +55,8 @@ _FORGET_DELETIONS: Final = Query("forget deletions", update(_deletions).values(n
 
 #: The bits of a document's number that tell it from others of its millisecond.
 NUMBER_BITS: Final = 20
+#: The milliseconds since the epoch that numbers tell apart.
+MILLISECONDS: Final = 1 << 42
 #: A word that keeps phrases from reaching from an input into an output.
 _BOUNDARY: Final = "boundaryofinputandoutput"
 #: Letters that FTS5 takes the accents of (https://sqlite.org/fts5.html#unicode61_tokenizer) where they are on one of a
@@ -99,7 +101,7 @@ def number_of(key: bytes) -> int:
 
 def first_number(key: bytes) -> int:
     """The smallest number that a document of the key's millisecond can have."""
-    return (int.from_bytes(key[:6], "big") & (1 << 42) - 1) << NUMBER_BITS
+    return (int.from_bytes(key[:6], "big") % MILLISECONDS) << NUMBER_BITS
 
 
 def words_of(text: str) -> str:

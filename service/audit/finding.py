@@ -111,7 +111,7 @@ async def first(
     if rare:
         soon = await _walked(reading, wanted, search, stretches, least)
     else:
-        soon = await _near(reading, wanted, search, least)
+        soon = await _near(reading, wanted, search, least if led else wanted.limit)
     if soon is not None:
         return soon
     found: Rows = []

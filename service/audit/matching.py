@@ -25,11 +25,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
-from service.audit.documents import NUMBER_BITS, first_number, index
+from service.audit.documents import MILLISECONDS, NUMBER_BITS, first_number, index
 from service.audit.ordered_join import OrderedJoin
 from service.audit.wanted import Wanted
 from service.audit.words import Search
 from service.store.tables import Key, interactions, search_documents
+from service.wire import ids
 
 _KEY: Final = interactions.c.id
 _NUMBERS_PER_MILLISECOND: Final = 1 << NUMBER_BITS
@@ -72,9 +73,10 @@ def _matches(
         source = OrderedJoin(index, search_documents, of_document)
         source = OrderedJoin(source, interactions, of_interaction)
     chosen = select(*columns).select_from(source).where(_in_index(search), *wanted.conditions())
-    if (lowest := wanted.lowest()) is not None:
+    # The conditions have the exact bounds; numbers begin anew in 2109.
+    if (lowest := wanted.lowest()) is not None and ids.created_at(lowest) < MILLISECONDS:
         chosen = chosen.where(walked >= first_number(lowest))
-    if (highest := wanted.highest()) is not None:
+    if (highest := wanted.highest()) is not None and ids.created_at(highest) < MILLISECONDS:
         chosen = chosen.where(walked < first_number(highest) + _NUMBERS_PER_MILLISECOND)
     return chosen
 

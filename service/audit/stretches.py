@@ -73,9 +73,15 @@ class Stretches:
             edge = place + round(span) if self._forward else place - round(span)
             is_last = abs(edge - sample.start) > abs(end - sample.start)
             last = None if is_last else conditions.key_from(edge * 1000)
-            keys = await self._until(ahead, last, _MOST if span > 1 else None)
-            if keys is None:
+            keys = await self._until(ahead, last, _MOST)
+            if keys is None and span > 1:
                 span /= 4
+                continue
+            if keys is None:
+                # No time is shorter.
+                keys = await self._first(ahead, last)
+                yield keys
+                ahead = replace(ahead, after=keys[-1])
                 continue
             if keys:
                 yield keys
@@ -96,6 +102,13 @@ class Stretches:
         await self._reading.plan(Plan.WALK)
         rows = await self._reading.fetch(paging.key_ahead(wanted, many))
         return rows[0][0] if rows else None
+
+    async def _first(self, wanted: Wanted, last: bytes | None) -> list[bytes]:
+        """Of more than so many keys as far as the last one the first, some fewer where some come twice."""
+        first = replace(wanted, limit=_MOST)
+        chosen = paging.keys_until(wanted, self._led, last)
+        told = await self._reading.fetch(first.ordered(chosen, chosen.selected_columns[0]))
+        return list(dict.fromkeys(key for (key,) in told))
 
     async def _until(self, wanted: Wanted, last: bytes | None, most: int | None = None) -> list[bytes] | None:
         """All keys as far as the last one; None where they are more than ``most``."""

@@ -317,7 +317,11 @@ class PostgresBackend:
             timeout=CONNECT_TIMEOUT,
             server_settings={"synchronous_commit": "on", "application_name": name, **_ROWS_BY_KEYS},
         )
-        await prepare_connection(connection)
+        try:
+            await prepare_connection(connection)
+        except BaseException:
+            _drop(connection)
+            raise
         return connection
 
     async def _connect_listener(self) -> asyncpg.Connection:

@@ -54,8 +54,9 @@ class Scripts:
                 await connection.execute("SET LOCAL synchronous_commit = off")
                 return await self._steps(connection, script())
         except BaseException:
-            # What the connection was doing is not known; with it the lock ends.
-            self.close()
+            # What the connection was doing is not known; with it the lock ends. There may be another one by now.
+            if self._connection is connection:
+                self.close()
             raise
 
     async def _steps(self, connection: asyncpg.Connection, steps: Script) -> int:

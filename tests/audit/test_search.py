@@ -212,6 +212,16 @@ async def test_a_search_tells_by_filters_what_usage_came_for_since(store_url: st
             }
 
 
+async def test_a_search_may_end_in_any_year(store_url: str) -> None:
+    async with past(store_url, 20) as made:
+        wanted = {one["id"] for one in await found(made, "river")}
+        assert wanted
+        for until in ("9999999999", "2110-01-01T00:00:00Z", "9999-12-31T00:00:00Z"):
+            filters, _ = parse([("to", until)])
+            for order in ("desc", "asc", "rank"):
+                assert {one["id"] for one in await found(made, "river", order, 1000, filters)} == wanted
+
+
 async def test_a_phrase_is_found_in_every_month(store_url: str) -> None:
     async with past(store_url, 0) as made:
         await add(made, 200, random.Random(3), within=150 * 24 * HOUR)
