@@ -135,7 +135,7 @@ def matching_in_postgres(wanted: Wanted, search: Search) -> Select[Any]:
 def first_in_postgres(wanted: Wanted, search: Search, most: int) -> Select[Any]:
     """The part of such a page that is among the first ``most`` texts, whosever they are, in its order."""
     first = _first_texts(wanted, most)
-    matched = first.c.vector.op("@@", is_comparison=True)(_query(search.for_postgres()))
+    matched = _matching(search.for_postgres(), first.c.vector)
     chosen = select(*wanted.columns).select_from(first.join(interactions, first.c.interaction_id == _KEY))
     return wanted.ordered(chosen.where(matched, *wanted.conditions()), first.c.interaction_id)
 
@@ -143,7 +143,7 @@ def first_in_postgres(wanted: Wanted, search: Search, most: int) -> Select[Any]:
 def matches_among_first(wanted: Wanted, search: Search, most: int) -> Select[int, int]:
     """How many texts are looked at, at most so many, and how many of them match."""
     first = _first_texts(wanted, most)
-    matched = first.c.vector.op("@@", is_comparison=True)(_query(search.for_postgres()))
+    matched = _matching(search.for_postgres(), first.c.vector)
     return select(func.count(), func.count().filter(matched)).select_from(first)
 
 
@@ -189,8 +189,8 @@ def _one_of(keys: Sequence[bytes], key: ColumnElement[bytes]) -> ColumnElement[b
     return any_(literal(list(keys), ARRAY(Key))) == key
 
 
-def _matching(query: str) -> ColumnElement[bool]:
-    found: ColumnElement[bool] = search_documents.c.vector.op("@@", is_comparison=True)(_query(query))
+def _matching(query: str, vector: ColumnElement[Any] = search_documents.c.vector) -> ColumnElement[bool]:
+    found: ColumnElement[bool] = vector.op("@@", is_comparison=True)(_query(query))
     return found
 
 

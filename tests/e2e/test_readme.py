@@ -354,8 +354,10 @@ def _check_arguments(arguments: list[str], command: str) -> None:
     """Fail unless the command line's own parser takes the arguments."""
     name, *rest = arguments
     chosen = command_group.commands[name]
+    # A command keeps the names of its help from the first context that it is used in.
+    group = click.Context(command_group, **command_group.context_settings)
     try:
-        chosen.make_context(name, rest)
+        chosen.make_context(name, rest, parent=group)
     except click.exceptions.Exit:
         pass
     except click.UsageError as error:
