@@ -236,7 +236,9 @@ def _parts(wanted: Wanted) -> Iterator[Wanted]:
     before = _first_of_month(month - timedelta(days=1))
     edges = [None, *(max(0, int(moment.timestamp())) * 1_000_000 for moment in (month, before)), None]
     for until, since in pairwise(edges):
-        yield wanted.between(since, until)
+        part = wanted.between(since, until)
+        if not part.is_empty:
+            yield part
 
 
 def _first_of_month(moment: datetime) -> datetime:

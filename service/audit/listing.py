@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, literal, select
+from sqlalchemy import ColumnElement, Select, literal, select
 
 from service.audit import conditions, cursors, filling_in, finding, matching, paging, summaries, terms, words
 from service.audit.courtesy import Courtesy
@@ -157,36 +157,65 @@ def _page(rows: Sequence[Sequence[Any]], limit: int, about: bytes) -> Page:
 async def _ranked_page(
     reading: Reading, wanted: Wanted, limit: int, cursor: str | None, about: bytes
 ) -> Page:
-    """A page of the best matches. Those that are looked at end with the newest there was at the first page."""
+    """A page of the best matches; all pages are of those from the oldest to the newest of the first one's."""
     if wanted.filters.text is None:
         raise InvalidRequest("The value is invalid for 'order'. Only what is searched for ('q') has a rank.")
     search = words.parse(wanted.filters.text)
-    place = None if cursor is None else cursors.read(cursor, about)
-    offset, newest = (0, conditions.key_from(now())) if place is None else (_offset(place), place[2:])
-    key_ids, wanted = await _known_of(reading, replace(wanted, after=newest))
+    place = None if cursor is None else _Place.read(cursors.read(cursor, about))
+    if place is None:
+        wanted = replace(wanted, after=conditions.key_from(now()))
+    else:
+        wanted = replace(wanted, after=place.behind, oldest=place.oldest)
+    offset = 0 if place is None else place.offset
+    key_ids, wanted = await _known_of(reading, wanted)
+    rows = await reading.fetch(await _ranked(reading, wanted, search, key_ids, offset, limit + 1))
+    told = [row[:-2] for row in rows[:limit]]
+    if len(rows) <= limit:
+        return Page(told, None)
+    *_, oldest, newest = rows[0]
+    behind = place.behind if place is not None else _next(newest)
+    return Page(told, cursors.write(_Place(offset + limit, behind, oldest).written(), about))
+
+
+async def _ranked(
+    reading: Reading, wanted: Wanted, search: Search, key_ids: set[bytes], offset: int, limit: int
+) -> Select[Any]:
+    """The statement of a part of the best matches; :func:`service.audit.matching.ranked_in_postgres` tells its rows."""
     led = wanted.led(key_ids)
     if reading.dialect == "sqlite":
         few = await finding.few_in_sqlite(reading, wanted, search, led)
         narrow = replace(wanted, columns=[search_documents.c.number])
         found = None if few is not None else await finding.led_in_sqlite(reading, narrow, search, led)
         if found is None:
-            statement = matching.ranked_in_sqlite(wanted, search, offset, limit + 1, few)
-        else:
-            numbers = [row[0] for row in found]
-            statement = matching.ranked_with_numbers(wanted, search, offset, limit + 1, numbers)
-    else:
-        narrow = replace(wanted, columns=[interactions.c.id])
-        found = await finding.first(reading, narrow, search, led, enough=_ENOUGH_RANKED)
-        keys = None if found is None else [row[0] for row in found]
-        statement = matching.ranked_in_postgres(wanted, search, offset, limit + 1, keys)
-    rows = await reading.fetch(statement)
-    more = len(rows) > limit
-    behind = (offset + limit).to_bytes(2, "big") + newest
-    return Page(rows[:limit], cursors.write(behind, about) if more else None)
+            return matching.ranked_in_sqlite(wanted, search, offset, limit, few)
+        return matching.ranked_with_numbers(wanted, search, offset, limit, [row[0] for row in found])
+    narrow = replace(wanted, columns=[interactions.c.id])
+    # What the first page has found is found again, all of it.
+    enough = _ENOUGH_RANKED if wanted.oldest is None else None
+    found = await finding.first(reading, narrow, search, led, enough=enough)
+    keys = None if found is None else [row[0] for row in found]
+    return matching.ranked_in_postgres(wanted, search, offset, limit, keys)
 
 
-def _offset(place: bytes) -> int:
-    return int.from_bytes(place[:2], "big")
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a rank goes on: after so many of the matches that are older than ``behind``, and not than ``oldest``."""
+
+    offset: int
+    behind: bytes
+    #: None in a cursor of a version that did not tell it.
+    oldest: bytes | None
+
+    @classmethod
+    def read(cls, place: bytes) -> _Place:
+        return cls(int.from_bytes(place[:2], "big"), place[2:18], place[18:] or None)
+
+    def written(self) -> bytes:
+        return self.offset.to_bytes(2, "big") + self.behind + (self.oldest or b"")
+
+
+def _next(key: bytes) -> bytes:
+    return (int.from_bytes(key, "big") + 1).to_bytes(len(key), "big")
 
 
 async def _known_of(reading: Reading, wanted: Wanted) -> tuple[set[bytes], Wanted]:

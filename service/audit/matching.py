@@ -208,8 +208,7 @@ def ranked_in_sqlite(
     found = wanted.ordered(
         _matches(wanted, search, few, *wanted.columns, index.c.rank.label("ranked")), index.c.rowid
     ).subquery("found")
-    *columns, rank = found.c
-    return select(*columns).order_by(rank, columns[0].desc()).offset(offset).limit(limit)
+    return _best_first(found, offset, limit)
 
 
 def ranked_with_numbers(
@@ -225,15 +224,14 @@ def ranked_with_numbers(
     source = OrderedJoin(source, interactions, search_documents.c.interaction_id == _KEY)
     ranked = select(*wanted.columns, index.c.rank.label("ranked")).select_from(source)
     found = ranked.where(_in_index(search), these, *bounds).subquery("found")
-    *columns, rank = found.c
-    return select(*columns).order_by(rank, columns[0].desc()).offset(offset).limit(limit)
+    return _best_first(found, offset, limit)
 
 
 def ranked_in_postgres(
     wanted: Wanted, search: Search, offset: int, limit: int, keys: Sequence[bytes] | None
 ) -> Select[Any]:
     """The best of the newest matches, on PostgreSQL; ``keys`` are those, None where they are still to be found."""
-    rank = func.ts_rank_cd(search_documents.c.vector, _query(search.for_postgres()))
+    rank = -func.ts_rank_cd(search_documents.c.vector, _query(search.for_postgres()))
     if keys is None:
         chosen = matching_in_postgres(wanted, search).add_columns(rank.label("ranked"))
     else:
@@ -242,6 +240,16 @@ def ranked_in_postgres(
         document = search_documents.c.interaction_id == given.c.id
         joined = given.join(search_documents, document).join(interactions, given.c.id == _KEY)
         chosen = select(*wanted.columns, rank.label("ranked")).select_from(joined)
-    found = chosen.subquery("found")
-    *columns, ranked = found.c
-    return select(*columns).order_by(ranked.desc(), columns[0].desc()).offset(offset).limit(limit)
+    return _best_first(chosen.subquery("found"), offset, limit)
+
+
+def _best_first(found: Subquery, offset: int, limit: int) -> Select[Any]:
+    """A part of what was found, the best first, of which the last column is the rank.
+
+    Each row ends with the keys of the oldest and the newest of all that was found.
+    """
+    *columns, rank = found.c
+    key = columns[0]
+    oldest = func.first_value(key).over(order_by=key.asc())
+    newest = func.first_value(key).over(order_by=key.desc())
+    return select(*columns, oldest, newest).order_by(rank, key.desc()).offset(offset).limit(limit)

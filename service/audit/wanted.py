@@ -31,6 +31,8 @@ class Wanted:
     after: bytes | None
     #: Of what not all interactions have the terms yet.
     lacking: Collection[str] = ()
+    #: The key before which nothing is looked at.
+    oldest: bytes | None = None
 
     @property
     def is_direct(self) -> bool:
@@ -56,6 +58,8 @@ class Wanted:
         if self.after is not None:
             place = literal(self.after, Key)
             found.append(place < _KEY if self.order == "asc" else place > _KEY)
+        if self.oldest is not None:
+            found.append(literal(self.oldest, Key) <= _KEY)
         return found
 
     def ordered(self, chosen: Select[Any], by: ColumnElement[Any] = _KEY) -> Select[Any]:
@@ -75,6 +79,8 @@ class Wanted:
         bounds = [] if since is None else [conditions.key_from(since)]
         if self.after is not None and self.order == "asc":
             bounds.append(self.after)
+        if self.oldest is not None:
+            bounds.append(self.oldest)
         return max(bounds, default=None)
 
     def highest(self) -> bytes | None:
@@ -84,6 +90,12 @@ class Wanted:
         if self.after is not None and self.order != "asc":
             bounds.append(self.after)
         return min(bounds, default=None)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no time is left between its bounds."""
+        lowest, highest = self.lowest(), self.highest()
+        return lowest is not None and highest is not None and lowest > highest
 
     def behind(self, chosen: Select[Any]) -> Select[Any]:
         """The bounds of time and place on what is walked along terms, without what the last page ended with."""

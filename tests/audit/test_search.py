@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, quote
 
 import pytest
 
-from service.audit import documents, finding, stretches, words
+from service.audit import documents, finding, listing, stretches, words
 from service.audit.filters import Filters, Label, parse
 from service.audit.listing import Listing
 from service.audit.wanted import Order
@@ -91,11 +91,11 @@ async def found(
     made: Past, text: str, order: Order = "desc", limit: int = 1000, given: Filters | None = None, **more: Any
 ) -> list[Json]:
     filters = replace(given or Filters(), text=text, **more)
-    listing = Listing(made.reports)
+    listed = Listing(made.reports)
     pages: list[Json] = []
     cursor = None
     while True:
-        page, cursor = await listing.summaries(
+        page, cursor = await listed.summaries(
             DEFAULT_PROJECT, filters, order=order, limit=limit, cursor=cursor
         )
         pages += page
@@ -189,6 +189,40 @@ async def test_a_search_within_what_filters_mean_finds_what_a_look_at_every_text
                 )
                 ranked = [one["id"] for one in await found(made, text, "rank", 5, filters)]
                 assert sorted(ranked) == sorted(wanted), case
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("text", ["river", '"naïve database"'])
+async def test_a_rank_goes_on_among_what_its_first_page_was_of(
+    store_url: str, monkeypatch: pytest.MonkeyPatch, way: str, text: str
+) -> None:
+    for module, bounds in WAYS[way].items():
+        for name, bound in bounds.items():
+            monkeypatch.setattr(module, name, bound)
+    # Seven are enough as soon as any were hard to find.
+    for name, bound in {"_LONG": 0, "_LONG_WALK": 0}.items():
+        monkeypatch.setattr(finding, name, bound)
+    monkeypatch.setattr(listing, "MOST_RANKED", 11)
+    monkeypatch.setattr(listing, "_ENOUGH_RANKED", 7)
+    async with past(store_url, 0) as made:
+        source = random.Random(11)
+        await add(made, 150, source)
+        await made.indexer.catch_up()
+        filters = replace(parse([("deleted", "any")])[0], text=text)
+        newest = [one["id"] for one in await found(made, text, "desc", 1000, filters)]
+        listed = Listing(made.reports)
+        page = partial(listed.summaries, DEFAULT_PROJECT, filters, order="rank", limit=2)
+        told, cursor = await page(cursor=None)
+        # More comes in between, which is newer than all that was there, and is newly derived from.
+        await add(made, 60, source, within=1_000)
+        await made.indexer.catch_up()
+        assert [one["id"] for one in await found(made, text, "desc", 1000, filters)] != newest
+        while cursor is not None:
+            more, cursor = await page(cursor=cursor)
+            told += more
+        ranked = [one["id"] for one in told]
+        assert 7 <= len(ranked) <= 11
+        assert sorted(ranked) == sorted(newest[: len(ranked)])
 
 
 def of_chain(root: bytes, told: Told) -> bool:
@@ -437,7 +471,7 @@ def test_a_search_for_nothing_is_refused(text: str) -> None:
     ],
 )
 async def test_no_spelling_is_an_error_of_the_database(gateway: Gateway, text: str) -> None:
-    listing = await gateway.request(
+    answered = await gateway.request(
         "GET", "/api/interactions?q=" + "".join(f"%{byte:02x}" for byte in text.encode())
     )
-    assert listing.status in (200, 400), listing.raw
+    assert answered.status in (200, 400), answered.raw
