@@ -72,6 +72,5 @@ def steps_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _count(usage: Mapping[str, Any], name: str) -> int | None:
     value = usage.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _LARGEST:
-        return None
-    return value
+    # A bool is no count.
+    return value if type(value) is int and 0 <= value < _LARGEST else None

@@ -31,17 +31,14 @@ _LEAST_KEY = 8
 class Deployment:
     """An upstream model behind one credential, with everything prepared that does not change between requests."""
 
+    #: The id that records name.
+    id: str
     settings: DeploymentSettings
     origin: Origin
     path: str
     headers: bytes
     #: Whether upstream is on this machine: only then do the emulator's own request headers travel on.
     local: bool
-
-    @property
-    def id(self) -> str:
-        """The id that records name."""
-        return self.settings.id
 
     def discreet(self, message: str) -> str:
         """A message without this deployment's key, which upstream has been seen to quote.
@@ -94,6 +91,7 @@ def build(settings: DeploymentSettings, user_agent: str) -> Deployment:
     path = f"{url.path}/{settings.api_version}/interactions"
     head = request_head("", path, headers)
     return Deployment(
+        settings.id,
         settings,
         Origin(host, url.port or (443 if tls else 80), tls),
         path,

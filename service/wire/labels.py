@@ -21,7 +21,9 @@ _LONGEST: Final = 256
 def of_header(value: str | None) -> dict[str, str]:
     """The labels of a header; raises :class:`InvalidRequest` naming what cannot be one."""
     labels: dict[str, str] = {}
-    for part in (value or "").split(","):
+    if value is None:
+        return labels
+    for part in value.split(","):
         if not part.strip():
             continue
         name, equals, given = part.partition("=")
@@ -43,16 +45,15 @@ def stored(in_body: Any, in_header: dict[str, str]) -> str | None:
 
     In a body only texts, numbers and booleans can be labels; the rest stays in the request alone.
     """
-    labels = {name: text for name, value in _members(in_body) if (text := _text(value)) is not None}
+    members = in_body.items() if isinstance(in_body, dict) else ()
+    if not members and not in_header:
+        return None
+    labels = {name: text for name, value in members if (text := _text(value)) is not None}
     labels |= in_header
     if not labels:
         return None
     kept = dict(list(labels.items())[-_MOST:])
     return orjson.dumps({_plain(name): _plain(value) for name, value in sorted(kept.items())}).decode()
-
-
-def _members(value: Any) -> list[tuple[str, Any]]:
-    return list(value.items()) if isinstance(value, dict) else []
 
 
 def _text(value: Any) -> str | None:

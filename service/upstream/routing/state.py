@@ -51,6 +51,7 @@ class State:
         "elsewhere_running",
         "elsewhere_tokens",
         "expected",
+        "id",
         "latency",
         "order",
         "requests",
@@ -66,6 +67,7 @@ class State:
 
     def __init__(self, deployment: Deployment, circuit: Circuit, *, enforced: bool) -> None:
         settings = deployment.settings
+        self.id = deployment.id
         self.deployment = deployment
         self.circuit = circuit
         self.order = settings.order
@@ -108,11 +110,6 @@ class State:
         self.counts: Counter[str] = Counter()
         #: Whether other processes have not been told what happened here.
         self.changed = False
-
-    @property
-    def id(self) -> str:
-        """The deployment's id."""
-        return self.deployment.id
 
     @property
     def full(self) -> bool:
