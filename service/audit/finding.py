@@ -59,23 +59,22 @@ _KEY: Final = 16
 _LAST: Final = int(datetime.max.replace(tzinfo=UTC).timestamp() * 1000) - 1000
 
 
-async def few_in_sqlite(
+async def in_sqlite(
     reading: Reading, wanted: Wanted, search: Search, led: Sequence[int]
-) -> Select[Any] | None:
-    """What tells the keys that the filters lead to, some of them twice; None where they are many.
+) -> tuple[Select[Any] | None, Rows | None]:
+    """What tells the few keys that the filters lead to, or the first rows of what is found and they mean, on SQLite.
 
-    ``led`` has the terms that lead to them, if any do.
+    Some of the keys may be told twice. Neither, where the filters mean much and a walk is as good. ``led`` has the
+    terms that lead to what they mean, if any do.
     """
     most = _MOST_OF_PREFIX if search.has_prefixes else _MOST_IN_SQLITE
-    chosen = paging.keys_by_filters(wanted, led, most + 1)
-    return None if chosen is None or len(await reading.fetch(chosen)) > most else chosen
+    few = paging.keys_by_filters(wanted, led, most + 1)
+    if few is not None and len(await reading.fetch(few)) <= most:
+        return few, None
+    return None, await _led_in_sqlite(reading, wanted, search, led)
 
 
-async def led_in_sqlite(reading: Reading, wanted: Wanted, search: Search, led: Sequence[int]) -> Rows | None:
-    """The first rows of what a search finds and the filters mean, on SQLite; None where a walk is as good.
-
-    ``led`` has the terms that lead to what the filters mean, if any do.
-    """
+async def _led_in_sqlite(reading: Reading, wanted: Wanted, search: Search, led: Sequence[int]) -> Rows | None:
     stretches = Stretches(reading, wanted, led)
     if not await stretches.are_rare():
         return None

@@ -119,8 +119,7 @@ async def _found(reading: Reading, wanted: Wanted, search: Search, key_ids: set[
     """What a search finds, in the order of time."""
     led = wanted.led(key_ids)
     if reading.dialect == "sqlite":
-        few = await finding.few_in_sqlite(reading, wanted, search, led)
-        found = None if few is not None else await finding.led_in_sqlite(reading, wanted, search, led)
+        few, found = await finding.in_sqlite(reading, wanted, search, led)
         if found is not None:
             return found
         return await reading.fetch(matching.matching_in_sqlite(wanted, search, few))
@@ -183,9 +182,8 @@ async def _ranked(
     """The statement of a part of the best matches; :func:`service.audit.matching.ranked_in_postgres` tells its rows."""
     led = wanted.led(key_ids)
     if reading.dialect == "sqlite":
-        few = await finding.few_in_sqlite(reading, wanted, search, led)
         narrow = replace(wanted, columns=[search_documents.c.number])
-        found = None if few is not None else await finding.led_in_sqlite(reading, narrow, search, led)
+        few, found = await finding.in_sqlite(reading, narrow, search, led)
         if found is None:
             return matching.ranked_in_sqlite(wanted, search, offset, limit, few)
         return matching.ranked_with_numbers(wanted, search, offset, limit, [row[0] for row in found])

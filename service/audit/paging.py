@@ -104,6 +104,16 @@ def keys_until(wanted: Wanted, led: Sequence[int], last: bytes | None) -> Select
     return select(union_all(along, waiting).subquery("both").c.id)
 
 
+def keys_by_filters(wanted: Wanted, led: Sequence[int], most: int) -> Select[Any] | None:
+    """Keys among which is all that the filters mean, in no order; None where none leads to them.
+
+    Some may come twice; where so many come, there may be more.
+    """
+    if wanted.is_direct:
+        return _plain(replace(wanted, columns=[_KEY])).limit(most)
+    return keys_until(wanted, led, None).limit(most) if led else None
+
+
 def _told(wanted: Wanted, page: FromClause) -> Select[Any]:
     """What is told of the rows of a page is looked up once it is known which they are."""
     told = select(*wanted.columns).select_from(OrderedJoin(page, interactions, page.c[0] == _KEY))
@@ -187,21 +197,3 @@ def _lateral(wanted: Wanted, leading: Sequence[int], dialect: str) -> Select[Any
 def _given(leading: Sequence[int]) -> Any:
     listed = func.unnest(literal(list(leading), ARRAY(BigInteger)))
     return listed.table_valued(column("term", BigInteger), name="given").render_derived()
-
-
-def keys_by_filters(wanted: Wanted, led: Sequence[int], most: int) -> Select[Any] | None:
-    """Keys among which is all that the filters mean, in no order; None where none leads to them.
-
-    Some may come twice; where so many come, there may be more.
-    """
-    keys = replace(wanted, columns=[_KEY])
-    if wanted.is_direct:
-        return _plain(keys).limit(most)
-    if not led:
-        return None
-    walked = listing_terms.c.interaction_id
-    several = listing_terms.c.term.in_([literal(one, BigInteger) for one in led])
-    along = wanted.within(select(walked.label("id")).where(several))
-    parts = (along.limit(most), _plain(keys).where(_WAITING).limit(most))
-    both = union_all(*(select(*part.subquery().c) for part in parts)).subquery("both")
-    return select(both.c.id).limit(most)

@@ -170,15 +170,19 @@ class Database:
         administration = create_async_engine(
             url.set(database="postgres"), poolclass=NullPool, isolation_level="AUTOCOMMIT"
         )
-        async with administration.connect() as connection:
-            await connection.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'))
-            ended = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
-            await connection.execute(ended, {"name": name})
-            try:
-                yield
-            finally:
-                await connection.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'))
-        await administration.dispose()
+
+        async def say(statement: str) -> None:
+            async with administration.connect() as connection:
+                await connection.execute(text(statement), {"name": name})
+
+        # However little of it is done before something fails: other tests need the database.
+        try:
+            await say(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+            await say("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
+            yield
+        finally:
+            await say(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+            await administration.dispose()
 
     async def close(self) -> None:
         await self._engine.dispose()
