@@ -48,6 +48,12 @@ def normalised_url(database_url: str) -> URL:
     return url.set(drivername=driver)
 
 
+def file_of(database_url: str) -> str | None:
+    """The file of a SQLite database; None of any other."""
+    url = normalised_url(database_url)
+    return url.database if url.drivername == "sqlite+aiosqlite" else None
+
+
 def open_backend(database_url: str, codec: Codec, *, pool_limit: int) -> Backend:
     """The backend of this URL, not started; drivers are imported only for the database in use."""
     url = normalised_url(database_url)

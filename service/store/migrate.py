@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import service
 from service.errors import ConfigurationError
 from service.store.dropping import Dropped, drop_partitions
-from service.store.engine import open_engine
+from service.store.engine import file_of, open_engine
 from service.store.partitions import create_partitions, lock_schema
 from service.store.sqlite_space import prepare_file
 
@@ -31,7 +34,9 @@ async def upgrade(database_url: str, revision: str = "head") -> None:
 
     Raises :class:`ConfigurationError` when the database cannot be reached, or stands at a version newer than this one.
     """
-    await _run(database_url, lambda connection: _upgrade(connection, revision))
+    file = file_of(database_url)
+    if file is None or revision != "head" or not await asyncio.to_thread(_is_migrated, file):
+        await _run(database_url, lambda connection: _upgrade(connection, revision))
 
 
 async def downgrade(database_url: str, revision: str) -> None:
@@ -40,8 +45,9 @@ async def downgrade(database_url: str, revision: str) -> None:
 
 
 async def maintain(database_url: str) -> None:
-    """Make the partitions of the coming days."""
-    await _run(database_url, create_partitions)
+    """Make the partitions of the coming days, where there are any."""
+    if file_of(database_url) is None:
+        await _run(database_url, create_partitions)
 
 
 async def drop_expired(database_url: str, moment: datetime) -> list[Dropped]:
@@ -65,6 +71,16 @@ async def _run(database_url: str, work: Callable[[Connection], _Result]) -> _Res
 
 def _first_line(error: Exception) -> str:
     return str(getattr(error, "orig", None) or error).partition("\n")[0]
+
+
+def _is_migrated(file: str) -> bool:
+    """Whether a SQLite file stands at this version, which takes no engine of SQLAlchemy's: they load its whole ORM."""
+    try:
+        with closing(sqlite3.connect(file)) as connection:
+            rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    except sqlite3.Error:
+        return False
+    return rows == [(SCHEMA_REVISION,)]
 
 
 def _upgrade(connection: Connection, revision: str) -> None:

@@ -149,6 +149,18 @@ async def test_a_database_that_is_up_to_date_keeps_its_rows(database_url: str) -
     assert record.response == b"answer"
 
 
+def test_a_file_that_is_up_to_date_is_told_so_without_loading_an_orm(sqlite_url: str) -> None:
+    program = (
+        "import asyncio, sys\nfrom service.store import migrate\n"
+        "asyncio.run(migrate.upgrade(sys.argv[1]))\nasyncio.run(migrate.maintain(sys.argv[1]))\n"
+        "print('sqlalchemy.orm' in sys.modules)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program, sqlite_url], check=True, capture_output=True, text=True
+    )
+    assert told.stdout.strip() == "False"
+
+
 async def test_a_downgrade_erases_what_was_kept_of_deleted_interactions(database_url: str) -> None:
     await migrate.upgrade(database_url)
     async with open_store(database_url) as opened:
