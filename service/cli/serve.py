@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import click
@@ -63,6 +64,8 @@ def serve(
     if loaded.settings.emulator:
         notices.append(_EMULATOR if emulator else f"GEMINI_API_KEY is not set: {_EMULATOR}")
 
+    # What loading makes stays: the collector would look through it again and again, and begins when it serves.
+    gc.disable()
     from service.app import serve as run
 
     logs.configure()
