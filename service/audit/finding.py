@@ -115,7 +115,9 @@ async def first(
         return soon
     found: Rows = []
     phrases = search.has_phrases
-    chosen = partial(matching.among_with_common_words, search=search) if phrases else matching.among
+    # To look at a filter first is to look at each interaction, which is worth it where one leads to few of them.
+    looked_up = matching.among_with_common_words if led else matching.among
+    chosen = partial(looked_up, search=search) if phrases else matching.among
     for part in _parts(wanted) if phrases else (wanted,):
         keys = await _texts(reading, part, search)
         if keys is None:
