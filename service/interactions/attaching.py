@@ -56,10 +56,11 @@ class Attaching:
         if is_adopted(record.attempts):
             # Upstream's own words are its record, and its usage is not ours to count.
             raise NoStream
-        assembler, last = await assembled(self._store.events, record)
+        logged = await assembled(self._store.events, record)
+        last = logged.last
         await self._store.events.trim(record.id, last, record.owner_id)
-        logged, cursor = await self._store.events.end(record.id)
-        if logged != last or (last and cursor is None) or not (last or record.background):
+        end, cursor = await self._store.events.end(record.id)
+        if end != last or (last and cursor is None) or not (last or record.background):
             raise NoStream
         raw = await self._store.request_of(record.id)
         if raw is None:
@@ -77,7 +78,7 @@ class Attaching:
             self._events,
             self._upstream_settle,
             self._media,
-            told=Told(assembler, last, cursor, record.upstream_id),
+            told=Told(logged.told, last, cursor, record.upstream_id, logged.newest),
         )
         return reader.take(opened, patience)
 

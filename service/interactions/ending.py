@@ -6,7 +6,10 @@ events, so these begin at a distance: an id that is lost is never another event'
 
 from __future__ import annotations
 
-from typing import Any
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from service.errors import BadGateway
 from service.interactions.render import event_with_our_ids
@@ -19,6 +22,9 @@ from service.wire import codec, event_ids, losses, sse
 from service.wire.assembler import Assembler
 from service.wire.remainder import remainder
 
+#: How many of a log's last events may be sent again and are known for that.
+_NEWEST: Final = 64
+
 
 async def rest_of_log(
     events: KeptEvents, record: Record, body: dict[str, Any], request: dict[str, Any], *, cut: bool = False
@@ -27,14 +33,14 @@ async def rest_of_log(
 
     ``cut`` says that upstream has not ended it: an error at its end is then the word for a loss.
     """
-    told, last = await assembled(events, record)
-    await events.trim(record.id, last, record.owner_id)
-    missing = remainder(told, {**body, "steps": made_of(body, request)})
+    logged = await assembled(events, record)
+    await events.trim(record.id, logged.last, record.owner_id)
+    missing = remainder(logged.told, {**body, "steps": made_of(body, request)})
     if missing is None:
         message = "The stream could not be continued: upstream tells its beginning in another way. GET has the whole."
         missing = [{"event_type": "error", "error": {"code": BadGateway.code, "message": message}}]
         cut = True
-    return _written(record, missing, last, request.get("webhook_config"), cut=cut)
+    return _written(record, missing, logged.last, request.get("webhook_config"), cut=cut)
 
 
 def _written(
@@ -49,13 +55,26 @@ def _written(
     return [*batches, kept_events.forget_wishes(record.id, record.owner_id)]
 
 
-async def assembled(events: KeptEvents, record: Record) -> tuple[Assembler, int]:
-    """What the log of an interaction has told so far, and the seq of its last event."""
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What the log of an interaction has told so far, the seq of its last event, and the newest of them."""
+
+    told: Assembler
+    last: int
+    #: As upstream told them, but for its ids of events.
+    newest: Sequence[dict[str, Any]]
+
+
+async def assembled(events: KeptEvents, record: Record) -> Logged:
+    """What the log of an interaction says."""
     told = Assembler()
+    newest: deque[dict[str, Any]] = deque(maxlen=_NEWEST)
     logged = await events.all(record.id)
     for event in logged:
-        told.feed(_as_upstream_told(codec.loads(sse.data_of(event.frame) or b"{}"), record))
-    return told, logged[-1].seq if logged else 0
+        body = _as_upstream_told(codec.loads(sse.data_of(event.frame) or b"{}"), record)
+        told.feed(body)
+        newest.append(body)
+    return Logged(told, logged[-1].seq if logged else 0, tuple(newest))
 
 
 def _as_upstream_told(event: dict[str, Any], record: Record) -> dict[str, Any]:

@@ -38,6 +38,8 @@ class Told:
     #: Upstream's cursor behind the last event, and its id.
     cursor: str | None = None
     upstream_id: str | None = None
+    #: The last events, as upstream told them.
+    newest: Sequence[dict[str, Any]] = ()
 
 
 class Publisher:

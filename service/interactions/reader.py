@@ -28,6 +28,7 @@ from service.interactions.media import MediaKeeper
 from service.interactions.publisher import Arrived, Publisher, Told
 from service.interactions.recent import Recent
 from service.interactions.recovery import Recovery
+from service.interactions.resent import Resent
 from service.store.records import now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
@@ -38,7 +39,9 @@ logger = logging.getLogger(__name__)
 
 _DONE: Final = b"[DONE]"
 _DELTA: Final = b"event: step.delta\ndata: {"
+#: Members that are told under our ids; what only looks like them is looked at more closely.
 _EVENT_ID: Final = b'"event_id"'
+_INTERACTION: Final = b'"interaction'
 _BRACE: Final = ord("}")
 #: Seconds that upstream has to end its body after the terminal event, so that the connection can be used again.
 _DRAIN: Final = 1.0
@@ -75,9 +78,8 @@ class Reader:
         self._client = client
         self._upstream_settle = upstream_settle
         self._text_id = ids.to_text(job.intent.id)
-        self._seen = Recent()
-        if told.cursor is not None:
-            self._seen.is_new(told.cursor)
+        self._seen = Recent.of(told.cursor)
+        self._resent = Resent(told.newest)
         self._held: Arrived | None = None
         #: Whether the stream was taken up again and has brought nothing yet.
         self._resumed = False
@@ -249,6 +251,8 @@ class Reader:
         self._splitter = sse.Splitter()
         self._received = 0
         self._again = again
+        if self._resent.again():
+            self._seen = Recent.of(self._publisher.cursor)
         while (flow := await response.pump(self._consume)) is Flow.HOLD:
             await self._log.room()
         if flow is not Flow.ENOUGH or self._last is None:
@@ -263,9 +267,10 @@ class Reader:
             if self._told_as_it_came(block):
                 continue
             arrived = self._arrived(block)
-            if arrived is not None and self._take(arrived):
-                self._last = self._closing.by_event(arrived)
-                return Flow.ENOUGH
+            for new in self._resent.new(arrived) if arrived is not None else ():
+                if self._take(new):
+                    self._last = self._closing.by_event(new)
+                    return Flow.ENOUGH
         return Flow.MORE if self._log.has_room else Flow.HOLD
 
     def _told_as_it_came(self, block: bytes) -> bool:
@@ -274,10 +279,12 @@ class Reader:
             not block.startswith(_DELTA)
             or block[-1] != _BRACE
             or _EVENT_ID in block
+            or _INTERACTION in block
             or b"\r" in block
             or block.find(b"\n", len(_DELTA)) >= 0
             or self._held is not None
             or self._resumed
+            or self._resent.holds
             or self._job.first_byte_at is None
         ):
             return False
@@ -298,7 +305,8 @@ class Reader:
         cursor = body.get("event_id")
         if not isinstance(cursor, str) or not cursor:
             cursor = None
-        elif not self._seen.is_new(cursor):
+        elif not self._seen.is_new(cursor) and self._again:
+            self._resent.known()
             return None
         if (
             self._again

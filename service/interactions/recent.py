@@ -18,6 +18,14 @@ class Recent:
         self._hashes = bytearray()
         self._next = 0
 
+    @classmethod
+    def of(cls, cursor: str | None) -> Recent:
+        """Remembers this one, if there is one."""
+        recent = cls()
+        if cursor is not None:
+            recent.is_new(cursor)
+        return recent
+
     def is_new(self, cursor: str) -> bool:
         """Whether a cursor is none of the newest; it is one of them from then on."""
         own = hash(cursor).to_bytes(_BYTES, "little", signed=True)

@@ -44,10 +44,10 @@ class TakeOver:
 
     async def cancel(self, record: Record) -> None:
         """Commit that it was cancelled, with what came before that; raises as :meth:`word` does."""
-        logged, _ = await assembled(self._store.events, record)
+        logged = await assembled(self._store.events, record)
         so_far = of_record(record) if record.response is not None else {}
         await self.end(
-            record, {**so_far, **logged.result(), "updated": timestamp(now()), "status": "cancelled"}
+            record, {**so_far, **logged.told.result(), "updated": timestamp(now()), "status": "cancelled"}
         )
 
     async def _commit(self, record: Record, raw: bytes, body: dict[str, Any], *, cut: bool = False) -> None:

@@ -54,7 +54,7 @@ class Verdicts:
         if record.response is not None and (record.http_status or 0) < 300:
             received = codec.loads(record.response)
         received |= told or {}
-        logged, last = await assembled(self._store.events, record)
-        if last:
-            received = {**received, **logged.result()}
+        logged = await assembled(self._store.events, record)
+        if logged.last:
+            received = {**received, **logged.told.result()}
         return received

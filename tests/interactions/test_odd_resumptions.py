@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import orjson
+import pytest
 from aiohttp import web
 
 from service.wire import event_ids
@@ -103,12 +104,13 @@ async def test_what_upstream_sends_again_is_not_told_again(
     assert len(streamed.events) == len(OPENING) + len(REST)
 
 
+@pytest.mark.parametrize("first", range(1, len(OPENING) + 1))
 async def test_what_upstream_sends_again_to_another_reader_is_not_told_again(
-    start_scripted: StartScripted, start_gateway: StartGateway
+    start_scripted: StartScripted, start_gateway: StartGateway, first: int
 ) -> None:
     async def script(request: web.Request) -> web.StreamResponse:
         if request.method == "GET":
-            return web.Response(body=sse(OPENING[-1], *REST), content_type="text/event-stream")
+            return web.Response(body=sse(*OPENING[first:], *REST), content_type="text/event-stream")
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         await response.write(sse(*OPENING, done=False))
@@ -128,6 +130,17 @@ async def test_what_upstream_sends_again_to_another_reader_is_not_told_again(
         event_ids.text(seq) for seq in range(1, len(OPENING) + len(REST) + 1)
     ]
     assert steps_of(events) == WHOLE["steps"]
+
+
+async def test_events_of_one_stream_may_have_one_id(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    alike = [{**event, "event_id": "evt_123"} for event in [*OPENING, *REST]]
+
+    async def script(request: web.Request) -> web.Response:
+        return web.Response(body=sse(*alike), content_type="text/event-stream")
+
+    await assert_whole(await start_gateway(await start_scripted(script)))
 
 
 async def test_a_stream_that_begins_anew_under_other_ids_is_not_told(
