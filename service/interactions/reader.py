@@ -288,7 +288,10 @@ class Reader:
             or self._job.first_byte_at is None
         ):
             return False
-        body = _parsed(block[len(_DELTA) - 1 :])
+        try:
+            body = codec.loads(block[len(_DELTA) - 1 :])
+        except InvalidRequest:
+            return False
         plain = bool(body.get("event_type") == "step.delta")
         if plain:
             self._publisher.publish_delta(block, body)
@@ -298,9 +301,9 @@ class Reader:
         data = sse.data_of(block)
         if data is None or data == _DONE:
             return None
-        body = _parsed(data)
-        typed = "event_type" in body
-        if not typed:
+        body, as_it_came = _parsed(data)
+        if "event_type" not in body:
+            as_it_came = False
             body["event_type"] = (sse.event_name(block) or b"error").decode("utf-8", "replace")
         cursor = body.get("event_id")
         if not isinstance(cursor, str) or not cursor:
@@ -315,7 +318,7 @@ class Reader:
         ):
             self._publisher.cursor = None
             raise _MalformedStream("Upstream began the stream anew instead of going on with it.")
-        return Arrived(body, data if typed else None, cursor)
+        return Arrived(body, data if as_it_came else None, cursor)
 
     def _take(self, arrived: Arrived) -> bool:
         """Tell an event, unless it is to be held back; whether the interaction ends with it."""
@@ -401,14 +404,20 @@ class Reader:
             pass
 
 
-def _parsed(data: bytes) -> dict[str, Any]:
+def _parsed(data: bytes) -> tuple[dict[str, Any], bool]:
+    """An event, and whether its bytes may be told: what was paid for is kept, though some of it is no text."""
+    as_it_came = True
     try:
         body = codec.loads(data)
-    except InvalidRequest as error:
-        raise _MalformedStream("Upstream sent an event that is not JSON.") from error
+    except InvalidRequest:
+        as_it_came = False
+        try:
+            body = codec.loads_replacing(data)
+        except InvalidRequest as error:
+            raise _MalformedStream("Upstream sent an event that is not JSON.") from error
     if not isinstance(body, dict):
         raise _MalformedStream("Upstream broke off the stream with something that is not an event.")
-    return body
+    return body, as_it_came
 
 
 class _MalformedStream(Exception):

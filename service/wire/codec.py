@@ -9,6 +9,7 @@ JSON.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import orjson
@@ -19,6 +20,7 @@ _OVERFLOW = 2.0**63
 # No shorter number can overflow; looking for so many digits in the text is cheaper than looking at every value.
 _DIGITS_ALIKE = bytes.maketrans(b"123456789", b"000000000")
 _NINETEEN_DIGITS = b"0" * 19
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def loads(raw: bytes) -> Any:
@@ -35,6 +37,18 @@ def loads(raw: bytes) -> Any:
         raise InvalidRequest(f"Invalid JSON payload: {error}") from error
     except RecursionError as error:
         raise InvalidRequest("Invalid JSON payload: nested too deeply.") from error
+
+
+def loads_replacing(raw: bytes) -> Any:
+    """Parse JSON with U+FFFD for all that no UTF-8 can hold: bytes that are none, and lone surrogates (RFC 8259 8.2).
+
+    Raises InvalidRequest for what is no JSON even so.
+    """
+    try:
+        text = json.dumps(json.loads(raw.decode("utf-8", "replace")), ensure_ascii=False)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"Invalid JSON payload: {error}") from error
+    return loads(_LONE_SURROGATE.sub("\ufffd", text).encode())
 
 
 def dumps(value: Any) -> bytes:

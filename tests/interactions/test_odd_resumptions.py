@@ -143,6 +143,29 @@ async def test_events_of_one_stream_may_have_one_id(
     await assert_whole(await start_gateway(await start_scripted(script)))
 
 
+@pytest.mark.parametrize(
+    ("sent", "told"), [(rb"\ud83d", "\ufffd"), (b"\xff", "\ufffd"), (rb"\ud83d\ude00", "\U0001f600")]
+)
+async def test_what_is_no_text_is_told_as_such_and_the_rest_is_kept(
+    start_scripted: StartScripted, start_gateway: StartGateway, sent: bytes, told: str
+) -> None:
+    async def script(request: web.Request) -> web.Response:
+        body = sse(*OPENING, *REST).replace(b'"of"', b'"%b"' % sent).replace(b'"two', b'"%b' % sent)
+        return web.Response(body=body, content_type="text/event-stream")
+
+    gateway = await start_gateway(await start_scripted(script))
+    streamed = await gateway.stream(headers=STEPS)
+    stored = await gateway.got(streamed.id, headers=STEPS)
+    expected = {
+        "type": "model_output",
+        "content": [{"type": "text", "text": f"One\u2028{told}\x85"}],
+        "smell": told,
+        "power": 1,
+    }
+    assert steps_of(streamed.events)[1] == stored.body["steps"][1] == expected
+    assert stored.body["status"] == "completed"
+
+
 async def test_a_stream_that_begins_anew_under_other_ids_is_not_told(
     start_scripted: StartScripted, start_gateway: StartGateway
 ) -> None:
