@@ -70,9 +70,9 @@ def _fallbacks(headers: CIMultiDictProxy[str], asked: Envelope) -> tuple[str, ..
     listed = headers.get(_FALLBACKS)
     if listed is not None:
         return tuple(name for part in listed.split(",") if (name := part.strip()))
-    if _MEMBER not in asked.body:
+    named = asked.body.get(_MEMBER)
+    if named is None:
         return None
-    named = asked.body[_MEMBER]
     if not isinstance(named, list):
         raise InvalidRequest(f"'{_MEMBER}' must be a list of model names.")
     return tuple(name for item in named for name in _names(item, asked.model))

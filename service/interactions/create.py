@@ -271,6 +271,8 @@ class Creator:
         if upstream_id is None and not terminal:
             # Nobody can ask for it again: what there is now is all there will be.
             status, terminal = "incomplete", True
+        if body.get("status", status) != status:
+            body = {**body, "status": status}
         outcome = job.outcome(
             status=status,
             http_status=reply.status,

@@ -101,6 +101,10 @@ def _sqlite_url(value: str, parts: SplitResult, name: str) -> str:
         raise ConfigurationError(
             f"{name}: a path follows three slashes (four when it is absolute); write sqlite:///FILE"
         )
+    if parts.query or parts.path.startswith("/file:"):
+        raise ConfigurationError(
+            f"{name}: SQLite takes the path of a file and no parameters; write sqlite:///FILE"
+        )
     if parts.path in ("", "/", "/:memory:"):
         raise ConfigurationError(f"{name}: a database in memory keeps nothing; write sqlite:///FILE")
     return f"sqlite+aiosqlite://{value.partition('://')[2]}"

@@ -112,7 +112,7 @@ def _input(value: Any) -> Any:
 
 
 def _is_turn(item: Any) -> bool:
-    return isinstance(item, dict) and "role" in item and "type" not in item
+    return isinstance(item, dict) and "role" in item and item.get("type") is None
 
 
 def _turn(turn: Any, where: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from datetime import date
 from typing import Any
 
 _FIRST_STEPS_REVISION = date(2026, 5, 20)
-_SDK = re.compile(r"google-genai-sdk/(\d+)|GeminiNextGenAPIClient/\S+ (\d+)|(speakeasy-sdk)/")
+_SDK = re.compile(r"google-genai-sdk/(\d{1,9})|GeminiNextGenAPIClient/\S+ (\d{1,9})|(speakeasy-sdk)/")
 
 
 class Revision(enum.Enum):
@@ -69,4 +69,4 @@ def _is_legacy_body(body: Mapping[str, Any]) -> bool:
     turns = body.get("input")
     if not isinstance(turns, list):
         return False
-    return any(isinstance(item, dict) and "role" in item for item in turns)
+    return any(isinstance(item, dict) and "role" in item and item.get("type") is None for item in turns)

@@ -44,6 +44,8 @@ _CODE_OF_STATUS = {
     504: "deadline_exceeded",
 }
 _CONTROL = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+#: Seconds; who asks for more is not believed.
+_LONGEST_DELAY = 86_400.0
 _DELAY = re.compile(r"(\d+(?:\.\d+)?)s", re.ASCII)
 _REFERENCE = re.compile(r"\b(?:previous[_ ])?interaction(?:_id|\b)|\bv1_[\w-]{8,}", re.IGNORECASE)
 _MISSING = re.compile(
@@ -189,7 +191,7 @@ def _seconds(text: str | None, unit: float) -> float | None:
         number = float(text or "")
     except ValueError:
         return None
-    return number * unit if math.isfinite(number) and number >= 0 else None
+    return min(number * unit, _LONGEST_DELAY) if math.isfinite(number) and number >= 0 else None
 
 
 def _until(text: str | None, now: str | None) -> float | None:
@@ -198,7 +200,7 @@ def _until(text: str | None, now: str | None) -> float | None:
     if at is None:
         return None
     here = _timestamp(now)
-    return max(0.0, at - (time.time() if here is None else here))
+    return min(max(0.0, at - (time.time() if here is None else here)), _LONGEST_DELAY)
 
 
 def _timestamp(text: str | None) -> float | None:
@@ -221,5 +223,5 @@ def _detail_delay(details: Any) -> float | None:
         delay = detail.get("retryDelay") if isinstance(detail, dict) else None
         match = _DELAY.fullmatch(delay) if isinstance(delay, str) else None
         if match is not None:
-            return float(match[1])
+            return min(float(match[1]), _LONGEST_DELAY)
     return None

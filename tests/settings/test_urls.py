@@ -43,6 +43,8 @@ def test_prismas_parameters_are_dropped_and_named() -> None:
         ("sqlite://", "x: a database in memory keeps nothing"),
         ("sqlite:///:memory:", "x: a database in memory keeps nothing"),
         ("sqlite://secret/a.db", "x: a path follows three slashes"),
+        ("sqlite:///file:a.db?uri=true", "x: SQLite takes the path of a file and no parameters"),
+        ("sqlite:///a.db?mode=ro", "x: SQLite takes the path of a file and no parameters"),
         ("postgresql://", "x: no host"),
         ("postgresql://u:secret#1@h/d", "x: not a valid URL; write"),
         ("postgresql://u:secret@[::1/d", "x: not a valid URL"),

@@ -31,6 +31,11 @@ def test_an_explicit_revision_decides_against_every_other_sign(value: str, revis
     assert detect(headers(("Api-Revision", value), ("x-goog-api-client", client)), TURNS) is revision
 
 
+def test_a_client_with_a_version_beyond_all_numbers_is_known_by_its_body() -> None:
+    client = ("User-Agent", f"google-genai-sdk/{'9' * 5000}")
+    assert detect(headers(client), None) in (Revision.STEPS, Revision.EITHER)
+
+
 @pytest.mark.parametrize("value", ["", "latest", "2026-13-45", "20-05-2026"])
 def test_a_revision_that_is_no_date_is_ignored(value: str) -> None:
     assert detect(headers(("Api-Revision", value)), None) is Revision.EITHER

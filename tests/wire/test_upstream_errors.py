@@ -158,6 +158,8 @@ def test_a_retry_delay_of_another_form_is_ignored(delay: Any) -> None:
         ({"Retry-After": "0.5"}, 0.5),
         ({"RETRY-AFTER-MS": "1500"}, 1.5),
         ({"retry-after": "12", "retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "1e308"}, 86_400.0),
+        ({"retry-after": "9" * 30}, 86_400.0),
         ({"retry-after": "-3"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),

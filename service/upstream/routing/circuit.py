@@ -61,6 +61,14 @@ class Circuit:
         """When the next request may be let through."""
         return max(self.until, self._next_probe)
 
+    def bound(self, now: float) -> bool:
+        """Rest no longer than there can be a reason for, though the clock was set back; whether that is less."""
+        longest = now + max(_LONGEST_REST, self._cooldown)
+        if self.rests_until() <= longest:
+            return False
+        self.until, self._next_probe = min(self.until, longest), min(self._next_probe, longest)
+        return True
+
     def tolerates(self, fails: int) -> bool:
         """Whether so many failures in a row leave it closed."""
         return fails <= self._allowed

@@ -121,7 +121,7 @@ class Router:
     def pick(self, pool: Pool, tried: Collection[State] = ()) -> State | None:
         """A deployment that can serve now and was not tried; None when there is none."""
         now = self.clock()
-        if now >= self._minute_ends:
+        if not self._minute_ends - MINUTE <= now < self._minute_ends:
             self._roll(now)
         for tier in pool.tiers:
             usable = [state for state in tier if state.rest_until <= now]
@@ -164,7 +164,7 @@ class Router:
     def tick(self) -> None:
         """Let what was long ago count for less; to be called every second or so."""
         now = self.clock()
-        if now >= self._minute_ends:
+        if not self._minute_ends - MINUTE <= now < self._minute_ends:
             self._roll(now)
         self.budget.tick(now)
         for state in self._states.values():

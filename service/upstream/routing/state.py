@@ -252,6 +252,8 @@ class State:
 
     def fade(self, now: float, factor: float) -> None:
         """An average that no answer has renewed for a while is believed less and less."""
+        if self.circuit.bound(now):
+            self._settle()
         if now - self.sampled_at > STALE:
             self.latency *= factor
             self.expected *= factor

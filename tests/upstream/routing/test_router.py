@@ -494,3 +494,16 @@ def test_a_decision_for_another_place_is_carried_out_at_another() -> None:
     assert course.next() == Decision(Place.OTHER)
     assert routing.state(first).running == 0
     assert course.move(Decision(Place.OTHER)).deployment.id != first
+
+
+def test_a_clock_that_is_set_back_shuts_nobody_out() -> None:
+    routing = Routing(entry("a", rpm=1), routing_strategy="usage-based-routing")
+    routing.start().end()
+    routing.clock.now -= 7_200.0
+    assert where(routing.start()) == "a"
+    routing = Routing(entry("a"))
+    routing.rest("a", LIMITED)
+    routing.clock.now -= 7_200.0
+    routing.router.tick()
+    state = routing.state("a")
+    assert 0 < state.rest_until - routing.clock.now <= 300.0
