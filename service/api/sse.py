@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -54,24 +54,27 @@ async def send_events(
     of an event.
     """
     teller = teller_for(listening, revision)
-    direct = _Direct(request, teller)
-    batches = listening.events(whole=teller.needs_all, idle=request.app[KEEP_ALIVE], sink=direct.once_open)
+    response = _EventStream()
+    client = _Client(request, response, teller)
+    idle = request.app[KEEP_ALIVE]
+    batches = listening.events(whole=teller.needs_all, idle=idle, sink=client.once_open)
     ends_at = None if limit is None else asyncio.get_running_loop().time() + limit
     data = await _beginning_until(ends_at, listening, batches, teller)
-    response = await _open(request, listening, more_headers, at_once=not data)
+    await _open(request, response, listening, more_headers, at_once=not data)
     try:
-        await _write(response, data)
+        client.open()
+        await client.write(data)
         # It would be held as long as the stream is open.
         del data
-        direct.open(request.transport)
+        following = _follow(client, batches, idle)
         if ends_at is None:
-            await _follow(response, batches, teller)
-        elif not await _follow_until(ends_at, response, batches, teller):
-            await _write(response, _TIME_IS_OVER)
+            await following
+        elif not await _in_time(ends_at, following):
+            await client.write(_TIME_IS_OVER)
             _break_off(request)
             return response
         if listening.broken:
-            await _write(response, listening.farewell)
+            await client.write(listening.farewell)
             _break_off(request)
         else:
             await response.write(sse.DONE)
@@ -91,24 +94,29 @@ class _EventStream(web.StreamResponse):
     _send_headers_immediately = False
 
 
-class _Direct:
-    """Writes events to the client's connection when they are published; what does not fit is for the slow way.
+class _Client:
+    """The client's connection: events are written to it when they are published; what does not fit goes the slow way.
 
     Half of what a stream's event costs is waking the tasks that hand it on, so where nothing has to wait none is.
     """
 
-    __slots__ = ("_chunked", "_teller", "_transport")
+    __slots__ = ("_chunked", "_loop", "_request", "_response", "_teller", "_transport", "told_at")
 
-    def __init__(self, request: web.Request, teller: Teller) -> None:
+    def __init__(self, request: web.Request, response: web.StreamResponse, teller: Teller) -> None:
+        self._request = request
+        self._response = response
         self._teller = teller
         self._chunked = request.version >= HttpVersion11
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        #: The event loop's time at which it was last sent anything.
+        self.told_at = self._loop.time()
 
-    def open(self, transport: asyncio.Transport | None) -> None:
-        """The head and the first piece of the body are on their way."""
-        self._transport = transport
+    def open(self) -> None:
+        """The answer has begun."""
+        self._transport = self._request.transport
 
-    def once_open(self) -> _Direct | None:
+    def once_open(self) -> _Client | None:
         """This, when events may be written."""
         return None if self._transport is None else self
 
@@ -122,7 +130,7 @@ class _Direct:
             return False
         data = self._teller.tell((event,))
         if data:
-            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+            self._send(transport, data)
         return True
 
     def idle(self) -> bool:
@@ -131,9 +139,31 @@ class _Direct:
         if transport is None or transport.is_closing():
             return False
         if not transport.get_write_buffer_size():
-            data = sse.KEEP_ALIVE
-            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+            self._send(transport, sse.KEEP_ALIVE)
         return True
+
+    async def write(self, data: bytes) -> None:
+        """Write what others may be told as well, and keep no copy of more of it than may wait for the client."""
+        for begin in range(0, len(data), _UNSENT):
+            async with asyncio.timeout(_STALLED):
+                await self._response.write(data[begin : begin + _UNSENT])
+            self.told_at = self._loop.time()
+
+    async def write_batch(self, batch: list[Event]) -> None:
+        """Write events together, but the one that ends the interaction alone where that is told as more than it is."""
+        if batch and self._teller.grows and is_ending(batch[-1]):
+            await self.write(self._teller.tell(batch[:-1]))
+            await self.write(self._teller.tell(batch[-1:]))
+        else:
+            await self.write(self._teller.tell(batch))
+
+    def silent_for(self, seconds: float) -> bool:
+        """Whether it has been sent nothing for so long."""
+        return self._loop.time() - self.told_at >= seconds
+
+    def _send(self, transport: asyncio.Transport, data: bytes) -> None:
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self.told_at = self._loop.time()
 
 
 async def _beginning_until(
@@ -168,25 +198,19 @@ async def _first(batches: AsyncIterator[list[Event]]) -> list[Event]:
     return await anext(batches, nothing)
 
 
-async def _follow(response: web.StreamResponse, batches: AsyncIterator[list[Event]], teller: Teller) -> None:
+async def _follow(client: _Client, batches: AsyncIterator[list[Event]], idle: float) -> None:
     async for batch in batches:
-        if not batch:
-            await _write(response, sse.KEEP_ALIVE)
-        elif teller.grows and is_ending(batch[-1]):
-            await _write(response, teller.tell(batch[:-1]))
-            await _write(response, teller.tell(batch[-1:]))
-        else:
-            await _write(response, teller.tell(batch))
+        await client.write_batch(batch)
+        if (not batch or client.silent_for(idle)) and not client.idle():
+            raise ConnectionResetError("the client has left")
 
 
-async def _follow_until(
-    ends_at: float, response: web.StreamResponse, batches: AsyncIterator[list[Event]], teller: Teller
-) -> bool:
+async def _in_time(ends_at: float, following: Coroutine[None, None, None]) -> bool:
     """Follow to the end if that comes in time; whether it did."""
     patience = asyncio.timeout_at(ends_at)
     try:
         async with patience:
-            await _follow(response, batches, teller)
+            await following
     except TimeoutError:
         if patience.expired():
             return False
@@ -194,16 +218,14 @@ async def _follow_until(
     return True
 
 
-async def _write(response: web.StreamResponse, data: bytes) -> None:
-    """Write what others may be told as well, and keep no copy of more of it than may wait for the client."""
-    for begin in range(0, len(data), _UNSENT):
-        async with asyncio.timeout(_STALLED):
-            await response.write(data[begin : begin + _UNSENT])
-
-
 async def _open(
-    request: web.Request, listening: Listening, more_headers: Mapping[str, str], *, at_once: bool
-) -> web.StreamResponse:
+    request: web.Request,
+    response: web.StreamResponse,
+    listening: Listening,
+    more_headers: Mapping[str, str],
+    *,
+    at_once: bool,
+) -> None:
     """Begin the answer; its head leaves with the first piece of its body, or ``at_once``."""
     headers = response_headers(
         request,
@@ -213,13 +235,12 @@ async def _open(
         listening.served,
         replayed=listening.replayed,
     )
-    response = _EventStream(headers={**headers, **_STREAM_HEADERS, **more_headers})
+    response.headers.update({**headers, **_STREAM_HEADERS, **more_headers})
     writer = await response.prepare(request)
     if at_once and writer is not None:
         writer.send_headers()
     if request.transport is not None:
         request.transport.set_write_buffer_limits(high=_UNSENT)
-    return response
 
 
 def _break_off(request: web.Request) -> None:

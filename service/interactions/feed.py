@@ -25,17 +25,21 @@ PIECE: Final = 32 * 1024
 class Sink(Protocol):
     """Where a listener that is level with the feed gets its events at once; nothing here may wait."""
 
+    @property
+    def told_at(self) -> float:
+        """The event loop's time at which the listener was last sent anything: not every event is told."""
+
     def take(self, event: Event) -> bool:
         """Take an event; False when it cannot be taken now, and the listener will come for it."""
 
     def idle(self) -> bool:
-        """Nothing has been published for a while; False when there is no listener any more."""
+        """The listener has been sent nothing for a while; False when there is no listener any more."""
 
 
 class _Attachment:
     """One sink that is level with the feed."""
 
-    __slots__ = ("_heard", "_idle", "_loop", "_sink", "_timer", "over", "seq")
+    __slots__ = ("_idle", "_loop", "_sink", "_timer", "over", "seq")
 
     def __init__(self, seq: int, sink: Sink, idle: float) -> None:
         self.seq = seq
@@ -43,8 +47,7 @@ class _Attachment:
         self._idle = idle
         self._loop = asyncio.get_running_loop()
         self.over: asyncio.Future[None] = self._loop.create_future()
-        self._heard = self._loop.time()
-        self._timer = self._loop.call_later(idle, self._look)
+        self._timer = self._loop.call_later(self._until_idle(), self._look)
 
     def take(self, event: Event) -> None:
         if self.over.done() or event.seq <= self.seq:
@@ -52,7 +55,6 @@ class _Attachment:
             return
         if self._takes(event):
             self.seq = event.seq
-            self._heard = self._loop.time()
         else:
             self.end()
 
@@ -70,13 +72,17 @@ class _Attachment:
             self.over.set_result(None)
 
     def _look(self) -> None:
-        silent = self._loop.time() - self._heard
-        if silent >= self._idle:
+        left = self._until_idle()
+        if not left:
             if not self._sink.idle():
                 self.end()
                 return
-            self._heard, silent = self._loop.time(), 0.0
-        self._timer = self._loop.call_later(self._idle - silent, self._look)
+            left = self._idle
+        self._timer = self._loop.call_later(left, self._look)
+
+    def _until_idle(self) -> float:
+        """Seconds until the listener has been sent nothing for too long."""
+        return max(0.0, self._sink.told_at + self._idle - self._loop.time())
 
 
 class Feed:

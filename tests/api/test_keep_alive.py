@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from aiohttp import web
 
 from tests.support.gateway import LEGACY, STEPS, Gateway
-from tests.support.gateways import StartEmulator, StartGateway
-from tests.support.upstreams import Emulated
+from tests.support.gateways import StartEmulator, StartGateway, StartScripted
+from tests.support.replies import Json
+from tests.support.upstreams import Emulated, sse
 
 #: Seconds of silence until a comment.
 OFTEN = 0.05
 COMMENT = b": keep-alive\n\n"
+CREATED: Json = {"event_type": "interaction.created", "interaction": {"id": "v1_a", "status": "in_progress"}}
+CALL: Json = {
+    "event_type": "step.start",
+    "index": 0,
+    "step": {"type": "function_call", "id": "c", "name": "f", "arguments": {}},
+}
+FRAGMENT: Json = {
+    "event_type": "step.delta",
+    "index": 0,
+    "delta": {"type": "arguments_delta", "arguments": " "},
+}
+ENDING: list[Json] = [
+    {**FRAGMENT, "delta": {"type": "arguments_delta", "arguments": '{"a": 1}'}},
+    {"event_type": "step.stop", "index": 0},
+    {"event_type": "interaction.completed", "interaction": {"id": "v1_a", "status": "completed"}},
+]
 
 
 @pytest.fixture
@@ -64,3 +84,32 @@ async def test_a_stream_is_neither_compressed_nor_held_back(gateway: Gateway) ->
         assert told.headers["x-interaction-id"] == streamed.id
         assert "content-encoding" not in told.headers
         assert "content-length" not in told.headers
+
+
+@pytest.mark.parametrize("attached", [False, True], ids=["the_same_process", "another_process"])
+async def test_a_stream_whose_events_tell_nothing_yet_is_kept_alive(
+    start_scripted: StartScripted, start_gateway: StartGateway, attached: bool
+) -> None:
+    """Arguments of a function call are told to a legacy client when they are whole."""
+    go = asyncio.Event()
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(sse(CREATED, CALL, done=False))
+        while not go.is_set():
+            await response.write(sse(FRAGMENT, done=False))
+            await asyncio.sleep(OFTEN / 5)
+        await response.write(sse(*ENDING))
+        return response
+
+    upstream = await start_scripted(script)
+    gateway = await start_gateway(upstream, keep_alive_interval=OFTEN)
+    async with gateway.live("Hello", headers=LEGACY) as live:
+        other = await start_gateway(upstream, keep_alive_interval=OFTEN) if attached else gateway
+        async with other.attached(live.id, headers=LEGACY) as listener:
+            await listener.until("content.start")
+            for _ in range(3):
+                assert (await listener.comments()).replace(COMMENT, b"") == b""
+            go.set()
+            assert (await listener.rest()).done

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from service.interactions.calls import HistoryUsed, Served
 from service.interactions.feed import Feed
 from service.store.kept_events import Event
 
 
 class Listener:
-    """Takes everything."""
+    """Takes everything, and is told what it takes or nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, told: bool = True) -> None:
         self.taken: list[int] = []
+        self.told_at = asyncio.get_running_loop().time()
+        self.silences = 0
+        self._told = told
 
     def take(self, event: Event) -> bool:
         self.taken.append(event.seq)
+        if self._told:
+            self.told_at = asyncio.get_running_loop().time()
         return True
 
     def idle(self) -> bool:
+        self.silences += 1
         return True
 
 
@@ -40,6 +48,18 @@ async def test_an_event_that_was_read_from_the_log_before_it_was_published_is_no
     feed.end()
     assert await following == 4
     assert listener.taken == [4]
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_listener_that_takes_events_and_is_told_none_is_silent(told: bool) -> None:
+    feed, listener = feed_of(1), Listener(told=told)
+    following = asyncio.ensure_future(feed.hand_over(1, listener, idle=0.2))
+    for seq in range(2, 12):
+        await asyncio.sleep(0.04)
+        feed.publish(Event(seq, b"event: step.delta\n\n"))
+    feed.end()
+    assert await following == 11
+    assert bool(listener.silences) is not told
 
 
 async def test_everybody_who_waits_hears_of_an_event_and_whoever_waited_too_long_of_none() -> None:
