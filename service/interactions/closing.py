@@ -22,7 +22,7 @@ from service.interactions.verdicts import GIVEN_UP, failed
 from service.store.records import now
 from service.upstream.client import GeminiClient, as_service_error
 from service.upstream.transport import TransportError
-from service.wire import ids
+from service.wire import ids, regenerate
 from service.wire.assembler import TERMINAL_EVENTS
 from service.wire.remainder import remainder
 
@@ -55,7 +55,8 @@ class Closing:
             return Last(Arrived(event), whole, broken=True, made_here=True)
         for event in missing:
             self._publisher.assembler.feed(event)
-        *before, last = [Arrived(event) for event in missing]
+        # Where nothing is missing the end has been assembled, and is still to be told.
+        *before, last = [Arrived(event) for event in missing or [regenerate.last_event(whole)]]
         if self._publisher.assembler.terminal:
             whole = self.by_event(last).whole
         return Last(last, whole, before=tuple(before), made_here=True)

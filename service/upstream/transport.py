@@ -120,7 +120,12 @@ class Response:
         """Wait for the head, which all answers have but late ones; raises as :meth:`read` does."""
         exchange = self._exchange
         while not exchange.has_head:
-            await self._changed()
+            try:
+                await self._changed()
+            except ConnectionBroken:
+                # Whoever reads the body is told, behind what came of it.
+                if not exchange.has_head:
+                    raise
 
     def bound(self, seconds: float | None) -> None:
         """Give a late answer so many seconds more until it has been read, and then no others; None: no such bound."""
@@ -177,7 +182,12 @@ class Response:
         exchange.give_waiting()
         if wanted is Flow.MORE and failure is None and not exchange.ended:
             self._limit_silence()
-            await self._changed()
+            try:
+                await self._changed()
+            except TransportError:
+                # Nothing more was wanted of what broke; whoever reads on is told.
+                if exchange.take is not None:
+                    raise
         exchange.take = None
         self._forget_silence()
         if failure is not None:

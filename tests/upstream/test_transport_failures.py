@@ -8,13 +8,14 @@ import pytest
 from service.upstream.transport import (
     ConnectFailed,
     ConnectionBroken,
+    Flow,
     Origin,
     ReadTimeout,
     Response,
     Transport,
     TransportError,
 )
-from tests.support.raw_server import Connection, RawServer, always, answer, raw_server
+from tests.support.raw_server import Behaviour, Connection, RawServer, always, answer, raw_server
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n"
@@ -321,6 +322,55 @@ async def test_what_follows_a_whole_answer_does_not_spoil_it(transport: Transpor
         for _ in range(2):
             assert await fetch(transport, server) == b"hello"
         assert server.connections == 2
+
+
+TWO_AND_GARBAGE = b"3\r\none\r\n3\r\ntwo\r\nGARBAGE\r\n"
+arrivals = pytest.mark.parametrize(
+    "sent", [(CHUNKED, TWO_AND_GARBAGE), (CHUNKED + TWO_AND_GARBAGE,)], ids=["behind the head", "at once"]
+)
+
+
+def once(*parts: bytes) -> Behaviour:
+    """Answer one request with these parts, each of which arrives by itself."""
+
+    async def behave(connection: Connection) -> None:
+        await connection.request()
+        for part in parts:
+            await connection.send(part)
+            await settled()
+
+    return behave
+
+
+@arrivals
+async def test_what_is_not_http_does_not_spoil_the_pieces_before_it(
+    transport: Transport, sent: tuple[bytes, ...]
+) -> None:
+    async with raw_server(once(*sent)) as server:
+        for last in (Flow.ENOUGH, Flow.HOLD):
+            response = await transport.request(server.origin, GET, b"", read_timeout=30)
+            wishes = {b"one": Flow.MORE, b"two": last}
+            assert await response.pump(wishes.__getitem__) is last
+            with pytest.raises(ConnectionBroken):
+                await response.pump(lambda piece: Flow.MORE)
+
+
+@arrivals
+async def test_pieces_that_nobody_has_taken_outlive_the_connection(
+    transport: Transport, sent: tuple[bytes, ...]
+) -> None:
+    got: list[bytes] = []
+
+    def hold(piece: bytes) -> Flow:
+        got.append(piece)
+        return Flow.HOLD
+
+    async with raw_server(once(*sent)) as server:
+        response = await transport.request(server.origin, GET, b"", read_timeout=30)
+        assert [await response.pump(hold) for _ in range(2)] == [Flow.HOLD] * 2
+        assert got == [b"one", b"two"]
+        with pytest.raises(ConnectionBroken):
+            await response.pump(hold)
 
 
 async def test_a_switch_of_protocols_is_broken(transport: Transport) -> None:
