@@ -10,6 +10,7 @@ from service.errors import ServiceError, UpstreamError
 from service.interactions.calls import Call, Job, Principal
 from service.interactions.ending import assembled
 from service.interactions.imported import is_adopted
+from service.interactions.inquiry import is_final_refusal
 from service.interactions.log import EventLog
 from service.interactions.media import MediaKeeper
 from service.interactions.publisher import Told
@@ -88,7 +89,7 @@ class Attaching:
         try:
             return await self._client.attach(deployment, upstream_id, cursor)
         except UpstreamError as error:
-            if error.status < 500 and error.status not in (404, 408, 410, 429):
+            if is_final_refusal(error):
                 raise NoStream from error
             return None
         except ServiceError:

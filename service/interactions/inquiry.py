@@ -17,6 +17,10 @@ from service.upstream.deployments import Deployment
 
 logger = logging.getLogger(__name__)
 
+#: The statuses with which upstream says that it has no such interaction, which right after create need not be so.
+GONE: Final = frozenset({404, 410})
+#: Refusals of a stream behind which there may be one later.
+_PASSING: Final = GONE | {408, 429}
 #: How the time that upstream gets to settle is divided between questions.
 _SHARES: Final = (1 / 15, 2 / 15, 4 / 15, 8 / 15)
 
@@ -32,11 +36,16 @@ async def ask(
     try:
         reply = await client.get(deployment, upstream_id, headers=headers)
     except ServiceError as error:
-        if isinstance(error, UpstreamError) and error.status in (404, 410):
+        if isinstance(error, UpstreamError) and error.status in GONE:
             raise Gone from error
         logger.info("upstream could not tell the state of an unfinished interaction: %s", error)
         return None
     return reply if is_word(reply, upstream_id) else None
+
+
+def is_final_refusal(error: UpstreamError) -> bool:
+    """Whether asking again for the stream that upstream has refused is of no use."""
+    return error.status < 500 and error.status not in _PASSING
 
 
 def is_word(reply: Reply, upstream_id: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Final
 
 from service.errors import DeadlineExceeded, ServiceError, ServiceUnavailable, UpstreamError
 from service.interactions import outcomes
-from service.interactions.inquiry import Gone, is_word
+from service.interactions.inquiry import GONE, Gone, is_final_refusal, is_word
 from service.upstream.client import GeminiClient, Reply
 from service.upstream.deployments import Deployment
 from service.upstream.transport import Response
@@ -26,7 +26,6 @@ _LONGEST_PAUSE: Final = 5.0
 _UNREACHABLE: Final = 60.0
 #: Seconds after which an interaction that upstream still calls running is left to whoever asks for it.
 _LONGEST: Final = 7_200.0
-_GONE: Final = frozenset({404, 410})
 
 
 class Recovery:
@@ -93,7 +92,7 @@ class Recovery:
             opened = await self._client.attach(self._deployment, self._upstream_id, cursor)
         except UpstreamError as error:
             # It has no stream to go on with, or not from there: what it says of the whole decides.
-            self._refused = error.status < 500 and error.status not in (408, 429)
+            self._refused = is_final_refusal(error)
             return None
         except ServiceError:
             return None
@@ -110,7 +109,7 @@ class Recovery:
 
     def _judge(self, error: ServiceError) -> None:
         moment = self._loop.time()
-        if isinstance(error, UpstreamError) and error.status in _GONE:
+        if isinstance(error, UpstreamError) and error.status in GONE:
             self._missing = moment if self._missing is None else self._missing
             if moment - self._missing >= self._settle:
                 raise Gone from error

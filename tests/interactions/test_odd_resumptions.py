@@ -97,6 +97,27 @@ async def test_the_rest_may_hold_anything(start_scripted: StartScripted, start_g
     assert b"\r" not in streamed.raw
 
 
+@pytest.mark.parametrize("status", [404, 410])
+async def test_a_stream_that_upstream_does_not_know_yet_is_taken_up_later(
+    start_scripted: StartScripted, start_gateway: StartGateway, status: int
+) -> None:
+    asked: list[str] = []
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        if request.method == "POST":
+            return web.Response(body=sse(*OPENING, done=False), content_type="text/event-stream")
+        asked.append("stream" if "stream" in request.query else "word")
+        if len(asked) <= 2:
+            return web.json_response({"error": {"code": "not_found", "message": "No."}}, status=status)
+        if asked[-1] == "stream":
+            return web.Response(body=sse(*REST), content_type="text/event-stream")
+        return web.json_response({"id": "v1_a", "status": "in_progress"})
+
+    async with asyncio.timeout(30):
+        await assert_whole(await start_gateway(await start_scripted(script), upstream_settle=5.0))
+    assert asked == ["stream", "word", "stream"]
+
+
 async def test_what_upstream_sends_again_is_not_told_again(
     start_scripted: StartScripted, start_gateway: StartGateway
 ) -> None:
