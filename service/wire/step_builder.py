@@ -126,6 +126,8 @@ class StepBuilder:
     def _content(self) -> list[Any]:
         content = self._step.get("content")
         if not isinstance(content, list):
+            if fragments := self._fragments.pop("content", None):
+                content = "".join(fragments)
             content = self._step["content"] = content_list(content)
         return content
 
@@ -138,7 +140,7 @@ class StepBuilder:
         if isinstance(summary, list):
             summary.append(item)
         else:
-            self._step["summary"] = [item]
+            self._set("summary", [item])
 
     def _add_arguments(self, delta: dict[str, Any]) -> None:
         fragment = delta.get("arguments")
@@ -159,7 +161,7 @@ class StepBuilder:
                 self._set(member, value)
 
     def _extend(self, delta: dict[str, Any]) -> None:
-        """The rule for deltas nobody has described: strings append, other members replace."""
+        """The rule for deltas nobody has described: strings append, but not to lists; other members replace."""
         for member, value in delta.items():
             if member == "type":
                 continue
@@ -174,6 +176,8 @@ class StepBuilder:
         fragments = self._fragments.get(member)
         if fragments is None:
             known = self._step.get(member)
+            if isinstance(known, list):
+                return
             fragments = self._fragments[member] = [known] if isinstance(known, str) else []
         fragments.append(fragment)
 

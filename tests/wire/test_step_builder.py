@@ -170,6 +170,24 @@ def test_unknown_deltas_append_strings_and_replace_the_rest() -> None:
     assert step == {"type": "tool_call", "id": "7", "note": "abcd", "n": 2, "items": [2], "blob": "x"}
 
 
+def test_a_string_of_an_unknown_delta_erases_no_list() -> None:
+    odd = delta(type="aroma", content="x", summary="y")
+    output = the_step(start({"type": "model_output"}), delta(type="text", text="a"), odd)
+    assert output["content"] == [{"type": "text", "text": "a"}]
+    item = {"type": "text", "text": "b"}
+    thought = the_step(start({"type": "thought"}), delta(type="thought_summary", content=item), odd)
+    assert thought["summary"] == [item]
+
+
+def test_a_list_outlives_the_string_of_an_unknown_delta_before_it() -> None:
+    odd = delta(type="aroma", content="x", summary="y")
+    output = the_step(start({"type": "model_output"}), odd, delta(type="text", text="a"))
+    assert output["content"] == [{"type": "text", "text": "xa"}]
+    item = {"type": "text", "text": "b"}
+    thought = the_step(start({"type": "thought"}), odd, delta(type="thought_summary", content=item))
+    assert thought["summary"] == [item]
+
+
 @given(st.text(max_size=20), st.lists(st.integers(0, 20), max_size=5))
 def test_text_may_be_cut_anywhere(text: str, cuts: list[int]) -> None:
     pieces = [
