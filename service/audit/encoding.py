@@ -20,7 +20,8 @@ from service.errors import InvalidRequest
 _OURS: Final = frozenset(
     {"id", "created", "completed", "key_id", "previous_interaction_id", "root", "replay_of", "deleted"}
 )
-_LINE_END: Final = b"\r\n"
+_TERMINATOR: Final = "\r\n"
+_LINE_END: Final = _TERMINATOR.encode()
 #: What spreadsheets take for the beginning of a formula.
 _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -69,10 +70,12 @@ class Csv:
         """Their rows."""
         lines: list[str] = []
         columns = [_cells(name, column) for name, column in zip(TABLE, columns_of(some), strict=False)]
-        csv.writer(_Lines(lines), lineterminator="").writerows(zip(*columns, strict=True))
+        # Up to Python 3.12, a line break is quoted only if it is in the line terminator.
+        csv.writer(_Lines(lines), lineterminator=_TERMINATOR).writerows(zip(*columns, strict=True))
         pieces: list[bytes] = []
         for whole, line in zip(some, lines, strict=True):
-            pieces += (line.encode("utf-8", "replace"), b",", *_quoted(whole.request), b",")
+            cells = line.removesuffix(_TERMINATOR).encode("utf-8", "replace")
+            pieces += (cells, b",", *_quoted(whole.request), b",")
             pieces += (*_quoted(whole.response), _LINE_END)
         return _portion(some, b"".join(pieces))
 

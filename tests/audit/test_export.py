@@ -724,6 +724,26 @@ async def test_a_spreadsheet_gets_no_formulas(gateway: Gateway) -> None:
     assert row["error_message"] == f"'{formula}"
 
 
+async def test_a_text_with_line_breaks_stays_in_its_cell(gateway: Gateway) -> None:
+    url = gateway.database.url
+    texts = ("=cmd|x\n=2nd line", "-1\r+2nd line", "@a\r\n-b", "plain\n=c", "plain\r=d")
+    for told in texts:
+        key = ids.from_text((await gateway.ask("Hello")).id)
+        assert key is not None
+        statement = (
+            f"UPDATE interactions SET model = :told, error_message = :told WHERE id = {literal(url, key)}"
+        )
+        await query(url, statement, told=told)
+    _, manifest = await lines(gateway)
+    raw = (await get(gateway, "/api/export?format=csv")).raw.decode()
+    head, *rows = csv.reader(io.StringIO(raw, newline=""))
+    assert len(rows) == manifest["count"] == len(texts)
+    protected = [told if told.startswith("plain") else f"'{told}" for told in texts]
+    for name in ("model", "error_message"):
+        assert [row[head.index(name)] for row in rows] == protected
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for row in rows for cell in row)
+
+
 async def test_an_import_takes_no_time_that_no_date_can_be_written_of(gateway: Gateway) -> None:
     await gateway.ask("Hello")
     ((line,), _) = await lines(gateway)
