@@ -109,15 +109,16 @@ def _units(start: int, unit: Unit, zone: tzinfo) -> Iterator[tuple[int, int, str
 
 
 def _hours(start: int, zone: tzinfo) -> Iterator[tuple[int, int, str]]:
-    """Hours by the clocks of the zone; where they are put forward or back by less, one is shorter or longer."""
-    begin = start
+    """Hours by the clocks of the zone; where they are put forward or back by less, what is left of one is another."""
+    # An hour is known by the end of the one before, which a change may be in.
+    begin = start - 2 * HOUR
     while True:
         local = datetime.fromtimestamp(begin // 1_000_000, UTC).astimezone(zone)
         offset = (local.utcoffset() or timedelta()) // timedelta(microseconds=1)
-        begin -= (begin + offset) % HOUR
-        name = datetime.fromtimestamp(begin // 1_000_000, UTC).astimezone(zone).isoformat(timespec="minutes")
-        yield begin, begin + HOUR, name
-        begin += HOUR
+        behind = begin + HOUR - (begin + offset) % HOUR
+        if behind > start:
+            yield begin, behind, local.isoformat(timespec="minutes")
+        begin = behind
 
 
 def _following(day: datetime, unit: Unit) -> datetime:
