@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, lru_cache
 from itertools import islice
 from typing import Any, Final
 
@@ -13,7 +14,11 @@ from service.audit.documents import words_of
 from service.audit.texts import UNSPACED, shown
 from service.audit.words import Phrase, Search
 
-_WORD: Final = re.compile(f"[{UNSPACED}]|[^\\W_{UNSPACED}]+")
+_ASCII_WORD: Final = re.compile(r"[^\W_]+", re.ASCII)
+#: The planes of Unicode that have marks: the first two, and the selectors of variants.
+_MAY_BE_MARKS: Final = (range(0x20000), range(0xE0100, 0xE01F0))
+#: Voiced and semi-voiced kana of half width: they are letters to Unicode, and fold to nothing.
+_VOICED: Final = "\uff9e\uff9f"
 #: Words that are looked at together.
 _AT_ONCE: Final = 512
 _BEFORE: Final = 8
@@ -71,21 +76,21 @@ class Snippets:
         """The same as of any text, whose other words need not be looked at: what is ASCII is folded to itself."""
         folded = text.lower()
         for start in heapq.merge(*(_places(folded, word, whole=whole) for word, whole in self._firsts)):
-            if _length(self._phrases, list(islice(_WORD.finditer(text, start), self._longest)), 0):
+            if _length(self._phrases, list(islice(_ASCII_WORD.finditer(text, start), self._longest)), 0):
                 # Where that cuts a word, it is too far away to be told of.
                 begin = max(0, start - _LONGEST)
-                words = list(_WORD.finditer(text, begin, start))
-                if (earlier := _WORD.search(text, 0, begin)) is not None:
+                words = list(_ASCII_WORD.finditer(text, begin, start))
+                if (earlier := _ASCII_WORD.search(text, 0, begin)) is not None:
                     # There is none in front of the first of a text, and so it is known that they are not that.
                     words.insert(0, earlier)
                 place = len(words)
-                words += islice(_WORD.finditer(text, start), _AFTER + self._longest)
+                words += islice(_ASCII_WORD.finditer(text, start), _AFTER + self._longest)
                 return _around(self._phrases, words, place, text)
         return None
 
     def _of_any(self, text: str) -> dict[str, Any] | None:
         words: list[re.Match[str]] = []
-        more = _WORD.finditer(text)
+        more = _as_folded(_word().finditer(text))
         beginnings = self._beginnings
         looked_at = 0
         while True:
@@ -101,6 +106,25 @@ class Snippets:
             if whole:
                 return None
             looked_at = max(looked_at, known)
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    """A word of any text: letters with the marks that ``words_of`` joins them across, and all marks behind them."""
+    marks = [
+        one for codes in _MAY_BE_MARKS for one in map(chr, codes) if unicodedata.category(one).startswith("M")
+    ]
+    unspaced = re.compile(f"[{UNSPACED}]")
+    joining = "".join(one for one in marks if unicodedata.combining(one) and not unspaced.match(one))
+    letters, behind = f"[^\\W_{UNSPACED}]", f"[{''.join(marks)}{_VOICED}]*+"
+    # To look for a mark among so many takes long, and most words end with what is before the first of them.
+    marked = f"(?:(?=[{marks[0]}-\U0010ffff])(?:[{joining}]++{letters}*+)*+{behind})?"
+    return re.compile(f"[{UNSPACED}]{behind}|{letters}++{marked}")
+
+
+def _as_folded(words: Iterable[re.Match[str]]) -> Iterator[re.Match[str]]:
+    """Each as many times as it is words when it is folded: a half is two (1 and 2), a mark on its own is none."""
+    return (word for word in words for _ in _folded(word[0]))
 
 
 def _places(text: str, word: str, *, whole: bool) -> Iterator[int]:
