@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from service.cli.target import Target, check_file
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, InvalidRequest
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -49,12 +49,16 @@ class Api:
         self, method: str, path: str, parameters: Parameters = (), body: Json | bytes | None = None
     ) -> Json:
         """The JSON of an answer to any request."""
-        import orjson
+        from service.wire import codec
 
-        data = orjson.dumps(body) if isinstance(body, dict) else body
+        data = codec.dumps(body) if isinstance(body, dict) else body
         async with self._answer(method, path, parameters, data) as response:
-            told: Json = orjson.loads(await response.read())
-            return told
+            raw = await response.read()
+        try:
+            told: Json = codec.loads(raw)
+        except InvalidRequest as error:
+            raise Failed(_no_service(response)) from error
+        return told
 
     async def pieces(self, path: str, parameters: Parameters) -> AsyncIterator[bytes]:
         """The body of a long answer as it comes; one that is cut short is an error."""
@@ -86,8 +90,12 @@ async def _message(response: ClientResponse) -> str:
     try:
         message: str = orjson.loads(raw)["error"]["message"]
     except (ValueError, KeyError, TypeError):
-        return f"{response.url} answered {response.status}; is there an Interactions Service?"
+        return _no_service(response)
     return message
+
+
+def _no_service(response: ClientResponse) -> str:
+    return f"{response.url} answered {response.status}; is there an Interactions Service?"
 
 
 @asynccontextmanager

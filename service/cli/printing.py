@@ -43,9 +43,9 @@ def is_terminal() -> bool:
 
 def print_json(value: Any) -> None:
     """One line of JSON."""
-    import orjson
+    from service.wire import codec
 
-    click.echo(orjson.dumps(value).decode())
+    click.echo(codec.dumps(value).decode())
 
 
 def print_table(

@@ -84,10 +84,10 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 
 def as_json(outcomes: Sequence[Outcome]) -> str:
     """A document with everything."""
-    import orjson
+    import json
 
     document = {"summary": summary(outcomes), "replays": [outcome.told_as_json() for outcome in outcomes]}
-    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
 
 
 def as_html(outcomes: Sequence[Outcome]) -> str:

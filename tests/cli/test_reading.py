@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
@@ -51,12 +52,16 @@ class Served:
         return [orjson.loads(line) for line in self.run(*arguments, "--json").stdout.splitlines()]
 
     def create(self, headers: Mapping[str, str] | None = None, **members: Any) -> dict[str, Any]:
-        sent = {"x-api-key": KEY, "x-interactions-labels": "team=search", **(headers or {})}
-        body = orjson.dumps({"model": "gemini-2.5-flash", **members})
-        with urlopen(Request(f"{self.url}/v1beta/interactions", body, sent)) as response:
-            raw = response.read()
+        raw = self.send(orjson.dumps({"model": "gemini-2.5-flash", **members}), headers or {})
         told: dict[str, Any] = {} if members.get("stream") else orjson.loads(raw)
         return told
+
+    def send(self, body: bytes, headers: Mapping[str, str]) -> bytes:
+        """Create what a body says."""
+        sent = {"x-api-key": KEY, "x-interactions-labels": "team=search", **headers}
+        with urlopen(Request(f"{self.url}/v1beta/interactions", body, sent)) as response:
+            raw: bytes = response.read()
+        return raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +277,16 @@ def test_show_tells_everything(served: Served) -> None:
     shown = served.run("show", served.ids[1]).stdout.decode()
     for part in (served.ids[0], "team=search", "Tell me 1 of tea", "completed", "asked", "answered"):
         assert part in shown
+
+
+def test_numbers_of_any_size_are_told_as_they_were_sent(served: Served) -> None:
+    large = "123456789012345678901234567890"
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "maximum": int(large)}}}
+    tools = [{"type": "function", "name": "f", "parameters": schema}]
+    body = json.dumps({"model": "gemini-2.5-flash", "input": "Hello", "tools": tools}).encode()
+    created = orjson.loads(served.send(body, {}))["id"]
+    for form in ((), ("--json",)):
+        assert large in served.run("show", created, *form).stdout.decode()
 
 
 def test_chain_is_a_tree(served: Served) -> None:
