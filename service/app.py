@@ -82,7 +82,6 @@ async def run(settings: Settings, stop: asyncio.Event | None = None, notices: Se
         # What lives from here on lives for the whole process: the collector need not look at it again.
         gc.freeze()
         gc.set_threshold(*_COLLECT_AFTER)
-        gc.enable()
         host, port = runner.addresses[0][:2]
         for notice in notices:
             logger.warning(notice)

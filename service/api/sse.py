@@ -201,8 +201,8 @@ async def _first(batches: AsyncIterator[list[Event]]) -> list[Event]:
 async def _follow(client: _Client, batches: AsyncIterator[list[Event]], idle: float) -> None:
     async for batch in batches:
         await client.write_batch(batch)
-        if (not batch or client.silent_for(idle)) and not client.idle():
-            raise ConnectionResetError("the client has left")
+        if not batch or client.silent_for(idle):
+            await client.write(sse.KEEP_ALIVE)
 
 
 async def _in_time(ends_at: float, following: Coroutine[None, None, None]) -> bool:

@@ -64,10 +64,11 @@ def serve(
     if loaded.settings.emulator:
         notices.append(_EMULATOR if emulator else f"GEMINI_API_KEY is not set: {_EMULATOR}")
 
-    # What loading makes stays: the collector would look through it again and again, and begins when it serves.
+    # What loading makes stays: the collector would look through it again and again.
     gc.disable()
     from service.app import serve as run
 
+    gc.enable()
     logs.configure()
     run(loaded.settings, notices)
 

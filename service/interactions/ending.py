@@ -79,10 +79,12 @@ async def assembled(events: KeptEvents, record: Record) -> Logged:
 
 def _as_upstream_told(event: dict[str, Any], record: Record) -> dict[str, Any]:
     """An event of the log under upstream's id."""
+    if "interaction_id" in event:
+        event = {**event, "interaction_id": record.upstream_id}
     interaction = event.get("interaction")
     if isinstance(interaction, dict):
-        return {**event, "interaction": {**interaction, "id": record.upstream_id}}
-    return {**event, "interaction_id": record.upstream_id} if "interaction_id" in event else event
+        event = {**event, "interaction": {**interaction, "id": record.upstream_id}}
+    return event
 
 
 def _frame(seq: int, event: dict[str, Any], record: Record, webhooks: dict[str, Any] | None) -> bytes:

@@ -32,11 +32,13 @@ def event_with_our_ids(
     webhooks: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The event under our ids, its interaction with ``webhooks``; the event itself where it carries none."""
+    if "interaction_id" in event:
+        event = {**event, "interaction_id": ids.to_text(key)}
     interaction = event.get("interaction")
     if isinstance(interaction, dict):
         told = with_webhooks(with_our_ids(interaction, key, previous), webhooks)
-        return {**event, "interaction": told}
-    return {**event, "interaction_id": ids.to_text(key)} if "interaction_id" in event else event
+        event = {**event, "interaction": told}
+    return event
 
 
 def in_revision(interaction: dict[str, Any], revision: Revision) -> dict[str, Any]:

@@ -16,12 +16,11 @@ from service.interactions.publisher import Arrived
 class Resent:
     """Tells what is new from what comes again; ``logged`` are the last events of the log, as upstream told them."""
 
-    __slots__ = ("_held", "_logged", "_places", "_tail")
+    __slots__ = ("_held", "_places", "_tail")
 
     def __init__(self, logged: Sequence[Mapping[str, Any]] = ()) -> None:
         # The very last one is known by its cursor.
-        self._logged = [_content(event) for event in logged[:-1]]
-        self._tail = self._logged
+        self._tail = [_content(event) for event in logged[:-1]]
         self._places = list(range(len(self._tail)))
         self._held: list[Arrived] = []
 

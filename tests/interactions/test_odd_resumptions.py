@@ -164,6 +164,24 @@ async def test_events_of_one_stream_may_have_one_id(
     await assert_whole(await start_gateway(await start_scripted(script)))
 
 
+async def test_a_delta_that_names_its_interaction_names_ours(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    named = [{**event, "interaction_id": "v1_a"} for event in REST]
+    for event in named:
+        event.pop("event_id", None)
+
+    async def script(request: web.Request) -> web.Response:
+        return web.Response(body=sse(*OPENING, *named), content_type="text/event-stream")
+
+    streamed = await (await start_gateway(await start_scripted(script))).stream(headers=STEPS)
+    assert b"v1_a" not in streamed.raw
+    assert {event["interaction_id"] for event in streamed.events if "interaction_id" in event} == {
+        streamed.id
+    }
+    assert steps_of(streamed.events) == WHOLE["steps"]
+
+
 @pytest.mark.parametrize(
     ("sent", "told"), [(rb"\ud83d", "\ufffd"), (b"\xff", "\ufffd"), (rb"\ud83d\ude00", "\U0001f600")]
 )

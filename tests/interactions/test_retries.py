@@ -277,6 +277,14 @@ async def test_a_caller_may_name_fallbacks_and_upstream_never_sees_them(
     assert all("fallbacks" not in seen for name in "ab" for seen in fleet[name].creates)
 
 
+async def test_fallbacks_of_null_leave_it_to_the_configuration(fleet: Fleet) -> None:
+    more = (deployment(fleet["b"], "clever", "gemini-2.5-pro", id="pro"),)
+    gateway = await fleet.gateway("a", more=more, default_fallbacks=("clever",), num_retries=0)
+    fleet["a"].behave("status;code=503")
+    reply = await gateway.create(fallbacks=None)
+    assert (reply.status, reply.headers["x-deployment"]) == (200, "pro")
+
+
 async def test_a_follow_up_on_a_fallback_carries_the_conversation(fleet: Fleet) -> None:
     more = (deployment(fleet["b"], "clever", "gemini-2.5-pro", id="pro"),)
     gateway = await fleet.gateway("a", more=more, default_fallbacks=("clever",), num_retries=0)

@@ -119,3 +119,18 @@ async def _asked(gateway: Gateway, streamed: bool, **members: Any) -> Reply | St
     if streamed:
         return await gateway.stream("One apple", **members)
     return await gateway.ask("One apple", **members)
+
+
+@pytest.mark.parametrize("status", ["in_progress", "paused", None])
+async def test_an_answer_that_nobody_can_ask_for_again_is_told_as_it_is_kept(
+    start_scripted: StartScripted, start_gateway: StartGateway, status: str | None
+) -> None:
+    async def script(request: web.Request) -> web.Response:
+        return web.Response(
+            body=orjson.dumps({"status": status, "steps": [OUTPUT]}), content_type="application/json"
+        )
+
+    gateway = await start_gateway(await start_scripted(script))
+    told = await gateway.create()
+    kept = await gateway.got(told.body["id"])
+    assert told.body["status"] == kept.body["status"] == ("incomplete" if status else "completed")

@@ -47,7 +47,7 @@ def translated(**members: Any) -> dict[str, Any]:
 def test_googles_turn_list_becomes_steps() -> None:
     turns = [
         {"role": "user", "content": "Hello!"},
-        {"role": "model", "content": "Hi there! How can I help you today?"},
+        {"role": "model", "content": "Hi there! How can I help you today?", "type": None},
         {"role": "user", "content": [{"type": "text", "text": "What is the capital of France?"}]},
     ]
     assert translated(model="m", input=turns)["input"] == [

@@ -31,9 +31,9 @@ def test_an_explicit_revision_decides_against_every_other_sign(value: str, revis
     assert detect(headers(("Api-Revision", value), ("x-goog-api-client", client)), TURNS) is revision
 
 
-def test_a_client_with_a_version_beyond_all_numbers_is_known_by_its_body() -> None:
+def test_a_version_beyond_all_numbers_is_a_new_one() -> None:
     client = ("User-Agent", f"google-genai-sdk/{'9' * 5000}")
-    assert detect(headers(client), None) in (Revision.STEPS, Revision.EITHER)
+    assert detect(headers(client), None) is Revision.STEPS
 
 
 @pytest.mark.parametrize("value", ["", "latest", "2026-13-45", "20-05-2026"])
@@ -80,6 +80,7 @@ def test_the_api_client_header_counts_when_the_user_agent_says_nothing() -> None
     "body",
     [
         TURNS,
+        {"input": [{"role": "user", "type": None, "content": "Hello!"}]},
         {"input": [{"type": "text", "text": "a"}, {"role": "model", "content": []}]},
         {"input": "a", "response_mime_type": "application/json"},
     ],
@@ -97,6 +98,7 @@ def test_a_legacy_body_is_recognised_without_headers(body: dict[str, Any]) -> No
         {"input": "role"},
         {"input": {"type": "text", "text": "a"}},
         {"input": [{"type": "user_input", "content": "a"}, "role", 3, None]},
+        {"input": [{"role": "user", "type": "user_input", "content": "a"}]},
         {"input": "a", "response_mime_type": None},
     ],
 )
