@@ -121,9 +121,11 @@ class _Client:
         return None if self._transport is None else self
 
     def take(self, event: Event) -> bool:
-        """Write an event, unless the client is slow or gone."""
+        """Write an event, unless the client is slow or gone, or the event is more than may wait for it."""
         transport = self._transport
         if transport is None or transport.is_closing() or transport.get_write_buffer_size() > _UNSENT:
+            return False
+        if len(event.frame) > _UNSENT:
             return False
         if self._teller.grows and is_ending(event):
             # It may be far larger than what may wait for a client.

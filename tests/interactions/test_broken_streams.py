@@ -216,3 +216,25 @@ async def test_an_event_that_is_not_json_is_a_loss(
     streamed = await gateway.stream()
     assert "not JSON" in assert_lost(streamed)
     assert (await gateway.database.row(streamed.id))["status"] == "failed"
+
+
+async def test_a_page_instead_of_a_stream_is_a_failure(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    gateway = await start_gateway(await start_scripted(answering(b"<p>Sorry</p>", content_type="text/html")))
+    reply = await gateway.refused(502, stream=True)
+    assert reply.error["code"] == "bad_gateway"
+    row = await gateway.database.row(reply.headers["x-interaction-id"])
+    assert (row["status"], row["error_code"]) == ("failed", "bad_gateway")
+
+
+async def test_what_holds_no_event_is_a_loss(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    for body in (b"Sorry", b""):
+        upstream = await start_scripted(answering(body, content_type="text/plain"))
+        gateway = await start_gateway(upstream)
+        streamed = await gateway.stream()
+        assert streamed.types == ["error"]
+        assert "before the interaction was complete" in assert_lost(streamed)
+        assert (await gateway.database.row(streamed.headers["x-interaction-id"]))["status"] == "failed"

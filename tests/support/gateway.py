@@ -161,11 +161,18 @@ class Gateway:
 
     def tcp_delays(self) -> list[bool]:
         """For each connection of a client, whether small pieces wait for others (Nagle's algorithm)."""
+        sockets = [transport.get_extra_info("socket") for transport in self._transports()]
+        return [not one.getsockopt(IPPROTO_TCP, TCP_NODELAY) for one in sockets]
+
+    def unsent(self) -> list[int]:
+        """For each connection of a client, how many bytes the service holds for it."""
+        return [transport.get_write_buffer_size() for transport in self._transports()]
+
+    def _transports(self) -> list[asyncio.Transport]:
         server = self._runner.server
         assert server is not None
         transports = [connection.transport for connection in server.connections]
-        sockets = [transport.get_extra_info("socket") for transport in transports if transport is not None]
-        return [not one.getsockopt(IPPROTO_TCP, TCP_NODELAY) for one in sockets]
+        return [transport for transport in transports if transport is not None]
 
 
 async def eventually(check: Callable[[], Awaitable[bool]]) -> None:

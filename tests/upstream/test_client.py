@@ -96,6 +96,37 @@ async def test_headers_for_the_emulator_stay_on_this_machine(client: GeminiClien
     assert {"x-emulator-fault" in request.headers for request in seen} == {local}
 
 
+EVENTS = b"data: {}\n\n"
+
+
+@pytest.mark.parametrize(
+    "named", [(), ("Content-Type: text/plain",), ("Content-Type: TEXT/Event-Stream;x=y",)]
+)
+async def test_a_stream_needs_no_name(client: GeminiClient, named: tuple[str, ...]) -> None:
+    async with raw_server(always(answer(EVENTS, "200 OK", *named))) as server:
+        opened = await client.create_stream(at(server.url), BODY)
+        assert isinstance(opened, Response)
+        assert await whole(opened) == EVENTS
+
+
+@pytest.mark.parametrize(
+    "name", ["application/json; charset=UTF-8", "Application/JSON", "application/x+json"]
+)
+async def test_json_is_a_whole_answer_though_a_stream_was_asked_for(client: GeminiClient, name: str) -> None:
+    sent = answer(b'{"id":"v1_x"}', "200 OK", f"Content-Type: {name}")
+    async with raw_server(always(sent)) as server:
+        opened = await client.create_stream(at(server.url), BODY)
+    assert isinstance(opened, Reply)
+    assert opened.body == {"id": "v1_x"}
+
+
+async def test_a_page_is_no_stream(client: GeminiClient) -> None:
+    page = answer(b"<html>Sorry</html>", "200 OK", "Content-Type: text/html; charset=UTF-8")
+    async with raw_server(always(page)) as server:
+        with pytest.raises(BadGateway, match="not a JSON object"):
+            await client.create_stream(at(server.url), BODY)
+
+
 async def test_a_refusal_is_upstreams_own(client: GeminiClient) -> None:
     async with raw_server(always(LIMIT)) as server:
         deployment = at(server.url)
