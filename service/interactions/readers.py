@@ -106,6 +106,10 @@ class Readers:
 
     def _ended(self, reader: Reader, task: asyncio.Task[None]) -> None:
         del self._running[reader.feed.key]
+        if not reader.feed.ended:
+            # It was stopped before its first step.
+            reader.close()
+            reader.feed.end(broken=True)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a reader failed", exc_info=error)
         self.on_end(reader, stopped=task.cancelled())

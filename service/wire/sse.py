@@ -17,18 +17,21 @@ DONE: Final = b"event: done\ndata: [DONE]\n\n"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 
 _LF: Final = 0x0A
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _BOUNDARY = re.compile(rb"\n\r?\n")
 
 
 class Splitter:
     """Cuts a byte stream into complete blocks, however it is chunked."""
 
-    __slots__ = ("_buffer", "_max_block", "_scanned")
+    __slots__ = ("_buffer", "_max_block", "_max_plain", "_scanned")
 
     def __init__(self, max_block: int = 64 * 1024 * 1024) -> None:
         self._buffer = bytearray()
         self._scanned = 0
         self._max_block = max_block
+        #: The size of the largest block that need not be looked at; none, until it is known how the stream begins.
+        self._max_plain = 0
 
     @property
     def tail(self) -> bytes:
@@ -43,7 +46,7 @@ class Splitter:
         end = len(chunk) - 2
         if (
             chunk.find(b"\n\n") == end
-            and 0 < end < self._max_block
+            and 0 < end < self._max_plain
             and not self._buffer
             and chunk[0] != _LF
             and b"\r" not in chunk
@@ -51,6 +54,8 @@ class Splitter:
             return [chunk[:end]]
         buffer = self._buffer
         buffer += chunk
+        if not self._max_plain:
+            self._begin()
         blocks: list[bytes] = []
         begin = 0
         for boundary in _BOUNDARY.finditer(buffer, self._scanned):
@@ -64,6 +69,14 @@ class Splitter:
         self._scanned = max(0, len(buffer) - 2)
         self._check(len(buffer))
         return blocks
+
+    def _begin(self) -> None:
+        """Drop the byte order mark that a stream may begin with (HTML standard, 9.2.6)."""
+        begin = bytes(self._buffer[: len(_BYTE_ORDER_MARK)])
+        if begin == _BYTE_ORDER_MARK:
+            del self._buffer[: len(begin)]
+        if begin == _BYTE_ORDER_MARK or not _BYTE_ORDER_MARK.startswith(begin):
+            self._max_plain = self._max_block
 
     def _check(self, size: int) -> None:
         if size > self._max_block:

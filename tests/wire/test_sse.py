@@ -95,6 +95,14 @@ def test_blocks_are_found_however_lines_end_and_chunks_fall(
     assert [lines_of(block) for block in split(*chunks)] == blocks
 
 
+def test_a_byte_order_mark_before_the_first_line_is_no_part_of_it() -> None:
+    mark = "\ufeff".encode()
+    raw = mark + CREATED + b"\n\n" + mark + DELTA + b"\n\n"
+    assert split(raw) == [CREATED, mark + DELTA]
+    assert split(*(bytes([byte]) for byte in raw)) == [CREATED, mark + DELTA]
+    assert split(mark[:2] + CREATED + b"\n\n") == [mark[:2] + CREATED]
+
+
 def test_a_block_that_outgrows_the_bound_is_refused() -> None:
     splitter = Splitter(max_block=1000)
     for _ in range(10):

@@ -1,0 +1,166 @@
+"""One client of a stream: what waits for it is bounded, silence is broken, and a loss does not look like the end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from typing import Final
+
+from aiohttp import HttpVersion11, web
+
+from service.api.telling import Teller, is_ending
+from service.store.kept_events import Event
+from service.wire import sse
+
+#: Seconds after which a client that reads nothing is given up; what it missed is in the log.
+_STALLED: Final = 300.0
+#: Bytes that may wait for a client before writing to it waits.
+_UNSENT: Final = 32 * 1024
+#: What becomes of bytes that have not left when a connection is closed: they go out in peace, or it is reset.
+_IN_PEACE: Final = struct.pack("ii", 0, 0)
+_RESET: Final = struct.pack("ii", 1, 0)
+#: Seconds that the last words to a client have to reach it before its connection is reset.
+_LAST_WORDS: Final = 0.5
+
+
+class StreamClient:
+    """The client's connection: events are written to it when they are published; what does not fit goes the slow way.
+
+    Half of what a stream's event costs is waking the tasks that hand it on, so where nothing has to wait none is.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_loop",
+        "_moved_at",
+        "_request",
+        "_response",
+        "_teller",
+        "_transport",
+        "_unsent",
+        "told_at",
+        "whole",
+    )
+
+    def __init__(self, request: web.Request, response: web.StreamResponse, teller: Teller) -> None:
+        self._request = request
+        self._response = response
+        self._teller = teller
+        self._chunked = request.version >= HttpVersion11
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        #: Bytes that waited for it when it was last looked at, and since when it has been as many.
+        self._unsent = 0
+        self._moved_at = 0.0
+        #: The event loop's time at which it was last sent anything.
+        self.told_at = self._loop.time()
+        #: Whether all that it was sent are whole events.
+        self.whole = True
+
+    def open(self) -> None:
+        """The answer has begun."""
+        transport = self._transport = self._request.transport
+        if transport is not None:
+            transport.set_write_buffer_limits(high=_UNSENT)
+            if not self._chunked:
+                # Its end is the connection's, so one that comes too early, of this process too, has to be a reset.
+                _at_close(transport, _RESET)
+
+    def once_open(self) -> StreamClient | None:
+        """This, when events may be written."""
+        return None if self._transport is None else self
+
+    def take(self, event: Event) -> bool:
+        """Write an event, unless the client is slow or gone, or the event is more than may wait for it."""
+        transport = self._transport
+        if transport is None or transport.is_closing() or transport.get_write_buffer_size() > _UNSENT:
+            return False
+        if len(event.frame) > _UNSENT:
+            return False
+        if self._teller.grows and is_ending(event):
+            # It may be far larger than what may wait for a client.
+            return False
+        data = self._teller.tell((event,))
+        if data:
+            self._send(transport, data)
+        return True
+
+    def idle(self) -> bool:
+        """Keep proxies from closing a silent connection; False when it is closed, or has long taken nothing."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return False
+        unsent = transport.get_write_buffer_size()
+        if not unsent:
+            self._send(transport, sse.KEEP_ALIVE)
+        elif unsent == self._unsent and self._loop.time() - self._moved_at >= _STALLED:
+            self.give_up()
+            return False
+        if unsent != self._unsent:
+            self._unsent, self._moved_at = unsent, self._loop.time()
+        return True
+
+    async def write(self, data: bytes) -> None:
+        """Write what others may be told as well, and keep no copy of more of it than may wait for the client."""
+        for begin in range(0, len(data), _UNSENT):
+            self.whole = begin + _UNSENT >= len(data)
+            async with asyncio.timeout(_STALLED):
+                await self._response.write(data[begin : begin + _UNSENT])
+                await self._request.writer.drain()
+            self.told_at = self._loop.time()
+
+    async def write_batch(self, batch: list[Event]) -> None:
+        """Write events together, but the one that ends the interaction alone where that is told as more than it is."""
+        if batch and self._teller.grows and is_ending(batch[-1]):
+            await self.write(self._teller.tell(batch[:-1]))
+            await self.write(self._teller.tell(batch[-1:]))
+        else:
+            await self.write(self._teller.tell(batch))
+
+    def keep_alive(self) -> None:
+        """The same as :meth:`idle`; raises :class:`ConnectionError` where that is False."""
+        if not self.idle():
+            raise ConnectionResetError("The client is gone, or takes nothing.")
+
+    def silent_for(self, seconds: float) -> bool:
+        """Whether it has been sent nothing for so long."""
+        return self._loop.time() - self.told_at >= seconds
+
+    async def end(self) -> None:
+        """End the stream, and wait until the client has taken all of it."""
+        transport = self._request.transport
+        if transport is not None:
+            transport.set_write_buffer_limits(high=0)
+        async with asyncio.timeout(_STALLED):
+            await self._response.write_eof(sse.DONE)
+        if transport is not None:
+            transport.set_write_buffer_limits()
+            if not self._chunked:
+                _at_close(transport, _IN_PEACE)
+
+    async def break_off(self, farewell: bytes = b"") -> None:
+        """End the body without its last chunk, after what was written: every client takes that for a loss."""
+        await self.write(farewell)
+        if not self._chunked:
+            await asyncio.sleep(_LAST_WORDS)
+        transport = self._transport
+        if transport is not None:
+            transport.close()
+            if transport.get_write_buffer_size():
+                self._loop.call_later(_STALLED, transport.abort)
+
+    def give_up(self) -> None:
+        """Drop a connection that takes nothing more."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _send(self, transport: asyncio.Transport, data: bytes) -> None:
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self.told_at = self._loop.time()
+
+
+def _at_close(transport: asyncio.Transport, how: bytes) -> None:
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
