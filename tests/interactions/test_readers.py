@@ -29,12 +29,14 @@ async def transport() -> AsyncIterator[Transport]:
     await opened.close()
 
 
-async def test_a_second_reader_of_an_interaction_is_closed_and_the_first_goes_on(
-    database_url: str, transport: Transport, start_scripted: StartScripted
-) -> None:
-    left = asyncio.Semaphore(0)
+class Endless:
+    """An upstream whose streams go on until their reader leaves."""
 
-    async def script(request: web.Request) -> web.StreamResponse:
+    def __init__(self) -> None:
+        self._left = asyncio.Semaphore(0)
+
+    async def script(self, request: web.Request) -> web.StreamResponse:
+        """Answer whoever attaches."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         try:
@@ -42,12 +44,28 @@ async def test_a_second_reader_of_an_interaction_is_closed_and_the_first_goes_on
                 await response.write(b": still here\n\n")
                 await asyncio.sleep(0.01)
         finally:
-            left.release()
+            self._left.release()
 
-    upstream = await start_scripted(script)
+    async def left(self) -> None:
+        """Wait until one has left."""
+        async with asyncio.timeout(20):
+            await self._left.acquire()
+
+
+@pytest.fixture
+def upstream() -> Endless:
+    return Endless()
+
+
+@pytest.fixture
+async def pair(
+    database_url: str, transport: Transport, start_scripted: StartScripted, upstream: Endless
+) -> AsyncIterator[tuple[Reader, Reader]]:
+    """Two readers of one interaction, of which none has begun."""
+    scripted = await start_scripted(upstream.script)
     deployment = build(
         DeploymentSettings(
-            id="d", model_name="m", model="m", api_key=Secret("s3cret"), api_base=upstream.url
+            id="d", model_name="m", model="m", api_key=Secret("s3cret"), api_base=scripted.url
         ),
         "tests/1",
     )
@@ -65,14 +83,34 @@ async def test_a_second_reader_of_an_interaction_is_closed_and_the_first_goes_on
         first, second = [await attaching.reader(found[0], deployment, 60.0) for _ in range(2)]
         assert isinstance(first, Reader)
         assert isinstance(second, Reader)
-        readers = Readers()
-        ended: list[Reader] = []
-        readers.on_end = lambda reader, stopped: ended.append(reader)
-        assert readers.start(first) is readers.start(second) is first.feed
-        async with asyncio.timeout(20):
-            await left.acquire()
-        assert readers.reader(entry.id) is first
-        await readers.drop({entry.id})
-        assert ended == [first]
-        assert len(readers) == 0
+        yield first, second
         await log.close()
+
+
+async def test_a_second_reader_of_an_interaction_is_closed_and_the_first_goes_on(
+    pair: tuple[Reader, Reader], upstream: Endless
+) -> None:
+    first, second = pair
+    readers = Readers()
+    ended: list[Reader] = []
+    readers.on_end = lambda reader, stopped: ended.append(reader)
+    assert readers.start(first) is readers.start(second) is first.feed
+    await upstream.left()
+    assert readers.reader(first.feed.key) is first
+    await readers.drop({first.feed.key})
+    assert ended == [first]
+    assert len(readers) == 0
+
+
+async def test_a_reader_that_is_stopped_before_it_has_begun_leaves_upstream_and_its_listeners(
+    pair: tuple[Reader, Reader], upstream: Endless
+) -> None:
+    first, second = pair
+    second.close()
+    await upstream.left()
+    readers = Readers()
+    feed = readers.start(first)
+    await readers.drop({feed.key})
+    await upstream.left()
+    assert feed.ended
+    assert feed.broken
