@@ -79,7 +79,7 @@ class StreamLog:
         moment = int(self._log.time() * 1000)
         self._pauses.append(moment - self._told_at if self._told_at else 0)
         self._told_at = moment
-        if not self._waits:
+        if not self._waits and not self._discarded:
             self._waits = True
             self._log.flush_soon(self)
 
