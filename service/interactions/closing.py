@@ -11,11 +11,12 @@ from typing import Any
 
 from service.errors import BadGateway
 from service.interactions import outcomes
+from service.interactions.arriving import Arrived
 from service.interactions.calls import Job
 from service.interactions.cancelling import cancelled_upstream
 from service.interactions.conclusion import Last
 from service.interactions.feed import Feed
-from service.interactions.publisher import Arrived, Publisher
+from service.interactions.publisher import Publisher
 from service.interactions.render import timestamp
 from service.interactions.timeline import made_of
 from service.interactions.verdicts import GIVEN_UP, failed

@@ -12,11 +12,12 @@ from typing import Any, Final
 
 from service.errors import ServiceError, ServiceUnavailable
 from service.interactions import outcomes
+from service.interactions.arriving import Arrived
 from service.interactions.calls import Job
 from service.interactions.feed import Feed
 from service.interactions.log import StreamLog
 from service.interactions.media import MediaKeeper
-from service.interactions.publisher import Arrived, Publisher
+from service.interactions.publisher import Publisher
 from service.store import kept_events
 from service.store.entries import Write
 from service.store.records import Outcome

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from service.interactions.arriving import Arrived
 from service.interactions.calls import Job
 from service.interactions.feed import Feed
 from service.interactions.log import StreamLog
@@ -17,16 +18,6 @@ from service.wire.assembler import Assembler
 #: Deltas that are assembled at a time: one after another they cost a fraction of what each costs alone, and until then
 #: each takes half a kilobyte.
 _AT_A_TIME: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """An event of upstream; ``data`` are the bytes of ``body``, if they came from there as they are."""
-
-    body: dict[str, Any]
-    data: bytes | None = None
-    #: Upstream's own cursor for it (contract 4.6).
-    cursor: str | None = None
 
 
 @dataclass(slots=True)

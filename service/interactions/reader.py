@@ -16,8 +16,9 @@ import asyncio
 import logging
 from typing import Any, Final, Literal
 
-from service.errors import ApiError, InvalidRequest, ServiceError, Superseded
+from service.errors import ApiError, ServiceError, Superseded
 from service.interactions import breaks
+from service.interactions.arriving import Arrived, MalformedStream, arrived_as, plain_delta
 from service.interactions.calls import Job
 from service.interactions.closing import Closing
 from service.interactions.conclusion import Conclusion, Last
@@ -25,7 +26,7 @@ from service.interactions.feed import Feed
 from service.interactions.inquiry import Gone
 from service.interactions.log import EventLog, StreamLog
 from service.interactions.media import MediaKeeper
-from service.interactions.publisher import Arrived, Publisher, Told
+from service.interactions.publisher import Publisher, Told
 from service.interactions.recent import Recent
 from service.interactions.recovery import Recovery
 from service.interactions.resent import Resent
@@ -33,16 +34,10 @@ from service.store.records import now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
 from service.upstream.transport import Flow, Response, TransportError
-from service.wire import codec, ids, sse
+from service.wire import ids, sse
 
 logger = logging.getLogger(__name__)
 
-_DONE: Final = b"[DONE]"
-_DELTA: Final = b"event: step.delta\ndata: {"
-#: Members that are told under our ids; what only looks like them is looked at more closely.
-_EVENT_ID: Final = b'"event_id"'
-_INTERACTION: Final = b'"interaction'
-_BRACE: Final = ord("}")
 #: Seconds that upstream has to end its body after the terminal event, so that the connection can be used again.
 _DRAIN: Final = 1.0
 #: A stream that is larger is nobody's answer.
@@ -256,13 +251,13 @@ class Reader:
         while (flow := await response.pump(self._consume)) is Flow.HOLD:
             await self._log.room()
         if flow is not Flow.ENOUGH or self._last is None:
-            raise _MalformedStream("Upstream ended the stream before the interaction was complete.")
+            raise MalformedStream("Upstream ended the stream before the interaction was complete.")
         return self._last
 
     def _consume(self, chunk: bytes) -> Flow:
         self._received += len(chunk)
         if self._received > _LARGEST_STREAM:
-            raise _MalformedStream(f"Upstream sent more than {_LARGEST_STREAM} bytes.")
+            raise MalformedStream(f"Upstream sent more than {_LARGEST_STREAM} bytes.")
         for block in self._splitter.feed(chunk):
             if self._told_as_it_came(block):
                 continue
@@ -276,49 +271,31 @@ class Reader:
     def _told_as_it_came(self, block: bytes) -> bool:
         """Tell a plain delta, which nearly every event is; False for whatever needs a closer look."""
         if (
-            not block.startswith(_DELTA)
-            or block[-1] != _BRACE
-            or _EVENT_ID in block
-            or _INTERACTION in block
-            or b"\r" in block
-            or block.find(b"\n", len(_DELTA)) >= 0
-            or self._held is not None
+            self._held is not None
             or self._resumed
             or self._resent.holds
             or self._job.first_byte_at is None
+            or (body := plain_delta(block)) is None
         ):
             return False
-        try:
-            body = codec.loads(block[len(_DELTA) - 1 :])
-        except InvalidRequest:
-            return False
-        plain = bool(body.get("event_type") == "step.delta")
-        if plain:
-            self._publisher.publish_delta(block, body)
-        return plain
+        self._publisher.publish_delta(block, body)
+        return True
 
     def _arrived(self, block: bytes) -> Arrived | None:
-        data = sse.data_of(block)
-        if data is None or data == _DONE:
+        arrived = arrived_as(block)
+        if arrived is None:
             return None
-        body, as_it_came = _parsed(data)
-        if "event_type" not in body:
-            as_it_came = False
-            body["event_type"] = (sse.event_name(block) or b"error").decode("utf-8", "replace")
-        cursor = body.get("event_id")
-        if not isinstance(cursor, str) or not cursor:
-            cursor = None
-        elif not self._seen.is_new(cursor) and self._again:
+        if arrived.cursor is not None and not self._seen.is_new(arrived.cursor) and self._again:
             self._resent.known()
             return None
         if (
             self._again
-            and body.get("event_type") == "interaction.created"
+            and arrived.body.get("event_type") == "interaction.created"
             and self._publisher.assembler.begun
         ):
             self._publisher.cursor = None
-            raise _MalformedStream("Upstream began the stream anew instead of going on with it.")
-        return Arrived(body, data if as_it_came else None, cursor)
+            raise MalformedStream("Upstream began the stream anew instead of going on with it.")
+        return arrived
 
     def _take(self, arrived: Arrived) -> bool:
         """Tell an event, unless it is to be held back; whether the interaction ends with it."""
@@ -404,24 +381,4 @@ class Reader:
             pass
 
 
-def _parsed(data: bytes) -> tuple[dict[str, Any], bool]:
-    """An event, and whether its bytes may be told: what was paid for is kept, though some of it is no text."""
-    as_it_came = True
-    try:
-        body = codec.loads(data)
-    except InvalidRequest:
-        as_it_came = False
-        try:
-            body = codec.loads_replacing(data)
-        except InvalidRequest as error:
-            raise _MalformedStream("Upstream sent an event that is not JSON.") from error
-    if not isinstance(body, dict):
-        raise _MalformedStream("Upstream broke off the stream with something that is not an event.")
-    return body, as_it_came
-
-
-class _MalformedStream(Exception):
-    """The stream ended or went on in a way that no interaction does."""
-
-
-_TROUBLE: Final = (TransportError, ServiceError, _MalformedStream)
+_TROUBLE: Final = (TransportError, ServiceError, MalformedStream)

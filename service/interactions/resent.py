@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from service.interactions.publisher import Arrived
+from service.interactions.arriving import Arrived
 
 
 class Resent:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from service.interactions.publisher import Arrived
+from service.interactions.arriving import Arrived
 from service.interactions.resent import Resent
 
 

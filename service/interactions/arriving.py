@@ -1,0 +1,82 @@
+"""What upstream sends on a stream: a block is a plain delta, any other event, or no event at all (contract 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from service.errors import InvalidRequest
+from service.wire import codec, sse
+
+_DONE: Final = b"[DONE]"
+_DELTA: Final = b"event: step.delta\ndata: {"
+#: Members that are told under our ids; what only looks like them is looked at more closely.
+_EVENT_ID: Final = b'"event_id"'
+_INTERACTION: Final = b'"interaction'
+_BRACE: Final = ord("}")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """An event of upstream; ``data`` are the bytes of ``body``, if they came from there as they are."""
+
+    body: dict[str, Any]
+    data: bytes | None = None
+    #: Upstream's own cursor for it (contract 4.6).
+    cursor: str | None = None
+
+
+class MalformedStream(Exception):
+    """The stream ended or went on in a way that no interaction does."""
+
+
+def plain_delta(block: bytes) -> dict[str, Any] | None:
+    """The body of a delta that may be told as it came, which nearly every event is; None for any other block."""
+    if (
+        not block.startswith(_DELTA)
+        or block[-1] != _BRACE
+        or _EVENT_ID in block
+        or _INTERACTION in block
+        or b"\r" in block
+        or block.find(b"\n", len(_DELTA)) >= 0
+    ):
+        return None
+    try:
+        body: dict[str, Any] = codec.loads(block[len(_DELTA) - 1 :])
+    except InvalidRequest:
+        return None
+    return body if body.get("event_type") == "step.delta" else None
+
+
+def arrived_as(block: bytes) -> Arrived | None:
+    """The event of a block; None for a comment and for the end's mark.
+
+    Raises :class:`MalformedStream` for what is no event.
+    """
+    data = sse.data_of(block)
+    if data is None or data == _DONE:
+        return None
+    body, as_it_came = _parsed(data)
+    if "event_type" not in body:
+        as_it_came = False
+        body["event_type"] = (sse.event_name(block) or b"error").decode("utf-8", "replace")
+    cursor = body.get("event_id")
+    if not isinstance(cursor, str) or not cursor:
+        cursor = None
+    return Arrived(body, data if as_it_came else None, cursor)
+
+
+def _parsed(data: bytes) -> tuple[dict[str, Any], bool]:
+    """An event, and whether its bytes may be told: what was paid for is kept, though some of it is no text."""
+    as_it_came = True
+    try:
+        body = codec.loads(data)
+    except InvalidRequest:
+        as_it_came = False
+        try:
+            body = codec.loads_replacing(data)
+        except InvalidRequest as error:
+            raise MalformedStream("Upstream sent an event that is not JSON.") from error
+    if not isinstance(body, dict):
+        raise MalformedStream("Upstream broke off the stream with something that is not an event.")
+    return body, as_it_came
