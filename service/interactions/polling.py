@@ -78,7 +78,7 @@ class Polling:
         return over
 
     def remaining(self, created_at: int, deployment_id: str) -> float:
-        """The seconds that an interaction still has."""
+        """The seconds that an interaction still has, by the clock that it was created by."""
         deployment = self._deployments.by_id(deployment_id)
         limit = None if deployment is None else deployment.settings.background_timeout
         return (self._background_timeout if limit is None else limit) - (now() - created_at) / 1e6
@@ -99,7 +99,7 @@ class Polling:
         claim = run.claim
         if claim.upstream_id is None or not claim.upstream_stored:
             return await self._fail(run, INTERRUPTED)
-        remaining = self.remaining(claim.created_at, claim.deployment_id)
+        remaining = run.ends_at - asyncio.get_running_loop().time()
         deployment = self._deployments.by_id(claim.deployment_id)
         if deployment is None:
             return remaining <= 0 and await self._fail(run, GIVEN_UP)

@@ -67,7 +67,8 @@ class Reader:
         self.cancelling = False
         #: Whether it goes on where another reader has stopped.
         self._continues = told.upstream_id is not None
-        self._patience: float | None = None
+        #: When the interaction is given up; of the loop's clock.
+        self.ends_at: float | None = None
         self._status: str | None = None
         self._response: Response
         self._client = client
@@ -115,7 +116,7 @@ class Reader:
     def take(self, response: Response, patience: float | None = None) -> Reader:
         """Own the stream that is to be read; after ``patience`` seconds the interaction is given up."""
         self._response = response
-        self._patience = patience
+        self.ends_at = None if patience is None else asyncio.get_running_loop().time() + patience
         self._conclusion.http_status = response.status
         # Another deployment than was meant may have served it, and been given the conversation in another way.
         self.feed.history, self.feed.served = self._job.history, self._job.served
@@ -126,8 +127,8 @@ class Reader:
         self._task = asyncio.current_task()
         self._opened_at = asyncio.get_running_loop().time()
         timer = None
-        if self._patience is not None:
-            timer = asyncio.get_running_loop().call_later(self._patience, self._end_as, "give up")
+        if self.ends_at is not None:
+            timer = asyncio.get_running_loop().call_at(self.ends_at, self._end_as, "give up")
         try:
             await self._until_cancelled()
         except asyncio.CancelledError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from asyncio import Task
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from service.store.held import Claim
@@ -35,6 +36,8 @@ class Run:
     pause: float
     #: Whether upstream may have a stream of it.
     may_stream: bool
+    #: When it is given up; of the loop's clock, which nobody sets.
+    ends_at: float = inf
     cancel_wished: bool = False
     #: When upstream said first, and ever since, that there is no such interaction; of the loop's clock.
     missing_since: float | None = None

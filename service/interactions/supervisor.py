@@ -124,18 +124,23 @@ class Supervisor:
         await self._life.begin()
         self._watching = self._loop.create_task(self._watch(), name="supervisor")
 
-    def follow(self, claim: Claim, delay: float | None = None) -> None:
-        """Follow an open interaction that this process holds to its end."""
+    def follow(self, claim: Claim, delay: float | None = None, ends_at: float | None = None) -> None:
+        """Follow an open interaction that this process holds to its end.
+
+        ``ends_at`` is when it is given up, by the loop's clock, where this process has reckoned that before.
+        """
         if self._stopping:
             return
         may_stream = claim.background or claim.stream
         if delay is None:
             streams_now = may_stream and self._polling.room()
             delay = 0.0 if streams_now else jittered(self._how.pacing.first)
-        self.schedule.add(Run(claim, self._how.pacing.first, may_stream), delay)
+        if ends_at is None:
+            ends_at = self._loop.time() + self.remaining(claim.created_at, claim.deployment_id)
+        self.schedule.add(Run(claim, self._how.pacing.first, may_stream, ends_at), delay)
 
     def remaining(self, created_at: int, deployment_id: str) -> float:
-        """The seconds that an interaction has until it is given up."""
+        """The seconds that an interaction has until it is given up, by the clock that it was created by."""
         return self._polling.remaining(created_at, deployment_id)
 
     async def look(self, record: Record) -> None:
@@ -258,7 +263,7 @@ class Supervisor:
                 reader.feed.upstream_id,
                 intent.upstream_stored,
             )
-            self.follow(claim, jittered(self._how.pacing.first))
+            self.follow(claim, jittered(self._how.pacing.first), reader.ends_at)
 
     def _hear(self, topic: str) -> None:
         if topic.startswith(LOOK):

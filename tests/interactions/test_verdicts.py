@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from service.settings import Settings
+from service.store import records
 from service.store.records import USAGE_PARTIAL, now
 from tests.support.gateway import MODEL, STEPS, Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway, StartScripted
@@ -149,6 +152,42 @@ async def test_a_run_has_two_hours_unless_its_deployment_says_otherwise(
     assert await given_up(1.9) == {"shorter"}
     assert await given_up(2.1) == {"shorter", "usual"}
     assert await given_up(5.1) == {"shorter", "usual", "longer"}
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, hours: float) -> None:
+    """Whoever looks at the clock from now on is told another hour."""
+    shift = int(hours * HOUR * 1e9)
+    monkeypatch.setattr(records, "time", SimpleNamespace(time_ns=lambda: time.time_ns() + shift))
+
+
+@pytest.mark.parametrize("streams", [256, 0], ids=["attached", "polled"])
+async def test_a_clock_that_is_set_on_ends_no_run(
+    start_gateway: StartGateway, upstream: Emulated, monkeypatch: pytest.MonkeyPatch, streams: int
+) -> None:
+    gateway = await start_gateway(upstream, **{**HASTY, "background_streams": streams})
+    made = await gateway.ask(background=True, wish="background;queued=3600;running=3600")
+    set_clock(monkeypatch, 5)
+    upstream.clear()
+
+    async def was_asked_about() -> bool:
+        return len(upstream.calls("GET")) > (0 if streams else 2)
+
+    await eventually(was_asked_about)
+    assert not (await gateway.database.row(made.id))["completed_at"]
+    upstream.clock.advance(9_000)
+    assert (await gateway.finished(made.id)).body["status"] == "completed"
+
+
+@pytest.mark.parametrize("streams", [256, 0], ids=["attached", "polled"])
+async def test_a_clock_that_is_set_back_prolongs_no_run(
+    start_gateway: StartGateway, upstream: Emulated, monkeypatch: pytest.MonkeyPatch, streams: int
+) -> None:
+    gateway = await start_gateway(
+        upstream, background_timeout=0.4, **{**HASTY, "background_streams": streams}
+    )
+    made = await gateway.ask(background=True, wish="zombie")
+    set_clock(monkeypatch, -5)
+    await failed(gateway, made.id, "deadline_exceeded")
 
 
 async def test_a_run_whose_deployment_is_not_configured_any_more_is_shown_until_its_time_is_over(

@@ -117,7 +117,7 @@ class Course(Stay):
         retries, timeout = ask.wishes.num_retries, ask.wishes.timeout
         if retries is not None:
             self._policy = self._policy.wished(retries)
-        self._deadline = inf if timeout is None else router.clock() + timeout
+        self._deadline = inf if timeout is None else router.stopwatch() + timeout
         #: The model that stands in for the one asked for.
         self.fallback: str | None = None
         self._state = None
@@ -136,11 +136,11 @@ class Course(Stay):
     @property
     def left(self) -> float:
         """Seconds that the caller still waits."""
-        return self._deadline - self._router.clock()
+        return self._deadline - self._router.stopwatch()
 
     def bound(self, seconds: float) -> None:
         """The caller waits so many seconds from now at most."""
-        self._deadline = min(self._deadline, self._router.clock() + seconds)
+        self._deadline = min(self._deadline, self._router.stopwatch() + seconds)
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Call this back at the end."""

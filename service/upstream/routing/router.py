@@ -57,12 +57,19 @@ class Pool:
 
 
 class Router:
-    """Chooses deployments; ``clock`` gives seconds since the epoch."""
+    """Chooses deployments; ``clock`` gives seconds since the epoch, ``stopwatch`` seconds that nobody sets."""
 
-    def __init__(self, settings: Settings, deployments: Deployments, clock: Clock = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        deployments: Deployments,
+        clock: Clock = time.time,
+        stopwatch: Clock = time.monotonic,
+    ) -> None:
         router = settings.router
         self.settings = router
         self.clock = clock
+        self.stopwatch = stopwatch
         self.budget = RetryBudget(router.retry_allowance)
         self.gate = Gate(settings.max_concurrent_requests)
         self.policy = Policy(

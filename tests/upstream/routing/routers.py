@@ -21,7 +21,7 @@ LIMITED = Failure(Kind.REFUSED, 429, "rate_limit_exceeded", retry_after=20.0)
 
 
 class Clock:
-    """Seconds since the epoch, as the test has them."""
+    """Seconds as the test has them."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
@@ -36,7 +36,7 @@ def entry(id: str, name: str = "fast", model: str = MODEL, **members: Any) -> De
 
 
 class Routing:
-    """A router and its clock."""
+    """A router, its clock and its stopwatch."""
 
     def __init__(self, *entries: DeploymentSettings, most: int = 100, **router: Any) -> None:
         fallbacks = MappingProxyType(router.pop("fallbacks", {}))
@@ -46,7 +46,8 @@ class Routing:
             max_concurrent_requests=most,
         )
         self.clock = Clock()
-        self.router = Router(settings, Deployments(settings, "tests"), self.clock)
+        self.stopwatch = Clock()
+        self.router = Router(settings, Deployments(settings, "tests"), self.clock, self.stopwatch)
 
     def start(
         self,

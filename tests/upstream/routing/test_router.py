@@ -299,7 +299,19 @@ def test_a_callers_number_of_retries_counts() -> None:
 def test_nothing_is_tried_when_the_caller_no_longer_waits() -> None:
     routing = Routing(entry("a"), entry("b"))
     course = routing.start(wishes=Wishes(timeout=2.0))
-    routing.clock.now += 2.0
+    routing.stopwatch.now += 2.0
+    assert failed(course) is None
+
+
+@pytest.mark.parametrize("jump", [-7_200.0, 7_200.0])
+def test_a_clock_that_jumps_neither_ends_nor_prolongs_a_wait(jump: float) -> None:
+    routing = Routing(entry("a"), entry("b"), entry("c"))
+    course = routing.start(wishes=Wishes(timeout=2.0))
+    routing.clock.now += jump
+    assert course.left == 2.0
+    assert failed(course) is not None
+    routing.stopwatch.now += 2.0
+    assert course.left == 0.0
     assert failed(course) is None
 
 
