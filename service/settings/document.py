@@ -42,6 +42,7 @@ def _construct(loader: yaml.SafeLoader, path: str) -> object:
     if root is None:
         return {}
     _refuse_duplicates(root, path)
+    _refuse_circles(root, path)
     document: object = loader.construct_document(root)
     return {} if document is None else document
 
@@ -63,6 +64,40 @@ def _refuse_duplicates(root: yaml.Node, path: str) -> None:
             waiting += _members(node, where, path)
         elif isinstance(node, yaml.SequenceNode):
             waiting += [(item, f"{where}[{position}]") for position, item in enumerate(node.value)]
+
+
+def _refuse_circles(root: yaml.Node, path: str) -> None:
+    """No node may hold itself: nothing could be read from it to an end."""
+    around: set[int] = set()
+    done: set[int] = set()
+    waiting = [(root, "", False)]
+    while waiting:
+        node, where, left = waiting.pop()
+        if left:
+            around.discard(id(node))
+            done.add(id(node))
+        elif id(node) in around:
+            line = node.start_mark.line + 1
+            raise ConfigurationError(
+                f"{where}: an alias of what it stands in ({path}, line {line}); write the value out"
+            )
+        elif id(node) not in done:
+            around.add(id(node))
+            waiting.append((node, where, True))
+            waiting += [(child, name, False) for child, name in _children(node, where)]
+
+
+def _children(node: yaml.Node, where: str) -> list[tuple[yaml.Node, str]]:
+    if isinstance(node, yaml.MappingNode):
+        return [(part, _dotted(where, key)) for key, value in node.value for part in (key, value)]
+    if isinstance(node, yaml.SequenceNode):
+        return [(item, f"{where}[{position}]") for position, item in enumerate(node.value)]
+    return []
+
+
+def _dotted(where: str, key: yaml.Node) -> str:
+    name = key.value if isinstance(key, yaml.ScalarNode) else "?"
+    return f"{where}.{name}" if where else name
 
 
 def _members(node: yaml.MappingNode, where: str, path: str) -> list[tuple[yaml.Node, str]]:

@@ -159,6 +159,30 @@ def test_a_key_given_twice_is_refused(path: Path, text: str, message: str) -> No
     assert refused(path, text).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("environment_variables: &a {x: *a}", "environment_variables.x: an alias of what it stands in"),
+        ("environment_variables: &a\n  x: {y: [1, *a]}\n", "environment_variables.x.y[1]: an alias"),
+        ("model_list: &a [*a]", "model_list[0]: an alias"),
+        ("model_list:\n- &a {model_name: x, litellm_params: *a}", "model_list[0].litellm_params: an alias"),
+        (
+            "general_settings: {retention_policies: &a [*a]}",
+            "general_settings.retention_policies[0]: an alias",
+        ),
+        ("litellm_settings: {callbacks: &a {b: *a}}", "litellm_settings.callbacks.b: an alias"),
+        ("router_settings: &a {<<: *a}", "router_settings.<<: an alias"),
+        ("&a {x: *a}", "x: an alias"),
+        ("&a [*a]", "[0]: an alias"),
+        ("&a {? *a : 1}", "?: an alias"),
+    ],
+)
+def test_an_anchor_within_itself_is_refused(path: Path, text: str, message: str) -> None:
+    told = refused(path, text)
+    assert told.startswith(message)
+    assert f"({path}, line " in told
+
+
 def test_merge_keys_and_anchors_work(path: Path) -> None:
     path.write_text(
         """
