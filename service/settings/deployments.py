@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ _FAMILIES = (
 )
 #: The parameters of another provider are not ours to check.
 _ANY = Keys(ours=frozenset(), free=True)
+#: What the header can carry that a key is sent in.
+_PLAIN = re.compile(r"[ -~]+")
 #: What the emulator takes for a key; no word, because messages are told without keys.
 EMULATOR_KEY = "emulated-0"
 _ALIAS = "name the alias that callers use"
@@ -87,6 +90,7 @@ def default_deployment(environ: Mapping[str, str], *, emulator: bool) -> Deploym
     key = defaults.api_key or (Secret(EMULATOR_KEY) if emulator else None)
     if key is None:
         return None
+    _check_key(key, "GOOGLE_API_KEY" if environ.get("GOOGLE_API_KEY") else "GEMINI_API_KEY")
     return DeploymentSettings(
         id="default",
         model_name="*",
@@ -176,7 +180,15 @@ def _api_key(params: Section, defaults: _Defaults) -> Secret:
         raise ConfigurationError(
             f"{params.name('api_key')}: missing; write os.environ/GEMINI_API_KEY there, or set GEMINI_API_KEY"
         )
+    _check_key(key, params.name("api_key"))
     return key
+
+
+def _check_key(key: Secret, name: str) -> None:
+    if not _PLAIN.fullmatch(key.reveal()):
+        raise ConfigurationError(
+            f"{name}: holds a line break or a character beyond ASCII, which no key has; copy the key again"
+        )
 
 
 def _id(info: Section) -> str | None:

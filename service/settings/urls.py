@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 from service.errors import ConfigurationError
@@ -30,6 +31,11 @@ _PRISMA_ONLY = frozenset(
         "statement_cache_size",
     }
 )
+#: What a URL consists of (RFC 3986): anything else would have to be percent-encoded.
+_PLAIN = re.compile(r"[!-~]+")
+#: A part of a host's name; with the underscore that names of containers have.
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_LONGEST_HOST = 253
 _SECRET_PARAMETERS = frozenset({"password", "sslpassword"})
 
 
@@ -38,9 +44,17 @@ def parse_api_base(value: str, name: str) -> tuple[str, str | None]:
 
     Raises `ConfigurationError` naming ``name`` for anything but a plain http(s) URL.
     """
+    if not _PLAIN.fullmatch(value):
+        raise ConfigurationError(
+            f"{name}: holds a space or a character beyond ASCII; percent-encode it, and write a host as xn--..."
+        )
     parts = _split(value, name, "write it as https://HOST")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError(f"{name}: not an http(s) URL; write it as https://HOST")
+    if not _is_host(parts.hostname):
+        raise ConfigurationError(
+            f"{name}: {parts.hostname!r} can be no host; write a name or an address there"
+        )
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigurationError(f"{name}: must have no user, query or fragment; write it as https://HOST")
     path = parts.path.rstrip("/")
@@ -94,6 +108,30 @@ def _split(value: str, name: str, remedy: str) -> SplitResult:
             f"{name}: not a valid URL; {remedy}, special characters percent-encoded"
         ) from None
     return parts
+
+
+def _is_host(host: str) -> bool:
+    """Whether there can be a host of this name or address."""
+    if ":" in host:
+        try:
+            IPv6Address(host)
+        except ValueError:
+            return False
+        return True
+    name = host.removesuffix(".")
+    labels = name.split(".")
+    if len(name) > _LONGEST_HOST or not all(_LABEL.fullmatch(label) for label in labels):
+        return False
+    # What ends in a number is an address, not a name (RFC 1123 2.1).
+    return not labels[-1].isdigit() or _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        IPv4Address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _sqlite_url(value: str, parts: SplitResult, name: str) -> str:

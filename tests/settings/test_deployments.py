@@ -98,6 +98,13 @@ def test_key_and_base_default_to_the_environments(tmp_path: Path) -> None:
     assert (got.api_key.reveal(), got.api_base) == ("env", "http://localhost:1")
 
 
+def test_a_key_of_the_environment_that_can_be_none_names_its_variable() -> None:
+    for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY"):
+        with pytest.raises(ConfigurationError) as caught:
+            load(None, {name: "schlüssel"})
+        assert str(caught.value).startswith(f"{name}: holds a line break or a character beyond ASCII")
+
+
 class TestIds:
     def test_derived_ids_are_stable_and_hold_no_key(self, tmp_path: Path) -> None:
         first, second = one(tmp_path, entry(api_key="a")), one(tmp_path, entry(api_key="b"))
@@ -152,6 +159,29 @@ class TestOtherProviders:
         (entry(api_base="ftp://h"), "model_list[0].litellm_params.api_base: not an http(s) URL"),
         (entry(api_base="https://u:p@h"), "model_list[0].litellm_params.api_base: must have no user"),
         (entry(api_base="https://h:x"), "model_list[0].litellm_params.api_base: not a valid URL"),
+        (
+            entry(api_base="https://h h"),
+            "model_list[0].litellm_params.api_base: holds a space or a character beyond ASCII; percent-encode",
+        ),
+        (entry(api_base="https://h/a\r\nX: y"), "model_list[0].litellm_params.api_base: holds a space"),
+        (entry(api_base="https://h/ä"), "model_list[0].litellm_params.api_base: holds a space"),
+        (entry(api_base="https://münchen.de"), "model_list[0].litellm_params.api_base: holds a space"),
+        (
+            entry(api_base="https://h..example"),
+            "model_list[0].litellm_params.api_base: 'h..example' can be no host; write a name or an address",
+        ),
+        (entry(api_base="https://-h"), "model_list[0].litellm_params.api_base: '-h' can be no host"),
+        (entry(api_base="https://h!"), "model_list[0].litellm_params.api_base: 'h!' can be no host"),
+        (entry(api_base="https://h%20h"), "model_list[0].litellm_params.api_base: 'h%20h' can be no host"),
+        (entry(api_base="https://1.2.3.444"), "model_list[0].litellm_params.api_base: '1.2.3.444' can be no"),
+        (entry(api_base="https://" + "h" * 64), "model_list[0].litellm_params.api_base: 'hhhh"),
+        (entry(api_base="https://" + "h." * 200), "model_list[0].litellm_params.api_base: 'h.h."),
+        (
+            entry(api_key="schlüssel"),
+            "model_list[0].litellm_params.api_key: holds a line break or a character beyond ASCII",
+        ),
+        (entry(api_key="a\r\nX-Evil: 1"), "model_list[0].litellm_params.api_key: holds a line break"),
+        (entry(api_key="a\x00b"), "model_list[0].litellm_params.api_key: holds a line break"),
         (entry(timeout="soon"), "model_list[0].litellm_params.timeout: expected seconds or a duration"),
         (entry(weight=-1), "model_list[0].litellm_params.weight: must be at least 0, got -1"),
         (
@@ -174,4 +204,5 @@ def test_no_message_shows_a_key(tmp_path: Path) -> None:
     secret = "AIza-very-secret"
     assert secret not in refused(tmp_path, entry(api_key=secret, timeout="x"))
     assert secret not in refused(tmp_path, entry(api_key=[secret]))
+    assert secret not in refused(tmp_path, entry(api_key=f"{secret}é"))
     assert secret not in repr(one(tmp_path, entry(api_key=secret)))

@@ -80,6 +80,11 @@ def test_a_shown_url_has_no_password(given: str, shown: str) -> None:
         ("https://h:8/p/v1beta/", "https://h:8/p", "v1beta"),
         ("http://[::1]:80/v1", "http://[::1]:80", "v1"),
         ("https://h/v1x", "https://h/v1x", None),
+        ("http://my_host:8", "http://my_host:8", None),
+        ("http://127.0.0.1:8", "http://127.0.0.1:8", None),
+        ("http://[fe80::1%25eth0]:8", "http://[fe80::1%25eth0]:8", None),
+        ("https://xn--mnchen-3ya.de.", "https://xn--mnchen-3ya.de.", None),
+        ("https://H.example/a%20b/v1", "https://H.example/a%20b", "v1"),
     ],
 )
 def test_an_api_base_loses_slash_and_version(given: str, base: str, version: str | None) -> None:
