@@ -42,7 +42,7 @@ def plain_delta(block: bytes) -> dict[str, Any] | None:
     ):
         return None
     try:
-        body: dict[str, Any] = codec.loads(block[len(_DELTA) - 1 :])
+        body: dict[str, Any] = codec.loads_foreign(block[len(_DELTA) - 1 :])
     except InvalidRequest:
         return None
     return body if body.get("event_type") == "step.delta" else None
@@ -70,13 +70,13 @@ def _parsed(data: bytes) -> tuple[dict[str, Any], bool]:
     """An event, and whether its bytes may be told: what was paid for is kept, though some of it is no text."""
     as_it_came = True
     try:
-        body = codec.loads(data)
+        body = codec.loads_foreign(data)
     except InvalidRequest:
         as_it_came = False
         try:
             body = codec.loads_replacing(data)
         except InvalidRequest as error:
-            raise MalformedStream("Upstream sent an event that is not JSON.") from error
+            raise MalformedStream(f"Upstream sent an event that cannot be read: {error.message}") from error
     if not isinstance(body, dict):
         raise MalformedStream("Upstream broke off the stream with something that is not an event.")
     return body, as_it_came

@@ -239,9 +239,12 @@ async def _read(deployment: Deployment, response: Response) -> tuple[int, bytes]
 
 def _reply(status: int, raw: bytes) -> Reply:
     try:
-        parsed = codec.loads(raw)
-    except InvalidRequest:
-        parsed = None
+        parsed = codec.loads_foreign(raw)
+    except InvalidRequest as error:
+        reason = error.message.rstrip(".")
+        raise BadGateway(
+            f"Upstream answered {status} with a body that cannot be read ({reason}); the request may have run."
+        ) from error
     if not isinstance(parsed, dict):
         raise BadGateway(
             f"Upstream answered {status} with a body that is not a JSON object; the request may have run."

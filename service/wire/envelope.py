@@ -42,12 +42,12 @@ class Envelope:
 def parse(raw: bytes) -> Envelope:
     """Read a create request (contract 2.1); null members count as absent.
 
-    Raises InvalidRequest naming the member at fault: JSON that does not parse or is not an object, neither or
-    both of ``model`` and ``agent``, a member of the wrong type, input that is missing (without
+    Raises InvalidRequest naming the member at fault: JSON that does not parse, is nested too deeply or is not an
+    object, neither or both of ``model`` and ``agent``, a member of the wrong type, input that is missing (without
     ``continuation_token``) or empty, a background interaction that is not stored, a ``webhook_config`` that cannot be
     served.
     """
-    body = codec.loads(raw)
+    body = codec.loads_foreign(raw)
     if not isinstance(body, dict):
         raise InvalidRequest(f"Invalid JSON payload: expected an object, got {_kind(body)}.")
     model = _text(body, "model")

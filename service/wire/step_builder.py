@@ -203,7 +203,7 @@ def _own(value: dict[str, Any]) -> dict[str, Any]:
 
 def _parse_arguments(text: str) -> tuple[Any, bool]:
     try:
-        arguments = codec.loads(text.encode())
+        arguments = codec.loads_foreign(text.encode())
     except (InvalidRequest, UnicodeEncodeError):
         return text, False
     return arguments, isinstance(arguments, dict)

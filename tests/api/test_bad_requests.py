@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from tests.support.gateway import MODEL, STEPS, Gateway
-from tests.support.gateways import StartGateway
-from tests.support.upstreams import Emulated
+from tests.support.gateways import StartGateway, StartScripted
+from tests.support.upstreams import Emulated, answering, deployment
 
 LIMIT = 4096
 
@@ -27,6 +27,8 @@ LIMIT = 4096
         (b'{"model":"m","input":"\\ud800"}', "JSON"),
         (b'{"model":"m","input":NaN}', "JSON"),
         (b"[" * 100_000, "JSON"),
+        (b'{"model":"m","input":"x","x":' + b"[" * 200 + b"]" * 200 + b"}", "nested deeper than 200 levels"),
+        (b'{"model":"m","input":[' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"]}", "nested deeper than 200"),
         (b"[]", "object"),
         (b'"text"', "object"),
         (b"null", "object"),
@@ -70,6 +72,19 @@ async def test_a_request_that_makes_no_sense_is_400(
     assert "x-interaction-id" not in reply.headers
     assert upstream.requests == []
     assert await gateway.database.count() == 0
+
+
+async def test_a_request_as_deep_as_may_be_is_taken_and_read_again(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    told = orjson.dumps({"id": "v1_up", "model": MODEL, "status": "completed", "steps": []})
+    upstream = await start_scripted(answering(told))
+    gateway = await start_gateway(deployments=(deployment(upstream, MODEL),))
+    deep = orjson.loads(b"[" * 199 + b"]" * 199)
+    made = await gateway.ask(unheard_of=deep)
+    assert (await gateway.got(made.id, include_input="true")).body["input"] == "Hello"
+    read = await gateway.request("GET", f"/api/interactions/{made.id}")
+    assert read.body["request"]["unheard_of"] == deep
 
 
 async def test_null_members_count_as_absent(gateway: Gateway, upstream: Emulated) -> None:

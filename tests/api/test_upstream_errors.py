@@ -5,10 +5,10 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from tests.support.gateway import MODEL, Gateway
+from tests.support.gateway import LEGACY, MODEL, STEPS, Gateway
 from tests.support.gateways import StartEmulator, StartGateway, StartScripted
 from tests.support.replies import Reply
-from tests.support.upstreams import Emulated, answering, deployment
+from tests.support.upstreams import Emulated, answering, deployment, sse
 
 BOTH = pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
 
@@ -202,3 +202,54 @@ async def test_an_unknown_model_is_refused_before_anything_is_recorded(
     assert "fast" in reply.error["message"]
     assert await gateway.database.count() == 0
     assert upstream.requests == []
+
+
+def deep(levels: int) -> bytes:
+    """What upstream answers, so many levels deep."""
+    arguments = b'{"a":' * (levels - 3) + b"1" + b"}" * (levels - 3)
+    step = b'{"type":"function_call","id":"c","name":"f","arguments":%b}' % arguments
+    return b'{"id":"v1_up","model":"m","status":"completed","steps":[%b]}' % step
+
+
+@pytest.mark.parametrize("levels", [201, 300, 1_000, 1_024, 1_025, 100_000])
+async def test_an_answer_nested_too_deeply_to_be_read_again_is_a_bad_gateway(
+    start_scripted: StartScripted, start_gateway: StartGateway, levels: int
+) -> None:
+    upstream = await start_scripted(answering(deep(levels)))
+    gateway = await start_gateway(deployments=(deployment(upstream, MODEL),))
+    reply = await gateway.refused(502)
+    assert reply.error["code"] == "bad_gateway"
+    assert "a body that cannot be read" in reply.error["message"]
+    await assert_recorded(gateway, reply)
+
+
+@pytest.mark.parametrize("headers", [STEPS, LEGACY], ids=["steps", "legacy"])
+async def test_an_answer_as_deep_as_may_be_is_read_again(
+    start_scripted: StartScripted, start_gateway: StartGateway, headers: dict[str, str]
+) -> None:
+    upstream = await start_scripted(answering(deep(200)))
+    gateway = await start_gateway(deployments=(deployment(upstream, MODEL),))
+    made = await gateway.ask(headers=headers)
+    read = await gateway.got(made.id, headers=headers, include_input="true")
+    for body in (made.body, read.body):
+        (call,) = (step for step in body.get("steps") or body["outputs"] if step["type"] == "function_call")
+        assert orjson.dumps(call["arguments"]).count(b"{") == 197
+    assert (await gateway.events(made.id, headers=headers)).final["status"] == "completed"
+    told = await gateway.request("GET", f"/api/interactions/{made.id}")
+    assert told.body["response"]["steps"]
+    exported = await gateway.request("GET", "/api/export?format=jsonl")
+    assert made.id.encode() in exported.raw
+
+
+async def test_an_event_nested_too_deeply_is_not_told(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    created = {"event_type": "interaction.created", "interaction": {"id": "v1_up", "status": "in_progress"}}
+    final = b'data: {"event_type":"interaction.completed","interaction":%b}\n\n' % deep(1_000)
+    script = answering(sse(created, done=False) + final, content_type="text/event-stream")
+    gateway = await start_gateway(
+        deployments=(deployment(await start_scripted(script), MODEL),), background_timeout=0.5
+    )
+    streamed = await gateway.stream()
+    assert b'{"a":' not in streamed.raw
+    assert (await gateway.finished(streamed.id)).body["status"] == "failed"

@@ -126,6 +126,13 @@ def test_arguments_that_are_no_object_are_kept_and_reported(text: str, arguments
     assert assembler.invalid_arguments == [1]
 
 
+def test_arguments_too_deep_to_be_told_are_kept_as_they_arrived() -> None:
+    text = '{"a":' * 1_000 + "1" + "}" * 1_000
+    assembler = fed(start({"type": "function_call"}), delta(type="arguments_delta", arguments=text), stop())
+    assert assembler.steps == [{"type": "function_call", "arguments": text}]
+    assert assembler.invalid_arguments == [0]
+
+
 def test_arguments_of_a_stream_that_was_cut_are_kept_as_they_arrived() -> None:
     assembler = fed(start({"type": "function_call"}), delta(type="arguments_delta", arguments='{"city":"Bos'))
     assert assembler.steps == [{"type": "function_call", "arguments": '{"city":"Bos'}]
