@@ -145,6 +145,10 @@ async def read_body(request: web.Request) -> bytes:
         body = content.read_nowait()
     except (ValueError, web.RequestPayloadError) as error:
         raise InvalidRequest("The request body cannot be read: it is cut off or badly encoded.") from error
+    except OSError as error:
+        # Nobody is there to be told; the refusal is for the figures.
+        logger.info("a client left in the middle of its request's body")
+        raise InvalidRequest("The request body was cut off: the connection is lost.") from error
     if limit and len(body) > limit:
         raise too_large(request)
     return body

@@ -103,6 +103,9 @@ class TolerantHandler(web.RequestHandler):
         """
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is on its way already")
+        if self.transport is None and isinstance(exc, OSError):
+            logger.info("a client left before it was answered (%s)", type(exc).__name__)
+            raise ConnectionError("nobody is there to be answered") from exc
         repeated = _REPEATED.search(message or "")
         error: ServiceError = ApiError()
         if status < 500:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
+import struct
 
 import orjson
 import pytest
 
-from tests.support.gateway import MODEL, STEPS, Gateway
+from tests.support.gateway import MODEL, STEPS, Gateway, eventually
 from tests.support.upstreams import Emulated
 
 
@@ -54,6 +57,34 @@ async def test_a_body_that_does_not_decode_is_400(gateway: Gateway) -> None:
         "POST", "/v1/interactions", headers={"content-encoding": "gzip"}, data=b'{"model": "m"}'
     )
     assert (reply.status, reply.error["code"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("reset", [True, False], ids=["reset", "closed"])
+@pytest.mark.parametrize("length", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
+async def test_an_upload_that_its_client_abandons_is_told_in_a_line_and_counted_as_the_clients(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture, reset: bool, length: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    host, port = gateway.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST /v1/interactions HTTP/1.1\r\nHost: localhost\r\n{length}\r\n\r\n"
+    writer.write(head.encode() + b'40\r\n{"model": "m", "input": "Half')
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    if reset:
+        lingering: socket.socket = writer.get_extra_info("socket")
+        lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.close()
+
+    async def is_counted() -> bool:
+        figures = await gateway.request("GET", "/metrics")
+        return b'interactions_requests_total{operation="create",status="400"} 1.0' in figures.raw
+
+    await eventually(is_counted)
+    told = [record for record in caplog.records if record.levelno >= logging.WARNING or record.exc_info]
+    assert told == []
+    assert [text for text in caplog.messages if "left in the middle of its request's body" in text]
+    assert await gateway.database.count() == 0
 
 
 async def test_a_wrong_method_is_told_the_right_ones(gateway: Gateway) -> None:
