@@ -14,6 +14,7 @@ Each class knows its HTTP status and its wire code (contract 7.2); its docstring
   + Aborted                   409 aborted
     - Superseded              409 aborted
   + PayloadTooLarge           413 payload_too_large
+  + ExpectationFailed         417 invalid_request
   + IdempotencyKeyReused      422 unprocessable_entity
   + NotRecorded               424 not_recorded
   + RateLimitExceeded         429 rate_limit_exceeded
@@ -125,6 +126,13 @@ class PayloadTooLarge(ServiceError):
 
     status = 413
     code = "payload_too_large"
+
+
+class ExpectationFailed(ServiceError):
+    """This service expects and meets '100-continue' only; send the request without another 'Expect'."""
+
+    status = 417
+    code = "invalid_request"
 
 
 class IdempotencyKeyReused(ServiceError):

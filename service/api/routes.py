@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from service.api import (
     audit,
@@ -19,13 +19,30 @@ from service.api import (
     webhooks,
 )
 from service.api.endpoint import Handler, endpoint, error_response
-from service.errors import MethodNotAllowed, NotFound
+from service.errors import ExpectationFailed, MethodNotAllowed, NotFound
 
 _PREFIXES = ("/v1beta", "/v1", "")
 
 
 async def _not_found(request: web.Request) -> web.StreamResponse:
     raise NotFound(f"There is nothing at {request.path!r}. Interactions are at '/v1beta/interactions'.")
+
+
+@endpoint
+async def _refuse_expectation(request: web.Request) -> web.StreamResponse:
+    raise ExpectationFailed
+
+
+async def _expected(request: web.Request) -> web.StreamResponse | None:
+    """Meet what a request expects before it sends its body, or refuse it; HTTP/1.0 knows no expectations."""
+    if request.version < HttpVersion11:
+        return None
+    if request.headers["Expect"].lower() != "100-continue":
+        return await _refuse_expectation(request)
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    # The answer itself has not begun.
+    request.writer.output_size = 0
+    return None
 
 
 def _method_not_allowed(allowed: str) -> Handler:
@@ -71,11 +88,12 @@ def add_routes(app: web.Application) -> None:
     _add(app, "/health/ready", GET=health.ready)
     _add(app, "/metrics", GET=metrics.metrics)
     _add(app, "/api/deployments", GET=deployments.deployments)
-    app.router.add_route("*", "/{path:.*}", endpoint(_not_found))
+    app.router.add_route("*", "/{path:.*}", endpoint(_not_found), expect_handler=_expected)
 
 
 def _add(app: web.Application, path: str, **handlers: Handler) -> None:
     resource = app.router.add_resource(path)
     for method, handler in handlers.items():
-        resource.add_route(method, endpoint(handler))
-    resource.add_route("*", endpoint(_method_not_allowed(", ".join(handlers))))
+        resource.add_route(method, endpoint(handler), expect_handler=_expected)
+    refuse = _method_not_allowed(", ".join(handlers))
+    resource.add_route("*", endpoint(refuse), expect_handler=_expected)

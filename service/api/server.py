@@ -1,9 +1,9 @@
-"""The HTTP server's one deviation from aiohttp's: a second ``User-Agent`` header does not refuse the request.
+"""The HTTP server where it differs from aiohttp's: what it takes, and what it says to requests that reach no handler.
 
-google-genai 1.55 to 2.8 sends two (contract 9.3); aiohttp's C parser answers 400 to any duplicate of a header that may
-come once. The second line is taken out of the head before the parser sees it, and nothing else is touched: duplicates
-of ``Host``, ``Content-Length`` and ``Transfer-Encoding`` are refused as ever. Bytes of a body are never looked at: a
-head is only looked for where the last message has ended.
+A second ``User-Agent`` header does not refuse the request: google-genai 1.55 to 2.8 sends two (contract 9.3); aiohttp's
+C parser answers 400 to any duplicate of a header that may come once. The second line is taken out of the head before
+the parser sees it, and nothing else is touched: duplicates of ``Host``, ``Content-Length`` and ``Transfer-Encoding``
+are refused as ever. Bytes of a body are never looked at: a head is only looked for where the last message has ended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import orjson
 from aiohttp import StreamReader, web
 from aiohttp.http_parser import RawRequestMessage
 
-from service.errors import ApiError, InvalidRequest, ServiceError
+from service.errors import ApiError, InvalidRequest, NotFound, ServiceError
+from service.wire import ids
 
 logger = logging.getLogger(__name__)
 
@@ -116,11 +117,7 @@ class TolerantHandler(web.RequestHandler):
             )
         else:
             logger.error("a request failed outside its handler", exc_info=exc)
-        response = web.Response(
-            status=error.status, body=orjson.dumps(error.body()), content_type="application/json"
-        )
-        response.force_close()
-        return response
+        return _refusal(error)
 
     def eof_received(self) -> None:
         """The peer has finished sending; a head that never became whole is the parser's to judge."""
@@ -159,7 +156,13 @@ class _Remembering:
 
     async def _find(self, request: web.Request) -> web.StreamResponse:
         place = (request.method, request._message.path)
-        response = await self._handle(request)
+        try:
+            response = await self._handle(request)
+        except web.HTTPNotFound:
+            # Targets that are no paths, which no route can match: those of OPTIONS and CONNECT.
+            return _refusal(
+                NotFound(f"{request.method} asks for what is no path; this service serves paths only.")
+            )
         found = request._match_info
         resource = found.route.resource if found is not None else None
         if found is not None and isinstance(resource, web.PlainResource) and resource.canonical == place[1]:
@@ -177,6 +180,18 @@ class TolerantRunner(web.AppRunner):
             # What is remembered is the handler alone, which no middleware would be around.
             handle = _Remembering(handle)
         return TolerantServer(cast(Any, handle), request_factory=server.request_factory, **server._kwargs)
+
+
+def _refusal(error: ServiceError) -> web.Response:
+    """An error in Google's shape (contract 7.1), behind which the connection is closed."""
+    response = web.Response(
+        status=error.status,
+        body=orjson.dumps(error.body()),
+        headers={"x-request-id": ids.to_text(ids.mint())},
+        content_type="application/json",
+    )
+    response.force_close()
+    return response
 
 
 def _with_one_user_agent(head: bytes) -> bytes:

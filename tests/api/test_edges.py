@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import struct
 
@@ -28,6 +29,12 @@ async def exchange(gateway: Gateway, head: str) -> tuple[bytes, bytes]:
     return answer_head, body
 
 
+def assert_shaped(answer: bytes) -> None:
+    """The head of an answer in Google's shape, as every one has it."""
+    assert b"\r\ncontent-type: application/json" in answer.lower()
+    assert re.search(rb"\r\nx-request-id: int_[a-z2-7]+\r\n", answer + b"\r\n", re.IGNORECASE)
+
+
 @pytest.mark.parametrize(
     ("head", "message"),
     [
@@ -45,11 +52,52 @@ async def test_what_is_not_http_is_refused_in_googles_shape(
 ) -> None:
     answer, body = await exchange(gateway, head)
     assert b" 400 " in answer.partition(b"\r\n")[0]
-    assert b"application/json" in answer
+    assert_shaped(answer)
     error = orjson.loads(body)["error"]
     assert error["code"] == "invalid_request"
     assert message in error["message"]
     assert b"cret" not in body
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+)
+async def test_what_is_no_path_is_not_found_in_googles_shape(gateway: Gateway, head: str) -> None:
+    answer, body = await exchange(gateway, head)
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert_shaped(answer)
+    error = orjson.loads(body)["error"]
+    assert (error["code"], head.split()[0] in error["message"]) == ("not_found", True)
+
+
+@pytest.mark.parametrize("path", ["/v1/interactions", "/health/live", "/nowhere"])
+async def test_what_cannot_be_expected_is_refused_in_googles_shape(
+    gateway: Gateway, upstream: Emulated, path: str
+) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nExpect: other\r\nConnection: close\r\n\r\n"
+    answer, body = await exchange(gateway, head)
+    assert answer.startswith(b"HTTP/1.1 417 ")
+    assert_shaped(answer)
+    assert "'100-continue'" in orjson.loads(body)["error"]["message"]
+    assert not upstream.requests
+
+
+async def test_a_body_is_asked_for_when_that_is_expected(gateway: Gateway) -> None:
+    body = orjson.dumps({"model": MODEL, "input": "Hello"}).decode()
+    head = (
+        f"Host: localhost\r\nContent-Length: {len(body)}\r\nConnection: close\r\nExpect: 100-Continue\r\n\r\n"
+    )
+    going_on, answer = await exchange(gateway, f"POST /v1/interactions HTTP/1.1\r\n{head}{body}")
+    assert going_on == b"HTTP/1.1 100 Continue"
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    # Before HTTP/1.1 nothing could be expected.
+    answer, _ = await exchange(gateway, f"POST /v1/interactions HTTP/1.0\r\n{head}{body}")
+    assert answer.startswith(b"HTTP/1.0 200 ")
 
 
 async def test_a_body_that_does_not_decode_is_400(gateway: Gateway) -> None:
