@@ -11,6 +11,7 @@ Each class knows its HTTP status and its wire code (contract 7.2); its docstring
   + NotFound                  404 not_found
     - ModelNotFound           404 model_not_found
   + MethodNotAllowed          405 method_not_allowed
+  + RequestTimeout            408 deadline_exceeded
   + Aborted                   409 aborted
     - Superseded              409 aborted
   + PayloadTooLarge           413 payload_too_large
@@ -108,6 +109,13 @@ class MethodNotAllowed(ServiceError):
 
     status = 405
     code = "method_not_allowed"
+
+
+class RequestTimeout(ServiceError):
+    """The head of the request has not arrived in time; send it as a whole."""
+
+    status = 408
+    code = "deadline_exceeded"
 
 
 class Aborted(ServiceError):

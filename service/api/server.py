@@ -4,10 +4,13 @@ A second ``User-Agent`` header does not refuse the request: google-genai 1.55 to
 C parser answers 400 to any duplicate of a header that may come once. The second line is taken out of the head before
 the parser sees it, and nothing else is touched: duplicates of ``Host``, ``Content-Length`` and ``Transfer-Encoding``
 are refused as ever. Bytes of a body are never looked at: a head is only looked for where the last message has ended.
+
+A head that has begun must be whole soon, or the connection is closed; one that is idle between two may stay so.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -15,9 +18,12 @@ from typing import Any, Final, cast
 
 import orjson
 from aiohttp import StreamReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import _ErrInfo
 
-from service.errors import ApiError, InvalidRequest, NotFound, ServiceError
+from service.errors import ApiError, InvalidRequest, NotFound, RequestTimeout, ServiceError
 from service.wire import ids
 
 logger = logging.getLogger(__name__)
@@ -27,6 +33,10 @@ _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _HEAD_END: Final = b"\r\n\r\n"
 #: The parser refuses longer heads anyway; beyond this nothing is held back from it.
 _LONGEST_HEAD: Final = 256 * 1024
+#: From its first bytes to its last.
+_HEAD_SECONDS: Final = 60.0
+#: The parser refuses it, so nothing is held back in which there is one: the end of such a head would never be found.
+_BARE_LINE_FEED: Final = re.compile(rb"(?<!\r)\n")
 #: A request line begins, or may: the rest of a head that a pipelining peer split does not look like this.
 _REQUEST_LINE: Final = re.compile(rb"[A-Z]{1,20}(?: |$)")
 _REPEATED: Final = re.compile(r"Duplicate '([A-Za-z-]+)' header")
@@ -36,12 +46,13 @@ _USER_AGENT: Final = re.compile(rb"\r\nuser-agent:[^\r\n]*", re.IGNORECASE)
 class TolerantHandler(web.RequestHandler):
     """One connection; holds back a head until it is whole and forwards everything else as it comes."""
 
-    __slots__ = ("_body", "_head")
+    __slots__ = ("_body", "_head", "_head_timer")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._body: StreamReader | None = None
         self._head = b""
+        self._head_timer: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
@@ -51,11 +62,16 @@ class TolerantHandler(web.RequestHandler):
         if self._head:
             data, self._head = self._head + data, b""
         elif _REQUEST_LINE.match(data) is None:
+            found = self._request_count
             self._forward(data)
+            # Some clients send a blank line behind a body.
+            if self._request_count == found and data.strip():
+                self._await_head()
             return
         end = data.find(_HEAD_END)
-        if end < 0 and len(data) < _LONGEST_HEAD:
+        if end < 0 and len(data) < _LONGEST_HEAD and _BARE_LINE_FEED.search(data) is None:
             self._head = data
+            self._await_head()
             return
         if data.count(b"gent:") + data.count(b"GENT:") < 2:
             self._forward(data)
@@ -88,8 +104,37 @@ class TolerantHandler(web.RequestHandler):
     def _forward(self, data: bytes) -> None:
         found = self._request_count
         super().data_received(data)
-        if self._request_count != found and self._messages:
-            self._body = self._messages[-1][1]
+        if self._request_count != found:
+            if self._messages:
+                self._body = self._messages[-1][1]
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
+
+    def _await_head(self) -> None:
+        """See that what has begun becomes a whole head in time."""
+        if self._head_timer is None and self.transport is not None:
+            self._head_timer = self._loop.call_later(_HEAD_SECONDS, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            # Earlier requests are still being answered.
+            self._await_head()
+            return
+        self._head = b""
+        late = HttpProcessingError(code=RequestTimeout.status)
+        self._messages.append((_ErrInfo(late.code, late, late.message), EMPTY_PAYLOAD))
+        self._request_count += 1
+        waiter.set_result(None)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The peer is gone."""
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        super().connection_lost(exc)
 
     def handle_error(
         self,
@@ -109,7 +154,9 @@ class TolerantHandler(web.RequestHandler):
             raise ConnectionError("nobody is there to be answered") from exc
         repeated = _REPEATED.search(message or "")
         error: ServiceError = ApiError()
-        if status < 500:
+        if status == RequestTimeout.status:
+            error = RequestTimeout()
+        elif status < 500:
             error = InvalidRequest(
                 f"The request repeats the header {repeated[1]}; send it once."
                 if repeated
