@@ -151,13 +151,21 @@ def _bound(name: str) -> int:
 
 
 def _json(name: str, value: Any) -> str:
-    """What is read as JSON again: a list of objects, or an object."""
+    """What is read as JSON again: a list of objects, or an object, of strings if it has labels."""
     if name == "attempts":
         if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
             raise InvalidRequest("'interaction.attempts' is not a list of objects.")
     elif not isinstance(value, dict):
         raise InvalidRequest(f"'interaction.{name}' is not an object.")
+    elif name == "labels":
+        _check_labels(value)
     return codec.dumps(value).decode()
+
+
+def _check_labels(labels: Mapping[str, Any]) -> None:
+    for label, value in labels.items():
+        if not isinstance(value, str):
+            raise InvalidRequest(f"'interaction.labels' has {label[:50]!r}, which is not a string.")
 
 
 def _checked(name: str, value: Any, kind: type, expected: str) -> Any:

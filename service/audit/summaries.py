@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import ColumnElement, select
 
+from service.store.kept_holds import labels_of
 from service.store.tables import api_keys, interactions, projects
 from service.wire import ids
 
@@ -120,12 +121,6 @@ def usage_of(it: Mapping[str, Any]) -> dict[str, int | None] | None:
     """The totals of an interaction; None where upstream told none."""
     counts = {name: it[name] for name in TOKENS}
     return counts if any(count is not None for count in counts.values()) else None
-
-
-def labels_of(stored: str | None) -> dict[str, str]:
-    """The labels of a row."""
-    labels = {} if stored is None else orjson.loads(stored)
-    return labels if isinstance(labels, dict) else {}
 
 
 def timestamp(microseconds: int | None) -> str | None:

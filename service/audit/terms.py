@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from service.audit.fields import FIELDS
 from service.audit.filters import ANY, Bounds, Choice, Filters, Label
-from service.audit.summaries import labels_of
+from service.store.kept_holds import labels_of
 
 #: Filters that lead to a term, those that usually mean fewest first.
 _LEADING: Final = (

@@ -25,8 +25,8 @@ from service.audit.measures import COUNTERS, Measures
 from service.audit.prices import Prices
 from service.audit.series import grain_for
 from service.audit.splitting import FEWEST
-from service.audit.summaries import labels_of
 from service.store.codec import Codec
+from service.store.kept_holds import labels_of
 from service.store.reports import Reading, Reports
 from service.store.statement import named_keys
 from service.store.tables import Key, api_keys, interactions, projects, rollups, series

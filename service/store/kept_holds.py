@@ -131,7 +131,9 @@ class KeptHolds:
         return {row[0]: row[1] for row in rows}
 
 
-def labels_of(stored: str | None) -> dict[str, Any]:
-    """The labels of a row."""
+def labels_of(stored: str | None) -> dict[str, str]:
+    """The labels of a row; what is no string there is none."""
     labels = orjson.loads(stored) if stored else {}
-    return labels if isinstance(labels, dict) else {}
+    if not isinstance(labels, dict):
+        return {}
+    return {name: value for name, value in labels.items() if isinstance(value, str)}

@@ -134,8 +134,12 @@ async def test_export_import_export_is_identical(
     made = await everything(gateway, upstream)
     key = ids.from_text(made["unary"])
     assert key is not None
-    statement = f"UPDATE interactions SET labels = :labels WHERE id = {literal(gateway.database.url, key)}"
-    await query(gateway.database.url, statement, labels='{"team":"ä","n":18446744073709551617}')
+    statement = (
+        "UPDATE interactions SET labels = :labels, attempts = :attempts "
+        f"WHERE id = {literal(gateway.database.url, key)}"
+    )
+    attempts = '[{"n":18446744073709551617}]'
+    await query(gateway.database.url, statement, labels='{"n":"1","team":"ä"}', attempts=attempts)
     first, _ = await lines(gateway, "&deleted=any")
     assert len(first) == await gateway.database.count()
     other = await gateway_starter(running, other_url, **PROMPT)(upstream)
@@ -504,6 +508,10 @@ _WRONG: list[tuple[Json, str]] = [
     ({"interaction.status": "done"}, "'interaction.status' is 'done'"),
     ({"interaction.attempts": 5}, "'interaction.attempts' is not a list of objects"),
     ({"interaction.labels": "team"}, "'interaction.labels' is not an object"),
+    (
+        {"interaction.labels": {"team": "a", "n": {"b": 2}}},
+        "'interaction.labels' has 'n', which is not a string",
+    ),
     ({"interaction.stream": 1}, "'interaction.stream' is not a boolean"),
     ({"interaction.created_at": None}, "'interaction.created_at' is missing"),
     ({"interaction.model": "a\0b"}, "'interaction.model' has a NUL character"),

@@ -284,6 +284,18 @@ def test_what_makes_no_sense_is_refused(text: str, message: str) -> None:
     assert message in refused.value.message
 
 
+async def test_a_label_that_is_no_string_counts_as_none(store_url: str) -> None:
+    async with past(store_url, 20, derive=False) as made:
+        ended = [told for told in made.of_default() if told.completed_at is not None]
+        odd = """{"team":{"a":1},"env":"prod"}"""
+        await query(store_url, "UPDATE interactions SET labels = :odd", odd=odd)
+        for _ in range(2):
+            (group,) = (await usage(made, "group_by=label:team,label:env"))["groups"]
+            assert (group["label:team"], group["label:env"]) == (None, "prod")
+            assert group["requests"] == len(ended)
+            await made.indexer.catch_up()
+
+
 async def test_a_report_of_nothing_is_empty(store_url: str) -> None:
     async with past(store_url, 0) as made:
         answered = await usage(made, "group_by=model,day")
