@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
@@ -15,6 +15,7 @@ from sqlalchemy import BigInteger, Boolean, SmallInteger
 from service.audit.lines import BODIES, JSON_TEXTS, REFERENCES, VERSION, EventRow, MediaRow, is_one_line
 from service.audit.moments import LATEST
 from service.errors import InvalidRequest
+from service.interactions.calls import REVISION_NUMBERS
 from service.store.aliases import by_hash
 from service.store.bringing_in import ROW, Kind, holder_of
 from service.store.records import STATUSES, now
@@ -107,6 +108,7 @@ def _check(key: bytes, row: Mapping[str, Any]) -> None:
         raise InvalidRequest(
             f"'interaction.status' is {row['status'][:50]!r}. Expected one of {', '.join(sorted(STATUSES))}."
         )
+    _check_number(row, "revision", REVISION_NUMBERS.values())
     for name in ROW:
         if row.get(name) is None and not interactions.c[name].nullable:
             raise InvalidRequest(f"'interaction.{name}' is missing.")
@@ -117,6 +119,12 @@ def _check(key: bytes, row: Mapping[str, Any]) -> None:
             "'interaction.previous_id', 'root_id' and 'depth' contradict each other: what follows another interaction "
             "has an id in both, its own id in neither, and a depth of 1 or more; what follows none has 0."
         )
+
+
+def _check_number(row: Mapping[str, Any], name: str, known: Collection[int]) -> None:
+    if row.get(name) not in (None, *known):
+        expected = ", ".join(map(str, sorted(known)))
+        raise InvalidRequest(f"'interaction.{name}' is {row[name]}. Expected one of {expected}.")
 
 
 def _column(name: str, value: Any) -> Any:

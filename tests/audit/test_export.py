@@ -506,6 +506,8 @@ _WRONG: list[tuple[Json, str]] = [
     ({"interaction.previous_id": OTHER}, "and 'depth' contradict each other"),
     ({"interaction.depth": 1}, "and 'depth' contradict each other"),
     ({"interaction.status": "done"}, "'interaction.status' is 'done'"),
+    ({"interaction.revision": 9}, "'interaction.revision' is 9. Expected one of 1, 2, 3."),
+    ({"interaction.revision": 0}, "'interaction.revision' is 0. Expected one of 1, 2, 3."),
     ({"interaction.attempts": 5}, "'interaction.attempts' is not a list of objects"),
     ({"interaction.labels": "team"}, "'interaction.labels' is not an object"),
     (
