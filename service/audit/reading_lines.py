@@ -18,7 +18,7 @@ from service.errors import InvalidRequest
 from service.interactions.calls import REVISION_NUMBERS
 from service.store.aliases import by_hash
 from service.store.bringing_in import ROW, Kind, holder_of
-from service.store.records import STATUSES, now
+from service.store.records import STATUSES, USAGE_STATES, now
 from service.store.tables import NOBODY, interactions
 from service.wire import codec, ids
 
@@ -109,6 +109,7 @@ def _check(key: bytes, row: Mapping[str, Any]) -> None:
             f"'interaction.status' is {row['status'][:50]!r}. Expected one of {', '.join(sorted(STATUSES))}."
         )
     _check_number(row, "revision", REVISION_NUMBERS.values())
+    _check_number(row, "usage_state", USAGE_STATES)
     for name in ROW:
         if row.get(name) is None and not interactions.c[name].nullable:
             raise InvalidRequest(f"'interaction.{name}' is missing.")

@@ -34,6 +34,8 @@ USAGE_FINAL = 1
 USAGE_MISSING = 2
 #: What a run that was cancelled or cut had used so far.
 USAGE_PARTIAL = 3
+#: Every state that the usage of an interaction can have.
+USAGE_STATES = frozenset({USAGE_NONE, USAGE_FINAL, USAGE_MISSING, USAGE_PARTIAL})
 
 #: A longer upstream id is nobody's: it is kept with the body, not as an alias.
 _LONGEST_ALIAS = 512

@@ -508,6 +508,7 @@ _WRONG: list[tuple[Json, str]] = [
     ({"interaction.status": "done"}, "'interaction.status' is 'done'"),
     ({"interaction.revision": 9}, "'interaction.revision' is 9. Expected one of 1, 2, 3."),
     ({"interaction.revision": 0}, "'interaction.revision' is 0. Expected one of 1, 2, 3."),
+    ({"interaction.usage_state": 4}, "'interaction.usage_state' is 4. Expected one of 0, 1, 2, 3."),
     ({"interaction.attempts": 5}, "'interaction.attempts' is not a list of objects"),
     ({"interaction.labels": "team"}, "'interaction.labels' is not an object"),
     (
