@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict
+from typing import Final
 
 from aiohttp import web
 
@@ -21,6 +23,8 @@ from service.errors import InvalidRequest, ServiceError
 from service.wire import codec
 
 logger = logging.getLogger(__name__)
+
+_NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 
 async def export(request: web.Request) -> web.StreamResponse:
@@ -104,10 +108,22 @@ def _flag(name: str, value: str) -> bool:
 
 
 async def import_lines(request: web.Request) -> web.StreamResponse:
-    """Take in lines of an export, however often: of what is there, only open imports change, to their ends."""
+    """Take in lines of an export, however often: of what is there, only open imports change, to their ends.
+
+    ``first_line`` is the number of the first one in its file: errors name lines by their numbers.
+    """
     principal = request.app[AUTHENTICATOR].principal(request)
-    told = await request.app[IMPORT].lines(principal, await read_body(request))
+    first = _line_number("first_line", request.query.get("first_line", "1"))
+    told = await request.app[IMPORT].lines(principal, await read_body(request), first)
     return answer(request, codec.dumps(asdict(told)))
+
+
+def _line_number(name: str, value: str) -> int:
+    if _NUMBER.fullmatch(value) is None:
+        raise InvalidRequest(
+            f"The value is invalid for '{name}'. Expected a whole number from 1, got {value[:50]!r}."
+        )
+    return int(value)
 
 
 async def _write(response: web.StreamResponse, data: bytes, patience: float) -> None:

@@ -46,13 +46,13 @@ class Importer:
         self._store = store
         self._reports = reports
 
-    async def lines(self, principal: Principal, data: bytes) -> Told:
-        """Commit the interactions of some lines.
+    async def lines(self, principal: Principal, data: bytes, first: int = 1) -> Told:
+        """Commit the interactions of some lines, of which the first is number ``first`` of whatever they are out of.
 
         Raises :class:`InvalidRequest` naming the first line that is none of an export, :class:`PermissionDenied` for
         another project's, which only the master key may bring in.
         """
-        brought = await asyncio.to_thread(_read, data)
+        brought = await asyncio.to_thread(_read, data, first)
         for one in brought:
             if principal.key_id is not None and one.project_id != principal.project_id:
                 raise PermissionDenied(
@@ -92,9 +92,9 @@ class Importer:
         return known, ended
 
 
-def _read(data: bytes) -> list[Brought]:
+def _read(data: bytes, first: int) -> list[Brought]:
     brought: dict[bytes, Brought] = {}
-    for number, line in enumerate(data.split(b"\n"), 1):
+    for number, line in enumerate(data.split(b"\n"), first):
         if not line.strip():
             continue
         try:

@@ -241,17 +241,16 @@ class _Checked:
         self._count = 0
         self.has_manifest = False
 
-    def take(self, line: bytes) -> bool:
-        """The next line, whether it is that of an interaction; raises :class:`Failed` at a manifest that is wrong."""
+    def take(self, line: bytes) -> None:
+        """The next line; raises :class:`Failed` at a manifest that is wrong."""
         if not line.startswith(_MANIFEST):
             self._digest.update(line)
             self._count += 1
-            return True
+            return
         manifest = _manifest_of(line, self._source)
         if (manifest.get("count"), manifest.get("sha256")) != (self._count, self._digest.hexdigest()):
             raise Failed(f"{self._source} is not what its manifest says: it was damaged; export it again")
         self._digest, self._count, self.has_manifest = sha256(), 0, True
-        return False
 
     def end(self) -> None:
         """Nothing comes any more; raises :class:`Failed` when a manifest should have come."""
@@ -285,9 +284,10 @@ def _taken_in(target: Target, name: str) -> Counter[str]:
         if checked is not None:
             checked.end()
     except Failed as error:
-        if checked is None or not told.total():
+        if not told.total():
             raise
-        raise Failed(f"{error.message}; {told.total()} interactions that came before are taken in") from error
+        before = f"{told.total()} interactions that came before are taken in"
+        raise Failed(f"{error.message.removesuffix('.')}; {before}") from error
     return told
 
 
@@ -313,24 +313,26 @@ async def _import(
     advance: Callable[[int], None],
 ) -> None:
     async with connected(target, making=True) as api:
-        for batch in _batches(file, checked):
-            told += Counter(await api.call("POST", "api/import", body=batch))
+        for first, batch in _batches(file, checked):
+            place = [("first_line", str(first))]
+            told += Counter(await api.call("POST", "api/import", place, batch))
             advance(len(batch))
 
 
-def _batches(file: IO[Any], checked: _Checked | None) -> Iterator[bytes]:
+def _batches(file: IO[Any], checked: _Checked | None) -> Iterator[tuple[int, bytes]]:
+    """All lines, some at a time, each with the number of the first; manifests, which nobody takes in, count as well."""
     lines: list[bytes] = []
-    size = 0
-    for line in file:
-        if not (checked.take(line) if checked is not None else not line.startswith(_MANIFEST)):
-            continue
+    first, size = 1, 0
+    for number, line in enumerate(file, 1):
+        if checked is not None:
+            checked.take(line)
         if lines and (len(lines) >= _LINES_AT_ONCE or size + len(line) > _BYTES_AT_ONCE):
-            yield b"".join(lines)
-            lines, size = [], 0
+            yield first, b"".join(lines)
+            lines, first, size = [], number, 0
         lines.append(line)
         size += len(line)
     if lines:
-        yield b"".join(lines)
+        yield first, b"".join(lines)
 
 
 @contextmanager

@@ -541,6 +541,13 @@ async def test_lines_of_no_export_are_refused_by_number(gateway: Gateway) -> Non
     assert await gateway.database.count() == 1
 
 
+async def test_batches_of_a_file_are_refused_by_its_lines(gateway: Gateway) -> None:
+    for first, named in (("501", "Line 502: "), ("0", "'first_line'"), ("x", "'first_line'")):
+        reply = await gateway.request("POST", f"/api/import?first_line={first}", data=b'{"manifest":{}}\n{}')
+        assert (reply.status, reply.error["code"]) == (400, "invalid_request")
+        assert named in reply.error["message"]
+
+
 async def test_wrong_exports_are_refused(gateway: Gateway) -> None:
     for query_string in ("format=xml", "cursor=x", "cursor=int_x", "limit=3", "statuss=x"):
         reply = await gateway.request("GET", f"/api/export?{query_string}")

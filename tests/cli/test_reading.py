@@ -265,10 +265,10 @@ def test_logs_follow_what_is_found_late(served: Served) -> None:
         following.terminate()
 
 
-def _export_of(line: dict[str, Any]) -> bytes:
-    data = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
-    manifest = {"manifest": {"count": 1, "sha256": sha256(data).hexdigest(), "last": line["id"]}}
-    return data + orjson.dumps(manifest)
+def _export_of(line: dict[str, Any], before: bytes = b"") -> bytes:
+    data = before + orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    told = {"count": data.count(b"\n"), "sha256": sha256(data).hexdigest(), "last": line["id"]}
+    return data + orjson.dumps({"manifest": told})
 
 
 def test_show_tells_everything(served: Served) -> None:
@@ -410,6 +410,23 @@ def test_an_import_tells_what_is_not_whole(served: Served, tmp_path: Path) -> No
         assert said in command("import", str(file), *at, status=status).stderr
         if status == 0:
             command("import", "-", *at, data=whole + more)
+
+
+def test_an_import_names_the_line_of_the_file_that_is_refused(served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "many.jsonl"
+    at = ("--database-url", f"sqlite:///{tmp_path / 'other.db'}")
+    whole = served.run("export", "--chain", served.ids[0]).stdout
+    wrong = orjson.loads(whole.splitlines()[0])
+    wrong["interaction"]["status"] = "bogus"
+    before = whole + b"\n" * 600
+    file.write_bytes(whole + _export_of(wrong, b"\n" * 600))
+    place = f"Line {len(before.splitlines()) + 1}: 'interaction.status' is 'bogus'"
+    for told in (
+        command("import", str(file), *at, status=1).stderr.decode(),
+        command("import", "-", *at, data=file.read_bytes(), status=1).stderr.decode(),
+    ):
+        assert place in told
+        assert "interactions that came before are taken in" in told
 
 
 def test_an_export_that_fails_leaves_what_there_was(served: Served, tmp_path: Path) -> None:

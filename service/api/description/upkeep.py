@@ -17,6 +17,7 @@ from service.api.description.parts import (
     nullable,
     operation,
     path,
+    query,
     ref,
     shape,
 )
@@ -171,6 +172,13 @@ PATHS: Final[dict[str, dict[str, Json]]] = {
             ref("Imported"),
             name="import_lines",
             tag="audit",
+            parameters=(
+                query(
+                    "first_line",
+                    {"type": "integer", "minimum": 1},
+                    "The number of the first line in its file, of which this may be a batch; errors name lines by it.",
+                ),
+            ),
             body=STRING,
             body_type="text/plain",
             body_required=False,
