@@ -40,7 +40,7 @@ async def export(request: web.Request) -> web.StreamResponse:
     with_media = form == "jsonl" and _flag("media", rest.get("media", "true"))
     if await request.app[EXPORT].is_short(principal.project_id, chosen, after):
         parts = request.app[EXPORT].parts(principal.project_id, chosen, after, with_media=with_media)
-        pieces = _encoded(kind(), parts)
+        pieces = _encoded(kind(after), parts)
     else:
         filters = tuple((name, value) for name, value in request.query.items() if name not in (*rest, "key"))
         pieces = request.app[LONG_EXPORTS].pieces(

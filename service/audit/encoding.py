@@ -27,11 +27,15 @@ _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 class JsonLines:
-    """One line for each interaction, and a last one, the manifest: how many they are, and a digest of their lines."""
+    """One line for each interaction, and a last one, the manifest: how many they are, and a digest of their lines.
+
+    That of an export which goes on behind an interaction has its id as ``after``: what it tells of may follow others.
+    """
 
     content_type = "application/x-ndjson"
 
-    def __init__(self) -> None:
+    def __init__(self, after: str | None = None) -> None:
+        self._after = after
         self._hash = sha256()
         self._count = 0
         self._last: bytes | None = None
@@ -55,16 +59,21 @@ class JsonLines:
         """The manifest."""
         last = None if self._last is None else id_text(self._last)
         manifest = {"count": self._count, "sha256": self._hash.hexdigest(), "last": last}
+        if self._after is not None:
+            manifest["after"] = self._after
         return orjson.dumps({"manifest": manifest}, option=orjson.OPT_APPEND_NEWLINE)
 
 
 class Csv:
-    """A table in RFC 4180's form, with a head.
+    """A table in RFC 4180's form, with a head, which one that goes on behind an interaction has already.
 
     A text that a spreadsheet would take for a formula has an apostrophe before it, which spreadsheets do not show.
     """
 
     content_type = "text/csv; charset=utf-8"
+
+    def __init__(self, after: str | None = None) -> None:
+        self._goes_on = after is not None
 
     def portion(self, some: Sequence[Whole]) -> Portion:
         """Their rows."""
@@ -80,8 +89,8 @@ class Csv:
         return _portion(some, b"".join(pieces))
 
     def begin(self) -> bytes:
-        """The names of the columns."""
-        return ",".join(TABLE).encode() + _LINE_END
+        """The names of the columns, where nothing comes before."""
+        return b"" if self._goes_on else ",".join(TABLE).encode() + _LINE_END
 
     def add(self, portion: Portion) -> bytes | memoryview:
         """The rows of a portion."""

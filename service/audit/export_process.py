@@ -117,7 +117,7 @@ def main() -> int:
     widen(_STANDARD_OUTPUT)
     database_url, errand = Errand.of(sys.stdin.buffer.read())
     # What is needed is loaded before there is another process.
-    encoder = form_of(errand.form)()
+    encoder = form_of(errand.form)(errand.after)
     open_reports(database_url)
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 10, 10)

@@ -147,7 +147,7 @@ async def _answer(database_url: str, errand: Errand, given: Connection, taken: C
     reports = open_reports(database_url, alone=True)
     await reports.start()
     try:
-        making = Making(reports, errand, form_of(errand.form)())
+        making = Making(reports, errand, form_of(errand.form)(errand.after))
         # To wait here holds nobody up: nothing else goes on in this process.
         while True:
             keys = given.recv_bytes()

@@ -58,7 +58,7 @@ class Parquet:
 
     content_type = "application/vnd.apache.parquet"
 
-    def __init__(self) -> None:
+    def __init__(self, after: str | None = None) -> None:
         self._compress = zstandard.ZstdCompressor(level=_LEVEL).compress
         self._waiting: list[list[_Page]] = []
         self._size = 0

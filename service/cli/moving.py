@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -179,7 +180,11 @@ def _checked(path: Path, start: int = 0) -> tuple[int, str]:
     if (manifest.get("count"), manifest.get("sha256")) != (added, part.hexdigest()):
         raise Failed(f"{path} is not what its manifest says: it was damaged; export it again")
     if start:
-        told = {"count": count, "sha256": whole.hexdigest(), "last": manifest.get("last")}
+        told = {
+            "count": count,
+            "sha256": whole.hexdigest(),
+            "last": manifest.get("last") or manifest.get("after"),
+        }
         with path.open("r+b") as file:
             file.seek(place)
             file.truncate()
@@ -233,29 +238,52 @@ def import_(target: Target, files: tuple[str, ...]) -> None:
 
 
 class _Checked:
-    """Lines that are what the manifests behind them say; ``source`` is what they are called in messages."""
+    """Lines that are what the manifests behind them say; ``source`` is what they are called in messages.
 
-    def __init__(self, source: str) -> None:
+    Those of an export that goes on may follow others, of one that was cut off and has no manifest. In a file at
+    ``path`` they are read once more then; where they cannot be, they are only counted.
+    """
+
+    def __init__(self, source: str, path: Path | None = None) -> None:
         self._source = source
+        self._path = path
         self._digest = sha256()
         self._count = 0
+        self._start = self._place = 0
         self.has_manifest = False
 
     def take(self, line: bytes) -> None:
         """The next line; raises :class:`Failed` at a manifest that is wrong."""
+        self._place += len(line)
         if not line.startswith(_MANIFEST):
             self._digest.update(line)
             self._count += 1
             return
         manifest = _manifest_of(line, self._source)
-        if (manifest.get("count"), manifest.get("sha256")) != (self._count, self._digest.hexdigest()):
+        told = (manifest.get("count"), manifest.get("sha256"))
+        if told != (self._count, self._digest.hexdigest()) and not self._goes_on(manifest):
             raise Failed(f"{self._source} is not what its manifest says: it was damaged; export it again")
         self._digest, self._count, self.has_manifest = sha256(), 0, True
+        self._start = self._place
 
     def end(self) -> None:
         """Nothing comes any more; raises :class:`Failed` when a manifest should have come."""
         if self._count or not self.has_manifest:
             raise Failed(f"{self._source} ends without a manifest: it was cut off; export it again")
+
+    def _goes_on(self, manifest: Json) -> bool:
+        """Whether a manifest tells of the last lines so far, and others come before them."""
+        count = manifest.get("count")
+        if not isinstance(count, int) or manifest.get("after") is None or not 0 <= count < self._count:
+            return False
+        if self._path is None:
+            return True
+        digest = sha256()
+        with self._path.open("rb") as file:
+            file.seek(self._start)
+            for line in islice(file, self._count - count, self._count):
+                digest.update(line)
+        return bool(manifest.get("sha256") == digest.hexdigest())
 
 
 def _manifest_of(line: bytes, source: str) -> Json:
@@ -293,7 +321,7 @@ def _taken_in(target: Target, name: str) -> Counter[str]:
 
 def _check(path: Path) -> None:
     """Look at a whole file before anything of it is taken in; raises :class:`Failed`."""
-    checked = _Checked(str(path))
+    checked = _Checked(str(path), path)
     with path.open("rb") as file:
         for line in file:
             checked.take(line)
@@ -320,10 +348,15 @@ async def _import(
 
 
 def _batches(file: IO[Any], checked: _Checked | None) -> Iterator[tuple[int, bytes]]:
-    """All lines, some at a time, each with the number of the first; manifests, which nobody takes in, count as well."""
+    """All lines, some at a time, each with the number of the first; manifests, which nobody takes in, count as well.
+
+    The last one is left out where an export was cut off in it.
+    """
     lines: list[bytes] = []
     first, size = 1, 0
     for number, line in enumerate(file, 1):
+        if not line.endswith(b"\n") and not line.startswith(_MANIFEST) and not _is_whole(line):
+            break
         if checked is not None:
             checked.take(line)
         if lines and (len(lines) >= _LINES_AT_ONCE or size + len(line) > _BYTES_AT_ONCE):
@@ -333,6 +366,16 @@ def _batches(file: IO[Any], checked: _Checked | None) -> Iterator[tuple[int, byt
         size += len(line)
     if lines:
         yield first, b"".join(lines)
+
+
+def _is_whole(line: bytes) -> bool:
+    import orjson
+
+    try:
+        orjson.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 @contextmanager

@@ -206,8 +206,30 @@ async def test_an_export_goes_on_where_it_stopped(gateway: Gateway) -> None:
         await gateway.ask(f"Say {number}")
     whole, _ = await lines(gateway)
     for place, line in enumerate(whole):
-        rest, _ = await lines(gateway, f"&cursor={orjson.loads(line)['id']}")
-        assert rest == whole[place + 1 :]
+        last = orjson.loads(line)["id"]
+        rest, manifest = await lines(gateway, f"&cursor={last}")
+        assert (rest, manifest["after"]) == (whole[place + 1 :], last)
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000], ids=["short", "long"])
+async def test_parts_of_an_export_are_one_when_they_are_put_together(
+    gateway: Gateway, upstream: Emulated, other_url: str, running: AsyncExitStack, size: int
+) -> None:
+    first = await gateway.ask("x" * size)
+    for number in range(4):
+        await gateway.ask(f"{number} " + "x" * size, previous_interaction_id=first.id)
+    told, _ = await lines(gateway)
+    part = (await get(gateway, f"/api/export?cursor={first.id}")).raw
+    other = await gateway_starter(running, other_url, **PROMPT)(upstream)
+    assert await brought(other, part) == {"imported": 4, "known": 0, "left_out": 0}
+    assert await brought(other, told[0] + part) == {"imported": 1, "known": 4, "left_out": 0}
+    assert (await lines(other))[0] == told
+    table = (await get(gateway, "/api/export?format=csv")).raw
+    rest = (await get(gateway, f"/api/export?format=csv&cursor={first.id}")).raw
+    assert rest.startswith(orjson.loads(told[1])["id"].encode())
+    assert table.endswith(b"\r\n" + rest)
+    nothing = await get(gateway, f"/api/export?format=csv&cursor={orjson.loads(told[-1])['id']}")
+    assert nothing.raw == b""
 
 
 async def test_a_table_has_a_row_for_each(gateway: Gateway, upstream: Emulated) -> None:

@@ -412,6 +412,35 @@ def test_an_import_tells_what_is_not_whole(served: Served, tmp_path: Path) -> No
             command("import", "-", *at, data=whole + more)
 
 
+def test_parts_of_an_export_are_taken_in_alone_and_together(served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "part.jsonl"
+    at = ("--database-url", f"sqlite:///{tmp_path / 'other.db'}")
+    lines = served.run("export", "--chain", served.ids[0]).stdout.splitlines(keepends=True)
+    count = len(lines) - 1
+    asked = Request(
+        f"{served.url}/api/export?chain={served.ids[0]}&cursor={served.ids[0]}",
+        headers={"Authorization": f"Bearer {KEY}"},
+    )
+    with urlopen(asked) as reply:
+        rest = reply.read()
+    # One that was cut off ends within a line.
+    file.write_bytes(lines[0] + lines[1][:-9])
+    cut = command("import", str(file), *at).stderr
+    assert b"has no manifest" in cut
+    assert b"1 imported" in cut
+    file.write_bytes(rest)
+    assert f"{count - 1} imported" in command("import", str(file), *at).stderr.decode()
+    file.write_bytes(lines[0] + rest)
+    assert f"0 imported, {count} there" in command("import", str(file), *at).stderr.decode()
+    assert f"{count} there" in command("import", "-", *at, data=lines[0] + rest).stderr.decode()
+    for damaged in (lines[0] + rest.replace(b"tea", b"tee"), lines[0] + rest[rest.index(b"\n") + 1 :]):
+        file.write_bytes(damaged)
+        assert b"was damaged" in command("import", str(file), *at, status=1).stderr
+    file.write_bytes(lines[0] + lines[1][:-9])
+    served.run("export", "--chain", served.ids[0], "-o", str(file), "--resume")
+    assert file.read_bytes() == b"".join(lines)
+
+
 def test_an_import_names_the_line_of_the_file_that_is_refused(served: Served, tmp_path: Path) -> None:
     file = tmp_path / "many.jsonl"
     at = ("--database-url", f"sqlite:///{tmp_path / 'other.db'}")

@@ -198,7 +198,11 @@ _AUDIT: Final[dict[str, dict[str, Json]]] = {
             parameters=(
                 *_FILTERS,
                 query("format", {"enum": list(FORMATS)}, "JSON lines (the default), CSV or Parquet."),
-                query("cursor", STRING, "The id of the last interaction that the caller has."),
+                query(
+                    "cursor",
+                    STRING,
+                    "The id of the last interaction that the caller has. CSV that goes on behind one has no head.",
+                ),
                 query(
                     "media", {"enum": ["true", "false"]}, "Whether JSON lines have the bytes of kept media."
                 ),
