@@ -252,7 +252,7 @@ class Creator:
     async def _hold(self, job: Job, parent: Record) -> None:
         """See that the parent is kept for this job; raises :class:`NotFound` when it was deleted before the intent."""
         try:
-            if not await self._store.stands(parent.id):
+            if not await self._is_kept(job, parent):
                 raise NotFound(
                     f"The interaction {job.call.envelope.previous_interaction_id!r} in 'previous_interaction_id' was "
                     "deleted while this request began."
@@ -261,6 +261,15 @@ class Creator:
             await self._fail(job, error)
             await self._store.erase(parent.id, now())
             raise
+
+    async def _is_kept(self, job: Job, parent: Record) -> bool:
+        """Whether the parent stands or, of a replay, is kept for its original."""
+        if await self._store.stands(parent.id):
+            return True
+        call = job.call
+        if call.replay_of is None:
+            return False
+        return await self._store.kept_for(call.principal.project_id, call.replay_of) is not None
 
     async def _finish(self, job: Job, reply: Reply) -> Answer:
         job.first_byte_at = now()

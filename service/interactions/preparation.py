@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any, Final
 
-from service.errors import Aborted, FailedPrecondition, UpstreamError
+from service.errors import Aborted, FailedPrecondition, NotFound, UpstreamError
 from service.interactions.calls import REVISION_NUMBERS, Call, Job
 from service.interactions.history import History, check_anchor, upstream_copy_lives
 from service.interactions.lifecycle import Lifecycle
@@ -168,7 +168,13 @@ class Preparation:
 
     async def _parent(self, call: Call) -> Record:
         reference = call.envelope.previous_interaction_id or ""
-        parent = await self._lifecycle.find(call.principal, reference, "previous_interaction_id")
+        try:
+            parent = await self._lifecycle.find(call.principal, reference, "previous_interaction_id")
+        except NotFound:
+            kept = await self._kept(call)
+            if kept is None:
+                raise
+            parent = kept
         if call.envelope.continuation_token is not None:
             # A token may come from the middle of a stream that still runs or was cut (contract 4.7): upstream decides.
             return await self._recorded(call, parent)
@@ -176,6 +182,13 @@ class Preparation:
             parent = await self._lifecycle.refreshed(parent)
         check_anchor(parent, reference)
         return parent
+
+    async def _kept(self, call: Call) -> Record | None:
+        """What the original of a replay followed and is kept for it; upstream's copy was deleted with it."""
+        if call.replay_of is None:
+            return None
+        kept = await self._store.kept_for(call.principal.project_id, call.replay_of)
+        return None if kept is None else replace(kept, upstream_id=None)
 
     async def _recorded(self, call: Call, parent: Record) -> Record:
         """The parent with upstream's id, which is recorded a moment after its stream has told its first events."""

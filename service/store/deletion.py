@@ -5,7 +5,8 @@ one (its *base*): what they need of a deleted interaction stays, hidden, until t
 event log, which knows what was told before a checkpoint that a follow-up went on from (contract 4.7). What a statement
 erases is decided by :data:`ERASABLE` in an earlier transaction, and stays right: nothing can build on an interaction
 once its tombstone is committed, so what is needed by nobody is needed by nobody for ever: a create that found its
-parent or its base just before looks again after its intent (:data:`STANDS`), and does without.
+parent or its base just before looks again after its intent (:data:`STANDS`), and does without. A replay alone builds on
+what is kept for its original, and looks again whether that one stands.
 """
 
 from __future__ import annotations
@@ -109,14 +110,9 @@ DELETE_DOCUMENTS = _delete_from(search_documents, "delete documents")
 DELETE_INPUTS = _delete_from(inputs, "delete inputs")
 
 
-def needed(key: ColumnElement[Any], besides: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Whether anything that is not erased, other than ``besides``, needs the content of this interaction.
-
-    Where there is nothing to leave out, ``besides`` is the interaction itself: with it PostgreSQL looks the others up
-    by index, and without it may prefer to read the whole table.
-    """
-    child, follow_up = interactions.alias("child"), interactions.alias("follow_up")
-    dependent, owner = inputs.alias("dependent"), interactions.alias("owner")
+def keeps_parent(child: FromClause) -> ColumnElement[bool]:
+    """Whether an interaction, unless it is erased, needs the content of the one that it follows."""
+    follow_up = interactions.alias("follow_up")
     # What the client did not want stored is never followed, and a failure only by a continuation (contract 4.7).
     goes_on = or_(
         and_(*(child.c.status != status for status in _DEAD_ENDS)),
@@ -124,12 +120,19 @@ def needed(key: ColumnElement[Any], besides: ColumnElement[Any]) -> ColumnElemen
             select(literal(1)).where(follow_up.c.previous_id == child.c.id, follow_up.c.erased_at.is_(None))
         ),
     )
+    return and_(child.c.store.is_(True), goes_on)
+
+
+def needed(key: ColumnElement[Any], besides: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether anything that is not erased, other than ``besides``, needs the content of this interaction.
+
+    Where there is nothing to leave out, ``besides`` is the interaction itself: with it PostgreSQL looks the others up
+    by index, and without it may prefer to read the whole table.
+    """
+    child = interactions.alias("child")
+    dependent, owner = inputs.alias("dependent"), interactions.alias("owner")
     children = select(literal(1)).where(
-        child.c.previous_id == key,
-        child.c.id != besides,
-        child.c.erased_at.is_(None),
-        child.c.store.is_(True),
-        goes_on,
+        child.c.previous_id == key, child.c.id != besides, child.c.erased_at.is_(None), keeps_parent(child)
     )
     dependents = (
         select(literal(1))

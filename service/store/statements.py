@@ -42,7 +42,16 @@ from service.store.adoption import (
 )
 from service.store.bringing_in import BRINGING
 from service.store.chain import CHAIN
-from service.store.deletion import CONTENT, ERASABLE, ERASE, LOCK_HELD, STANDS, TOMBSTONE, WAITING
+from service.store.deletion import (
+    CONTENT,
+    ERASABLE,
+    ERASE,
+    LOCK_HELD,
+    STANDS,
+    TOMBSTONE,
+    WAITING,
+    keeps_parent,
+)
 from service.store.deployment_states import FORGET_STATES, SHARE_STATE, SHARED_STATES
 from service.store.event_log import EVENT_QUERIES, FORGET_WISHES, LOGGING
 from service.store.holding import ENTER, HAND_BACK, HOLDING
@@ -291,6 +300,22 @@ RECALL = Query(
         interactions.c.deleted_at.is_(None),
     ),
 )
+_child = interactions.alias("child")
+#: For who sends the request of one that follows it again: what is deleted is kept for that one.
+FIND_KEPT = Query(
+    "find what is kept for an interaction",
+    select(*_RECORD, *_with_body)
+    .select_from(
+        interactions.join(_child, _child.c.previous_id == interactions.c.id).outerjoin(payloads, _response_of)
+    )
+    .where(
+        _child.c.id == bindparam("child", type_=Key),
+        _child.c.deleted_at.is_(None),
+        keeps_parent(_child),
+        interactions.c.project_id == bindparam("project_id", type_=Key),
+        interactions.c.erased_at.is_(None),
+    ),
+)
 FIND_BY_UPSTREAM_ID = Query(
     "find by upstream id",
     select(*_RECORD, *_with_body)
@@ -320,6 +345,7 @@ PROBE = Query("is the store there", select(literal(1)))
 QUERIES = (
     FIND,
     RECALL,
+    FIND_KEPT,
     FIND_BY_UPSTREAM_ID,
     FIND_HELD,
     CHAIN,

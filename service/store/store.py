@@ -248,6 +248,13 @@ class Store:
         """The same for who has found or made it before: also an interaction that was not to be stored."""
         return await self._find(statements.RECALL, {"id": key, "project_id": project_id})
 
+    async def kept_for(self, project_id: bytes, child: bytes) -> Record | None:
+        """What an interaction that stands follows, though it may be deleted itself, as long as it is kept for that one.
+
+        A committed intent that follows it as well, while this is true after that commit, has it kept for itself too.
+        """
+        return await self._find(statements.FIND_KEPT, {"child": child, "project_id": project_id})
+
     async def figures(self, project_id: bytes, key: bytes) -> Figures | None:
         """What a replay of an interaction is compared with."""
         rows = await self._fetch(FIGURES, {"id": key, "project_id": project_id})

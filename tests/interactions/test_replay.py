@@ -92,6 +92,27 @@ async def test_history_is_as_it_was_then(gateway: Gateway, upstream: Emulated) -
     assert (await again(gateway, made.id))[1]["text"]["same"]
 
 
+async def test_what_followed_something_deleted_is_sent_again(gateway: Gateway, upstream: Emulated) -> None:
+    first, second, third = await talk(gateway, "One apple", "Two pears", "Three plums")
+    for gone in (first, second):
+        await gateway.delete(gone.id)
+    made, comparison = await again(gateway, third.id)
+    assert_quotes(made, "One apple", "Two pears", "Three plums")
+    assert_rebuilt(upstream.creates[-1], [("One apple", first), ("Two pears", second)], "Three plums")
+    assert comparison["text"]["same"]
+    # What is kept for it as well is neither readable nor open to anything else.
+    for gone in (first, second):
+        assert (await gateway.get(gone.id)).status == 404
+    assert (await gateway.create(previous_interaction_id=second.id)).status == 404
+    await gateway.delete(third.id)
+    fourth = await gateway.ask("Four figs", previous_interaction_id=made.id)
+    assert_quotes(fourth, "One apple", "Two pears", "Three plums", "Four figs")
+    for last in (made, fourth):
+        await gateway.delete(last.id)
+    for gone in (first, second, third, made, fourth):
+        assert await gateway.database.bodies(gone.id) == {}
+
+
 @pytest.mark.parametrize("gone", [False, True])
 async def test_tools_are_called_again(gateway: Gateway, upstream: Emulated, gone: bool) -> None:
     first = await gateway.ask("Weather in Oslo?", tools=[WEATHER])
@@ -253,14 +274,17 @@ async def test_changes_that_cannot_be_are_refused(gateway: Gateway) -> None:
 
 
 async def test_what_is_not_there_cannot_be_sent_again(gateway: Gateway, upstream: Emulated) -> None:
-    first, second = await talk(gateway, "One", "Two")
+    first = await gateway.ask("One")
+    original = await gateway.ask("Original")
+    failed = await gateway.refused(429, "Too much", fault="status;code=429", previous_interaction_id=first.id)
+    lost = failed.headers["x-interaction-id"]
     foreign = await gateway.ask("Theirs")
     await gateway.database.give_away(foreign.id)
     await gateway.delete(first.id)
     upstream.clear()
-    for name in (ids.to_text(ids.mint()), "v1_unknown", first.id, foreign.id, second.id):
+    for name in (ids.to_text(ids.mint()), "v1_unknown", first.id, foreign.id, lost):
         reply = await gateway.request("POST", f"/api/interactions/{name}/replay", data=b"{}")
         assert (reply.status, reply.error["code"]) == (404, "not_found")
     assert upstream.creates == []
-    reply = await gateway.request("GET", f"/api/interactions/{second.id}/comparison")
+    reply = await gateway.request("GET", f"/api/interactions/{original.id}/comparison")
     assert (reply.status, reply.error["code"]) == (400, "failed_precondition")
