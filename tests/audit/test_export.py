@@ -158,6 +158,28 @@ async def test_export_import_export_is_identical(
     assert '"Two"' in follow_up.text
 
 
+@pytest.mark.parametrize("filters", ["", "&deleted=any"])
+async def test_what_was_deleted_stays_so_elsewhere_for_its_follow_ups_too(
+    gateway: Gateway, upstream: Emulated, other_url: str, running: AsyncExitStack, filters: str
+) -> None:
+    first = await gateway.ask("A secret")
+    second = await gateway.ask("Two", previous_interaction_id=first.id)
+    await gateway.delete(first.id)
+    told, _ = await lines(gateway, filters)
+    assert not any(b'"A secret"' in orjson.dumps(orjson.loads(line)["request"]) for line in told)
+    other = await gateway_starter(running, other_url, **PROMPT)(upstream)
+    await brought(other, b"".join(told))
+    assert (await other.get(first.id)).status == 404
+    assert (await other.got(second.id)).body == (await gateway.got(second.id)).body
+    await other.ask("Three", previous_interaction_id=second.id)
+    replayed = await other.request("POST", f"/api/interactions/{second.id}/replay", data=b"{}")
+    assert (replayed.status, replayed.error["code"]) == (404, "not_found")
+    assert first.id in replayed.error["message"]
+    upstream.forget()
+    refused = await other.refused(400, "Four", previous_interaction_id=second.id)
+    assert refused.error["code"] == "failed_precondition"
+
+
 async def request_of(gateway: Gateway, name: str) -> bytes:
     """A request as it was sent, as the export of its interaction tells it."""
     for line in (await lines(gateway))[0]:
