@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ from service.cli.report import COLUMNS, NUMBERS, Outcome, as_html, as_json, row_
 from service.cli.target import Target, targeted
 
 _REPORTS: Final = ("table", "json", "html")
+_INTEGER: Final = re.compile(r"\s*-?[0-9]+\s*")
+#: Characters of a change that are told of one that cannot be made.
+_SHOWN: Final = 80
 
 
 @click.command()
@@ -100,24 +104,50 @@ def replay(
 
 
 def _changes(given: Sequence[str]) -> Json:
-    """Changes by name; a value that is JSON is what it says, any other is a text."""
-    import json
-
+    """Changes by name; raises :class:`click.BadParameter` for one that cannot be made."""
     changes: Json = {}
     for change in given:
         name, equals, value = change.partition("=")
         if not equals or not name:
-            raise click.BadParameter(f"{change!r} is not NAME=VALUE", param_hint="--with")
-        try:
-            parsed = json.loads(value)
-        except ValueError:
-            parsed = value
+            raise _refused(change, "is not NAME=VALUE")
         *outer, last = name.split(".")
         place = changes
         for part in outer:
             place = place.setdefault(part, {})
-        place[last] = parsed
+            if not isinstance(place, dict):
+                raise _refused(change, f"sets a member of {part!r}, which another --with makes no object")
+        place[last] = _value(change, value)
     return changes
+
+
+def _value(change: str, text: str) -> Any:
+    """A value that is JSON is what it says, any other is a text; raises :class:`click.BadParameter`."""
+    import json
+
+    try:
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        if value is text and _INTEGER.fullmatch(text):
+            raise _refused(change, "has too many digits; put it into quotation marks to send a text")
+        json.dumps(value, allow_nan=False)
+    except RecursionError:
+        raise _refused(change, "is nested too deeply") from None
+    except ValueError:
+        raise _refused(
+            change, "has a number that JSON has not; put it into quotation marks to send a text"
+        ) from None
+    try:
+        json.dumps([change, value], ensure_ascii=False).encode()
+    except ValueError:
+        raise _refused(change, "is no UTF-8") from None
+    return value
+
+
+def _refused(change: str, why: str) -> click.BadParameter:
+    shown = change if len(change) <= _SHOWN else f"{change[:_SHOWN]}…"
+    return click.BadParameter(f"{shown!r} {why}.", param_hint="--with")
 
 
 async def _replay(

@@ -521,6 +521,36 @@ def test_a_set_is_replayed_with_a_report(served: Served, tmp_path: Path) -> None
     assert b"Name interactions" in served.run("replay", status=2).stderr
 
 
+def test_numbers_of_any_size_can_be_changed(served: Served) -> None:
+    schema = '{"type":"object","properties":{"n":{"maximum":123456789012345678901234567890}}}'
+    tools = f'tools=[{{"type":"function","name":"f","parameters":{schema}}}]'
+    told = served.run("replay", served.ids[0], "--with", tools, "--report", "json").stdout
+    assert schema in served.run("show", orjson.loads(told)["replay"], "--json").stdout.decode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["a"], "'a' is not NAME=VALUE."),
+        (["a=1", "a.b=2"], "'a.b=2' sets a member of 'a', which another --with makes no object."),
+        (["a.b=1", "a.b.c.d=2"], "'a.b.c.d=2' sets a member of 'b', which another --with makes no object."),
+        (["a=NaN"], "'a=NaN' has a number that JSON has not; put it into quotation marks to send a text."),
+        (["a=[-Infinity]"], "'a=[-Infinity]' has a number that JSON has not"),
+        (["a=1e999"], "'a=1e999' has a number that JSON has not"),
+        (["a=" + "1" * 5_000], "111…' has too many digits"),
+        (["a=" + "[" * 200_000], "[[[…' is nested too deeply."),
+        (["a=\udcff"], "is no UTF-8."),
+        (['a="\\ud800"'], "is no UTF-8."),
+    ],
+)
+def test_a_change_that_cannot_be_made_is_told(changes: list[str], message: str) -> None:
+    given = [part for change in changes for part in ("--with", change)]
+    told = command("replay", "int_x", "--url", "http://127.0.0.1:9", *given, status=2).stderr.decode()
+    (line,) = [line for line in told.splitlines() if line.startswith("Error: ")]
+    assert "Invalid value for --with: " in line
+    assert message in line
+
+
 def test_retention_and_holds(served: Served, tmp_path: Path) -> None:
     hold = served.run("retention", "hold", served.ids[0], "--reason", "case 7").stdout.decode().strip()
     assert "case 7" in served.run("retention", "holds").stdout.decode()
