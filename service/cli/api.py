@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -60,7 +60,7 @@ class Api:
             raise Failed(_no_service(response)) from error
         return told
 
-    async def pieces(self, path: str, parameters: Parameters) -> AsyncIterator[bytes]:
+    async def pieces(self, path: str, parameters: Parameters) -> AsyncGenerator[bytes, None]:
         """The body of a long answer as it comes; one that is cut short is an error."""
         async with self._answer("GET", path, parameters, None) as response:
             async for piece in response.content.iter_chunked(_PIECE):

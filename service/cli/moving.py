@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from hashlib import sha256
 from importlib.util import find_spec
 from itertools import islice
@@ -66,8 +66,8 @@ def export(
 
 
 async def _to_standard_output(target: Target, parameters: Parameters) -> None:
-    async with connected(target) as api:
-        async for piece in api.pieces("api/export", parameters):
+    async with connected(target) as api, aclosing(api.pieces("api/export", parameters)) as pieces:
+        async for piece in pieces:
             sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
 
@@ -114,8 +114,7 @@ async def _receive(
     target: Target, parameters: Parameters, path: Path, start: int, advance: Callable[[int], None]
 ) -> None:
     """Write an export behind the first ``start`` bytes of a file, which is not touched before the service answers."""
-    async with connected(target) as api:
-        pieces = api.pieces("api/export", parameters)
+    async with connected(target) as api, aclosing(api.pieces("api/export", parameters)) as pieces:
         piece: bytes | None = await anext(pieces, b"")
         with path.open("r+b" if start else "wb") as file:
             file.seek(start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -96,6 +97,9 @@ def replay(
     if interaction_ids and filters:
         raise click.UsageError("Name interactions or select them by filters, not both.")
     body = {**_changes(changes), "wait": wait}
+    if output is not None:
+        # Before anything is sent: what came of it could not be told.
+        _check_folder(output)
     chosen_ids = list(interaction_ids)
     outcomes = asyncio.run(_replay(target, filters, chosen_ids, body, limit, concurrency, rate))
     _tell(outcomes, report, output, diff=diff)
@@ -225,7 +229,10 @@ def _tell(outcomes: Sequence[Outcome], report: str, output: Path | None, *, diff
         if output is None:
             click.echo(text, nl=False)
         else:
-            output.write_text(text, encoding="utf-8")
+            try:
+                output.write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise _unwritable(output, error.strerror or str(error)) from error
             click.echo(f"{output}: {summary(outcomes)}", err=True)
         return
     if report == "json":
@@ -240,6 +247,17 @@ def _tell(outcomes: Sequence[Outcome], report: str, output: Path | None, *, diff
             click.echo()
             print_diff(outcome.diff)
     click.echo(summary(outcomes), err=True)
+
+
+def _check_folder(output: Path) -> None:
+    if not output.parent.is_dir():
+        raise _unwritable(output, f"there is no folder {output.parent}")
+    if not os.access(output if output.exists() else output.parent, os.W_OK):
+        raise _unwritable(output, "Permission denied")
+
+
+def _unwritable(output: Path, why: str) -> Failed:
+    return Failed(f"{output} cannot be written ({why})")
 
 
 @contextmanager

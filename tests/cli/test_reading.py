@@ -481,6 +481,33 @@ def test_an_export_that_fails_leaves_what_there_was(served: Served, tmp_path: Pa
     assert b"is no file" in served.run("export", "-o", "/dev/null", status=2).stderr
 
 
+def test_an_export_that_cannot_be_written_is_told_in_one_line(served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "missing" / "all.jsonl"
+    # In a process of its own: what is left open is told when a process ends.
+    arguments = [
+        sys.executable,
+        "-m",
+        "service",
+        "export",
+        "--url",
+        served.url,
+        "--key",
+        KEY,
+        "-o",
+        str(file),
+    ]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.decode() == f"error: {file} cannot be written (No such file or directory)\n"
+
+
+def test_nothing_is_sent_whose_report_cannot_be_written(served: Served, tmp_path: Path) -> None:
+    file = tmp_path / "missing" / "report.html"
+    for form in ("table", "json", "html"):
+        told = served.run("replay", "int_x", "--report", form, "-o", str(file), status=1)
+        assert told.stderr.decode() == f"error: {file} cannot be written (there is no folder {file.parent})\n"
+
+
 def test_tables_have_a_manifest_as_well(served: Served, tmp_path: Path) -> None:
     for form in ("csv", "parquet"):
         file = tmp_path / f"all.{form}"
