@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import click
 
@@ -83,6 +84,26 @@ class Api:
             ) from error
 
 
+def path_part(name: str) -> str:
+    """A name as a part of a path; raises :class:`Failed` for one that can be none."""
+    try:
+        part = quote(name, safe="")
+    except UnicodeEncodeError as error:
+        raise Failed(f"{name!r} is no UTF-8, so nothing has that name") from error
+    if part in ("", ".", ".."):
+        raise Failed(f"nothing is named {name!r}; give the name or the id of what is meant")
+    return part
+
+
+def key_headers(key: str | None) -> dict[str, str]:
+    """How a key is sent; raises :class:`ConfigurationError` for one that no header can hold."""
+    if key is None:
+        return {}
+    if not key.isprintable():
+        raise ConfigurationError("--key: expected a key in one line, without control characters")
+    return {"Authorization": f"Bearer {key}"}
+
+
 async def _message(response: ClientResponse) -> str:
     import orjson
 
@@ -117,7 +138,7 @@ async def connected(target: Target, *, asking: bool = False, making: bool = Fals
 async def _client(url: str, key: str | None) -> AsyncIterator[Api]:
     from aiohttp import ClientSession, ClientTimeout
 
-    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    headers = key_headers(key)
     try:
         session = ClientSession(
             url.rstrip("/") + "/", headers=headers, timeout=ClientTimeout(total=None, sock_connect=10)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from service.cli.api import key_headers
 from service.cli.target import Target, check_file, targeted
 from service.errors import ConfigurationError, ServiceError
 from service.settings import load
@@ -76,7 +77,7 @@ async def _of_database(url: str, asked: dict[str, str | None]) -> dict[str, Any]
 async def _of_service(url: str, key: str | None, asked: dict[str, str | None]) -> dict[str, Any]:
     from aiohttp import ClientError, ClientSession, ClientTimeout
 
-    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    headers = key_headers(key)
     parameters = {name: value for name, value in asked.items() if value is not None}
     timeout = ClientTimeout(total=None, sock_connect=10)
     try:

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 import click
 
-from service.cli.api import Api, Failed, Json, connected
+from service.cli.api import Api, Failed, Json, connected, path_part
 from service.cli.choosing import chosen
 from service.cli.listing import listed
 from service.cli.printing import print_diff, print_json, print_table
@@ -96,6 +95,8 @@ def replay(
         raise click.UsageError("Name interactions, or select them by filters.")
     if interaction_ids and filters:
         raise click.UsageError("Name interactions or select them by filters, not both.")
+    for name in interaction_ids:
+        path_part(name)
     body = {**_changes(changes), "wait": wait}
     if output is not None:
         # Before anything is sent: what came of it could not be told.
@@ -192,9 +193,7 @@ async def _all(
         async with places:
             await pace.turn()
             try:
-                told = await api.call(
-                    "POST", f"api/interactions/{quote(name, safe='')}/replay", body=dict(body)
-                )
+                told = await api.call("POST", f"api/interactions/{path_part(name)}/replay", body=dict(body))
             except Failed as error:
                 return Outcome(name, None, error.message)
             finally:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from urllib.parse import quote
 
 import click
 
-from service.cli.api import Json, connected
+from service.cli.api import Json, connected, path_part
 from service.cli.printing import length, number, print_json, print_table
 from service.cli.target import Target, targeted
 
@@ -90,7 +89,7 @@ def hold(
         raise click.UsageError("Name an interaction, or give --label or --project.")
     body = {} if reason is None else {"reason": reason}
     if interaction_id is not None:
-        told = _call(target, "PUT", f"api/interactions/{quote(interaction_id, safe='')}/hold", body)
+        told = _call(target, "PUT", f"api/interactions/{path_part(interaction_id)}/hold", body)
     else:
         told = _call(target, "POST", "api/holds", body if label is None else {**body, "label": label})
     click.echo(told["id"])
@@ -101,7 +100,7 @@ def hold(
 @click.argument("what")
 def release(target: Target, what: str) -> None:
     """Release a hold, by its id or by that of the interaction that it is on."""
-    name = quote(what, safe="")
+    name = path_part(what)
     is_hold = len(what) == 36 and what.count("-") == 4
     _call(target, "DELETE", f"api/holds/{name}" if is_hold else f"api/interactions/{name}/hold")
     click.echo(f"{what} is held no more")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.cli.api import Json, connected
+from service.cli.api import Json, connected, path_part
 from service.cli.printing import STYLES, dollars, is_terminal, plain, print_json, print_tree, seconds
 from service.cli.target import Target, targeted
 
@@ -143,6 +143,4 @@ def _indent(children: dict[str | None, list[Json]], here: str) -> None:
 
 
 def _path(name: str) -> str:
-    from urllib.parse import quote
-
-    return f"api/interactions/{quote(name, safe='')}"
+    return f"api/interactions/{path_part(name)}"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, Final
-from urllib.parse import quote
 
 import click
 
-from service.cli.api import Json, connected
+from service.cli.api import Json, connected, path_part
 from service.cli.printing import print_json
 from service.cli.target import Target, targeted
 from service.settings.values import parse_seconds
@@ -91,7 +90,7 @@ def _call(
 ) -> Json:
     async def call() -> Json:
         async with connected(target) as api:
-            path = f"api/projects/{quote(project, safe='')}/webhook-secret{action}"
+            path = f"api/projects/{path_part(project)}/webhook-secret{action}"
             return await api.call(method, path, body=body)
 
     return asyncio.run(call())

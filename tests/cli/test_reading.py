@@ -599,6 +599,29 @@ def test_retention_and_holds(served: Served, tmp_path: Path) -> None:
     assert b"nothing was changed" in dry.stderr
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "\udcff"])
+def test_a_name_that_nothing_can_have_is_told_in_one_line(name: str) -> None:
+    away = ("--url", "http://127.0.0.1:9")
+    for arguments in (
+        ("show", name),
+        ("chain", name),
+        ("replay", "int_x", name),
+        ("retention", "hold", name),
+        ("retention", "release", name),
+        ("webhook-secret", "show", "--project", name),
+    ):
+        told = command(*arguments, *away, status=1).stderr.decode()
+        assert repr(name) in told
+        assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize("key", ["a\nb", "a\rb", "a\0b", "\udcff"])
+def test_a_key_that_no_header_can_hold_is_told_in_one_line(key: str) -> None:
+    for name in ("logs", "reconcile"):
+        told = command(name, "--url", "http://127.0.0.1:9", "--key", key, status=2).stderr.decode()
+        assert told == "error: --key: expected a key in one line, without control characters\n"
+
+
 def test_mistakes_are_told_in_one_line(served: Served, tmp_path: Path) -> None:
     missing = f"sqlite:///{tmp_path / 'missing.db'}"
     assert b"there is no file" in command("logs", "--database-url", missing, status=2).stderr
