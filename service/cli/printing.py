@@ -25,6 +25,12 @@ STYLES: Final = {
 
 #: Tabs and ends of lines, and everything else that is no sign (C0, DEL and C1).
 _CONTROLS: Final = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029), " ")
+#: The same of C0 and DEL as pictures, of the others by their numbers; a tab is what it is.
+_SIGNS: Final = {
+    **{code: chr(0x2400 + code) for code in range(0x20) if code != 0x09},
+    0x7F: "\u2421",
+    **{code: f"<U+{code:04X}>" for code in (*range(0x80, 0xA0), 0x2028, 0x2029)},
+}
 #: Columns that are never broken, however narrow the terminal is.
 _WHOLE: Final = frozenset({"created", "id", "status", "original", "replay"})
 
@@ -77,9 +83,14 @@ def print_tree(tree: Tree) -> None:
 
 def print_diff(diff: str) -> None:
     """A unified diff, what was and what is in colours."""
-    for line in diff.splitlines():
+    for line in diff.split("\n"):
         colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
-        click.secho(plain(line), fg=colour)
+        click.secho(visible(line), fg=colour)
+
+
+def visible(line: str) -> str:
+    """A line of a text with signs for what has none, such as ␍: lines that differ look different."""
+    return line.translate(_SIGNS)
 
 
 def plain(cell: str) -> str:

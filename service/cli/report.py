@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from service.cli.api import Json
-from service.cli.printing import dollars
+from service.cli.printing import dollars, visible
 
 COLUMNS: Final = ("original", "replay", "status", "text", "tools", "tokens", "cost", "latency")
 NUMBERS: Final = ("tokens", "cost", "latency")
@@ -112,15 +112,15 @@ def _html_detail(number: int, outcome: Outcome) -> str:
     title = f'<h2 id="r{number}">{html.escape(outcome.original)}</h2>'
     if outcome.error is not None:
         return f'{title}<p class="error">{html.escape(outcome.error)}</p>'
-    if not outcome.diff:
+    if outcome.comparison["text"]["same"]:
         return f"{title}<p>The texts are the same.</p>"
-    lines = "\n".join(map(_html_line, outcome.diff.splitlines()))
+    lines = "\n".join(map(_html_line, outcome.diff.split("\n")))
     return f"{title}<pre>{lines}</pre>"
 
 
 def _html_line(line: str) -> str:
     kind = {"+": "added", "-": "removed"}.get(line[:1])
-    text = html.escape(line)
+    text = html.escape(visible(line))
     return text if kind is None else f'<span class="{kind}">{text}</span>'
 
 

@@ -22,6 +22,7 @@ _TOKENS: Final = (
     "total_tokens",
 )
 _NANOS: Final = 1_000_000_000
+_UNENDED: Final = "\n\\ No newline at end of text"
 
 
 def compare(
@@ -57,10 +58,25 @@ def _pair(original: Any, replay: Any) -> dict[str, Any]:
 
 def _texts(original: Record, first: dict[str, Any], replay: Record, second: dict[str, Any]) -> dict[str, Any]:
     before, after = text_of(first), text_of(second)
-    lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), ids.to_text(original.id), ids.to_text(replay.id), lineterm=""
-    )
-    return {"same": before == after, "diff": "\n".join(lines)}
+    diff = unified_diff(before, after, ids.to_text(original.id), ids.to_text(replay.id))
+    return {"same": before == after, "diff": diff}
+
+
+def unified_diff(before: str, after: str, name: str, new_name: str) -> str:
+    """How two texts differ, line by line; empty only for texts that are the same.
+
+    Lines end at a line feed and nowhere else. Where only one text has its last line ended, the other says so.
+    """
+    marked = before.endswith("\n") != after.endswith("\n")
+    lines = difflib.unified_diff(_lines(before, marked), _lines(after, marked), name, new_name, lineterm="")
+    return "\n".join(lines)
+
+
+def _lines(text: str, marked: bool) -> list[str]:
+    lines = text.removesuffix("\n").split("\n") if text else []
+    if lines and marked and not text.endswith("\n"):
+        lines[-1] += _UNENDED
+    return lines
 
 
 def _calls(interaction: dict[str, Any]) -> list[dict[str, Any]]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from service.cli.report import Outcome, as_json
+import pytest
+
+from service.cli.printing import print_diff
+from service.cli.report import Outcome, as_html, as_json
 
 
 def outcome(text: dict[str, Any], calls: Any = None) -> Outcome:
@@ -25,3 +28,18 @@ def test_a_document_has_numbers_of_any_size() -> None:
     calls = [{"name": "f", "arguments": {"n": 123456789012345678901234567890}}]
     told = json.loads(as_json([outcome({"same": True, "diff": ""}, calls)]))
     assert told["replays"][0]["comparison"]["tool_calls"]["original"] == calls
+
+
+def test_a_page_shows_what_has_no_sign() -> None:
+    page = as_html(
+        [outcome({"same": False, "diff": "--- int_1\n+++ int_2\n@@ -1 +1 @@\n-a\r\n+a\u2028b\x85"})]
+    )
+    assert (
+        '<span class="removed">-a␍</span>\n<span class="added">+a&lt;U+2028&gt;b&lt;U+0085&gt;</span>' in page
+    )
+    assert "The texts are the same." in as_html([outcome({"same": True, "diff": ""})])
+
+
+def test_a_printed_diff_shows_what_has_no_sign(capsys: pytest.CaptureFixture[str]) -> None:
+    print_diff("-a\r\n+\ta\u2029\x1b[31m\x7f\n ")
+    assert capsys.readouterr().out == "-a␍\n+\ta<U+2029>␛[31m␡\n \n"
