@@ -1,8 +1,8 @@
 """From a query string to filters: which interactions are meant. Lists, exports, replays and reports share them.
 
-Several values of one filter are alternatives, written with commas or by repeating it; different filters must all hold.
-``any`` asks for those that have the member at all. The time of an interaction, by which ``from`` (inclusive) and ``to``
-(exclusive) bound and by which lists are sorted, is the one in its id.
+Several values of one filter are alternatives, written with commas or by repeating it; different filters must all
+hold. ``any``, alone or among others, asks for those that have the member at all. The time of an interaction, by which
+``from`` (inclusive) and ``to`` (exclusive) bound and by which lists are sorted, is the one in its id.
 """
 
 from __future__ import annotations
@@ -118,14 +118,15 @@ class _Parsing:
             self.found,
             choices=tuple(Choice(FIELDS[name], values) for name, values in self.choices.items()),
             bounds=tuple(self.bounds.values()),
-            labels=tuple(Label(name, values) for name, values in self.labels.items()),
+            labels=tuple(
+                Label(name, () if ANY in values else values) for name, values in self.labels.items()
+            ),
         )
 
     def _label(self, label: str, value: str) -> None:
         name, _, given = label.partition("=")
-        value = given or value
-        values = self.labels.get(name, ())
-        self.labels[name] = values if value in ("", ANY) else _added(f"label:{name}", values, (value,))
+        # Commas stand in values of labels, so it is one value; none at all is any.
+        self.labels[name] = _added(f"label:{name}", self.labels.get(name, ()), (given or value or ANY,))
 
     def _field(self, field: Field, value: str) -> None:
         _required(field.name, value)
