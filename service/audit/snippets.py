@@ -61,7 +61,7 @@ class Snippets:
     def of_document(self, asked: str, answered: str) -> list[dict[str, Any]]:
         """A snippet of the input and one of the output, where something was found in them.
 
-        ``highlights`` are pairs of places in ``text``, first character and the one behind the last.
+        ``highlights`` are pairs of places in ``text``, first character and the one behind the last, in code points.
         """
         found = []
         for place, text in (("input", asked), ("output", answered)):

@@ -427,6 +427,23 @@ async def test_snippets_show_where_it_was_found(gateway: Gateway) -> None:
     assert await searched(gateway, "ubergang") == []
 
 
+async def test_highlights_count_code_points(gateway: Gateway) -> None:
+    await gateway.ask("👩\u200d🚀 😀 tea, 𝒳 harbour 😀 tea")
+
+    async def indexed() -> bool:
+        return bool(await searched(gateway, "harbour"))
+
+    await eventually(indexed)
+    ((snippet, *_),) = [one["snippets"] for one in await searched(gateway, "tea")]
+    assert snippet["text"] == "👩\u200d🚀 😀 tea, 𝒳 harbour 😀 tea"
+    assert snippet["highlights"] == [[6, 9], [23, 26]]
+    points = snippet["text"].encode("utf-32-le")
+    assert [points[4 * start : 4 * end].decode("utf-32-le") for start, end in snippet["highlights"]] == [
+        "tea",
+        "tea",
+    ]
+
+
 async def test_the_words_of_deleted_texts_leave_the_file(sqlite_url: str) -> None:
     async with past(sqlite_url, 60) as made:
         for told in made.of_default():

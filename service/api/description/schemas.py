@@ -131,7 +131,15 @@ _SUMMARY_MEMBERS: Final[Json] = {
 }
 
 _SNIPPET: Final = shape(
-    {"in": {"enum": ["input", "output"]}, "text": STRING, "highlights": array(array(INTEGER))}
+    {
+        "in": {"enum": ["input", "output"]},
+        "text": STRING,
+        "highlights": {
+            **array(array(INTEGER)),
+            "description": "What was found: where it begins in the text and where it ends, in Unicode code points "
+            "from 0 (as Python counts; JavaScript's strings count UTF-16 units). The end is behind the last one.",
+        },
+    }
 )
 _MODALITIES: Final = mapping(mapping(_COUNT))
 
