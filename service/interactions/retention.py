@@ -148,6 +148,9 @@ class Retention:
             position = _ahead_of(settled if left is None else min(left, settled))
             if position > mark:
                 await retained.move_mark(mark, position)
+                # What came in meanwhile with a key that this run had gone by lowered no mark: it was still below.
+                if late := await retained.living(mark, _behind(position)):
+                    await retained.lower_mark(_ahead_of(late[0].id))
 
     def _is_due(self, one: Living, project: str | None, holds: Holds, report: Report) -> bool:
         found = next((rule for rule in report.rules if rule.rule.matches(project, one.labels)), None)

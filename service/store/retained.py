@@ -70,6 +70,10 @@ class Retained:
             moved = (recordings.MOVE_MARK, (position, retention.MARK, mark))
         await self._writer.put(moved, patience=_PATIENCE)
 
+    async def lower_mark(self, position: bytes) -> None:
+        """Move it back, unless it is there already."""
+        await self._writer.put((recordings.LOWER_MARK, (position, retention.MARK)), patience=_PATIENCE)
+
     async def erase(self, at: int) -> int:
         """Erase what is deleted and needed by nothing; how many interactions that were."""
         return await self._eraser.sweep(at)

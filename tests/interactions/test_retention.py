@@ -16,6 +16,7 @@ from service.settings.model import RetentionRule
 from service.store.kept_holds import Holds
 from service.store.records import now
 from service.store.regions import SHARED_FROM
+from service.store.retained import Living, Retained
 from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
 from tests.interactions.conversations import assert_quotes, gone_on_with, said, talk
@@ -23,7 +24,7 @@ from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartGateway, gateway_starter
 from tests.support.replies import Json, Reply
 from tests.support.stateless import Client
-from tests.support.store import derived, is_sqlite, literal, open_store, outcome, query
+from tests.support.store import adopted, derived, is_sqlite, literal, open_store, outcome, query
 from tests.support.store import intent as plain_intent
 from tests.support.upstreams import Emulated
 
@@ -76,6 +77,10 @@ async def is_there(gateway: Gateway, reply: Reply) -> bool:
     return (await gateway.get(reply.id)).status == 200
 
 
+async def is_there_by_id(gateway: Gateway, key: bytes) -> bool:
+    return (await gateway.get(ids.to_text(key))).status == 200
+
+
 async def put(gateway: Gateway, path: str, method: str = "PUT", **body: Any) -> Json:
     reply = await gateway.request(method, path, data=orjson.dumps(body))
     assert reply.status == 200, reply.raw
@@ -101,6 +106,28 @@ async def test_what_is_due_is_gone_and_its_figures_stay(gateway: Gateway) -> Non
         assert row["total_tokens"] > 0
     assert await query(gateway.database.url, "SELECT * FROM events") == []
     assert (await applied(gateway, ALL)).expired == 0
+
+
+async def test_what_comes_in_while_rules_are_applied_expires_with_the_next_run(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await gateway.ask("Hello")
+    await settled(gateway)
+    row = adopted()
+    async with retaining(gateway, ALL) as retention, open_store(gateway.database.url) as other:
+        living = Retained.living
+
+        async def with_one_more(self: Retained, after: bytes, before: bytes) -> list[Living]:
+            found = await living(self, after, before)
+            await other.store.adopt(row)
+            return found
+
+        monkeypatch.setattr(Retained, "living", with_one_more)
+        assert (await retention.run()).expired == 1
+        monkeypatch.undo()
+        await settled(gateway)
+        assert (await retention.run()).expired == 1
+    assert not await is_there_by_id(gateway, row.id)
 
 
 async def test_what_is_younger_than_its_rule_stays(gateway: Gateway) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -16,39 +15,9 @@ from service.store.records import now
 from service.store.store import Store
 from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
-from tests.support.store import OpenStore, completed, intent, open_store, outcome, query
+from tests.support.store import UPSTREAM_ID, OpenStore, adopted, completed, intent, open_store, outcome, query
 
 OTHER = ids.mint()
-UPSTREAM_ID = "v1_elsewhere"
-
-
-def adopted(name: str = UPSTREAM_ID, parent: Adopted | None = None, **changes: Any) -> Adopted:
-    moment = now()
-    plain = Adopted(
-        id=ids.derived(1_700_000_000_000, name),
-        project_id=DEFAULT_PROJECT,
-        key_id=None,
-        previous_id=parent.id if parent else None,
-        root_id=(parent.root_id or parent.id) if parent else None,
-        depth=parent.depth + 1 if parent else 0,
-        created_at=1_700_000_000_000_000,
-        background=False,
-        model="gemini-flash",
-        agent=None,
-        deployment_id="dep-1",
-        upstream_id=name,
-        status="completed",
-        service_tier=None,
-        http_status=200,
-        error_code=None,
-        error_message=None,
-        attempts="[]",
-        updated_at=moment,
-        completed_at=moment,
-        request=b'{"input":"the request"}',
-        response=b'{"status":"completed"}',
-    )
-    return plain._replace(**changes)
 
 
 async def names(store: Store, project_id: bytes) -> set[bytes]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import asyncpg
 from sqlalchemy import text
 
+from service.store.adoption import Adopted
 from service.store.backend import Backend, StoreUnavailable
 from service.store.codec import Codec
 from service.store.engine import normalised_url, open_backend
@@ -29,6 +30,9 @@ from service.wire import ids
 
 #: Seconds that a look waits for a SQLite file that somebody writes.
 _BUSY_SECONDS: Final = 30
+
+#: The name upstream has for what was made elsewhere.
+UPSTREAM_ID: Final = "v1_elsewhere"
 
 USAGE = Usage(USAGE_FINAL, 11, 22, 3, 4, 5, 45)
 
@@ -67,6 +71,36 @@ class InspectableSqlite(SqliteBackend):
     def _run(self, connection: sqlite3.Connection) -> None:
         self.writing = connection
         super()._run(connection)
+
+
+def adopted(name: str = UPSTREAM_ID, parent: Adopted | None = None, **changes: Any) -> Adopted:
+    """An interaction that was made elsewhere, in November 2023."""
+    moment = now()
+    plain = Adopted(
+        id=ids.derived(1_700_000_000_000, name),
+        project_id=DEFAULT_PROJECT,
+        key_id=None,
+        previous_id=parent.id if parent else None,
+        root_id=(parent.root_id or parent.id) if parent else None,
+        depth=parent.depth + 1 if parent else 0,
+        created_at=1_700_000_000_000_000,
+        background=False,
+        model="gemini-flash",
+        agent=None,
+        deployment_id="dep-1",
+        upstream_id=name,
+        status="completed",
+        service_tier=None,
+        http_status=200,
+        error_code=None,
+        error_message=None,
+        attempts='[{"adopted":1700000000000000,"deployment":"dep-1"}]',
+        updated_at=moment,
+        completed_at=moment,
+        request=b'{"input":"the request"}',
+        response=b'{"status":"completed"}',
+    )
+    return plain._replace(**changes)
 
 
 @asynccontextmanager
