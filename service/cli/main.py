@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from errno import EPIPE
+from io import StringIO
 from typing import Any
 
 import click
 
+from service.cli.api import Failed
 from service.cli.emulator import emulator
 from service.cli.migrate import migrate
 from service.cli.moving import export, import_
@@ -27,6 +31,13 @@ class _Commands(click.Group):
         except ConfigurationError as error:
             click.echo(f"error: {' '.join(str(error).split())}", err=True)
             ctx.exit(error.exit_status)
+        except OSError as error:
+            # click ends quietly where nobody reads any more.
+            if error.errno == EPIPE:
+                raise
+            # Otherwise what could not be written is tried once more, and told with a traceback, at the end.
+            sys.stdout = StringIO()
+            raise Failed(f"this cannot go on ({error})") from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

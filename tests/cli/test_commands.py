@@ -139,3 +139,26 @@ def test_migrating_makes_the_database(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "made.db is at head" in result.stdout
     assert (tmp_path / "made.db").stat().st_size > 0
+
+
+def test_a_revision_that_is_empty_is_refused(tmp_path: Path) -> None:
+    result = run(tmp_path, "migrate", "--database-url", "sqlite:///made.db", "--revision", "")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].endswith("expected a revision, such as head or 0012")
+    assert not (tmp_path / "made.db").exists()
+
+
+def test_output_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "service", "serve", "--emulator", "--show-config"],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: this cannot go on ([Errno 28] No space left on device)\n"
