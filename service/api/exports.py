@@ -12,7 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
-from service.api.audit import query_filters
+from service.api.audit import check_parameters, query_filters
 from service.api.endpoint import answer, read_body, response_headers
 from service.api.keys import AUTHENTICATOR, EXPORT, EXPORT_STALL, IMPORT, LONG_EXPORTS
 from service.audit.encoding import form_of
@@ -113,6 +113,7 @@ async def import_lines(request: web.Request) -> web.StreamResponse:
     ``first_line`` is the number of the first one in its file: errors name lines by their numbers.
     """
     principal = request.app[AUTHENTICATOR].principal(request)
+    check_parameters(request, "first_line")
     first = _line_number("first_line", request.query.get("first_line", "1"))
     told = await request.app[IMPORT].lines(principal, await read_body(request), first)
     return answer(request, codec.dumps(asdict(told)))

@@ -131,6 +131,7 @@ class _Parsing:
     def _field(self, field: Field, value: str) -> None:
         _required(field.name, value)
         if field.kind == "number":
+            self._take_once(field.name)
             number = _number(field.name, value, field)
             self._narrow(field, number, number)
             return

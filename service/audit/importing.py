@@ -8,6 +8,7 @@ that moment; it can be repeated without harm. What is derived (search, roll-ups,
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -28,6 +29,7 @@ from service.store.tables import REQUEST_PAYLOAD, RESPONSE_PAYLOAD, Key, interac
 from service.wire import ids
 
 _KEYS_AT_ONCE: Final = 500
+_PLACE: Final = re.compile(r": line \d+ column \d+ \(char \d+\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,8 @@ def _read(data: bytes, first: int) -> list[Brought]:
         try:
             one = rows_of_line(line)
         except InvalidRequest as error:
-            raise InvalidRequest(f"Line {number}: {error.message}") from error
+            # Where in the line JSON's parser stopped would be told as of a line 1.
+            raise InvalidRequest(f"Line {number}: {_PLACE.sub('', error.message)}") from error
         if one is not None and not _is_older(one, brought.get(one.id)):
             brought[one.id] = _of_own(one)
     for one in brought.values():

@@ -99,7 +99,7 @@ def _with(grouping: Grouping, group: str) -> Grouping:
                 )
             return replace(grouping, labels=labels)
     if group not in DIMENSIONS:
-        known = frozenset((*DIMENSIONS, *UNITS, "label:"))
+        known = frozenset((*DIMENSIONS, *UNITS, "label:team"))
         raise InvalidRequest(
             f"The value is invalid for 'group_by'. Expected names such as model, key, label:team or day, got "
             f"{group[:50]!r}; the nearest known one is {nearest(group[:50], known)!r}."

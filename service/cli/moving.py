@@ -354,10 +354,10 @@ def _batches(file: IO[Any], checked: _Checked | None) -> Iterator[tuple[int, byt
     lines: list[bytes] = []
     first, size = 1, 0
     for number, line in enumerate(file, 1):
-        if not line.endswith(b"\n") and not line.startswith(_MANIFEST) and not _is_whole(line):
-            break
         if checked is not None:
             checked.take(line)
+        if not line.endswith(b"\n") and not line.startswith(_MANIFEST) and not _is_whole(line):
+            break
         if lines and (len(lines) >= _LINES_AT_ONCE or size + len(line) > _BYTES_AT_ONCE):
             yield first, b"".join(lines)
             lines, first, size = [], number, 0

@@ -89,7 +89,8 @@ def replay(
 ) -> None:
     """Send stored requests again: those that are named, or those that the filters select.
 
-    Each becomes a new interaction with the history that its original had. Exits with 1 when one could not be sent.
+    Each becomes a new interaction with the history that its original had. Filters select no replays, but where
+    --replay-of is one of them. Exits with 1 when one could not be sent.
     """
     if not interaction_ids and not filters:
         raise click.UsageError("Name interactions, or select them by filters.")
@@ -166,7 +167,9 @@ async def _replay(
 ) -> list[Outcome]:
     async with connected(target, asking=True) as api:
         if not ids:
-            found = await listed(api, [*filters, ("order", "asc")], limit + 1)
+            # Replays carry the labels of their originals: each run would send those of all runs before.
+            replays = any(name == "replay_of" for name, _ in filters)
+            found = await listed(api, [*filters, ("order", "asc")], limit + 1, replays=replays)
             ids = [one["id"] for one in found[:limit]]
             if len(found) > limit:
                 click.echo(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from service.cli.api import Json, connected, path_part
+from service.cli.api import Api, Json, connected, path_part
 from service.cli.printing import length, number, print_json, print_table
 from service.cli.target import Target, targeted
+
+#: Seconds between two looks for what is still to be derived, and after which that is waited for no longer if it is
+#: never less.
+_LOOK: Final = 0.5
+_PATIENCE: Final = 30.0
 
 
 @click.group()
@@ -26,11 +31,11 @@ def retention() -> None:
 @click.option("--json", "as_json", is_flag=True, help="As one line of JSON.")
 def run(target: Target, dry_run: bool, whole: bool, as_json: bool) -> None:
     """Apply the rules of the configuration (general_settings.retention_policies) now."""
-    told = _call(target, "POST", "api/retention", {"dry_run": dry_run, "whole": whole})
+    told = asyncio.run(_applied(target, {"dry_run": dry_run, "whole": whole}))
     if as_json:
         print_json(told)
         return
-    columns = ("rule", "kept", "due", "bytes", "held", "running")
+    columns = ("rule", "kept", "due", "bytes", "held", "running", "waiting")
     rows = [
         [
             rule["rule"],
@@ -104,6 +109,26 @@ def release(target: Target, what: str) -> None:
     is_hold = len(what) == 36 and what.count("-") == 4
     _call(target, "DELETE", f"api/holds/{name}" if is_hold else f"api/interactions/{name}/hold")
     click.echo(f"{what} is held no more")
+
+
+async def _applied(target: Target, body: dict[str, Any]) -> Json:
+    """Apply the rules when everything that they judge can be judged: a database may have just been filled."""
+    async with connected(target) as api:
+        await _derived(api)
+        return await api.call("POST", "api/retention", body=body)
+
+
+async def _derived(api: Api) -> None:
+    loop = asyncio.get_running_loop()
+    least, moved_at = None, loop.time()
+    while loop.time() - moved_at < _PATIENCE:
+        report = await api.call("POST", "api/retention", body={"dry_run": True})
+        waiting = sum(rule["waiting"] for rule in report["rules"])
+        if not waiting:
+            return
+        if least is None or waiting < least:
+            least, moved_at = waiting, loop.time()
+        await asyncio.sleep(_LOOK)
 
 
 def _call(target: Target, method: str, path: str, body: dict[str, Any] | None = None) -> Json:

@@ -170,11 +170,17 @@ class Preparation:
         reference = call.envelope.previous_interaction_id or ""
         try:
             parent = await self._lifecycle.find(call.principal, reference, "previous_interaction_id")
-        except NotFound:
-            kept = await self._kept(call)
-            if kept is None:
+        except NotFound as error:
+            if call.replay_of is None:
                 raise
-            parent = kept
+            kept = await self._store.kept_for(call.principal.project_id, call.replay_of)
+            if kept is None:
+                raise NotFound(
+                    f"What {ids.to_text(call.replay_of)!r} followed was deleted and is not kept for it, so it cannot "
+                    "be sent again."
+                ) from error
+            # Upstream's copy was deleted with it.
+            parent = replace(kept, upstream_id=None)
         if call.envelope.continuation_token is not None:
             # A token may come from the middle of a stream that still runs or was cut (contract 4.7): upstream decides.
             return await self._recorded(call, parent)
@@ -182,13 +188,6 @@ class Preparation:
             parent = await self._lifecycle.refreshed(parent)
         check_anchor(parent, reference)
         return parent
-
-    async def _kept(self, call: Call) -> Record | None:
-        """What the original of a replay followed and is kept for it; upstream's copy was deleted with it."""
-        if call.replay_of is None:
-            return None
-        kept = await self._store.kept_for(call.principal.project_id, call.replay_of)
-        return None if kept is None else replace(kept, upstream_id=None)
 
     async def _recorded(self, call: Call, parent: Record) -> Record:
         """The parent with upstream's id, which is recorded a moment after its stream has told its first events."""

@@ -35,13 +35,17 @@ _SETTLED: Final = 600.0
 
 @dataclass(slots=True)
 class RuleReport:
-    """What a rule found: due interactions with the bytes of their bodies, and those that are due but held or run."""
+    """What a rule found: due interactions with the bytes of their bodies, and those that are due but held or run.
+
+    Those that are ``waiting`` have ended, and are due once their figures are derived: reports are exact for ever.
+    """
 
     rule: RetentionRule
     due: int = 0
     bytes: int = 0
     held: int = 0
     running: int = 0
+    waiting: int = 0
 
     def told(self) -> dict[str, Any]:
         """As JSON."""
@@ -52,6 +56,7 @@ class RuleReport:
             "bytes": self.bytes,
             "held": self.held,
             "running": self.running,
+            "waiting": self.waiting,
         }
 
 
@@ -160,6 +165,8 @@ class Retention:
             found.held += 1
         elif not one.ended:
             found.running += 1
+        elif not one.derived:
+            found.waiting += 1
         else:
             found.due += 1
             found.bytes += one.size

@@ -23,14 +23,15 @@ _FIRST: Final = bytes(16)
 class Living:
     """An interaction that is not deleted, as rules of retention look at it.
 
-    ``ended`` says that nothing more comes of it and everything has been derived from it; ``size`` is of its bodies in
-    bytes.
+    ``ended`` says that nothing more comes of it, ``derived`` that everything has been derived from it; ``size`` is of
+    its bodies in bytes.
     """
 
     id: bytes
     project_id: bytes
     labels: dict[str, Any]
     ended: bool
+    derived: bool
     size: int
 
 
@@ -47,8 +48,8 @@ class Retained:
         """A page of what is between two keys; fewer than :data:`service.store.retention.PAGE` at the end."""
         rows = await self._fetch(retention.LIVING, {"after": after, "before": before})
         return [
-            Living(key, project_id, labels_of(labels), bool(ended), size)
-            for key, project_id, labels, ended, size in rows
+            Living(key, project_id, labels_of(labels), bool(ended), bool(derived), size)
+            for key, project_id, labels, ended, derived, size in rows
         ]
 
     async def expire(self, keys: Sequence[bytes], at: int, holds: int) -> None:

@@ -14,7 +14,6 @@ from sqlalchemy import (
     Column,
     Executable,
     FromClause,
-    and_,
     bindparam,
     case,
     func,
@@ -70,7 +69,8 @@ LIVING = Query(
         interactions.c.id,
         interactions.c.project_id,
         interactions.c.labels,
-        case((and_(interactions.c.completed_at.is_not(None), _DERIVED), 1), else_=0),
+        case((interactions.c.completed_at.is_not(None), 1), else_=0),
+        case((_DERIVED, 1), else_=0),
         interactions.c.request_bytes + func.coalesce(interactions.c.response_bytes, 0),
     )
     .where(

@@ -587,9 +587,13 @@ async def test_lines_of_no_export_are_refused_by_number(gateway: Gateway) -> Non
 
 async def test_batches_of_a_file_are_refused_by_its_lines(gateway: Gateway) -> None:
     for first, named in (("501", "Line 502: "), ("0", "'first_line'"), ("x", "'first_line'")):
-        reply = await gateway.request("POST", f"/api/import?first_line={first}", data=b'{"manifest":{}}\n{}')
+        reply = await gateway.request(
+            "POST", f"/api/import?first_line={first}", data=b'{"manifest":{}}\n{"a":'
+        )
         assert (reply.status, reply.error["code"]) == (400, "invalid_request")
         assert named in reply.error["message"]
+        assert "line 1" not in reply.error["message"]
+    assert "'last_line'" in (await gateway.request("POST", "/api/import?last_line=1")).error["message"]
 
 
 async def test_wrong_exports_are_refused(gateway: Gateway) -> None:

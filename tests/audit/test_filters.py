@@ -434,6 +434,7 @@ async def begun(store: Store, size: int) -> bytes:
             "invalid for 'min_total_tokens'. Expected a number up to",
         ),
         ("min_cost=1&min_cost=2", "'min_cost' is given twice"),
+        ("http_status=200&http_status=400", "'http_status' is given twice"),
         ("from=yesterday", "invalid for 'from'. Expected a time such as"),
         ("to=1960-01-01", "invalid for 'to'. Expected a time from 1970 on"),
         ("chain=v1_upstream", "invalid for 'chain'. Expected the id of an interaction"),

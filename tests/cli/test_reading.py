@@ -404,12 +404,12 @@ def test_an_import_tells_what_is_not_whole(served: Served, tmp_path: Path) -> No
     for more, status, said in (
         (whole, 0, b"there already"),
         (b"".join(lines[:2]), 1, b"ends without a manifest"),
+        (lines[0][:-9], 1, b"ends without a manifest"),
         (whole.replace(b"tea", b"tee"), 1, b"was damaged"),
     ):
         file.write_bytes(whole + more)
         assert said in command("import", str(file), *at, status=status).stderr
-        if status == 0:
-            command("import", "-", *at, data=whole + more)
+        command("import", "-", *at, data=whole + more, status=status)
 
 
 def test_parts_of_an_export_are_taken_in_alone_and_together(served: Served, tmp_path: Path) -> None:
@@ -544,6 +544,10 @@ def test_a_set_is_replayed_with_a_report(served: Served, tmp_path: Path) -> None
     begun = sorted(datetime.fromisoformat(one["created"]) for one in shown)
     # Each begins a fifth of a second after the one before it; what it takes to arrive may differ.
     assert begun[2] - begun[0] > timedelta(seconds=0.2)
+    again = served.run("replay", "--chain", served.ids[0], "--report", "json")
+    assert {orjson.loads(line)["original"] for line in again.stdout.splitlines()} <= set(served.ids)
+    of_replays = served.run("replay", "--replay-of", served.ids[0], "--limit", "1", "--report", "json")
+    assert orjson.loads(of_replays.stdout)["original"] == made
     lost = served.run("replay", served.ids[0], "int_x", status=1)
     assert b"'int_x' in 'id' was not found" in lost.stderr
     assert b"Name interactions" in served.run("replay", status=2).stderr
@@ -598,6 +602,11 @@ def test_retention_and_holds(served: Served, tmp_path: Path) -> None:
     dry = command("retention", "run", "--dry-run", "--config", str(config))
     assert dry.stdout.decode().splitlines()[1].startswith("all\t")
     assert b"nothing was changed" in dry.stderr
+    # What was just taken in is judged all the same.
+    (done,) = command("retention", "run", "--json", "--config", str(config)).stdout.splitlines()
+    report = orjson.loads(done)
+    assert report["expired"] == report["rules"][0]["due"] > 0
+    assert report["rules"][0]["waiting"] == report["rules"][0]["running"] == 0
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "\udcff"])

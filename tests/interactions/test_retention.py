@@ -183,6 +183,7 @@ async def test_a_dry_run_tells_and_changes_nothing(start_gateway: StartGateway, 
             "due": 1,
             "held": 0,
             "running": 0,
+            "waiting": 0,
             "bytes": told["rules"][0]["bytes"],
         }
     ]

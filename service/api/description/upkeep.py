@@ -53,6 +53,10 @@ _RULE: Final = shape(
         "bytes": INTEGER,
         "held": INTEGER,
         "running": INTEGER,
+        "waiting": {
+            **INTEGER,
+            "description": "How many have ended, and are due once their figures are derived.",
+        },
     }
 )
 
