@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import asdict
 from typing import Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from service.api.audit import check_parameters, query_filters
 from service.api.endpoint import answer, read_body, response_headers
@@ -57,6 +57,9 @@ async def export(request: web.Request) -> web.StreamResponse:
     async with aclosing(pieces):
         first = await anext(pieces, b"")
         response = web.StreamResponse(headers=response_headers(request, None, None))
+        if request.version < HttpVersion11:
+            # Without a length and without chunks its end is the connection's, whatever the client would like.
+            response.force_close()
         response.content_type = kind.content_type.partition(";")[0]
         if "charset" in kind.content_type:
             response.charset = "utf-8"

@@ -57,7 +57,8 @@ class TolerantHandler(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
         if self._upgraded or (self._body is not None and not self._body.is_eof()):
-            super().data_received(data)
+            # The next request may begin behind the body.
+            self._forward(data)
             return
         if self._head:
             data, self._head = self._head + data, b""
@@ -113,7 +114,7 @@ class TolerantHandler(web.RequestHandler):
 
     def _await_head(self) -> None:
         """See that what has begun becomes a whole head in time."""
-        if self._head_timer is None and self.transport is not None:
+        if self._head_timer is None and self.transport is not None and not (self._close or self._force_close):
             self._head_timer = self._loop.call_later(_HEAD_SECONDS, self._head_is_late)
 
     def _head_is_late(self) -> None:

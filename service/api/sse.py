@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from service.api.endpoint import response_headers
 from service.api.keys import KEEP_ALIVE
@@ -121,6 +121,13 @@ async def _tell(
         logger.info("a listener of %s was broken off: %s", ids.to_text(listening.key), error)
         await client.break_off()
         return
+    except (ConnectionError, TimeoutError):
+        raise
+    except Exception:
+        # An answer of its own could only be told in the middle of this one.
+        logger.exception("a listener of %s failed in a way that was not foreseen", ids.to_text(listening.key))
+        await client.break_off()
+        return
     if listening.broken:
         await client.break_off(listening.farewell)
     else:
@@ -156,6 +163,9 @@ async def _open(
     at_once: bool,
 ) -> None:
     """Begin the answer; its head leaves with the first piece of its body, or ``at_once``."""
+    if request.version < HttpVersion11:
+        # Without a length and without chunks its end is the connection's, whatever the client would like.
+        response.force_close()
     headers = response_headers(
         request,
         ids.to_text(listening.key),

@@ -30,6 +30,10 @@ class MalformedStream(Exception):
     """The stream ended or went on in a way that no interaction does."""
 
 
+class UnreadableEvent(MalformedStream):
+    """An event that came whole and can be read by nobody here, however often it is sent."""
+
+
 def plain_delta(block: bytes) -> dict[str, Any] | None:
     """The body of a delta that may be told as it came, which nearly every event is; None for any other block."""
     if (
@@ -73,10 +77,16 @@ def _parsed(data: bytes) -> tuple[dict[str, Any], bool]:
         body = codec.loads_foreign(data)
     except InvalidRequest:
         as_it_came = False
-        try:
-            body = codec.loads_replacing(data)
-        except InvalidRequest as error:
-            raise MalformedStream(f"Upstream sent an event that cannot be read: {error.message}") from error
+        body = _as_far_as_text(data)
     if not isinstance(body, dict):
         raise MalformedStream("Upstream broke off the stream with something that is not an event.")
     return body, as_it_came
+
+
+def _as_far_as_text(data: bytes) -> Any:
+    try:
+        return codec.loads_replacing(data)
+    except codec.NestedTooDeeply as error:
+        raise UnreadableEvent(f"Upstream sent an event that cannot be read: {error.message}") from error
+    except InvalidRequest as error:
+        raise MalformedStream("Upstream sent an event that is not JSON.") from error

@@ -176,8 +176,8 @@ class Preparation:
             kept = await self._store.kept_for(call.principal.project_id, call.replay_of)
             if kept is None:
                 raise NotFound(
-                    f"What {ids.to_text(call.replay_of)!r} followed was deleted and is not kept for it, so it cannot "
-                    "be sent again."
+                    f"The interaction {ids.to_text(call.replay_of)!r} cannot be sent again: what it followed, "
+                    f"{reference!r}, was deleted or is elsewhere, and is not kept for it."
                 ) from error
             # Upstream's copy was deleted with it.
             parent = replace(kept, upstream_id=None)

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 from service.errors import ApiError, ServiceError, Superseded
 from service.interactions import breaks
-from service.interactions.arriving import Arrived, MalformedStream, arrived_as, plain_delta
+from service.interactions.arriving import Arrived, MalformedStream, UnreadableEvent, arrived_as, plain_delta
 from service.interactions.calls import Job
 from service.interactions.closing import Closing
 from service.interactions.conclusion import Conclusion, Last
@@ -333,7 +333,7 @@ class Reader:
     async def _recover(self, error: Exception) -> Last | None:
         """Find what came after a break, and tell it; None when upstream cannot be asked."""
         upstream_id = self.feed.upstream_id
-        if upstream_id is None or not self._job.intent.upstream_stored:
+        if upstream_id is None or not self._job.intent.upstream_stored or isinstance(error, UnreadableEvent):
             return self._closing.lost(error, self._held)
         logger.info("the stream of %s broke, and is taken up again: %s", self._text_id, error)
         recovery = Recovery(
@@ -356,6 +356,8 @@ class Reader:
             self._response, self._resumed = found, True
             try:
                 return await self._read(found, again=True)
+            except UnreadableEvent as unreadable:
+                return self._closing.lost(unreadable, self._held)
             except _TROUBLE as cut:
                 error = cut
 

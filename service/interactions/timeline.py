@@ -50,7 +50,7 @@ def end_of_input(timeline: list[Any], asked: list[Step]) -> int:
     if end := _end_of_last(_compact(timeline), _compact(asked)):
         return end
     # Upstream tells it in other words. No model makes a user's turn, or the result of a call that its client answers.
-    calls = {step.get("call_id") for step in asked if step.get("type") == "function_result"}
+    calls = [step.get("call_id") for step in asked if step.get("type") == "function_result"]
     return max((n for n, step in enumerate(timeline, start=1) if _is_asked(step, calls)), default=0)
 
 
@@ -69,6 +69,6 @@ def _compact(value: Any) -> Any:
     return [_compact(part) for part in value] if isinstance(value, list) else value
 
 
-def _is_asked(step: Any, calls: set[Any]) -> bool:
+def _is_asked(step: Any, calls: list[Any]) -> bool:
     kind = steps.type_of(step)
     return kind == "user_input" or (kind == "function_result" and step.get("call_id") in calls)

@@ -31,8 +31,9 @@ _SHORT_TIMEOUT: Final = 30.0
 #: Seconds until the stream of what runs already must have begun; there are other ways to learn of it.
 _ATTACH_TIMEOUT: Final = 10.0
 _BLANK_LINE: Final = b"\r\n"
-#: What a stream is not sent as, besides what is called JSON with a suffix: a whole interaction, and a page of errors.
-_WHOLE: Final = frozenset({"application/json", "text/html"})
+_EVENT_STREAM: Final = "text/event-stream"
+#: What a line of a stream may begin with: a comment, data, event, id or retry.
+_LINE_BEGINNINGS: Final = (b":", b"d", b"e", b"i", b"r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,15 +216,11 @@ async def _begun(deployment: Deployment, response: Response) -> Response | Reply
     await response.head()
     if response.status >= 300:
         raise _refusal(deployment, response, await response.read())
-    if _is_whole(response.headers.get("content-type", "")):
-        return _reply(response.status, await response.read())
-    # Events are events under any name, and under none.
-    return response
-
-
-def _is_whole(content_type: str) -> bool:
-    media_type = content_type.partition(";")[0].strip().lower()
-    return media_type in _WHOLE or media_type.endswith("+json")
+    named = response.headers.get("content-type", "").lower().startswith(_EVENT_STREAM)
+    # Events are events under any name and under none, and so is a whole interaction.
+    if named or (await response.beginning())[:1] in _LINE_BEGINNINGS:
+        return response
+    return _reply(response.status, await response.read())
 
 
 async def _whole(deployment: Deployment, response: Response) -> Reply:

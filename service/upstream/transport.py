@@ -50,6 +50,7 @@ __all__ = (
     "request_head",
 )
 
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _CONNECT_TIMEOUT: Final = 10.0
 #: Seconds after which an idle connection is not used again: less than Google's front end keeps one.
 _KEEPALIVE: Final = 60.0
@@ -143,6 +144,21 @@ class Response:
             await self._until_ended()
         self._release()
         return exchange.pieces[0] if len(exchange.pieces) == 1 else b"".join(exchange.pieces)
+
+    async def beginning(self) -> bytes:
+        """What has arrived, as soon as that shows how the body begins, which stays to be read; empty if nothing comes.
+
+        Blanks and a byte order mark say nothing of that. Raises as :meth:`chunk` does.
+        """
+        exchange = self._exchange
+        while True:
+            arrived = b"".join(exchange.pieces)
+            told = arrived.removeprefix(_BYTE_ORDER_MARK).lstrip()
+            if (told and told not in _BYTE_ORDER_MARK) or exchange.ended:
+                return told
+            self._limit_silence()
+            await self._changed()
+            self._forget_silence()
 
     async def chunk(self) -> bytes:
         """What has arrived of the body since the last call, empty at its end; waits for some.

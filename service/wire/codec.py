@@ -26,6 +26,10 @@ _NINETEEN_DIGITS = b"0" * 19
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+class NestedTooDeeply(InvalidRequest):
+    """JSON that could not be written again, or not even be read, for its levels."""
+
+
 def loads(raw: bytes) -> Any:
     """Parse strict JSON (RFC 8259, UTF-8, no lone surrogates) with integers of any size kept exact.
 
@@ -39,18 +43,18 @@ def loads(raw: bytes) -> Any:
     except ValueError as error:
         raise InvalidRequest(f"Invalid JSON payload: {error}") from error
     except RecursionError as error:
-        raise InvalidRequest("Invalid JSON payload: nested too deeply.") from error
+        raise NestedTooDeeply("Invalid JSON payload: nested too deeply.") from error
 
 
 def loads_foreign(raw: bytes) -> Any:
     """Parse what others have written, as ``loads`` does, if what is made of it can be written again.
 
-    Raises InvalidRequest for what is nested deeper than ``DEEPEST`` levels.
+    Raises NestedTooDeeply for what is deeper than ``DEEPEST`` levels.
     """
     value = loads(raw)
     # A document is no deeper than it has brackets, and most have few.
     if raw.count(b"{") + raw.count(b"[") > DEEPEST and _is_deep(value):
-        raise InvalidRequest(f"Invalid JSON payload: nested deeper than {DEEPEST} levels.")
+        raise NestedTooDeeply(f"Invalid JSON payload: nested deeper than {DEEPEST} levels.")
     return value
 
 
@@ -61,8 +65,10 @@ def loads_replacing(raw: bytes) -> Any:
     """
     try:
         text = json.dumps(json.loads(raw.decode("utf-8", "replace")), ensure_ascii=False)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InvalidRequest(f"Invalid JSON payload: {error}") from error
+    except RecursionError as error:
+        raise NestedTooDeeply("Invalid JSON payload: nested too deeply.") from error
     return loads_foreign(_LONE_SURROGATE.sub("\ufffd", text).encode())
 
 

@@ -160,3 +160,26 @@ async def test_the_next_head_is_waited_for_while_an_answer_is_made(
         writer.write(WHOLE[:20])
         assert (await answered(reader))[0] == 200
         await assert_given_up(reader)
+
+
+def posted(text: str) -> tuple[bytes, bytes]:
+    """The head and the body of a create."""
+    body = orjson.dumps({"model": MODEL, "input": text})
+    return b"POST /v1beta/interactions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(
+        body
+    ), body
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_body_is_no_head_though_its_own_came_behind_another_body(gateway: Gateway) -> None:
+    async with connected(gateway) as (reader, writer):
+        (head, body), (next_head, next_body) = posted("one"), posted("two HELLO WORLD")
+        cut = next_body.index(b"HELLO")
+        for part in (head + body[:5], body[5:] + next_head + next_body[:cut], next_body[cut:]):
+            writer.write(part)
+            await asyncio.sleep(0.05)
+        assert [(await answered(reader))[0] for _ in range(2)] == [200, 200]
+        # Nothing has begun behind it.
+        await asyncio.sleep(2 * SOON)
+        writer.write(WHOLE)
+        assert (await answered(reader))[0] == 200

@@ -89,13 +89,13 @@ async def stopped(gateway: Gateway, name: str) -> socket.socket:
     return client
 
 
-async def created(gateway: Gateway, version: str, held: int = 4096) -> socket.socket:
+async def created(gateway: Gateway, version: str, held: int = 4096, more: str = "") -> socket.socket:
     """A client that creates by a stream."""
     client = await connected(gateway, held)
     body = orjson.dumps({"model": "gemini-2.5-flash", "input": "Hello", "stream": True})
     head = (
         f"POST /v1beta/interactions HTTP/{version}\r\nHost: localhost\r\napi-revision: 2026-05-20\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"Content-Length: {len(body)}\r\n{more}\r\n"
     )
     await asyncio.get_running_loop().sock_sendall(client, head.encode() + body)
     return client
@@ -211,11 +211,12 @@ async def test_a_client_that_is_slow_when_its_time_is_over_is_told_no_half_event
         upstream.end()
 
 
+@pytest.mark.parametrize("wish", ["", "Connection: keep-alive\r\n"])
 async def test_without_chunks_a_stream_that_is_told_to_its_end_ends_in_peace(
-    scripted: Scripted, upstream: Upstream, start_gateway: StartGateway
+    scripted: Scripted, upstream: Upstream, start_gateway: StartGateway, wish: str
 ) -> None:
     gateway = await start_gateway(scripted)
-    with closing(await created(gateway, "1.0")) as client:
+    with closing(await created(gateway, "1.0", more=wish)) as client:
         upstream.send(delta("Hello"), *ENDING)
         upstream.end()
         got = await received(client)

@@ -6,6 +6,7 @@ import asyncio
 
 import orjson
 import pytest
+from aiohttp import web
 
 from service.settings import DeploymentSettings
 from tests.support.gateway import MODEL, STEPS, Gateway
@@ -218,23 +219,30 @@ async def test_an_event_that_is_not_json_is_a_loss(
     assert (await gateway.database.row(streamed.id))["status"] == "failed"
 
 
+@pytest.mark.parametrize("page", [b"<p>Sorry</p>", b"Sorry", b""])
 async def test_a_page_instead_of_a_stream_is_a_failure(
-    start_scripted: StartScripted, start_gateway: StartGateway
+    start_scripted: StartScripted, start_gateway: StartGateway, page: bytes
 ) -> None:
-    gateway = await start_gateway(await start_scripted(answering(b"<p>Sorry</p>", content_type="text/html")))
+    gateway = await start_gateway(await start_scripted(answering(page, content_type="text/plain")))
     reply = await gateway.refused(502, stream=True)
     assert reply.error["code"] == "bad_gateway"
     row = await gateway.database.row(reply.headers["x-interaction-id"])
     assert (row["status"], row["error_code"]) == ("failed", "bad_gateway")
 
 
-async def test_what_holds_no_event_is_a_loss(
+async def test_an_event_that_nobody_can_read_ends_its_stream_at_once(
     start_scripted: StartScripted, start_gateway: StartGateway
 ) -> None:
-    for body in (b"Sorry", b""):
-        upstream = await start_scripted(answering(body, content_type="text/plain"))
-        gateway = await start_gateway(upstream)
-        streamed = await gateway.stream()
-        assert streamed.types == ["error"]
-        assert "before the interaction was complete" in assert_lost(streamed)
-        assert (await gateway.database.row(streamed.headers["x-interaction-id"]))["status"] == "failed"
+    asked = []
+    created = {"event_type": "interaction.created", "interaction": {"id": "v1_a", "status": "in_progress"}}
+    deep = b'{"event_type":"step.delta","index":0,"delta":{"type":"odd","x":%b%b}}' % (b"[" * 300, b"]" * 300)
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        asked.append(request.method)
+        return web.Response(body=sse(created, deep), content_type="text/event-stream")
+
+    gateway = await start_gateway(await start_scripted(script))
+    streamed = await gateway.stream()
+    assert "nested deeper than 200 levels" in assert_lost(streamed)
+    assert (await gateway.database.row(streamed.id))["status"] == "failed"
+    assert asked == ["POST"]

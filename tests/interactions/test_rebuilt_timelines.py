@@ -115,6 +115,12 @@ async def test_a_stream_that_broke_is_recovered_without_the_history(
         # The call and the result of a sandbox are the model's own.
         ([said("a"), _ANSWER, said("b"), _CALL, _RESULT, _ANSWER], "b", [said("b"), _CALL, _RESULT, _ANSWER]),
         ([said("a"), _ANSWER, said("B"), _CALL, _RESULT], "b", [said("b"), _CALL, _RESULT]),
+        # What is no id of a call names none.
+        (
+            [said("a"), {**_RESULT, "call_id": {"x": []}}, _ANSWER],
+            "b",
+            [said("b"), {**_RESULT, "call_id": {"x": []}}, _ANSWER],
+        ),
         # A history of the client's own may end with a step of the model.
         ([said("a"), _ANSWER, _ANSWER], [said("a"), _ANSWER], [said("a"), _ANSWER, _ANSWER]),
         # A hop has no input, and upstream need not show any.

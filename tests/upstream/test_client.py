@@ -99,32 +99,57 @@ async def test_headers_for_the_emulator_stay_on_this_machine(client: GeminiClien
 EVENTS = b"data: {}\n\n"
 
 
-@pytest.mark.parametrize(
-    "named", [(), ("Content-Type: text/plain",), ("Content-Type: TEXT/Event-Stream;x=y",)]
+ANY_NAME = pytest.mark.parametrize(
+    "named",
+    [
+        (),
+        ("Content-Type: text/plain",),
+        ("Content-Type: text/json",),
+        ("Content-Type: Application/JSON; charset=UTF-8",),
+    ],
 )
-async def test_a_stream_needs_no_name(client: GeminiClient, named: tuple[str, ...]) -> None:
-    async with raw_server(always(answer(EVENTS, "200 OK", *named))) as server:
+
+
+@ANY_NAME
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf\n", b": hello\n\nevent: x\nid: 1\n"])
+async def test_a_stream_needs_no_name(client: GeminiClient, named: tuple[str, ...], before: bytes) -> None:
+    sent = before + EVENTS
+    async with raw_server(always(answer(sent, "200 OK", *named))) as server:
         opened = await client.create_stream(at(server.url), BODY)
         assert isinstance(opened, Response)
-        assert await whole(opened) == EVENTS
+        assert await whole(opened) == sent
 
 
-@pytest.mark.parametrize(
-    "name", ["application/json; charset=UTF-8", "Application/JSON", "application/x+json"]
-)
-async def test_json_is_a_whole_answer_though_a_stream_was_asked_for(client: GeminiClient, name: str) -> None:
-    sent = answer(b'{"id":"v1_x"}', "200 OK", f"Content-Type: {name}")
-    async with raw_server(always(sent)) as server:
+@ANY_NAME
+async def test_a_whole_answer_needs_none_though_a_stream_was_asked_for(
+    client: GeminiClient, named: tuple[str, ...]
+) -> None:
+    async with raw_server(always(answer(b' \n{"id":"v1_x"}', "200 OK", *named))) as server:
         opened = await client.create_stream(at(server.url), BODY)
     assert isinstance(opened, Reply)
     assert opened.body == {"id": "v1_x"}
 
 
-async def test_a_page_is_no_stream(client: GeminiClient) -> None:
-    page = answer(b"<html>Sorry</html>", "200 OK", "Content-Type: text/html; charset=UTF-8")
-    async with raw_server(always(page)) as server:
+@ANY_NAME
+@pytest.mark.parametrize("body", [b"<html>Sorry</html>", b"Sorry", b"", b" ", b"\xef\xbb\xbf"])
+async def test_a_page_is_no_stream(client: GeminiClient, named: tuple[str, ...], body: bytes) -> None:
+    async with raw_server(always(answer(body, "200 OK", *named))) as server:
         with pytest.raises(BadGateway, match="cannot be read"):
             await client.create_stream(at(server.url), BODY)
+
+
+async def test_how_a_body_begins_is_waited_for(client: GeminiClient) -> None:
+    async def behave(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n")
+        for piece in (b"\xef", b"\xbb\xbf", b"\n", b"dat", b"a: {}\n\n"):
+            await asyncio.sleep(0.02)
+            await connection.send(piece)
+
+    async with raw_server(behave) as server:
+        opened = await client.create_stream(at(server.url), BODY)
+        assert isinstance(opened, Response)
+        assert await whole(opened) == b"\xef\xbb\xbf\n" + EVENTS
 
 
 async def test_a_refusal_is_upstreams_own(client: GeminiClient) -> None:
