@@ -10,7 +10,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from service.api import server
+from service.api import connection
 from tests.support.gateway import MODEL, Gateway
 from tests.support.gateways import StartGateway, StartScripted
 from tests.support.upstreams import deployment
@@ -23,7 +23,7 @@ WHOLE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """The service waits for heads for a short time."""
-    monkeypatch.setattr(server, "_HEAD_SECONDS", SOON)
+    monkeypatch.setattr(connection, "_HEAD_SECONDS", SOON)
 
 
 @asynccontextmanager
@@ -182,4 +182,58 @@ async def test_a_body_is_no_head_though_its_own_came_behind_another_body(gateway
         # Nothing has begun behind it.
         await asyncio.sleep(2 * SOON)
         writer.write(WHOLE)
+        assert (await answered(reader))[0] == 200
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_head_that_begins_behind_a_request_is_given_up_as_well(gateway: Gateway) -> None:
+    async with connected(gateway) as (reader, writer):
+        writer.write(WHOLE + WHOLE[:9])
+        assert (await answered(reader))[0] == 200
+        await assert_given_up(reader)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_body_behind_an_upgrade_that_is_declined_is_no_head(gateway: Gateway) -> None:
+    async with connected(gateway) as (reader, writer):
+        head, body = posted("one HELLO WORLD")
+        cut = body.index(b"HELLO")
+        wish = WHOLE[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        for part in (wish + head + body[:cut], body[cut:]):
+            writer.write(part)
+            await asyncio.sleep(0.05)
+        assert [(await answered(reader))[0] for _ in range(2)] == [200, 200]
+
+
+async def test_many_requests_at_once_may_each_repeat_their_user_agent(gateway: Gateway) -> None:
+    twice = WHOLE[:-2] + b"User-Agent: a\r\nUser-Agent: b\r\n\r\n"
+    async with connected(gateway) as (reader, writer):
+        writer.write(b"\r\n" + twice * 1_500)
+        for _ in range(1_500):
+            assert (await answered(reader))[0] == 200
+
+
+async def test_a_body_that_is_badly_encoded_is_refused_however_late_that_shows(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = b"POST /v1beta/interactions HTTP/1.1\r\nHost: localhost\r\n%b\r\n\r\n"
+    for wish, body in (
+        (b"Transfer-Encoding: chunked", b"zz\r\nfoo\r\n"),
+        (b"Content-Encoding: gzip\r\nContent-Length: 1", b"x"),
+    ):
+        async with connected(gateway) as (reader, writer):
+            writer.write(head % wish)
+            await asyncio.sleep(0.05)
+            writer.write(body)
+            status, told = await answered(reader)
+            assert (status, orjson.loads(told)["error"]["code"]) == (400, "invalid_request")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_a_long_head_that_comes_byte_by_byte_is_looked_at_once(gateway: Gateway) -> None:
+    async with connected(gateway) as (reader, writer):
+        head = WHOLE[:-2] + b"".join(b"X-%d: %b\r\n" % (n, b"x" * 100) for n in range(60)) + b"\r\n"
+        for place in range(0, len(head), 7):
+            writer.write(head[place : place + 7])
+            await asyncio.sleep(0)
         assert (await answered(reader))[0] == 200
