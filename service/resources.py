@@ -116,7 +116,8 @@ _READER_GRACE: Final = 2.0
 async def emulator(app: web.Application) -> AsyncIterator[None]:
     from service.emulator import EmulatorConfig, create_emulator
 
-    runner = web.AppRunner(create_emulator(EmulatorConfig()), access_log=None)
+    # The service has had its time to stop when this one's comes.
+    runner = web.AppRunner(create_emulator(EmulatorConfig()), access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

@@ -18,7 +18,7 @@ from service.api import (
     usage,
     webhooks,
 )
-from service.api.endpoint import Handler, endpoint, error_response
+from service.api.endpoint import Handler, endpoint, error_response, too_large
 from service.errors import ExpectationFailed, MethodNotAllowed, NotFound
 
 _PREFIXES = ("/v1beta", "/v1", "")
@@ -33,12 +33,19 @@ async def _refuse_expectation(request: web.Request) -> web.StreamResponse:
     raise ExpectationFailed
 
 
+@endpoint
+async def _refuse_size(request: web.Request) -> web.StreamResponse:
+    raise too_large(request)
+
+
 async def _expected(request: web.Request) -> web.StreamResponse | None:
     """Meet what a request expects before it sends its body, or refuse it; HTTP/1.0 knows no expectations."""
     if request.version < HttpVersion11:
         return None
     if request.headers["Expect"].lower() != "100-continue":
         return await _refuse_expectation(request)
+    if request._client_max_size and (request.content_length or 0) > request._client_max_size:
+        return await _refuse_size(request)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     # The answer itself has not begun.
     request.writer.output_size = 0

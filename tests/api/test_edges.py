@@ -100,6 +100,13 @@ async def test_a_body_is_asked_for_when_that_is_expected(gateway: Gateway) -> No
     assert answer.startswith(b"HTTP/1.0 200 ")
 
 
+async def test_a_body_that_would_be_too_large_is_not_asked_for(gateway: Gateway) -> None:
+    head = "Host: localhost\r\nContent-Length: 999999999\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n"
+    answer, body = await exchange(gateway, f"POST /v1/interactions HTTP/1.1\r\n{head}")
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert orjson.loads(body)["error"]["code"] == "payload_too_large"
+
+
 async def test_a_body_that_does_not_decode_is_400(gateway: Gateway) -> None:
     reply = await gateway.request(
         "POST", "/v1/interactions", headers={"content-encoding": "gzip"}, data=b'{"model": "m"}'
