@@ -7,7 +7,7 @@ little behind, so each pass begins some time before it; what is brought in with 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     Boolean,
@@ -15,10 +15,12 @@ from sqlalchemy import (
     Executable,
     FromClause,
     LargeBinary,
+    Select,
     Text,
     bindparam,
     case,
     delete,
+    exists,
     literal_column,
     or_,
     select,
@@ -65,10 +67,16 @@ def _move(rows: FromClause, database: Particulars) -> Executable:
 
 
 def _lower(rows: FromClause, database: Particulars) -> Executable:
+    """To the lowest of these, and locked where it is: whoever moves it on waits, and then sees what comes in here."""
+    other = rows.alias("other")
+    lower: Select[Any] = select(literal_column("1")).where(
+        other.c.name == rows.c.name, other.c.position < rows.c.position
+    )
+    position = case((progress.c.position > rows.c.position, rows.c.position), else_=progress.c.position)
     return (
         update(progress)
-        .values(position=rows.c.position)
-        .where(progress.c.name == rows.c.name, progress.c.position > rows.c.position)
+        .values(position=position)
+        .where(progress.c.name == rows.c.name, ~exists(lower.correlate(rows)))
     )
 
 

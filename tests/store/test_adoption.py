@@ -192,3 +192,16 @@ async def test_what_stands_by_its_hash_or_by_its_time_is_not_taken_in_again(
         await query(store_url, f"{change} WHERE upstream_id = '{upstream_id}'")
         await opened.store.adopt(adopted(upstream_id=upstream_id))
         assert [holder.id for holder in await opened.store.holders(upstream_id)] == [begun.id]
+
+
+async def test_what_comes_in_together_moves_a_mark_behind_the_first_of_it(opened: OpenStore) -> None:
+    store = opened.store
+    keys = [bytes([number]) + bytes(15) for number in range(1, 10)]
+    for first in (keys[4], keys[0], keys[8]):
+        mark = await store.retained.mark()
+        await store.retained.move_mark(mark, b"\xff" * 16)
+        others = [key for key in keys if key > first]
+        for some in ([first, *others], [*others, first]):
+            await asyncio.gather(*(store.bring_in((), [key]) for key in some))
+            lowered = await store.retained.mark()
+            assert int.from_bytes(lowered, "big") == int.from_bytes(first, "big") - 1
