@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import inf
+from typing import Final
 
 from service.errors import InvalidRequest
 
@@ -108,6 +110,11 @@ BEHAVIORS: dict[str, dict[str, Value]] = {
 
 VOCABULARY: dict[str, dict[str, Value]] = {**FAULTS, **BEHAVIORS}
 
+#: The statuses of whole answers.
+_CODES: Final = range(200, 600)
+#: Nothing can be divided into fewer parts.
+_LEAST: Final = {"hops": 1, "count": 1}
+
 
 @dataclass(frozen=True, slots=True)
 class Directive:
@@ -191,9 +198,18 @@ def _directive(text: str) -> Directive:
 
 
 def _value(name: str, param: str, text: str, default: Value) -> Value:
+    if isinstance(default, bool):
+        return text.lower() in ("1", "true", "yes")
+    if isinstance(default, str):
+        return text
     try:
-        if isinstance(default, bool):
-            return text.lower() in ("1", "true", "yes")
-        return type(default)(text)
+        value = type(default)(text)
     except ValueError:
-        raise InvalidRequest(f"'{text}' is no value for the parameter '{param}' of '{name}'.") from None
+        raise _no_value(name, param, text) from None
+    if not _LEAST.get(param, 0) <= value < inf or (param == "code" and value not in _CODES):
+        raise _no_value(name, param, text)
+    return value
+
+
+def _no_value(name: str, param: str, text: str) -> InvalidRequest:
+    return InvalidRequest(f"'{text}' is no value for the parameter '{param}' of '{name}'.")

@@ -48,7 +48,14 @@ class FrontEndError(ServiceError):
 
 def names_of(status: int) -> tuple[str, str]:
     """The classic status name and the code that go with an HTTP status (contract 7.2)."""
-    return _NAMES.get(status) or ("UNKNOWN", HTTPStatus(status).phrase.lower().replace(" ", "_"))
+    return _NAMES.get(status) or ("UNKNOWN", _phrase(status).lower().replace(" ", "_"))
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return f"Status {status}"
 
 
 def unauthenticated() -> FrontEndError:
@@ -77,7 +84,7 @@ def refusal(error: ServiceError) -> web.Response:
 def wished_refusal(wish: Directive) -> web.Response:
     """The answer that a `status` directive describes."""
     status = wish.integer("code")
-    message = wish.text("message") or HTTPStatus(status).phrase
+    message = wish.text("message") or _phrase(status)
     if wish.text("shape") == "classic":
         reply = refusal(FrontEndError(status, message, _quota_details(wish) if status == 429 else None))
     else:

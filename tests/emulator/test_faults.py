@@ -290,6 +290,48 @@ async def test_a_directive_that_does_not_exist_is_refused(upstream: Upstream, wi
     assert (await upstream.session.post("/_emulator/faults", json={"fault": wish})).status == 400
 
 
+@pytest.mark.parametrize(
+    "wish",
+    [
+        "latency;seconds=nan",
+        "latency;seconds=1e400",
+        "latency;seconds=-1",
+        "trickle;seconds=nan",
+        "limit;seconds=-inf",
+        "cut;after=-1",
+        "status;code=99",
+        "status;code=0",
+        "status;code=-1",
+        "status;code=600",
+        "html;code=7",
+        "broken_json;code=1000",
+        "continuation;hops=0",
+        "fragments;count=0",
+    ],
+)
+async def test_a_number_that_nothing_can_be_done_with_is_refused(upstream: Upstream, wish: str) -> None:
+    name, value = wish.partition(";")[0], wish.partition("=")[2]
+    response = await post(upstream, wish)
+    assert response.status == 400
+    message = (await response.json())["error"]["message"]
+    assert message.startswith(f"'{value}' is no value for the parameter '")
+    assert message.endswith(f"of '{name}'.")
+    assert await made(upstream) == 0
+
+
+@pytest.mark.parametrize("code", [200, 299, 499, 599])
+@pytest.mark.parametrize("shape", ["steps", "classic"])
+async def test_a_status_needs_no_name(upstream: Upstream, code: int, shape: str) -> None:
+    assert (await post(upstream, f"status;code={code};shape={shape}")).status == code
+
+
+@pytest.mark.parametrize(
+    "wish", ["latency;seconds=0", "html;code=200", "html;code=599", "missing_usage;gets=0"]
+)
+async def test_the_least_and_the_most_are_values(upstream: Upstream, wish: str) -> None:
+    assert (await post(upstream, wish)).status in (200, 599)
+
+
 async def test_queued_faults_meet_the_requests_that_match(upstream: Upstream) -> None:
     await upstream.admin(
         "POST",
