@@ -9,6 +9,7 @@ whose time is over raises :class:`Late`: it has been sent, so its answer is wait
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -38,7 +39,7 @@ _LINE_BEGINNINGS: Final = (b":", b"d", b"e", b"i", b"r")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A unary answer: the bytes as upstream sent them, and what they say."""
+    """A unary answer: the bytes as upstream sent them, if they can be read for ever, and what they say."""
 
     status: int
     raw: bytes
@@ -234,9 +235,9 @@ async def _read(deployment: Deployment, response: Response) -> tuple[int, bytes]
     return response.status, raw
 
 
-def _reply(status: int, raw: bytes) -> Reply:
+def _reply(status: int, sent: bytes) -> Reply:
     try:
-        parsed = codec.loads_foreign(raw)
+        raw, parsed = _readable(sent)
     except InvalidRequest as error:
         reason = error.message.rstrip(".")
         raise BadGateway(
@@ -247,6 +248,19 @@ def _reply(status: int, raw: bytes) -> Reply:
             f"Upstream answered {status} with a body that is not a JSON object; the request may have run."
         )
     return Reply(status, raw, parsed)
+
+
+def _readable(sent: bytes) -> tuple[bytes, Any]:
+    """What is kept of an answer, and what it says: as it was sent, or anew where no UTF-8 can hold it."""
+    try:
+        return sent, codec.loads_foreign(sent)
+    except codec.NestedTooDeeply:
+        raise
+    except InvalidRequest:
+        with suppress(InvalidRequest):
+            body = codec.loads_replacing(sent)
+            return codec.dumps(body), body
+        raise
 
 
 def as_service_error(error: TransportError) -> ServiceError:

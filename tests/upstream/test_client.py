@@ -193,6 +193,29 @@ async def test_an_answer_that_is_no_object_is_a_bad_gateway(client: GeminiClient
             await client.create(at(server.url), BODY)
 
 
+@pytest.mark.parametrize("text", [b"a\\ud800b", b"a\xffb"])
+async def test_what_no_utf8_can_hold_is_replaced_in_an_answer(client: GeminiClient, text: bytes) -> None:
+    sent = b'{"id": "v1_x", "text": "' + text + b'", "exact": 123456789012345678901234567890}'
+    told = '{"id":"v1_x","text":"a\ufffdb","exact":123456789012345678901234567890}'.encode()
+    async with raw_server(always(answer(sent, "200 OK", JSON))) as server:
+        deployment = at(server.url)
+        created = await client.create(deployment, BODY)
+        opened = await client.create_stream(deployment, BODY)
+        got = await client.get(deployment, "v1_x")
+    assert isinstance(opened, Reply)
+    for reply in (created, opened, got):
+        assert reply.raw == told
+        assert reply.body == {"id": "v1_x", "text": "a\ufffdb", "exact": 123456789012345678901234567890}
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff", b"\\ud800"])
+async def test_an_answer_that_is_too_deep_cannot_be_read(client: GeminiClient, text: bytes) -> None:
+    sent = b'{"text": "' + text + b'", "deep": ' + b"[" * 300 + b"]" * 300 + b"}"
+    async with raw_server(always(answer(sent, "200 OK", JSON))) as server:
+        with pytest.raises(BadGateway, match="cannot be read"):
+            await client.create(at(server.url), BODY)
+
+
 async def test_an_upstream_that_is_not_there_may_be_tried_again(
     client: GeminiClient, unused_tcp_port: int
 ) -> None:
