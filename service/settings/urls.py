@@ -36,6 +36,8 @@ _PLAIN = re.compile(r"[!-~]+")
 #: A part of a host's name; with the underscore that names of containers have.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _LONGEST_HOST = 253
+#: Where brackets stand in a URL, they hold an IPv6 address, with nothing but a port beside them (RFC 3986 3.2.2).
+_BRACKETED = re.compile(r"\[[^\[\]]*:[^\[\]]*\](?::[0-9]*)?")
 _SECRET_PARAMETERS = frozenset({"password", "sslpassword"})
 
 
@@ -51,10 +53,7 @@ def parse_api_base(value: str, name: str) -> tuple[str, str | None]:
     parts = _split(value, name, "write it as https://HOST")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError(f"{name}: not an http(s) URL; write it as https://HOST")
-    if not _is_host(parts.hostname):
-        raise ConfigurationError(
-            f"{name}: {parts.hostname!r} can be no host; write a name or an address there"
-        )
+    _check_place(parts, parts.hostname, name)
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigurationError(f"{name}: must have no user, query or fragment; write it as https://HOST")
     path = parts.path.rstrip("/")
@@ -110,6 +109,18 @@ def _split(value: str, name: str, remedy: str) -> SplitResult:
     return parts
 
 
+def _check_place(parts: SplitResult, host: str, name: str) -> None:
+    place = parts.netloc.rpartition("@")[2]
+    if "[" in place and not _BRACKETED.fullmatch(place):
+        raise ConfigurationError(
+            f"{name}: brackets hold an IPv6 address and nothing else; write it as https://[ADDRESS]"
+        )
+    if not _is_host(host):
+        raise ConfigurationError(f"{name}: {host!r} can be no host; write a name or an address there")
+    if parts.port == 0:
+        raise ConfigurationError(f"{name}: nothing can be reached at port 0; write another, or none")
+
+
 def _is_host(host: str) -> bool:
     """Whether there can be a host of this name or address."""
     if ":" in host:
@@ -122,8 +133,8 @@ def _is_host(host: str) -> bool:
     labels = name.split(".")
     if len(name) > _LONGEST_HOST or not all(_LABEL.fullmatch(label) for label in labels):
         return False
-    # What ends in a number is an address, not a name (RFC 1123 2.1).
-    return not labels[-1].isdigit() or _is_address(name)
+    # What ends in a number is an address, not a name (RFC 1123 2.1), and only names end in a dot.
+    return not labels[-1].isdigit() or _is_address(host)
 
 
 def _is_address(name: str) -> bool:

@@ -80,6 +80,8 @@ def test_a_shown_url_has_no_password(given: str, shown: str) -> None:
         ("https://h:8/p/v1beta/", "https://h:8/p", "v1beta"),
         ("http://[::1]:80/v1", "http://[::1]:80", "v1"),
         ("https://h/v1x", "https://h/v1x", None),
+        ("http://[::ffff:1.2.3.4]", "http://[::ffff:1.2.3.4]", None),
+        ("http://localhost.:8", "http://localhost.:8", None),
         ("http://my_host:8", "http://my_host:8", None),
         ("http://127.0.0.1:8", "http://127.0.0.1:8", None),
         ("http://[fe80::1%25eth0]:8", "http://[fe80::1%25eth0]:8", None),
@@ -89,3 +91,22 @@ def test_a_shown_url_has_no_password(given: str, shown: str) -> None:
 )
 def test_an_api_base_loses_slash_and_version(given: str, base: str, version: str | None) -> None:
     assert parse_api_base(given, "x") == (base, version)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://127.0.0.1.", "x: '127.0.0.1.' can be no host; write a name or an address there"),
+        ("http://127.0.0.1.:8/v1", "x: '127.0.0.1.' can be no host"),
+        ("http://localhost:0", "x: nothing can be reached at port 0; write another, or none"),
+        ("http://[::1]:00/v1", "x: nothing can be reached at port 0"),
+        ("http://[v1.a]", "x: brackets hold an IPv6 address and nothing else; write it as https://[ADDRESS]"),
+        ("http://[v1.a]:8", "x: brackets hold an IPv6 address"),
+        ("http://[::1]a", "x: brackets hold an IPv6 address"),
+        ("http://a[::1]:8", "x: brackets hold an IPv6 address"),
+    ],
+)
+def test_an_api_base_that_nothing_can_be_reached_at_is_refused(url: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_api_base(url, "x")
+    assert str(caught.value).startswith(message)
