@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import yaml
 
 from service.errors import ConfigurationError
+
+_MERGE: Final = "tag:yaml.org,2002:merge"
 
 
 def read_document(path: str) -> object:
@@ -101,11 +104,16 @@ def _dotted(where: str, key: yaml.Node) -> str:
 
 
 def _members(node: yaml.MappingNode, where: str, path: str) -> list[tuple[yaml.Node, str]]:
-    members: dict[str, yaml.Node] = {}
+    members: list[tuple[yaml.Node, str]] = []
+    seen: set[str] = set()
     for key, value in node.value:
         name = f"{where}.{key.value}" if where else str(key.value)
-        if name in members:
+        members.append((value, name))
+        # No key of its own: several mappings may be merged, one after the other.
+        if key.tag == _MERGE:
+            continue
+        if name in seen:
             line = key.start_mark.line + 1
             raise ConfigurationError(f"{name}: given twice ({path}, line {line}); keep one of them")
-        members[name] = value
-    return [(value, name) for name, value in members.items()]
+        seen.add(name)
+    return members

@@ -153,6 +153,11 @@ def test_a_mistake_names_the_key_and_the_remedy(path: Path, text: str, message: 
         ("a: 1\na: 2", "a: given twice"),
         ("general_settings:\n  port: 1\n  host: x\n  port: 2\n", "general_settings.port: given twice"),
         ("model_list:\n- {model_name: a, model_name: b}", "model_list[0].model_name: given twice"),
+        ("environment_variables: {'<<': a, '<<': b}", "environment_variables.<<: given twice"),
+        (
+            "general_settings: {<<: {port: 1}, <<: {host: x, host: y}}",
+            "general_settings.<<.host: given twice",
+        ),
     ],
 )
 def test_a_key_given_twice_is_refused(path: Path, text: str, message: str) -> None:
@@ -198,6 +203,22 @@ model_list:
     )
     first, second = load(str(path), {}).settings.deployments
     assert (first.model_name, second.model_name, second.model, second.rpm) == ("a", "b", "a", 5)
+
+
+def test_several_mappings_can_be_merged_one_after_the_other(path: Path) -> None:
+    path.write_text(
+        """
+model_list:
+  - model_name: a
+    litellm_params:
+      <<: {api_key: k, rpm: 5}
+      <<: [{tpm: 6}, {model: gemini/b, weight: 7}]
+      model: gemini/a
+""",
+        encoding="utf-8",
+    )
+    (merged,) = load(str(path), {}).settings.deployments
+    assert (merged.model, merged.rpm, merged.tpm, merged.weight) == ("a", 5, 6, 7)
 
 
 @pytest.mark.parametrize(
