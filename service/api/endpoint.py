@@ -26,8 +26,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: An upstream id that is longer or stranger than ids are is no header value.
 _LONGEST_ID: Final = 512
+_LONGEST_SHOWN: Final = 100
 _PLAIN: Final = re.compile(r"[!-~]+")
 JSON: Final = "application/json; charset=utf-8"
+#: How a request body may be encoded; the empty name is none.
+_ENCODINGS: Final = frozenset({"", "identity", "gzip", "deflate"})
 
 
 def endpoint(handler: Handler) -> Handler:
@@ -134,6 +137,8 @@ def too_large(request: web.Request) -> PayloadTooLarge:
 
 async def read_body(request: web.Request) -> bytes:
     """The whole body; a declared length beyond the limit is refused before a byte of it is read."""
+    if "Content-Encoding" in request.headers:
+        _check_encoding(request)
     limit = request._client_max_size
     content = request.content
     try:
@@ -152,3 +157,13 @@ async def read_body(request: web.Request) -> bytes:
     if limit and len(body) > limit:
         raise too_large(request)
     return body
+
+
+def _check_encoding(request: web.Request) -> None:
+    # More than one line is one list, of which only the last would be undone.
+    encoding = ", ".join(request.headers.getall("Content-Encoding"))
+    if encoding.strip().lower() not in _ENCODINGS:
+        raise InvalidRequest(
+            f"The header 'Content-Encoding' is {encoding[:_LONGEST_SHOWN]!r}, which is not understood here; "
+            "send the body plain, or as gzip or deflate."
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import zlib
 from collections.abc import AsyncIterator
 
 import orjson
@@ -156,6 +157,33 @@ async def test_a_compressed_body_is_understood(gateway: Gateway) -> None:
     assert reply.status == 200
     assert '"Squeezed"' in reply.text
     assert await gateway.database.request(reply.id) == body
+
+
+@pytest.mark.parametrize("encoding", ["deflate", "Deflate", "identity", "Identity", ""])
+async def test_a_body_can_be_deflated_or_plain(gateway: Gateway, encoding: str) -> None:
+    body = orjson.dumps({"model": MODEL, "input": "Squeezed"})
+    sent = zlib.compress(body) if encoding.lower() == "deflate" else body
+    reply = await gateway.request(
+        "POST", "/v1/interactions", headers={"content-encoding": encoding}, data=sent
+    )
+    assert reply.status == 200
+    assert await gateway.database.request(reply.id) == body
+
+
+@pytest.mark.parametrize("encoding", ["foo", "x-gzip", "gzip, gzip", "identity, gzip", "gzip,"])
+async def test_an_encoding_that_is_not_understood_is_named(
+    gateway: Gateway, upstream: Emulated, encoding: str
+) -> None:
+    body = gzip.compress(orjson.dumps({"model": MODEL, "input": "Squeezed"}))
+    for data in (body, in_pieces(body)):
+        reply = await gateway.request(
+            "POST", "/v1/interactions", headers={"content-encoding": encoding}, data=data
+        )
+        assert (reply.status, reply.error["code"]) == (400, "invalid_request")
+        assert f"'Content-Encoding' is '{encoding}'" in reply.error["message"]
+        assert reply.error["message"].endswith("send the body plain, or as gzip or deflate.")
+    assert upstream.requests == []
+    assert (await gateway.ask()).status == 200
 
 
 async def test_a_compressed_body_is_bounded_by_what_it_holds(small: Gateway) -> None:
