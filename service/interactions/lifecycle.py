@@ -137,12 +137,16 @@ class Lifecycle:
             ended = await self._cancelled_elsewhere(record)
             if ended is not None:
                 return await self.told(ended)
-        record = replace(await self.current(record), upstream_id=record.upstream_id)
-        if not record.background or (was_late and record.upstream_id is None):
-            # Nobody reads it any more, and upstream cannot end it.
-            await self._take_over.cancel(record)
-        else:
-            await self._cancel_upstream(record, reference, headers)
+        with self._supervisor.ending(record.id):
+            if self._supervisor.reads(record.id):
+                # It was taken up in this moment.
+                return await self.cancel(principal, reference, headers)
+            record = replace(await self.current(record), upstream_id=record.upstream_id)
+            if not record.background or (was_late and record.upstream_id is None):
+                # Nobody reads it any more, and upstream cannot end it.
+                await self._take_over.cancel(record)
+            else:
+                await self._cancel_upstream(record, reference, headers)
         record = await self.current(record)
         return record, await self._shown(record)
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from zlib import crc32
 
@@ -62,6 +63,8 @@ class Polling:
         self._background_timeout = background_timeout
         self.room: Callable[[], bool] = lambda: False
         self.start: Callable[[Reader], None] = lambda reader: None
+        #: What clients end that nobody reads, and how many of them are about it.
+        self._ending = Counter[bytes]()
 
     async def poll(self, run: Run) -> bool:
         """Ask once; whether the run is over, or another's, as far as the schedule is concerned."""
@@ -95,6 +98,17 @@ class Polling:
         ended = is_word(reply, upstream_id) and outcomes.is_terminal(outcomes.status_of(reply.body))
         return reply.body if ended else None
 
+    @contextmanager
+    def ending(self, key: bytes) -> Iterator[None]:
+        """See that no reader of an interaction begins while a client ends it."""
+        self._ending[key] += 1
+        try:
+            yield
+        finally:
+            self._ending[key] -= 1
+            if not self._ending[key]:
+                del self._ending[key]
+
     async def _ended(self, run: Run) -> bool:
         claim = run.claim
         if claim.upstream_id is None or not claim.upstream_stored:
@@ -110,7 +124,7 @@ class Polling:
             if remaining <= 0:
                 return await self._given_up(run, deployment, claim.upstream_id)
         reply = None
-        if run.may_stream and self.room():
+        if run.may_stream and self.room() and run.key not in self._ending:
             attached = await self._attach(run, deployment, remaining)
             if isinstance(attached, bool):
                 return attached
@@ -137,6 +151,9 @@ class Polling:
             raise
         if record is None:
             found.close()
+        elif run.key in self._ending:
+            found.close()
+            return False
         else:
             self.start(found)
         return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence, Set
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -175,6 +175,14 @@ class Supervisor:
             await asyncio.shield(task)
         await self._readers.ended(key)
         return True
+
+    def reads(self, key: bytes) -> bool:
+        """Whether an interaction is being read here."""
+        return self._readers.reader(key) is not None
+
+    def ending(self, key: bytes) -> AbstractContextManager[None]:
+        """Meanwhile no reader of an interaction begins: it could log events behind the end that is being committed."""
+        return self._polling.ending(key)
 
     async def cancel_late(self, key: bytes) -> bool:
         """End an interaction whose answer is late and is waited for here, and wait for its end; False when none is."""

@@ -6,12 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from service.store.records import USAGE_FINAL, USAGE_NONE
 from tests.interactions.conversations import WEATHER, assert_quotes, result_of
 from tests.support.gateway import LEGACY, MODEL, Gateway, eventually
-from tests.support.gateways import StartEmulator, StartGateway
-from tests.support.upstreams import Emulated, deployment
+from tests.support.gateways import StartEmulator, StartGateway, StartScripted
+from tests.support.upstreams import Emulated, deployment, sse
 
 AGENT = "deep-research-preview-04-2026"
 #: Queued for one hour of the emulator's clock, running for another.
@@ -312,6 +313,38 @@ async def test_a_running_interaction_is_cancelled(gateway: Gateway, upstream: Em
 async def test_upstreams_id_cancels_too(gateway: Gateway) -> None:
     made = await gateway.ask(background=True, wish=SLOW)
     assert (await gateway.cancel(made.upstream_id)).id == made.id
+
+
+async def test_no_stream_is_taken_up_while_its_run_is_being_cancelled(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    cancelling, streamed = asyncio.Event(), asyncio.Event()
+    told = {"id": "v1_a", "status": "in_progress"}
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/cancel"):
+            cancelling.set()
+            async with asyncio.timeout(20):
+                await streamed.wait()
+            await asyncio.sleep(0.02)
+            return web.json_response({**told, "status": "cancelled"})
+        if "stream" not in request.query:
+            return web.json_response(told)
+        async with asyncio.timeout(20):
+            await cancelling.wait()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(sse({"event_type": "interaction.created", "interaction": told}, done=False))
+        streamed.set()
+        await asyncio.sleep(3600)
+        return response
+
+    gateway = await start_gateway(await start_scripted(script), **HASTY)
+    made = await gateway.ask(background=True)
+    assert (await gateway.cancel(made.id)).body["status"] == "cancelled"
+    # By now whatever had been read would be in the log, which the fixtures hold against the record.
+    await asyncio.sleep(0.2)
+    assert (await gateway.events(made.id)).final["status"] == "cancelled"
 
 
 async def test_a_cancelled_stream_ends_as_cancelled(
