@@ -55,6 +55,9 @@ class TolerantHandler(web.RequestHandler):
         """Take bytes from the socket, or none where the parser is to go on with what it has."""
         if self._messages or self._current_request is not None:
             self._see_body()
+        if not data:
+            self._forward(data)
+            return
         rest = self._take(data)
         while rest:
             rest = self._take(rest)
@@ -76,7 +79,7 @@ class TolerantHandler(web.RequestHandler):
             if _REQUEST_LINE.match(data) is None:
                 found = self._request_count
                 self._forward(data)
-                if data and self._request_count == found:
+                if self._request_count == found:
                     self._await_head()
                 return b""
         head = self._head if known else data

@@ -10,8 +10,9 @@ from contextlib import aclosing
 from dataclasses import asdict
 from typing import Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 
+from service.api import unchunked
 from service.api.audit import check_parameters, query_filters
 from service.api.endpoint import answer, read_body, response_headers
 from service.api.keys import AUTHENTICATOR, EXPORT, EXPORT_STALL, IMPORT, LONG_EXPORTS
@@ -57,14 +58,11 @@ async def export(request: web.Request) -> web.StreamResponse:
     async with aclosing(pieces):
         first = await anext(pieces, b"")
         response = web.StreamResponse(headers=response_headers(request, None, None))
-        if request.version < HttpVersion11:
-            # Without a length and without chunks its end is the connection's, whatever the client would like.
-            response.force_close()
         response.content_type = kind.content_type.partition(";")[0]
         if "charset" in kind.content_type:
             response.charset = "utf-8"
         response.headers["Cache-Control"] = "no-store"
-        await response.prepare(request)
+        await unchunked.begin(request, response)
         await _send(request, response, first, pieces)
     return response
 
@@ -92,6 +90,7 @@ async def _send(
         async for piece in pieces:
             await _write(response, piece, patience)
         await response.write_eof()
+        unchunked.end(request)
     except ServiceError as error:
         logger.warning("an export was broken off: %s", error)
         _break_off(request)

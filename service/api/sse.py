@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 
+from service.api import unchunked
 from service.api.endpoint import response_headers
 from service.api.keys import KEEP_ALIVE
 from service.api.stream_client import StreamClient
@@ -163,9 +164,6 @@ async def _open(
     at_once: bool,
 ) -> None:
     """Begin the answer; its head leaves with the first piece of its body, or ``at_once``."""
-    if request.version < HttpVersion11:
-        # Without a length and without chunks its end is the connection's, whatever the client would like.
-        response.force_close()
     headers = response_headers(
         request,
         ids.to_text(listening.key),
@@ -175,6 +173,6 @@ async def _open(
         replayed=listening.replayed,
     )
     response.headers.update({**headers, **_STREAM_HEADERS, **more_headers})
-    writer = await response.prepare(request)
-    if at_once and writer is not None:
-        writer.send_headers()
+    await unchunked.begin(request, response)
+    if at_once:
+        request.writer.send_headers()

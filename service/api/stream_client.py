@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from typing import Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 
+from service.api import unchunked
 from service.api.telling import Teller, is_ending
 from service.store.kept_events import Event
 from service.wire import sse
@@ -17,9 +16,6 @@ from service.wire import sse
 _STALLED: Final = 300.0
 #: Bytes that may wait for a client before writing to it waits.
 _UNSENT: Final = 32 * 1024
-#: What becomes of bytes that have not left when a connection is closed: they go out in peace, or it is reset.
-_IN_PEACE: Final = struct.pack("ii", 0, 0)
-_RESET: Final = struct.pack("ii", 1, 0)
 #: Seconds that the last words to a client have to reach it before its connection is reset.
 _LAST_WORDS: Final = 0.5
 
@@ -47,7 +43,7 @@ class StreamClient:
         self._request = request
         self._response = response
         self._teller = teller
-        self._chunked = request.version >= HttpVersion11
+        self._chunked = not unchunked.is_unchunked(request)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         #: Bytes that waited for it when it was last looked at, and since when it has been as many.
@@ -63,9 +59,6 @@ class StreamClient:
         transport = self._transport = self._request.transport
         if transport is not None:
             transport.set_write_buffer_limits(high=_UNSENT)
-            if not self._chunked:
-                # Its end is the connection's, so one that comes too early, of this process too, has to be a reset.
-                _at_close(transport, _RESET)
 
     def once_open(self) -> StreamClient | None:
         """This, when events may be written."""
@@ -129,15 +122,14 @@ class StreamClient:
 
     async def end(self) -> None:
         """End the stream, and wait until the client has taken all of it."""
-        transport = self._request.transport
+        transport = self._transport
         if transport is not None:
             transport.set_write_buffer_limits(high=0)
         async with asyncio.timeout(_STALLED):
             await self._response.write_eof(sse.DONE)
         if transport is not None:
             transport.set_write_buffer_limits()
-            if not self._chunked:
-                _at_close(transport, _IN_PEACE)
+        unchunked.end(self._request)
 
     async def break_off(self, farewell: bytes = b"") -> None:
         """End the body without its last chunk, after what was written: every client takes that for a loss."""
@@ -158,9 +150,3 @@ class StreamClient:
     def _send(self, transport: asyncio.Transport, data: bytes) -> None:
         transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
         self.told_at = self._loop.time()
-
-
-def _at_close(transport: asyncio.Transport, how: bytes) -> None:
-    connection = transport.get_extra_info("socket")
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)

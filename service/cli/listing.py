@@ -14,10 +14,11 @@ async def listed(api: Api, parameters: Parameters, limit: int | None, *, replays
     found: list[Json] = []
     cursor: list[tuple[str, str]] = []
     while limit is None or len(found) < limit:
-        size = _PAGE if limit is None else min(_PAGE, limit - len(found))
+        # Where some are left out, a page for what is still missing could be one of none of these, again and again.
+        size = _PAGE if limit is None or not replays else min(_PAGE, limit - len(found))
         page = await api.get("api/interactions", [*parameters, ("limit", str(size)), *cursor])
         found += [one for one in page["interactions"] if replays or one["replay_of"] is None]
         if page["next_cursor"] is None:
             break
         cursor = [("cursor", page["next_cursor"])]
-    return found
+    return found if limit is None else found[:limit]

@@ -114,18 +114,19 @@ def release(target: Target, what: str) -> None:
 async def _applied(target: Target, body: dict[str, Any]) -> Json:
     """Apply the rules when everything that they judge can be judged: a database may have just been filled."""
     async with connected(target) as api:
-        await _derived(api)
-        return await api.call("POST", "api/retention", body=body)
+        told = await _derived(api)
+        return told if body["dry_run"] else await api.call("POST", "api/retention", body=body)
 
 
-async def _derived(api: Api) -> None:
+async def _derived(api: Api) -> Json:
+    """What the rules would do once nothing waits for its figures, or what waits gets no less."""
     loop = asyncio.get_running_loop()
     least, moved_at = None, loop.time()
-    while loop.time() - moved_at < _PATIENCE:
+    while True:
         report = await api.call("POST", "api/retention", body={"dry_run": True})
         waiting = sum(rule["waiting"] for rule in report["rules"])
-        if not waiting:
-            return
+        if not waiting or loop.time() - moved_at >= _PATIENCE:
+            return report
         if least is None or waiting < least:
             least, moved_at = waiting, loop.time()
         await asyncio.sleep(_LOOK)
