@@ -67,6 +67,10 @@ async def send_events(
         await _tell(client, listening, _follow(client, batches, idle), ends_at)
     except (ConnectionError, TimeoutError):
         client.give_up()
+    except Exception:
+        # An answer that says so would be told in the middle of this one.
+        logger.exception("a listener of %s failed in a way that was not foreseen", ids.to_text(listening.key))
+        client.give_up()
     return response
 
 
@@ -120,13 +124,6 @@ async def _tell(
     except ServiceError as error:
         # Deleted meanwhile, or the log cannot be read: the answer has begun, so it can only be broken off.
         logger.info("a listener of %s was broken off: %s", ids.to_text(listening.key), error)
-        await client.break_off()
-        return
-    except (ConnectionError, TimeoutError):
-        raise
-    except Exception:
-        # An answer of its own could only be told in the middle of this one.
-        logger.exception("a listener of %s failed in a way that was not foreseen", ids.to_text(listening.key))
         await client.break_off()
         return
     if listening.broken:

@@ -56,9 +56,8 @@ class StreamClient:
 
     def open(self) -> None:
         """The answer has begun."""
-        transport = self._transport = self._request.transport
-        if transport is not None:
-            transport.set_write_buffer_limits(high=_UNSENT)
+        self._transport = self._request.transport
+        self._bound(_UNSENT)
 
     def once_open(self) -> StreamClient | None:
         """This, when events may be written."""
@@ -122,13 +121,10 @@ class StreamClient:
 
     async def end(self) -> None:
         """End the stream, and wait until the client has taken all of it."""
-        transport = self._transport
-        if transport is not None:
-            transport.set_write_buffer_limits(high=0)
+        self._bound(0)
         async with asyncio.timeout(_STALLED):
             await self._response.write_eof(sse.DONE)
-        if transport is not None:
-            transport.set_write_buffer_limits()
+        self._bound(None)
         unchunked.end(self._request)
 
     async def break_off(self, farewell: bytes = b"") -> None:
@@ -137,15 +133,21 @@ class StreamClient:
         if not self._chunked:
             await asyncio.sleep(_LAST_WORDS)
         transport = self._transport
-        if transport is not None:
-            transport.close()
+        if transport is not None and not transport.is_closing():
             if transport.get_write_buffer_size():
                 self._loop.call_later(_STALLED, transport.abort)
+            transport.close()
 
     def give_up(self) -> None:
         """Drop a connection that takes nothing more."""
         if self._transport is not None:
             self._transport.abort()
+
+    def _bound(self, unsent: int | None) -> None:
+        """Let writing wait when more bytes than these wait for the client, or the usual number."""
+        # uvloop's transports take nothing any more, not even this, once they are closed.
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.set_write_buffer_limits(high=unsent)
 
     def _send(self, transport: asyncio.Transport, data: bytes) -> None:
         transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)

@@ -38,6 +38,7 @@ def end(request: web.Request) -> None:
 
 
 def _at_close(request: web.Request, how: bytes) -> None:
-    connection = None if request.transport is None else request.transport.get_extra_info("socket")
-    if connection is not None:
+    transport = request.transport
+    if transport is not None and not transport.is_closing():
+        connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
