@@ -17,7 +17,7 @@ from service.store.kept_events import Event
 logger = logging.getLogger(__name__)
 
 #: Bytes of logged events that stay in memory for listeners that are a little behind.
-_WINDOW: Final = 16 * 1024
+_WINDOW: Final = 8 * 1024
 #: Bytes that a listener is given at a time.
 PIECE: Final = 32 * 1024
 

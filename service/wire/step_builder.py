@@ -1,6 +1,6 @@
 """One step, put together from its deltas (contract 4.4).
 
-Text comes in tens of thousands of fragments, so fragments are kept in lists and joined when somebody looks.
+Text comes in tens of thousands of fragments, which are joined when somebody looks.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 from service.errors import InvalidRequest
 from service.wire import codec
+from service.wire.fragments import Fragments
 from service.wire.steps import IDENTITY, MEDIA_TYPES, TOOL_TYPES, content_list, text_content, type_of
 
 
@@ -21,11 +22,11 @@ class StepBuilder:
     def __init__(self, start: dict[str, Any]) -> None:
         self._step = _own(start)
         #: String members that arrive in fragments.
-        self._fragments: dict[str, list[str]] = {}
-        self._arguments: list[str] = []
-        #: The text content that more text belongs to, and its fragments.
+        self._fragments: dict[str, Fragments] = {}
+        self._arguments: Fragments | None = None
+        #: The text content that more text belongs to, and its text once there is some.
         self._text_item: dict[str, Any] | None = None
-        self._text: list[str] = []
+        self._text: Fragments | None = None
 
     def apply(self, delta: dict[str, Any]) -> None:
         """Add one delta. Never raises: what is not understood is merged member by member."""
@@ -67,13 +68,13 @@ class StepBuilder:
     @property
     def arguments_text(self) -> str:
         """The fragments of the arguments' JSON text that have arrived."""
-        return "".join(self._arguments)
+        return "" if self._arguments is None else self._arguments.text()
 
     def continued(self, deltas: Iterable[dict[str, Any]]) -> dict[str, Any]:
         """The step as it would stand after these deltas; this builder stays as it is."""
         self._join()
         other = StepBuilder(self._step)
-        other._arguments = list(self._arguments)
+        other._arguments = None if self._arguments is None else self._arguments.copy()
         for delta in deltas:
             other.apply(delta)
         return other.build()[0]
@@ -85,7 +86,10 @@ class StepBuilder:
             self._open_text(_own(delta))
             return
         if isinstance(text, str):
-            self._text.append(text)
+            if self._text is None:
+                self._text = Fragments(text)
+            else:
+                self._text.add(text)
         for member, value in delta.items():
             if member == "annotations":
                 self._annotate(value)
@@ -115,19 +119,20 @@ class StepBuilder:
     def _open_text(self, item: dict[str, Any]) -> dict[str, Any]:
         self._content().append(item)
         self._text_item = item
-        self._text = [item["text"]] if isinstance(item.get("text"), str) else []
+        text = item.get("text")
+        self._text = Fragments(text) if isinstance(text, str) else None
         return item
 
     def _close_text(self) -> None:
-        if self._text_item is not None and self._text:
-            self._text_item["text"] = "".join(self._text)
+        if self._text_item is not None and self._text is not None:
+            self._text_item["text"] = self._text.text()
         self._text_item = None
 
     def _content(self) -> list[Any]:
         content = self._step.get("content")
         if not isinstance(content, list):
             if fragments := self._fragments.pop("content", None):
-                content = "".join(fragments)
+                content = fragments.text()
             content = self._step["content"] = content_list(content)
         return content
 
@@ -145,7 +150,10 @@ class StepBuilder:
     def _add_arguments(self, delta: dict[str, Any]) -> None:
         fragment = delta.get("arguments")
         if isinstance(fragment, str):
-            self._arguments.append(fragment)
+            if self._arguments is None:
+                self._arguments = Fragments(fragment)
+            else:
+                self._arguments.add(fragment)
         elif isinstance(fragment, dict):
             self._merge({"arguments": fragment})
 
@@ -178,8 +186,8 @@ class StepBuilder:
             known = self._step.get(member)
             if isinstance(known, list):
                 return
-            fragments = self._fragments[member] = [known] if isinstance(known, str) else []
-        fragments.append(fragment)
+            fragments = self._fragments[member] = Fragments(known if isinstance(known, str) else "")
+        fragments.add(fragment)
 
     def _set(self, member: str, value: Any) -> None:
         self._fragments.pop(member, None)
@@ -188,12 +196,10 @@ class StepBuilder:
         self._step[member] = list(value) if isinstance(value, list) else value
 
     def _join(self) -> None:
-        if self._text_item is not None and self._text:
-            self._text_item["text"] = joined = "".join(self._text)
-            self._text = [joined]
+        if self._text_item is not None and self._text is not None:
+            self._text_item["text"] = self._text.text()
         for member, fragments in self._fragments.items():
-            self._step[member] = joined = "".join(fragments)
-            fragments[:] = [joined]
+            self._step[member] = fragments.text()
 
 
 def _own(value: dict[str, Any]) -> dict[str, Any]:
