@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 class Closing:
     """Finds the end of one interaction; nothing of it is told or committed here."""
 
+    __slots__ = ("_client", "_feed", "_job", "_publisher")
+
     def __init__(self, job: Job, client: GeminiClient, feed: Feed, publisher: Publisher) -> None:
         self._job = job
         self._client = client

@@ -52,6 +52,21 @@ class Last:
 class Conclusion:
     """Commits how one interaction stands, as its reader knows it."""
 
+    __slots__ = (
+        "_client",
+        "_concluding",
+        "_continues",
+        "_feed",
+        "_job",
+        "_log",
+        "_media",
+        "_noting",
+        "_owed",
+        "_publisher",
+        "_store",
+        "http_status",
+    )
+
     def __init__(
         self,
         job: Job,

@@ -88,6 +88,27 @@ class _Attachment:
 class Feed:
     """The events of one interaction while it runs."""
 
+    __slots__ = (
+        "_attached",
+        "_first",
+        "_frames",
+        "_logged",
+        "_logged_bytes",
+        "_waiting",
+        "broken",
+        "continues",
+        "ended",
+        "endings",
+        "farewell",
+        "held",
+        "history",
+        "key",
+        "seq",
+        "served",
+        "steps",
+        "upstream_id",
+    )
+
     def __init__(
         self,
         key: bytes,

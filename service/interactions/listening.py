@@ -39,6 +39,21 @@ class Place:
 class Listening:
     """The events of one interaction for one listener."""
 
+    __slots__ = (
+        "_feed",
+        "_follower",
+        "_lost",
+        "_record",
+        "_steps",
+        "_streams",
+        "history",
+        "key",
+        "place",
+        "replayed",
+        "served",
+        "upstream_id",
+    )
+
     def __init__(
         self,
         key: bytes,
@@ -111,6 +126,8 @@ class Listening:
 
 class Paced(Listening):
     """The events of a stored interaction, each so many milliseconds after the one before as ``pauses`` says by seq."""
+
+    __slots__ = ("_pauses",)
 
     def __init__(
         self, record: Record, follower: Follower, streams: Streams, pauses: Mapping[int, int]

@@ -36,6 +36,8 @@ class Told:
 class Publisher:
     """Publishes the events of one interaction in order, and knows what has been told so far."""
 
+    __slots__ = ("_assembler", "_deltas", "_feed", "_job", "_log", "cursor")
+
     def __init__(self, job: Job, feed: Feed, log: StreamLog, told: Told) -> None:
         self._assembler = told.assembler
         self._deltas: list[dict[str, Any]] = []

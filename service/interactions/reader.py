@@ -47,6 +47,40 @@ _LARGEST_STREAM: Final = 512 * 1024 * 1024
 class Reader:
     """Reads one interaction to its end; owns the upstream response and the outcome."""
 
+    __slots__ = (
+        "_again",
+        "_client",
+        "_closing",
+        "_conclusion",
+        "_continues",
+        "_dropped",
+        "_ending",
+        "_failed",
+        "_held",
+        "_job",
+        "_last",
+        "_log",
+        "_opened_at",
+        "_publisher",
+        "_received",
+        "_resent",
+        "_response",
+        "_resumed",
+        "_seen",
+        "_splitter",
+        "_status",
+        "_task",
+        "_text_id",
+        "_told_cancelled",
+        "_upstream_settle",
+        "_wish",
+        "cancelling",
+        "ends_at",
+        "feed",
+        "job",
+        "left_open",
+    )
+
     def __init__(
         self,
         job: Job,
