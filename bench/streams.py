@@ -30,6 +30,7 @@ from bench.targets import Target
 
 SPACING = 0.02
 TEXT = 64
+REQUEST = 1024
 #: Streams at a time at which delays are measured, and those at which it is counted how many end.
 DELAY_STREAMS = 100
 MANY_STREAMS = 256
@@ -102,7 +103,7 @@ def _median(values: Iterable[float]) -> float:
 async def _hold_open(port: int, streams: int) -> list[StreamClient]:
     tally = Tally()
     clients: list[StreamClient] = []
-    request = request_bytes(port, 1024, stream=True)
+    request = request_bytes(port, REQUEST, stream=True)
     loop = asyncio.get_running_loop()
     for _ in range(streams):
         _, client = await loop.create_connection(
@@ -157,6 +158,7 @@ def run(count: int, seconds: float, folder: Path) -> dict[str, Any]:
             f"{DELAY_STREAMS} streams": report(rounds(compared, count, DELAY_STREAMS, seconds)),
             f"{MANY_STREAMS} streams": report(rounds(compared, count, MANY_STREAMS, seconds)),
             "resident_kib_per_open_stream": memory(holding, OPEN_STREAMS),
+            "of_which_content_kib": round((REQUEST + TEXT * EVENTS) / 1024, 1),
         }
 
 
