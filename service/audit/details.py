@@ -43,7 +43,7 @@ class Details:
         """Everything that is stored of an interaction; raises :class:`NotFound`."""
         added = [interactions.c[name] for name in _ADDED]
         async with self._reports.reading() as reading:
-            row = await _find(reading, project_id, reference, [*summaries.columns(), *added])
+            row = await _find(reading, project_id, reference, [*summaries.COLUMNS, *added])
             width = len(row) - len(added)
             summary, more = summaries.of_row(row[:width]), dict(zip(_ADDED, row[width:], strict=True))
             key = row[0]
@@ -66,7 +66,7 @@ class Details:
 
         Raises :class:`NotFound`. Of those before and those after, at most :data:`MOST_LINKS` are told.
         """
-        columns = summaries.columns()
+        columns = summaries.COLUMNS
         async with self._reports.reading() as reading:
             row = await _find(reading, project_id, reference, columns)
             before = await reading.fetch(_related(project_id, columns, _above(row[0])))

@@ -57,7 +57,7 @@ class Listing:
         """A page of summaries and the cursor behind it; raises :class:`~service.errors.ServiceError`."""
         async with self._courtesy.turn(), self._reports.reading() as reading:
             page = await read_page(
-                reading, summaries.columns(), project_id, filters, order=order, limit=limit, cursor=cursor
+                reading, summaries.COLUMNS, project_id, filters, order=order, limit=limit, cursor=cursor
             )
             found = [summaries.of_row(row) for row in page.rows]
             if filters.text is not None:

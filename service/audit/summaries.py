@@ -59,17 +59,21 @@ _NAMES: Final = (
     "cost_nanos",
     *TOKENS,
 )
+_TOLD: Final = (*_NAMES, "project_name", "key_name")
 
 
-def columns() -> list[ColumnElement[Any]]:
-    """What :func:`of_row` is made from."""
-    project = select(projects.c.name).where(projects.c.id == interactions.c.project_id).scalar_subquery()
-    key = select(api_keys.c.name).where(api_keys.c.id == interactions.c.key_id).scalar_subquery()
-    return [
-        *(interactions.c[name] for name in _NAMES),
-        project.label("project_name"),
-        key.label("key_name"),
-    ]
+#: What :func:`of_row` is made from.
+COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
+    *(interactions.c[name] for name in _NAMES),
+    select(projects.c.name)
+    .where(projects.c.id == interactions.c.project_id)
+    .scalar_subquery()
+    .label("project_name"),
+    select(api_keys.c.name)
+    .where(api_keys.c.id == interactions.c.key_id)
+    .scalar_subquery()
+    .label("key_name"),
+)
 
 
 #: The place of the parent's key in such a row.
@@ -77,8 +81,8 @@ PREVIOUS: Final = _NAMES.index("previous_id")
 
 
 def of_row(row: Sequence[Any]) -> dict[str, Any]:
-    """The summary of a row of :func:`columns`."""
-    it: Mapping[str, Any] = dict(zip((*_NAMES, "project_name", "key_name"), row, strict=True))
+    """The summary of a row of :data:`COLUMNS`."""
+    it: Mapping[str, Any] = dict(zip(_TOLD, row, strict=True))
     created, first, completed = it["created_at"], it["first_byte_at"], it["completed_at"]
     return {
         "id": ids.to_text(it["id"]),

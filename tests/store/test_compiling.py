@@ -50,7 +50,7 @@ def test_a_list_of_values_has_a_text_for_each_length(compiling: Compiling) -> No
 
 def page(compiling: Compiling, dialect: str, query: str, order: Order, after: bytes, project: bytes) -> Any:
     chosen, _ = filters.parse(parse_qsl(query))
-    wanted = Wanted(summaries.columns(), project, chosen, order, 51, after)
+    wanted = Wanted(summaries.COLUMNS, project, chosen, order, 51, after)
     statement: Executable | Composed = paging.page_of(wanted, dialect, {project})
     return compiling.prepared(statement)
 
