@@ -69,10 +69,7 @@ COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
     .where(projects.c.id == interactions.c.project_id)
     .scalar_subquery()
     .label("project_name"),
-    select(api_keys.c.name)
-    .where(api_keys.c.id == interactions.c.key_id)
-    .scalar_subquery()
-    .label("key_name"),
+    select(api_keys.c.name).where(api_keys.c.id == interactions.c.key_id).scalar_subquery().label("key_name"),
 )
 
 

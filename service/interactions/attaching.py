@@ -19,8 +19,8 @@ from service.store.records import Intent, Record
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
 from service.upstream.deployments import Deployment, Route
+from service.upstream.response import Response
 from service.upstream.routing.router import Router
-from service.upstream.transport import Response
 from service.wire import envelope
 from service.wire.revision import Revision
 

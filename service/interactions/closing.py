@@ -22,7 +22,7 @@ from service.interactions.timeline import made_of
 from service.interactions.verdicts import GIVEN_UP, failed
 from service.store.records import now
 from service.upstream.client import GeminiClient, as_service_error
-from service.upstream.transport import TransportError
+from service.upstream.connection import TransportError
 from service.wire import ids, regenerate
 from service.wire.assembler import TERMINAL_EVENTS
 from service.wire.remainder import remainder

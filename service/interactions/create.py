@@ -38,8 +38,8 @@ from service.store.held import Claim
 from service.store.records import USAGE_MISSING, Outcome, Record, Usage, now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Late, Reply
+from service.upstream.response import Response
 from service.upstream.routing.gate import Gate
-from service.upstream.transport import Response
 from service.webhooks.destinations import Destinations
 from service.wire import ids
 

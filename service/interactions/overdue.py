@@ -23,8 +23,8 @@ from service.interactions.taking_over import TakeOver
 from service.store.records import now
 from service.store.store import Store
 from service.upstream.client import Late, Reply
+from service.upstream.response import Response
 from service.upstream.routing.retry import failure_of
-from service.upstream.transport import Response
 from service.wire import ids
 
 logger = logging.getLogger(__name__)

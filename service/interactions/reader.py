@@ -33,7 +33,8 @@ from service.interactions.resent import Resent
 from service.store.records import now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
-from service.upstream.transport import Flow, Response, TransportError
+from service.upstream.connection import TransportError
+from service.upstream.response import Flow, Response
 from service.wire import ids, sse
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from service.interactions import outcomes
 from service.interactions.inquiry import GONE, Gone, is_final_refusal, is_word
 from service.upstream.client import GeminiClient, Reply
 from service.upstream.deployments import Deployment
-from service.upstream.transport import Response
+from service.upstream.response import Response
 
 logger = logging.getLogger(__name__)
 

@@ -16,15 +16,10 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from service.errors import BadGateway, DeadlineExceeded, InvalidRequest, ServiceError, ServiceUnavailable
+from service.upstream.connection import ConnectFailed, ReadTimeout, TransportError
 from service.upstream.deployments import Deployment
-from service.upstream.transport import (
-    ConnectFailed,
-    LateAnswer,
-    ReadTimeout,
-    Response,
-    Transport,
-    TransportError,
-)
+from service.upstream.response import LateAnswer, Response
+from service.upstream.transport import Transport
 from service.wire import codec, upstream_errors
 
 #: Seconds for the small calls: get, cancel, delete.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, cast
 
 import httptools
@@ -38,6 +39,15 @@ class ReadTimeout(TransportError):
 
 class Overdue(ReadTimeout):
     """The time for the answer is over; the connection is kept, and the answer may still come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where connections of one deployment go."""
+
+    host: str
+    port: int
+    tls: bool
 
 
 class Exchange:

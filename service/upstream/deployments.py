@@ -18,7 +18,8 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from service.errors import ModelNotFound
 from service.settings import DeploymentSettings, Settings
-from service.upstream.transport import Origin, request_head
+from service.upstream.connection import Origin
+from service.upstream.transport import request_head
 
 #: The schema that upstream is always spoken to in (contract 1.4).
 STEPS_REVISION = "2026-05-20"

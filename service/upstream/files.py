@@ -14,8 +14,10 @@ from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 from service.errors import InvalidRequest
+from service.upstream.connection import Origin, TransportError
 from service.upstream.deployments import Deployment
-from service.upstream.transport import Origin, Response, Transport, TransportError, request_head
+from service.upstream.response import Response
+from service.upstream.transport import Transport, request_head
 from service.wire import codec
 
 _PATH: Final = re.compile(

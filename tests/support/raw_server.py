@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from service.upstream.transport import Origin, Response
+from service.upstream.connection import Origin
+from service.upstream.response import Response
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ import pytest
 from service.errors import BadGateway, DeadlineExceeded, ServiceUnavailable, UpstreamError
 from service.settings import DeploymentSettings, Secret
 from service.upstream.client import GeminiClient, Late, Reply, as_service_error
+from service.upstream.connection import TransportError
 from service.upstream.deployments import Deployment, build
-from service.upstream.transport import Response, Transport, TransportError
+from service.upstream.response import Response
+from service.upstream.transport import Transport
 from tests.support.raw_server import Behaviour, Connection, Request, always, answer, raw_server, whole
 
 BODY = b'{"model":"m","input":"hello"}'

@@ -9,10 +9,10 @@ import pytest
 from service.errors import ConfigurationError, ModelNotFound
 from service.settings import DeploymentSettings, Secret, Settings
 from service.settings.model import RouterSettings
+from service.upstream.connection import Origin
 from service.upstream.deployments import Deployments, Route, bare_name, build
 from service.upstream.routing.course import Ask
 from service.upstream.routing.router import Router
-from service.upstream.transport import Origin
 
 
 def entry(id: str, model_name: str, model: str, **members: Any) -> DeploymentSettings:  # noqa: A002

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.upstream.transport import ConnectFailed, Origin, Transport
+from service.upstream.connection import ConnectFailed, Origin
+from service.upstream.transport import Transport
 from tests.support.raw_server import Connection, always, answer, raw_server
 from tests.support.tls import self_made_certificate
 

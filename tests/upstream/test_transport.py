@@ -5,10 +5,7 @@ import asyncio
 import pytest
 
 from service.errors import ConfigurationError
-from service.upstream.transport import (
-    Transport,
-    request_head,
-)
+from service.upstream.transport import Transport, request_head
 from tests.support.raw_server import Connection, RawServer, always, answer, raw_server, whole
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"

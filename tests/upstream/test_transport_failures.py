@@ -5,16 +5,9 @@ from typing import Any
 
 import pytest
 
-from service.upstream.transport import (
-    ConnectFailed,
-    ConnectionBroken,
-    Flow,
-    Origin,
-    ReadTimeout,
-    Response,
-    Transport,
-    TransportError,
-)
+from service.upstream.connection import ConnectFailed, ConnectionBroken, Origin, ReadTimeout, TransportError
+from service.upstream.response import Flow, Response
+from service.upstream.transport import Transport
 from tests.support.raw_server import Behaviour, Connection, RawServer, always, answer, raw_server
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
