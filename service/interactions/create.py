@@ -19,6 +19,7 @@ from service.errors import BadGateway, DeadlineExceeded, NotFound, ServiceError
 from service.interactions import outcomes
 from service.interactions.ahead import Ahead
 from service.interactions.calls import Answer, Call, Job
+from service.interactions.cancellations import Cancellations
 from service.interactions.feed import Feed
 from service.interactions.idempotency import frees_key
 from service.interactions.life import Life
@@ -31,7 +32,6 @@ from service.interactions.readers import Readers
 from service.interactions.render import with_our_ids, with_webhooks
 from service.interactions.sending import Send, Sender
 from service.interactions.stream_limits import StreamLimits, shorter
-from service.interactions.supervisor import LateAnswers
 from service.interactions.taking_over import TakeOver
 from service.interactions.upstream_copy import UpstreamCopy
 from service.store.held import Claim
@@ -56,9 +56,9 @@ _MESSAGE_KEPT: Final = 2_000
 
 
 class Following(Protocol):
-    """Whoever follows what is still open when its create is answered, and is asked to cancel what is ``late``."""
+    """Whoever follows what is still open when its create is answered, and is asked to cancel what is late."""
 
-    late: LateAnswers | None
+    cancellations: Cancellations
 
     def follow(self, claim: Claim) -> None:
         """See an interaction through to its end."""
@@ -106,7 +106,7 @@ class Creator:
         self._destinations = destinations or Destinations()
         ends = Ends(self._finish, self._read, self._fail)
         most = max(1, int(gate.limit * _OVERDUE))
-        self.overdue = following.late = Overdue(store, take_over, life.working, ends, most)
+        self.overdue = following.cancellations.late = Overdue(store, take_over, life.working, ends, most)
 
     async def create(self, call: Call) -> Answer:
         """Run a unary create; raises a :class:`ServiceError` that carries the interaction's id once it has one."""

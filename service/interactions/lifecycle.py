@@ -64,6 +64,7 @@ class Lifecycle:
         self._readers = readers
         self._resolver = resolver
         self._supervisor = supervisor
+        self._cancellations = supervisor.cancellations
         self._take_over = take_over
         self._late_usage = late_usage
         self._upstream_copy = upstream_copy
@@ -116,19 +117,19 @@ class Lifecycle:
         record = await self.find(principal, reference)
         if record.terminal or not (record.stream or record.background):
             raise _not_to_be_cancelled(reference, record)
-        if not await self._supervisor.has_begun(record.id):
+        if not await self._cancellations.has_begun(record.id):
             raise ServiceUnavailable(
                 f"Upstream has not answered the create of {reference!r} yet; cancel it again in a moment.",
                 retry_after=1,
             )
-        was_late = await self._supervisor.cancel_late(record.id)
+        was_late = await self._cancellations.cancel_late(record.id)
         record = await self.find(principal, reference)
         if was_late and record.status == "cancelled":
             return record, await self._shown(record)
         if record.terminal:
             raise _not_to_be_cancelled(reference, record)
         try:
-            if await self._supervisor.cancel_read(record.id, headers):
+            if await self._cancellations.cancel_read(record.id, headers):
                 return await self.told(await self.current(record))
         except ServiceError as error:
             error.message = error.message.replace(record.upstream_id or reference, reference)
@@ -137,8 +138,8 @@ class Lifecycle:
             ended = await self._cancelled_elsewhere(record)
             if ended is not None:
                 return await self.told(ended)
-        with self._supervisor.ending(record.id):
-            if self._supervisor.reads(record.id):
+        with self._cancellations.ending(record.id):
+            if self._cancellations.reads(record.id):
                 # It was taken up in this moment.
                 return await self.cancel(principal, reference, headers)
             record = replace(await self.current(record), upstream_id=record.upstream_id)

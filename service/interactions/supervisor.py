@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence, Set
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from service.errors import ServiceError
+from service.interactions.cancellations import Cancellations
 from service.interactions.late_usage import LateUsage
 from service.interactions.life import Life
 from service.interactions.log import EventLog
@@ -45,8 +46,6 @@ _LOOKED: Final = 0.05
 _LOOKS: Final = 10
 #: Seconds that it waits for upstream's answer; after that the store's last word is told.
 _PATIENCE: Final = 3.0
-#: How many times it is looked whether a create that is to be cancelled has its answer.
-_BEGINNINGS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +60,6 @@ class Supervision:
     pacing: Pacing
     #: Whether several upstreams are asked, so that none of them may hold up the others.
     shared: bool = False
-
-
-class LateAnswers(Protocol):
-    """The answers that upstream gives too late for whoever has asked, as long as they are waited for."""
-
-    def waits_for(self, key: bytes) -> bool:
-        """Whether the answer of an interaction is waited for."""
-
-    async def cancel(self, key: bytes) -> bool:
-        """Wait no longer for it, and end the interaction as cancelled; False when none is waited for."""
 
 
 class Supervisor:
@@ -96,16 +85,13 @@ class Supervisor:
         self._how = supervision
         self._loop = asyncio.get_running_loop()
         self._streams: set[bytes] = set()
-        #: Upstream is told once, whoever asks for it at the same time.
-        self._cancelling: dict[bytes, asyncio.Task[None]] = {}
         self._news = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._fetching: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._stopping = False
         self._swept_at = self._loop.time()
-        #: What is waited for by whoever creates, who needs this one first.
-        self.late: LateAnswers | None = None
+        self.cancellations = Cancellations(life, readers, polling)
         self.schedule = Schedule(
             polling.poll,
             concurrency=supervision.concurrency,
@@ -158,58 +144,6 @@ class Supervisor:
             found = await self._store.find(record.project_id, record.id)
             if found is None or found.terminal or found.updated_at != record.updated_at:
                 return
-
-    async def cancel_read(self, key: bytes, headers: bytes = b"") -> bool:
-        """Cancel an interaction that is being read here, and wait for its end; False when it is not.
-
-        Raises :class:`~service.errors.ServiceError` when upstream refuses to end a background run: then it goes on.
-        """
-        reader = self._readers.reader(key)
-        if reader is None:
-            return False
-        task = self._cancelling.get(key)
-        if task is None and not reader.is_ending:
-            task = self._cancelling[key] = self._loop.create_task(self._cancel_reader(reader, headers))
-            task.add_done_callback(lambda done: self._cancel_ended(key, done))
-        if task is not None:
-            await asyncio.shield(task)
-        await self._readers.ended(key)
-        return True
-
-    def reads(self, key: bytes) -> bool:
-        """Whether an interaction is being read here."""
-        return self._readers.reader(key) is not None
-
-    def ending(self, key: bytes) -> AbstractContextManager[None]:
-        """Meanwhile no reader of an interaction begins: it could log events behind the end that is being committed."""
-        return self._polling.ending(key)
-
-    async def cancel_late(self, key: bytes) -> bool:
-        """End an interaction whose answer is late and is waited for here, and wait for its end; False when none is."""
-        return self.late is not None and await self.late.cancel(key)
-
-    async def has_begun(self, key: bytes) -> bool:
-        """Whether no create of this process is on its way to an answer that is not late; waits for that a while."""
-        for _ in range(_BEGINNINGS):
-            if key not in self._life.working or self._readers.reader(key) is not None or self._is_late(key):
-                return True
-            await asyncio.sleep(_LOOKED)
-        return False
-
-    async def _cancel_reader(self, reader: Reader, headers: bytes) -> None:
-        reader.cancelling = True
-        try:
-            told = await self._polling.cancelled(reader, headers)
-        except BaseException:
-            reader.cancelling = False
-            raise
-        reader.cancel(told)
-
-    def _cancel_ended(self, key: bytes, task: asyncio.Task[None]) -> None:
-        del self._cancelling[key]
-        if not task.cancelled():
-            # Whoever waits gets it.
-            task.exception()
 
     async def secure(self, record: Record) -> bool:
         """Whether this process holds an open interaction, if need be from now on, because its holder is dead."""
@@ -357,19 +291,9 @@ class Supervisor:
             run.cancel_wished = True
             self._spawn(self.schedule.at_once(run))
         elif self._readers.feed(key) is not None:
-            self._spawn(self._cancel_as_wished(key))
-        elif self._is_late(key):
-            self._spawn(self.cancel_late(key))
-
-    def _is_late(self, key: bytes) -> bool:
-        return self.late is not None and self.late.waits_for(key)
-
-    async def _cancel_as_wished(self, key: bytes) -> None:
-        try:
-            await self.cancel_read(key)
-        except ServiceError as error:
-            # The wish stays, and is heard again.
-            logger.info("%s is not cancelled yet: %s", ids.to_text(key), error)
+            self._spawn(self.cancellations.as_wished(key))
+        elif self.cancellations.waits_for(key):
+            self._spawn(self.cancellations.cancel_late(key))
 
     async def _verify(self) -> None:
         """Let go of what others have taken over while this process was silent."""
