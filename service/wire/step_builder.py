@@ -23,10 +23,10 @@ class StepBuilder:
         self._step = _own(start)
         #: String members that arrive in fragments.
         self._fragments: dict[str, Fragments] = {}
-        self._arguments: Fragments | None = None
-        #: The text content that more text belongs to, and its text once there is some.
+        self._arguments = Fragments()
+        #: The text content that more text belongs to, and its text.
         self._text_item: dict[str, Any] | None = None
-        self._text: Fragments | None = None
+        self._text = Fragments()
 
     def apply(self, delta: dict[str, Any]) -> None:
         """Add one delta. Never raises: what is not understood is merged member by member."""
@@ -68,13 +68,13 @@ class StepBuilder:
     @property
     def arguments_text(self) -> str:
         """The fragments of the arguments' JSON text that have arrived."""
-        return "" if self._arguments is None else self._arguments.text()
+        return self._arguments.text()
 
     def continued(self, deltas: Iterable[dict[str, Any]]) -> dict[str, Any]:
         """The step as it would stand after these deltas; this builder stays as it is."""
         self._join()
         other = StepBuilder(self._step)
-        other._arguments = None if self._arguments is None else self._arguments.copy()
+        other._arguments = self._arguments.copy()
         for delta in deltas:
             other.apply(delta)
         return other.build()[0]
@@ -86,10 +86,7 @@ class StepBuilder:
             self._open_text(_own(delta))
             return
         if isinstance(text, str):
-            if self._text is None:
-                self._text = Fragments(text)
-            else:
-                self._text.add(text)
+            self._text.add(text)
         for member, value in delta.items():
             if member == "annotations":
                 self._annotate(value)
@@ -120,11 +117,11 @@ class StepBuilder:
         self._content().append(item)
         self._text_item = item
         text = item.get("text")
-        self._text = Fragments(text) if isinstance(text, str) else None
+        self._text = Fragments(text) if isinstance(text, str) else Fragments()
         return item
 
     def _close_text(self) -> None:
-        if self._text_item is not None and self._text is not None:
+        if self._text_item is not None and self._text:
             self._text_item["text"] = self._text.text()
         self._text_item = None
 
@@ -150,10 +147,7 @@ class StepBuilder:
     def _add_arguments(self, delta: dict[str, Any]) -> None:
         fragment = delta.get("arguments")
         if isinstance(fragment, str):
-            if self._arguments is None:
-                self._arguments = Fragments(fragment)
-            else:
-                self._arguments.add(fragment)
+            self._arguments.add(fragment)
         elif isinstance(fragment, dict):
             self._merge({"arguments": fragment})
 
@@ -186,7 +180,7 @@ class StepBuilder:
             known = self._step.get(member)
             if isinstance(known, list):
                 return
-            fragments = self._fragments[member] = Fragments(known if isinstance(known, str) else "")
+            fragments = self._fragments[member] = Fragments(*([known] if isinstance(known, str) else []))
         fragments.add(fragment)
 
     def _set(self, member: str, value: Any) -> None:
@@ -196,7 +190,7 @@ class StepBuilder:
         self._step[member] = list(value) if isinstance(value, list) else value
 
     def _join(self) -> None:
-        if self._text_item is not None and self._text is not None:
+        if self._text_item is not None and self._text:
             self._text_item["text"] = self._text.text()
         for member, fragments in self._fragments.items():
             self._step[member] = fragments.text()

@@ -28,9 +28,15 @@ def test_a_copy_goes_its_own_way() -> None:
     assert (fragments.text(), copy.text()) == ("ac", "ab")
 
 
+def test_an_empty_fragment_is_one() -> None:
+    assert not Fragments()
+    assert not Fragments().copy()
+    assert Fragments("").copy()
+
+
 def test_many_fragments_take_little_more_than_their_characters() -> None:
     fragments = Fragments()
     for _ in range(10_000):
         fragments.add("four")
-    held = sum(sys.getsizeof(piece) for piece in (*fragments._joined, *fragments._newest))
+    held = sum(sys.getsizeof(piece) for piece in fragments._parts)
     assert held < 3 * len(fragments.text())
