@@ -69,7 +69,7 @@ async def run(settings: Settings, stop: asyncio.Event | None = None, notices: Se
         build(settings),
         access_log=None,
         keepalive_timeout=_KEEPALIVE_SECONDS,
-        shutdown_timeout=settings.drain_timeout,
+        drain_timeout=settings.drain_timeout,
     )
     try:
         await runner.setup()

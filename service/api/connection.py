@@ -51,6 +51,11 @@ class TolerantHandler(web.RequestHandler):
         self._head = bytearray()
         self._head_timer: asyncio.TimerHandle | None = None
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request has come that is not answered yet."""
+        return self._request_in_progress
+
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket, or none where the parser is to go on with what it has."""
         if self._messages or self._current_request is not None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from aiohttp import web
 
 from service.api.connection import TolerantHandler, refusal
 from service.errors import NotFound
+
+#: Seconds that aiohttp gives to what is still being answered when its time is over, and then once more to its end.
+_CUT: Final = 0.1
+#: Seconds between two looks whether everything is answered.
+_LOOK: Final = 0.05
 
 _Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -19,6 +25,18 @@ class TolerantServer(web.Server):
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of a new connection."""
         return TolerantHandler(self, loop=self._loop, **self._kwargs)
+
+    async def rest(self, seconds: float) -> None:
+        """Wait until no request is being answered, at most so long."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + seconds
+        while True:
+            left = ends_at - loop.time()
+            if left <= 0 or not any(
+                cast(TolerantHandler, connection).is_answering for connection in self.connections
+            ):
+                return
+            await asyncio.sleep(min(left, _LOOK))
 
 
 class _Remembering:
@@ -57,7 +75,23 @@ class _Remembering:
 
 
 class TolerantRunner(web.AppRunner):
-    """Runs an application behind a :class:`TolerantServer`."""
+    """Runs an application behind a :class:`TolerantServer`.
+
+    When it is cleaned up, requests have ``drain_timeout`` seconds from then on; what is still being answered is cut. To
+    aiohttp a time for that means twice as long, for whatever does not end by itself.
+    """
+
+    def __init__(self, app: web.Application, *, drain_timeout: float = 0.0, **options: Any) -> None:
+        super().__init__(app, shutdown_timeout=_CUT, **options)
+        self._drain_timeout = drain_timeout
+
+    async def shutdown(self) -> None:
+        """Do what the application has to do at the stop, and let requests end."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + self._drain_timeout
+        await super().shutdown()
+        if isinstance(self.server, TolerantServer):
+            await self.server.rest(ends_at - loop.time())
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()

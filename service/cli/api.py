@@ -164,7 +164,7 @@ async def _served(target: Target, *, asking: bool, making: bool) -> AsyncIterato
         check_file(settings.database_url)
     key = secrets.token_urlsafe(32)
     settings = replace(settings, master_key=Secret(key), max_body_bytes=_LARGEST_BODY)
-    runner = TolerantRunner(build(settings, serving=asking), access_log=None, shutdown_timeout=1.0)
+    runner = TolerantRunner(build(settings, serving=asking), access_log=None, drain_timeout=1.0)
     try:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

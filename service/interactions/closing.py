@@ -7,6 +7,7 @@ of such an event has never been given out for anything that the log does not hav
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from service.errors import BadGateway
@@ -64,10 +65,14 @@ class Closing:
             whole = self.by_event(last).whole
         return Last(last, whole, before=tuple(before), made_here=True)
 
-    def lost(self, error: Exception, held: Arrived | None) -> Last:
-        """The end of what upstream has lost; ``held`` is the error event with which it said so itself."""
-        code, message = self._reason(error, held)
-        event = held or Arrived({"event_type": "error", "error": {"code": code, "message": message}})
+    def lost(self, error: Exception, held: Sequence[Arrived]) -> Last:
+        """The end of what upstream has lost; ``held`` are the error events with which it said so itself."""
+        code, message = self._reason(error, declared=bool(held))
+        event = (
+            held[-1]
+            if held
+            else Arrived({"event_type": "error", "error": {"code": code, "message": message}})
+        )
         logger.warning("the stream of %s is lost: %s", ids.to_text(self._job.intent.id), message)
         whole = {
             "created": timestamp(self._job.intent.created_at),
@@ -77,7 +82,7 @@ class Closing:
             "errors": [{"code": code, "message": message}],
         }
         # What upstream itself declared is an end like any other; a loss must not look like one.
-        return Last(event, whole, broken=held is None, cut=True, made_here=True)
+        return Last(event, whole, broken=not held, cut=True, before=tuple(held[:-1]), made_here=True)
 
     async def cancelled(self, told: dict[str, Any] | None) -> Last:
         """End upstream's work, unless it has ``told`` how it stands, and the interaction with what came of it."""
@@ -103,9 +108,9 @@ class Closing:
         event = {"event_type": "error", "error": whole["errors"][0]}
         return Last(Arrived(event), whole, broken=True, cut=True, made_here=True)
 
-    def _reason(self, error: Exception, held: Arrived | None) -> tuple[str, str]:
+    def _reason(self, error: Exception, *, declared: bool) -> tuple[str, str]:
         failure = as_service_error(error) if isinstance(error, TransportError) else error
         code, message = getattr(failure, "code", BadGateway.code), str(failure)
-        if held is not None and (told := self._publisher.assembler.error) is not None:
+        if declared and (told := self._publisher.assembler.error) is not None:
             code, message = str(told.get("code", "api_error")), str(told.get("message", message))
         return code, self._job.told(message)

@@ -103,6 +103,7 @@ class Feed:
         "held",
         "history",
         "key",
+        "listeners",
         "seq",
         "served",
         "steps",
@@ -125,6 +126,8 @@ class Feed:
         self.continues = continues
         #: Whether listeners are told nothing yet: what they would take for begun could still be lost with this process.
         self.held = held
+        #: How many follow it.
+        self.listeners = 0
         self.history = history
         self.served = served
         #: Upstream's id, once it is known.

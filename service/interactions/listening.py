@@ -113,10 +113,14 @@ class Listening:
         """
         seq = 0 if whole else self.place.seq - (self.place.part > 0)
         if self._feed is not None:
-            async for events in self._follower.live(self._feed, seq, idle, sink):
-                if self.upstream_id is None:
-                    self.upstream_id = self._feed.upstream_id
-                yield events
+            self._feed.listeners += 1
+            try:
+                async for events in self._follower.live(self._feed, seq, idle, sink):
+                    if self.upstream_id is None:
+                        self.upstream_id = self._feed.upstream_id
+                    yield events
+            finally:
+                self._feed.listeners -= 1
         elif self._streams is not None and self._record is not None:
             async for events in self._streams.stored(self._record, seq, idle, self._steps):
                 if events and events[-1].seq > self.place.seq:

@@ -30,6 +30,7 @@ from service.interactions.publisher import Publisher, Told
 from service.interactions.recent import Recent
 from service.interactions.recovery import Recovery
 from service.interactions.resent import Resent
+from service.interactions.withheld import Withheld
 from service.store.records import now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
@@ -57,7 +58,6 @@ class Reader:
         "_dropped",
         "_ending",
         "_failed",
-        "_held",
         "_job",
         "_last",
         "_log",
@@ -75,6 +75,7 @@ class Reader:
         "_told_cancelled",
         "_upstream_settle",
         "_wish",
+        "_withheld",
         "cancelling",
         "ends_at",
         "feed",
@@ -111,7 +112,7 @@ class Reader:
         self._text_id = ids.to_text(job.intent.id)
         self._seen = Recent.of(told.cursor)
         self._resent = Resent(told.newest)
-        self._held: Arrived | None = None
+        self._withheld = Withheld()
         #: Whether the stream was taken up again and has brought nothing yet.
         self._resumed = False
         self._task: asyncio.Task[None] | None = None
@@ -269,16 +270,12 @@ class Reader:
     def _note_break(self, error: Exception) -> None:
         """Let the deployment's health know, unless the break says nothing about it."""
         lasted = asyncio.get_running_loop().time() - self._opened_at
-        told = self._publisher.assembler.error if self._held is not None else None
+        told = self._publisher.assembler.error if self._withheld else None
         if not self.cancelling and breaks.is_failure(error, lasted, told):
             self._job.broke()
 
     async def _read(self, response: Response, *, again: bool = False) -> Last:
-        """Publish the events of one stream up to the terminal one, which is returned unpublished.
-
-        An ``error`` event is held back until it is known whether the stream goes on after it. One that has ended a
-        stream is not told when the interaction could be gone on with.
-        """
+        """Publish the events of one stream up to the terminal one, which is returned unpublished."""
         self._splitter = sse.Splitter()
         self._received = 0
         self._again = again
@@ -307,7 +304,7 @@ class Reader:
     def _told_as_it_came(self, block: bytes) -> bool:
         """Tell a plain delta, which nearly every event is; False for whatever needs a closer look."""
         if (
-            self._held is not None
+            self._withheld
             or self._resumed
             or self._resent.holds
             or self._job.first_byte_at is None
@@ -337,14 +334,14 @@ class Reader:
         """Tell an event, unless it is to be held back; whether the interaction ends with it."""
         if self._job.first_byte_at is None:
             self._job.first_byte_at = now()
-        if self._held is not None and not self._resumed and self._is_of_the_stream(self._held, arrived):
-            self._publisher.publish(self._held)
-        self._held, self._resumed = None, False
+        for error in self._withheld.before(arrived, self._publisher.cursor, resumed=self._resumed):
+            self._publisher.publish(error)
+        self._resumed = False
         self._publisher.assembler.feed(arrived.body)
         if self._publisher.assembler.terminal:
             return True
         if arrived.body.get("event_type") == "error":
-            self._held = arrived
+            self._withheld.withhold(arrived)
             return False
         known = self.feed.upstream_id
         self._publisher.publish(arrived)
@@ -358,18 +355,11 @@ class Reader:
             self._conclusion.note_status(self._status)
         return False
 
-    def _is_of_the_stream(self, error: Arrived, following: Arrived) -> bool:
-        """Whether an error that the stream has gone on behind is told: not where that can be taken up again.
-
-        An error comes once, or with each connection: the ids behind it would be others' when another reader goes on.
-        """
-        return error.cursor is None and following.cursor is None and self._publisher.cursor is None
-
     async def _recover(self, error: Exception) -> Last | None:
         """Find what came after a break, and tell it; None when upstream cannot be asked."""
         upstream_id = self.feed.upstream_id
         if upstream_id is None or not self._job.intent.upstream_stored or isinstance(error, UnreadableEvent):
-            return self._closing.lost(error, self._held)
+            return self._closing.lost(error, self._withheld.errors)
         logger.info("the stream of %s broke, and is taken up again: %s", self._text_id, error)
         recovery = Recovery(
             self._client,
@@ -382,7 +372,7 @@ class Reader:
             try:
                 found = await recovery.next(self._publisher.cursor)
             except Gone:
-                return self._closing.lost(error, self._held)
+                return self._closing.lost(error, self._withheld.errors)
             except ServiceError as unknown:
                 await self._leave_open(unknown)
                 return None
@@ -392,7 +382,7 @@ class Reader:
             try:
                 return await self._read(found, again=True)
             except UnreadableEvent as unreadable:
-                return self._closing.lost(unreadable, self._held)
+                return self._closing.lost(unreadable, self._withheld.errors)
             except _TROUBLE as cut:
                 error = cut
 

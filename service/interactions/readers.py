@@ -82,8 +82,12 @@ class Readers:
         await asyncio.gather(*(reader.settled() for reader, _ in dropped))
 
     async def stop_background(self) -> None:
-        """Stop reading what upstream goes on with by itself."""
-        running = [task for reader, task in self._running.values() if reader.job.intent.background]
+        """Stop reading what upstream goes on with by itself, and nobody listens to here."""
+        running = [
+            task
+            for reader, task in self._running.values()
+            if reader.job.intent.background and not reader.feed.listeners
+        ]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)

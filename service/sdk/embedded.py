@@ -51,7 +51,7 @@ class EmbeddedService:
             build(self._settings),
             access_log=None,
             keepalive_timeout=2 * _KEEPALIVE,
-            shutdown_timeout=self._settings.drain_timeout,
+            drain_timeout=self._settings.drain_timeout,
         )
         try:
             await runner.setup()

@@ -185,7 +185,7 @@ class Settings:
     #: Seconds that whoever waits for the store to take what has happened waits; it is written later all the same.
     outcome_patience: float = 60.0
     #: Seconds that a stopping process gives its open interactions.
-    drain_timeout: float = 30.0
+    drain_timeout: float = 25.0
     #: Seconds for which a 404 from upstream, for an interaction that it has just begun, is not believed (contract 6).
     upstream_settle: float = 4.0
     #: Seconds of silence after which a stream of upstream counts as lost, where nothing narrower is said.

@@ -119,6 +119,34 @@ async def test_what_takes_longer_is_cut_and_left_to_the_next_process(
     assert (await other.database.row(live.id))["status"] == "completed"
 
 
+async def test_a_stream_has_its_time_once(slow: Emulated, start_gateway: StartGateway) -> None:
+    drain_timeout = 3.0
+    gateway = await start_gateway(slow, drain_timeout=drain_timeout)
+    async with gateway.live("Slowly") as live:
+        await live.next()
+        loop = asyncio.get_running_loop()
+        stopped, told_at = asyncio.create_task(gateway.stop()), loop.time()
+        streamed = await live.rest()
+        taken = loop.time() - told_at
+    await stopped
+    assert streamed.broken
+    assert 0.9 < taken / drain_timeout < 1.8
+
+
+async def test_a_background_run_that_is_listened_to_goes_on_here(
+    slow: Emulated, start_gateway: StartGateway
+) -> None:
+    gateway = await start_gateway(slow)
+    async with gateway.live("Slowly", background=True) as live:
+        await live.next()
+        stopped = await stopping(gateway)
+        slow.clock.advance(WHOLE)
+        streamed = await live.rest()
+    await stopped
+    assert (streamed.final["status"], streamed.broken) == ("completed", False)
+    assert (await gateway.database.row(live.id))["status"] == "completed"
+
+
 async def noted(gateway: Gateway, live: Live) -> bool:
     return (await gateway.database.row(live.id))["upstream_id"] is not None
 

@@ -30,9 +30,7 @@ class Gateway:
     """A running service and a client of it. The client shows no sign of its generation unless a test adds one."""
 
     def __init__(self, settings: Settings) -> None:
-        self._runner = TolerantRunner(
-            build(settings), access_log=None, shutdown_timeout=settings.drain_timeout
-        )
+        self._runner = TolerantRunner(build(settings), access_log=None, drain_timeout=settings.drain_timeout)
         self._session: ClientSession
         self.database = Database(settings.database_url)
         self.url = ""
