@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from service import resources
 from service.api.auth import Authenticator
+from service.api.endpoint import MADE_UP
 from service.api.keys import (
     AUTHENTICATOR,
     COMMON_HEADERS,
@@ -47,7 +48,7 @@ def build(settings: Settings, *, serving: bool = True) -> web.Application:
     app[REQUESTS] = Requests()
     app[KEEP_ALIVE] = settings.keep_alive_interval
     app[REGISTRY] = CollectorRegistry()
-    app[COMMON_HEADERS] = {"x-upstream": "emulator"} if settings.emulator else {}
+    app[COMMON_HEADERS] = MADE_UP if settings.emulator else {}
     if settings.emulator:
         app.cleanup_ctx.append(resources.emulator)
     app[SERVING] = serving

@@ -72,7 +72,7 @@ from service.interactions.supervisor import Supervision, Supervisor
 from service.interactions.taking_over import TakeOver
 from service.interactions.upstream_copy import UpstreamCopy
 from service.settings import DeploymentSettings, Settings
-from service.settings.deployments import EMULATOR_KEY
+from service.settings.deployments import EMULATOR, EMULATOR_KEY
 from service.settings.secret import Secret
 from service.store import migrate
 from service.store.backend import Backend
@@ -131,7 +131,7 @@ def _on_emulator(settings: Settings, base: str) -> Settings:
     deployments = tuple(replace(entry, api_base=base) for entry in settings.deployments)
     default = settings.default_deployment
     if default is None and not deployments:
-        default = DeploymentSettings(id="emulator", model_name="*", model="*", api_key=Secret(EMULATOR_KEY))
+        default = DeploymentSettings(id=EMULATOR, model_name="*", model="*", api_key=Secret(EMULATOR_KEY))
     if default is not None:
         default = replace(default, api_base=base)
     return replace(settings, deployments=deployments, default_deployment=default)

@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from time import perf_counter
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from service.api.keys import COMMON_HEADERS, REQUESTS
 from service.api.whole_answer import WholeAnswer
 from service.errors import ApiError, InvalidRequest, PayloadTooLarge, ServiceError
 from service.interactions.calls import HistoryUsed, Served
+from service.settings.deployments import EMULATOR
 from service.wire import ids
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,8 @@ _LONGEST_ID: Final = 512
 _LONGEST_SHOWN: Final = 100
 _PLAIN: Final = re.compile(r"[!-~]+")
 JSON: Final = "application/json; charset=utf-8"
+#: What marks the answers of the emulator.
+MADE_UP: Final = MappingProxyType({"x-upstream": "emulator"})
 #: How a request body may be encoded; the empty name is none.
 _ENCODINGS: Final = frozenset({"", "identity", "gzip", "deflate"})
 
@@ -68,9 +72,12 @@ def answer(
     history: HistoryUsed | None = None,
     served: Served | None = None,
     replayed: bool = False,
+    deployment: str | None = None,
 ) -> web.Response:
     """A JSON answer with the headers every answer carries."""
-    headers = response_headers(request, interaction_id, upstream_id, history, served, replayed=replayed)
+    headers = response_headers(
+        request, interaction_id, upstream_id, history, served, replayed=replayed, deployment=deployment
+    )
     headers["Content-Type"] = JSON
     return WholeAnswer(status=status, body=body, headers=headers)
 
@@ -83,10 +90,12 @@ def response_headers(
     served: Served | None = None,
     *,
     replayed: bool = False,
+    deployment: str | None = None,
 ) -> dict[str, str]:
     """``x-request-id`` always, the ids of the interaction where there is one; of a create, its history and its way.
 
-    ``replayed`` says that this is what an earlier request with the same idempotency key has made.
+    ``replayed`` says that this is what an earlier request with the same idempotency key has made; ``deployment`` is
+    where what is read back was made, whose answers are marked as made up if that was the emulator.
     """
     common = request.app[COMMON_HEADERS]
     headers = {"x-request-id": interaction_id or ids.to_text(ids.mint()), **common}
@@ -99,6 +108,8 @@ def response_headers(
         headers["x-interactions-history-links"] = str(history.links)
     if replayed:
         headers["idempotency-replayed"] = "true"
+    if deployment == EMULATOR:
+        headers.update(MADE_UP)
     if served is not None:
         headers["x-deployment"] = header_value(served.deployment)
         headers["x-attempts"] = str(served.attempts)

@@ -123,6 +123,7 @@ def _told(request: web.Request, record: Record, told: dict[str, Any], revision: 
         render.body(told, revision),
         interaction_id=ids.to_text(record.id),
         upstream_id=record.upstream_id,
+        deployment=record.deployment_id,
     )
 
 

@@ -168,6 +168,7 @@ async def _open(
         listening.history,
         listening.served,
         replayed=listening.replayed,
+        deployment=listening.deployment,
     )
     response.headers.update({**headers, **_STREAM_HEADERS, **more_headers})
     await unchunked.begin(request, response)

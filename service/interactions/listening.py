@@ -79,6 +79,13 @@ class Listening:
         self._lost = False
 
     @property
+    def deployment(self) -> str | None:
+        """Where the interaction is made, or was."""
+        if self._record is not None:
+            return self._record.deployment_id
+        return None if self.served is None else self.served.deployment
+
+    @property
     def broken(self) -> bool:
         """Whether the events have stopped though the interaction had not ended, or was lost with the last of them."""
         return self._lost or (self._feed is not None and self._feed.broken)

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from service.errors import ConfigurationError
 from service.settings.keys import LITELLM_PARAMS, MODEL, MODEL_INFO, Keys
@@ -33,8 +34,10 @@ _FAMILIES = (
 _ANY = Keys(ours=frozenset(), free=True)
 #: What the header can carry that a key is sent in.
 _PLAIN = re.compile(r"[ -~]+")
+#: The deployment that the emulator is where none is configured.
+EMULATOR: Final = "emulator"
 #: What the emulator takes for a key; no word, because messages are told without keys.
-EMULATOR_KEY = "emulated-0"
+EMULATOR_KEY: Final = "emulated-0"
 _ALIAS = "name the alias that callers use"
 
 
@@ -92,7 +95,8 @@ def default_deployment(environ: Mapping[str, str], *, emulator: bool) -> Deploym
         return None
     _check_key(key, "GOOGLE_API_KEY" if environ.get("GOOGLE_API_KEY") else "GEMINI_API_KEY")
     return DeploymentSettings(
-        id="default",
+        # Another one than Google's: neither is asked for what the other one has made.
+        id=EMULATOR if emulator else "default",
         model_name="*",
         model="*",
         api_key=key,

@@ -22,6 +22,8 @@ from service.upstream.response import LateAnswer, Response
 from service.upstream.transport import Transport
 from service.wire import codec, upstream_errors
 
+#: Members of which every interaction has one, however little upstream tells (contract 1.4).
+_OF_AN_INTERACTION: Final = frozenset({"id", "status", "steps", "outputs"})
 #: Seconds for the small calls: get, cancel, delete.
 _SHORT_TIMEOUT: Final = 30.0
 #: Seconds until the stream of what runs already must have begun; there are other ways to learn of it.
@@ -185,7 +187,7 @@ class GeminiClient:
         self, deployment: Deployment, head: bytes, body: bytes, limit: float, *, patient: bool = False
     ) -> Reply:
         status, raw = await self._exchange(deployment, head, body, limit, patient=patient)
-        return _reply(status, raw)
+        return _made(status, raw) if patient else _reply(status, raw)
 
     async def _exchange(
         self, deployment: Deployment, head: bytes, body: bytes, limit: float, *, patient: bool = False
@@ -216,11 +218,11 @@ async def _begun(deployment: Deployment, response: Response) -> Response | Reply
     # Events are events under any name and under none, and so is a whole interaction.
     if named or (await response.beginning())[:1] in _LINE_BEGINNINGS:
         return response
-    return _reply(response.status, await response.read())
+    return _made(response.status, await response.read())
 
 
 async def _whole(deployment: Deployment, response: Response) -> Reply:
-    return _reply(*await _read(deployment, response))
+    return _made(*await _read(deployment, response))
 
 
 async def _read(deployment: Deployment, response: Response) -> tuple[int, bytes]:
@@ -228,6 +230,14 @@ async def _read(deployment: Deployment, response: Response) -> tuple[int, bytes]
     if response.status >= 300:
         raise _refusal(deployment, response, raw)
     return response.status, raw
+
+
+def _made(status: int, sent: bytes) -> Reply:
+    """The answer to a create; raises :class:`BadGateway` for JSON that says nothing of an interaction."""
+    reply = _reply(status, sent)
+    if _OF_AN_INTERACTION.isdisjoint(reply.body):
+        raise BadGateway(f"Upstream answered {status} with what is no interaction; the request may have run.")
+    return reply
 
 
 def _reply(status: int, sent: bytes) -> Reply:

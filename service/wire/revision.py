@@ -66,7 +66,6 @@ def _of_client(client: str) -> Revision | None:
 def _is_legacy_body(body: Mapping[str, Any]) -> bool:
     if body.get("response_mime_type") is not None:
         return True
-    turns = body.get("input")
-    if not isinstance(turns, list):
-        return False
+    asked = body.get("input")
+    turns = asked if isinstance(asked, list) else [asked]
     return any(isinstance(item, dict) and "role" in item and item.get("type") is None for item in turns)

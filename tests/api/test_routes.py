@@ -185,6 +185,20 @@ async def test_made_up_answers_are_marked(
     assert "x-upstream" not in (await gateway.ask()).headers
 
 
+async def test_made_up_answers_stay_marked_and_are_no_part_of_what_is_asked_of_upstream(
+    start_gateway: StartGateway, upstream: Emulated
+) -> None:
+    emulated = await start_gateway(emulator=True)
+    made = await emulated.ask("Once")
+    await emulated.stop()
+    gateway = await start_gateway(upstream)
+    for reply in (await gateway.got(made.id), await gateway.events(made.id)):
+        assert reply.headers["x-upstream"] == "emulator"
+    following = await gateway.ask("Again", previous_interaction_id=made.id)
+    assert following.headers["x-interactions-history"] == "rebuilt"
+    assert "x-upstream" not in following.headers
+
+
 async def test_health(gateway: Gateway) -> None:
     assert (await gateway.request("GET", "/health/live")).body == {"status": "live"}
     assert (await gateway.request("GET", "/health/ready")).body == {"status": "ready"}

@@ -195,6 +195,16 @@ async def test_an_answer_that_is_no_object_is_a_bad_gateway(client: GeminiClient
             await client.create(at(server.url), BODY)
 
 
+@pytest.mark.parametrize("body", [b"{}", b'{"error":{"code":500,"message":"No."}}', b'{"candidates":[]}'])
+async def test_an_object_that_says_nothing_of_an_interaction_is_a_bad_gateway(
+    client: GeminiClient, body: bytes
+) -> None:
+    async with raw_server(always(answer(body))) as server:
+        for call in (client.create(at(server.url), BODY), client.create_stream(at(server.url), BODY)):
+            with pytest.raises(BadGateway, match="no interaction"):
+                await call
+
+
 @pytest.mark.parametrize("text", [b"a\\ud800b", b"a\xffb"])
 async def test_what_no_utf8_can_hold_is_replaced_in_an_answer(client: GeminiClient, text: bytes) -> None:
     sent = b'{"id": "v1_x", "text": "' + text + b'", "exact": 123456789012345678901234567890}'

@@ -31,6 +31,12 @@ def test_an_explicit_revision_decides_against_every_other_sign(value: str, revis
     assert detect(headers(("Api-Revision", value), ("x-goog-api-client", client)), TURNS) is revision
 
 
+def test_a_single_turn_is_a_sign_as_well() -> None:
+    turn = {"role": "user", "content": "Hello!"}
+    assert detect(headers(), {"input": turn}) is Revision.LEGACY
+    assert detect(headers(), {"input": {"type": "text", "text": "Hello!"}}) is Revision.EITHER
+
+
 def test_a_version_beyond_all_numbers_is_a_new_one() -> None:
     client = ("User-Agent", f"google-genai-sdk/{'9' * 5000}")
     assert detect(headers(client), None) is Revision.STEPS
