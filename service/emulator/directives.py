@@ -73,8 +73,9 @@ FAULTS: dict[str, dict[str, Value]] = {
     "stale": {"code": 404},
     # Lose the new interaction at once.
     "forget": {},
-    # Answer with flat `outputs`, as Lyria may (contract 1.4).
-    "flat_outputs": {},
+    # Answer with flat `outputs`, as Lyria may (contract 1.4). A stream has them in its last event, and no steps:
+    # with `thoughts` the steps that outputs leave out, with `repeated` all of them.
+    "flat_outputs": {"thoughts": False, "repeated": False},
 }
 
 #: Behaviour: the model does something a model may do.

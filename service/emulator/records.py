@@ -111,8 +111,7 @@ class Record:
         if echo:
             body["input"] = orjson.loads(self.body).get("input")
         if self.flat:
-            outputs = [part for step in orjson.loads(steps) for part in step.get("content", ())]
-            body["outputs"] = outputs
+            body["outputs"] = flat(steps)
         elif steps != b"[]":
             body["steps"] = orjson.Fragment(steps)
         if usage and self.finished(now):
@@ -141,6 +140,11 @@ class Record:
             self.hidden_gets -= 1
             return True
         return False
+
+
+def flat(steps: bytes) -> list[dict[str, Any]]:
+    """What these steps, as JSON, contain as flat outputs."""
+    return [part for step in orjson.loads(steps) for part in step.get("content", ())]
 
 
 class Records:

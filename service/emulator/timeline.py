@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 
 from service.emulator.events import Event, events_of
-from service.emulator.records import NEVER, Record
+from service.emulator.inputs import Step
+from service.emulator.records import NEVER, Record, flat
 from service.errors import InvalidRequest
 
 _CURSOR = "evt_"
@@ -95,11 +96,19 @@ def _opening(record: Record) -> list[Timed]:
 def _body(record: Record) -> Iterator[Event]:
     wish = record.plan.get("fragments")
     fragments = wish.integer("count") if wish else 1
-    for index, step in enumerate(orjson.loads(record.steps)):
+    for index, step in enumerate(_streamed(record)):
         for event in events_of(index, step, fragments):
             yield event
             if event["event_type"] == "step.start" and "unknown" in record.plan:
                 yield {"event_type": "emulated.future_event", "index": index, "payload": {"value": "ignored"}}
+
+
+def _streamed(record: Record) -> list[Step]:
+    steps: list[Step] = orjson.loads(record.steps)
+    wish = record.plan.get("flat_outputs")
+    if not record.flat or (wish and wish.flag("repeated")):
+        return steps
+    return [step for step in steps if "content" not in step] if wish and wish.flag("thoughts") else []
 
 
 def _insert_checkpoint(record: Record, body: list[Event], before: int) -> None:
@@ -122,8 +131,10 @@ def _cancelled(record: Record, timed: list[Timed], moment: float) -> list[Timed]
 
 
 def _closing(record: Record, moment: float) -> Event:
-    """`interaction.completed`: the resource without steps (contract 4.3)."""
+    """`interaction.completed`: the resource without steps (contract 4.3), but with flat outputs."""
     interaction: dict[str, Any] = record.head(moment)
+    if record.flat and record.finished(moment):
+        interaction["outputs"] = flat(record.steps)
     if record.usage_live and record.finished(moment):
         interaction["usage"] = orjson.Fragment(record.usage)
     return {"interaction": interaction, "event_type": "interaction.completed"}

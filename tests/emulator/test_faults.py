@@ -247,6 +247,20 @@ async def test_flat_outputs(upstream: Upstream) -> None:
     assert [part["type"] for part in song["outputs"]] == ["text", "audio"]
 
 
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("flat_outputs", []),
+        ("flat_outputs;thoughts=1", ["thought"]),
+        ("flat_outputs;repeated=1", ["thought", "model_output"]),
+    ],
+)
+async def test_streamed_flat_outputs(upstream: Upstream, fault: str, told: list[str]) -> None:
+    events = events_in(await (await post(upstream, fault, stream=True)).read())
+    assert [event["step"]["type"] for event in events if event["event_type"] == "step.start"] == told
+    assert [output["type"] for output in events[-1]["interaction"]["outputs"]] == ["text"]
+
+
 async def test_faults_and_clients_that_leave_are_not_errors_of_the_emulator(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
