@@ -1,7 +1,8 @@
 """A stream of steps-generation events becomes the interaction they tell of (contract 4.3 and 4.4).
 
 ``interaction.completed`` carries no steps, so they are assembled here, from everything that may contain a
-part of them. What cannot be understood is skipped or merged, never refused: the events have been paid for.
+part of them, which flat ``outputs`` may as well (contract 1.4). What cannot be understood is skipped or merged,
+never refused: the events have been paid for.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from service.wire.flat_outputs import unsaid
 from service.wire.step_builder import StepBuilder
-from service.wire.steps import step_type_of_delta
+from service.wire.steps import made_steps, step_type_of_delta
 
 #: Events that end an interaction. Google documents the first; others have been reported (contract 4.2).
 TERMINAL_EVENTS: Final = {
@@ -72,9 +74,17 @@ class Assembler:
 
     @property
     def steps(self) -> list[dict[str, Any]]:
-        """The steps so far, by index."""
-        built = [self._builders[index].build()[0] for index in sorted(self._builders)]
-        return built or self._given_steps
+        """The steps so far, by index, and behind them what flat outputs say that they do not."""
+        known = self._built() or self._given_steps
+        return known + unsaid(self._interaction.get("outputs"), known)
+
+    @property
+    def untold(self) -> list[dict[str, Any]]:
+        """The steps that upstream made and of which no event has told: they came with the interaction itself."""
+        told = self._built()
+        given: list[Any] = [] if told else made_steps({**self._interaction, "steps": self._given_steps})
+        new = [step for step in given if isinstance(step, dict)]
+        return new + unsaid(self._interaction.get("outputs"), told or new)
 
     @property
     def invalid_arguments(self) -> list[int]:
@@ -150,6 +160,9 @@ class Assembler:
             result["usage"] = self.usage
         result["steps"] = self.steps
         return result
+
+    def _built(self) -> list[dict[str, Any]]:
+        return [self._builders[index].build()[0] for index in sorted(self._builders)]
 
     def _reset(self) -> None:
         self._builders: dict[int, StepBuilder] = {}
