@@ -43,11 +43,20 @@ class Closing:
         self._publisher = publisher
 
     def by_event(self, arrived: Arrived) -> Last:
-        """The end by a terminal event of upstream, which has been assembled."""
-        status = self._publisher.assembler.status or "completed"
-        if not outcomes.is_terminal(status):
-            status = TERMINAL_EVENTS.get(str(arrived.body.get("event_type")), "completed")
-        return Last(arrived, {**self._publisher.assembler.result(), "status": status})
+        """The end by a terminal event of upstream, which has been assembled.
+
+        What that alone carries is told as steps before it, so that whoever reads events finds it in them.
+        """
+        told = self._publisher.assembler
+        first = told.indices[-1] + 1 if told.indices else 0
+        before = [
+            event
+            for index, step in enumerate(told.untold, first)
+            for event in regenerate.step_events(index, step)
+        ]
+        for event in before:
+            told.feed(event)
+        return Last(arrived, self._as_told(arrived), before=tuple(Arrived(event) for event in before))
 
     def by_word(self, body: dict[str, Any]) -> Last:
         """The end by what upstream says of the whole, with what was not told yet of it."""
@@ -62,7 +71,7 @@ class Closing:
         # Where nothing is missing the end has been assembled, and is still to be told.
         *before, last = [Arrived(event) for event in missing or [regenerate.last_event(whole)]]
         if self._publisher.assembler.terminal:
-            whole = self.by_event(last).whole
+            whole = self._as_told(last)
         return Last(last, whole, before=tuple(before), made_here=True)
 
     def lost(self, error: Exception, held: Sequence[Arrived]) -> Last:
@@ -107,6 +116,12 @@ class Closing:
         whole = failed(so_far, GIVEN_UP)
         event = {"event_type": "error", "error": whole["errors"][0]}
         return Last(Arrived(event), whole, broken=True, cut=True, made_here=True)
+
+    def _as_told(self, last: Arrived) -> dict[str, Any]:
+        status = self._publisher.assembler.status or "completed"
+        if not outcomes.is_terminal(status):
+            status = TERMINAL_EVENTS.get(str(last.body.get("event_type")), "completed")
+        return {**self._publisher.assembler.result(), "status": status}
 
     def _reason(self, error: Exception, *, declared: bool) -> tuple[str, str]:
         failure = as_service_error(error) if isinstance(error, TransportError) else error

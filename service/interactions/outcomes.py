@@ -58,11 +58,11 @@ def error_of(body: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def steps_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The steps of a body, whichever form it has."""
+    """The steps of a body, whichever form it has; no steps beside outputs are none."""
     steps = body.get("steps")
-    if isinstance(steps, list):
-        return [step for step in steps if isinstance(step, dict)]
     outputs = body.get("outputs")
+    if isinstance(steps, list) and (steps or not outputs):
+        return [step for step in steps if isinstance(step, dict)]
     return (
         outputs_to_steps([item for item in outputs if isinstance(item, dict)])
         if isinstance(outputs, list)

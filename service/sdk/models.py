@@ -153,7 +153,7 @@ class InteractionData(Model):
     @classmethod
     def _with_steps(cls, data: Any) -> Any:
         """The steps of one that was told in outputs (contract 1.4), so that there is one way to read it."""
-        if isinstance(data, dict) and "steps" not in data and isinstance(data.get("outputs"), list):
+        if isinstance(data, dict) and not data.get("steps") and isinstance(data.get("outputs"), list):
             return {**data, "steps": outputs_to_steps(data["outputs"])}
         return data
 
