@@ -120,8 +120,37 @@ def test_a_configuration_of_litellms_loads_with_one_warning(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "ignored"),
+    [
+        (
+            "litellm_settings: {max_budget: 1, budget_duration: 30d}",
+            "litellm_settings.max_budget, litellm_settings.budget_duration",
+        ),
+        (
+            "litellm_settings: {websearch_interception_params: {enabled_providers: [bedrock]}}",
+            "litellm_settings.websearch_interception_params",
+        ),
+        ("mcp_builtin_servers: {zapier: {url: 'https://host'}}", "mcp_builtin_servers"),
+        ("sandbox_tools: [{sandbox_tool_name: x}]", "sandbox_tools"),
+        ("agent_settings: {vm_provider: noop}", "agent_settings"),
+        ("general_settings: {debug: true, otel: true}", "general_settings.debug, general_settings.otel"),
+        ("router_settings: {tag_routing_prefix: 'route:'}", "router_settings.tag_routing_prefix"),
+        (
+            "model_list: [{model_name: a, litellm_params: {model: gemini/a, api_key: k, tag_regex: [x]}}]",
+            "model_list[0].litellm_params.tag_regex",
+        ),
+    ],
+)
+def test_what_only_litellm_knows_is_told_in_the_warning(path: Path, text: str, ignored: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    assert load(str(path), {}).warnings == (f"ignored LiteLLM's keys without meaning here: {ignored}",)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("litellm_settings: {budget_durations: 30d}", "the nearest known key is 'budget_duration'"),
+        ("mcp_builtin_server: {}", "the nearest known key is 'mcp_builtin_servers'"),
         (
             "general_settings: {databse_url: x}",
             "general_settings.databse_url: unknown to this service and to LiteLLM; ",
