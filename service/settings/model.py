@@ -102,8 +102,7 @@ class RouterSettings:
     allowed_fails: int = 3
     cooldown_time: float = 5.0
     disable_cooldowns: bool = False
-    #: LiteLLM's checks; `enforce_model_rate_limits` makes `rpm` and `tpm` limits under every strategy, and the others
-    #: are what this service does anyway.
+    #: Of LiteLLM's checks, `enforce_model_rate_limits`: it makes `rpm` and `tpm` limits under every strategy.
     optional_pre_call_checks: tuple[str, ...] = ()
     #: Seconds between two exchanges of what the processes on one database know of their deployments.
     shared_state_interval: float = 1.0

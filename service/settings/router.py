@@ -12,6 +12,18 @@ from service.settings.section import Section
 from service.settings.values import describe, given, integer, mapping, nearest, sequence, string, strings
 
 _STRATEGIES: tuple[str, ...] = get_args(RoutingStrategy)
+_ENFORCE = "enforce_model_rate_limits"
+_CHECKS_OF_LITELLM = frozenset(
+    {
+        "deployment_affinity",
+        "encrypted_content_affinity",
+        "forward_client_headers_by_model_group",
+        "prompt_caching",
+        "responses_api_deployment_check",
+        "router_budget_limiting",
+        "session_affinity",
+    }
+)
 _RETRIED: tuple[RetriedError, ...] = get_args(RetriedError)
 
 
@@ -38,7 +50,8 @@ def read_router(section: Section) -> RouterSettings:
         cooldown_time=given(section.seconds("cooldown_time", least=0), plain.cooldown_time),
         disable_cooldowns=given(section.flag("disable_cooldowns"), plain.disable_cooldowns),
         optional_pre_call_checks=given(
-            section.strings("optional_pre_call_checks"), plain.optional_pre_call_checks
+            section.choices("optional_pre_call_checks", (_ENFORCE,), _CHECKS_OF_LITELLM),
+            plain.optional_pre_call_checks,
         ),
         shared_state_interval=given(
             section.seconds("shared_state_interval", above=0), plain.shared_state_interval

@@ -133,6 +133,23 @@ class Section:
             )
         return value
 
+    def choices(self, key: str, options: tuple[str, ...], theirs: frozenset[str]) -> tuple[str, ...] | None:
+        """Those of ``options`` that are listed; words that mean something to LiteLLM alone are noted as ignored."""
+        values = self.strings(key)
+        if values is None:
+            return None
+        for position, value in enumerate(values):
+            name = f"{self.name(key)}[{position}]"
+            if value in theirs:
+                self.reading.ignored.append(f"{name} ({value})")
+            elif value not in options:
+                known = frozenset(options) | theirs
+                raise ConfigurationError(
+                    f"{name}: {value!r} is not one of {', '.join([*options, *sorted(theirs)])}; "
+                    f"did you mean {nearest(value, known)!r}?"
+                )
+        return tuple(value for value in values if value in options)
+
     def _owner(self, key: str) -> Section:
         fallback = self._fallback
         silent = self._data.get(key) is None

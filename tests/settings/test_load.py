@@ -375,7 +375,7 @@ router_settings:
   stream_total_timeout: 5m
   connect_timeout: 40
   first_byte_timeout: 30
-  optional_pre_call_checks: [deployment_affinity, enforce_model_rate_limits]
+  optional_pre_call_checks: [enforce_model_rate_limits]
   shared_state_interval: 2
 general_settings: {max_concurrent_requests: 70}
 """
@@ -385,9 +385,28 @@ general_settings: {max_concurrent_requests: 70}
         assert (router.retry_ambiguous, router.cooldown_time, router.shared_state_interval) == (True, 60, 2)
         assert (router.connect_timeout, router.first_byte_timeout) == (40, 30)
         assert (router.stream_total_timeout, only.stream_total_timeout) == (300, 50)
-        assert router.optional_pre_call_checks == ("deployment_affinity", "enforce_model_rate_limits")
+        assert router.optional_pre_call_checks == ("enforce_model_rate_limits",)
         assert (only.connect_timeout, only.first_byte_timeout, only.weight) == (7, 6, 2)
         assert loaded.settings.max_concurrent_requests == 70
+
+    def test_checks_that_mean_nothing_here_are_told(self, read: Reader) -> None:
+        checks = "prompt_caching, enforce_model_rate_limits, session_affinity"
+        loaded = read(f"router_settings: {{optional_pre_call_checks: [{checks}]}}")
+        assert loaded.settings.router.optional_pre_call_checks == ("enforce_model_rate_limits",)
+        path = "router_settings.optional_pre_call_checks"
+        (warning,) = loaded.warnings
+        assert warning.endswith(f": {path}[0] (prompt_caching), {path}[2] (session_affinity)")
+
+    @pytest.mark.parametrize("check", ["enforce_model_rate_limit", "nope", "Prompt_Caching"])
+    def test_a_check_that_nobody_knows_is_refused(self, read: Reader, check: str) -> None:
+        message = read.error(f"router_settings: {{optional_pre_call_checks: [prompt_caching, {check}]}}")
+        assert message.startswith(f"router_settings.optional_pre_call_checks[1]: {check!r} is not one of ")
+        for known in ("enforce_model_rate_limits", "router_budget_limiting", "session_affinity"):
+            assert known in message
+
+    def test_the_nearest_check_is_told(self, read: Reader) -> None:
+        message = read.error("router_settings: {optional_pre_call_checks: enforce_model_rate_limit}")
+        assert message.endswith("did you mean 'enforce_model_rate_limits'?")
 
     def test_a_value_from_litellm_settings_is_named_there(self, read: Reader) -> None:
         message = read.error("litellm_settings: {num_retries: x}")
