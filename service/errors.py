@@ -26,10 +26,13 @@ Each class knows its HTTP status and its wire code (contract 7.2); its docstring
   + DeadlineExceeded          504 deadline_exceeded
   + UpstreamError             as upstream answered
 * ConfigurationError          exit status 2
+  + DatabaseUnusable
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -218,3 +221,20 @@ class ConfigurationError(Exception):
     """The configuration cannot be used; the message names the key and the remedy."""
 
     exit_status: ClassVar[int] = 2
+
+
+class DatabaseUnusable(ConfigurationError):
+    """The database cannot be used for a reason; the message begins with the name of what gave its URL."""
+
+    def __init__(self, reason: str, source: str = "general_settings.database_url") -> None:
+        self.reason = reason
+        super().__init__(f"{source}: {reason}")
+
+
+@contextmanager
+def database_from(source: str) -> Iterator[None]:
+    """Let what is raised of a database in here name ``source``: who opens it knows its URL alone."""
+    try:
+        yield
+    except DatabaseUnusable as error:
+        raise DatabaseUnusable(error.reason, source) from error

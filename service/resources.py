@@ -43,7 +43,7 @@ from service.audit.long_exports import LongExports
 from service.audit.prices import Prices
 from service.audit.reconcile import Reconciliation
 from service.audit.usage import UsageReports
-from service.errors import ConfigurationError, ServiceError
+from service.errors import ConfigurationError, DatabaseUnusable, ServiceError, database_from
 from service.interactions.adoption import Adoption
 from service.interactions.attaching import Attaching
 from service.interactions.create import Creator
@@ -139,12 +139,13 @@ def _on_emulator(settings: Settings, base: str) -> Settings:
 
 async def _store(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
-    await migrate.upgrade(settings.database_url)
     codec = app[CODEC] = Codec()
-    backend = app[BACKEND] = open_backend(
-        settings.database_url, codec, pool_limit=settings.database_connection_pool_limit
-    )
-    await backend.start()
+    with database_from(settings.database_url_source):
+        await migrate.upgrade(settings.database_url)
+        backend = app[BACKEND] = open_backend(
+            settings.database_url, codec, pool_limit=settings.database_connection_pool_limit
+        )
+        await backend.start()
     writer = Writer(backend, limit=settings.writer_queue_limit)
     app[STORE] = Store(
         backend,
@@ -160,8 +161,9 @@ async def _store(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _reports(app: web.Application) -> AsyncIterator[None]:
-    reports = app[REPORTS] = open_reports(app[SETTINGS].database_url)
-    await reports.start()
+    with database_from(app[SETTINGS].database_url_source):
+        reports = app[REPORTS] = open_reports(app[SETTINGS].database_url)
+        await reports.start()
     app[LISTING] = Listing(reports, lambda: app[STORE].statistics.entries)
     app[EXPORT] = Export(reports, app[CODEC])
     app[EXPORT_STALL] = app[SETTINGS].export_stall_timeout
@@ -179,7 +181,7 @@ async def _reports(app: web.Application) -> AsyncIterator[None]:
 
 async def _maintenance(app: web.Application) -> AsyncIterator[None]:
     tasks = (
-        asyncio.create_task(_keep_partitions(app[SETTINGS].database_url), name="partitions"),
+        asyncio.create_task(_keep_partitions(app[SETTINGS]), name="partitions"),
         asyncio.create_task(_keep_sweeping(app[STORE]), name="sweep"),
     )
     yield
@@ -195,11 +197,12 @@ async def _retention(app: web.Application) -> AsyncIterator[None]:
     await retention.close()
 
 
-async def _keep_partitions(database_url: str) -> None:
+async def _keep_partitions(settings: Settings) -> None:
     while True:
         await asyncio.sleep(_PARTITIONS_SECONDS)
         try:
-            await migrate.maintain(database_url)
+            with database_from(settings.database_url_source):
+                await migrate.maintain(settings.database_url)
         except ConfigurationError as error:
             logger.error("partitions could not be made ahead of time: %s", error)
 
@@ -353,9 +356,10 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         try:
             await supervisor.start()
         except ServiceError as error:
-            raise ConfigurationError(
-                f"general_settings.database_url: the database cannot be written ({error.message}); see that no other "
-                "process holds it locked and that its disk has room."
+            raise DatabaseUnusable(
+                f"the database cannot be written ({error.message}); see that no other process holds it locked and "
+                "that its disk has room.",
+                settings.database_url_source,
             ) from error
         app.on_shutdown.append(lambda _: supervisor.hand_over())
     yield

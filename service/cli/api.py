@@ -161,7 +161,7 @@ async def _served(target: Target, *, asking: bool, making: bool) -> AsyncIterato
     overrides: dict[str, object] = {"database_url": target.database_url}
     settings = load(target.config, os.environ, overrides).settings
     if not making:
-        check_file(settings.database_url)
+        check_file(settings)
     key = secrets.token_urlsafe(32)
     settings = replace(settings, master_key=Secret(key), max_body_bytes=_LARGEST_BODY)
     runner = TolerantRunner(build(settings, serving=asking), access_log=None, drain_timeout=1.0)

@@ -7,6 +7,7 @@ import os
 
 import click
 
+from service.errors import database_from
 from service.settings import load, redact_url
 
 
@@ -18,9 +19,10 @@ def migrate(config: str | None, database_url: str | None, revision: str) -> None
     """Migrate the database up to a revision."""
     if not revision:
         raise click.BadParameter("expected a revision, such as head or 0012", param_hint="--revision")
-    url = load(config, os.environ, {"database_url": database_url}).settings.database_url
+    settings = load(config, os.environ, {"database_url": database_url}).settings
 
     from service.store.migrate import upgrade
 
-    asyncio.run(upgrade(url, revision))
-    click.echo(f"{redact_url(url)} is at {revision}")
+    with database_from(settings.database_url_source):
+        asyncio.run(upgrade(settings.database_url, revision))
+    click.echo(f"{redact_url(settings.database_url)} is at {revision}")

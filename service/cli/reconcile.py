@@ -11,8 +11,8 @@ import click
 
 from service.cli.api import key_headers
 from service.cli.target import Target, check_file, targeted
-from service.errors import ConfigurationError, ServiceError
-from service.settings import load
+from service.errors import ConfigurationError, DatabaseUnusable, ServiceError, database_from
+from service.settings import Settings, load
 
 _MISMATCHES = 1
 
@@ -39,7 +39,8 @@ def reconcile(
             report = asyncio.run(_of_service(target.url.rstrip("/"), target.key, asked))
         else:
             settings = load(target.config, os.environ, {"database_url": target.database_url}).settings
-            report = asyncio.run(_of_database(settings.database_url, asked))
+            with database_from(settings.database_url_source):
+                report = asyncio.run(_of_database(settings, asked))
     except ServiceError as error:
         raise ConfigurationError(error.message) from error
     if as_json:
@@ -51,7 +52,7 @@ def reconcile(
     ctx.exit(_MISMATCHES if report["mismatches"] else 0)
 
 
-async def _of_database(url: str, asked: dict[str, str | None]) -> dict[str, Any]:
+async def _of_database(settings: Settings, asked: dict[str, str | None]) -> dict[str, Any]:
     from service.audit.reconcile import Reconciliation
     from service.audit.spans import span
     from service.store.backend import StoreUnavailable
@@ -59,16 +60,15 @@ async def _of_database(url: str, asked: dict[str, str | None]) -> dict[str, Any]
     from service.store.engine import open_backend
 
     chosen = span(asked["from"], asked["to"], asked["interval"])
-    check_file(url)
+    check_file(settings)
     codec = Codec()
-    backend = open_backend(url, codec, pool_limit=1)
+    backend = open_backend(settings.database_url, codec, pool_limit=1)
     await backend.start()
     try:
         return (await Reconciliation(backend.fetch, codec).report(chosen)).shown()
     except StoreUnavailable as error:
-        raise ConfigurationError(
-            f"general_settings.database_url: the database cannot be read ({error}); `interactions migrate` brings it "
-            "to this version's schema"
+        raise DatabaseUnusable(
+            f"the database cannot be read ({error}); `interactions migrate` brings it to this version's schema"
         ) from error
     finally:
         await backend.close()

@@ -11,7 +11,8 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import click
 
-from service.errors import ConfigurationError
+from service.errors import DatabaseUnusable
+from service.settings import Settings
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -69,13 +70,14 @@ def targeted(command: Callable[_P, _R]) -> Callable[..., _R]:
     return wrapped
 
 
-def check_file(database_url: str) -> None:
-    """Refuse a SQLite file that is not there; raises :class:`ConfigurationError`.
+def check_file(settings: Settings) -> None:
+    """Refuse a SQLite file that is not there; raises :class:`DatabaseUnusable`.
 
     A reading command makes no database: a path with a mistake in it would look like an empty one.
     """
-    scheme, _, path = database_url.partition(":///")
+    scheme, _, path = settings.database_url.partition(":///")
     if scheme.startswith("sqlite") and not Path(path.partition("?")[0]).exists():
-        raise ConfigurationError(
-            f"--database-url: there is no file {path!r}; name the database of a service, or its --url"
+        raise DatabaseUnusable(
+            f"there is no file {path!r}; name the database of a service (--database-url), or its --url",
+            settings.database_url_source,
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from service.errors import ConfigurationError, ServiceError, ServiceUnavailable
+from service.errors import DatabaseUnusable, ServiceError, ServiceUnavailable
 from service.settings.model import RetentionRule
 from service.store import migrate
 from service.store.kept_holds import Holds
@@ -178,8 +178,8 @@ class Retention:
         moment = datetime.fromtimestamp(report.at / _MICROSECONDS, UTC)
         try:
             dropped = await migrate.drop_expired(self._database_url, moment)
-        except ConfigurationError as error:
-            raise ServiceUnavailable(f"Partitions cannot be dropped now: {error}") from error
+        except DatabaseUnusable as error:
+            raise ServiceUnavailable(f"Partitions cannot be dropped now: {error.reason}") from error
         report.partitions = [partition.name for partition in dropped]
         report.erased = await self._store.retained.erase(report.at)
         given_back = 0

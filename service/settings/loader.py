@@ -73,6 +73,7 @@ def load(
         router=router,
         master_key=general.secret("master_key"),
         database_url=database_url,
+        database_url_source=general.name("database_url"),
         database_connection_pool_limit=given(
             general.integer("database_connection_pool_limit", least=1), plain.database_connection_pool_limit
         ),

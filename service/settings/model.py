@@ -158,6 +158,8 @@ class Settings:
     master_key: Secret | None = None
     #: Always `sqlite+aiosqlite:///...` or `postgresql+asyncpg://...`.
     database_url: str = "sqlite+aiosqlite:///interactions.db"
+    #: What gave that URL: the key, a variable of the environment, or an option of the command line.
+    database_url_source: str = "general_settings.database_url"
     database_connection_pool_limit: int = 10
     host: str = "127.0.0.1"
     port: int = 4000

@@ -16,7 +16,15 @@ from service.settings.urls import redact_url
 
 #: What stands in another section, or in none.
 _ELSEWHERE = frozenset(
-    {"deployments", "default_deployment", "router", "request_timeout", "emulator", "outcome_patience"}
+    {
+        "database_url_source",
+        "default_deployment",
+        "deployments",
+        "emulator",
+        "outcome_patience",
+        "request_timeout",
+        "router",
+    }
 )
 
 

@@ -42,7 +42,7 @@ class Backend(Protocol):
     has_hints: bool
 
     async def start(self) -> None:
-        """Open connections; raises :class:`~service.errors.ConfigurationError` when the database is not usable."""
+        """Open connections; raises :class:`~service.errors.DatabaseUnusable` when the database is not usable."""
 
     async def close(self) -> None:
         """Finish what was handed in and close every connection."""

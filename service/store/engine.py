@@ -9,7 +9,7 @@ from urllib.parse import quote
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from service.errors import ConfigurationError
+from service.errors import DatabaseUnusable
 from service.store.backend import Backend
 from service.store.codec import Codec
 from service.store.reports import Reports
@@ -31,20 +31,18 @@ _BUSY_SECONDS = 30
 
 
 def normalised_url(database_url: str) -> URL:
-    """The URL with the driver this service uses; raises :class:`ConfigurationError` for any other database."""
+    """The URL with the driver this service uses; raises :class:`DatabaseUnusable` for any other database."""
     try:
         url = make_url(database_url)
     except ArgumentError as error:
-        raise ConfigurationError(
-            "general_settings.database_url: not a URL; write sqlite:///FILE or postgresql://..."
-        ) from error
+        raise DatabaseUnusable("not a URL; write sqlite:///FILE or postgresql://...") from error
     driver = _DRIVERS.get(url.drivername)
     if driver is None:
-        raise ConfigurationError(
-            f"general_settings.database_url: {url.drivername!r} is not supported; write sqlite:///FILE or postgresql://..."
+        raise DatabaseUnusable(
+            f"{url.drivername!r} is not supported; write sqlite:///FILE or postgresql://..."
         )
     if driver == "sqlite+aiosqlite" and url.database in (None, "", ":memory:"):
-        raise ConfigurationError("general_settings.database_url: SQLite needs a file; write sqlite:///FILE")
+        raise DatabaseUnusable("SQLite needs a file; write sqlite:///FILE")
     return url.set(drivername=driver)
 
 
@@ -82,7 +80,7 @@ def open_engine(database_url: str) -> AsyncEngine:
     """SQLAlchemy's own engine of this URL, for migrations and whatever else is off the hot path.
 
     PostgreSQL's URL is read by asyncpg in both places, so that ``sslmode`` and its kin mean the same to both.
-    Raises :class:`ConfigurationError` for a SQLite file that cannot be opened.
+    Raises :class:`DatabaseUnusable` for a SQLite file that cannot be opened.
     """
     from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -103,8 +101,8 @@ def _try_file(path: str) -> None:
     try:
         sqlite3.connect(path).close()
     except sqlite3.Error as error:
-        raise ConfigurationError(
-            f"general_settings.database_url: SQLite cannot open the file {path!r} ({error}); "
+        raise DatabaseUnusable(
+            f"SQLite cannot open the file {path!r} ({error}); "
             "name a file in a folder that this process may write."
         ) from error
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import service
-from service.errors import ConfigurationError
+from service.errors import DatabaseUnusable
 from service.store.dropping import Dropped, drop_partitions
 from service.store.engine import file_of, open_engine
 from service.store.partitions import create_partitions, lock_schema
@@ -32,7 +32,7 @@ SCHEMA_REVISION = "0016"
 async def upgrade(database_url: str, revision: str = "head") -> None:
     """Migrate up to ``revision`` and make the partitions of the coming days, if that is possible now.
 
-    Raises :class:`ConfigurationError` when the database cannot be reached, or stands at a version newer than this one.
+    Raises :class:`DatabaseUnusable` when the database cannot be reached, or stands at a version newer than this one.
     """
     file = file_of(database_url)
     if file is None or revision != "head" or not await asyncio.to_thread(_is_migrated, file):
@@ -61,8 +61,8 @@ async def _run(database_url: str, work: Callable[[Connection], _Result]) -> _Res
         async with engine.connect() as connection:
             return await connection.run_sync(work)
     except (SQLAlchemyError, OSError) as error:
-        raise ConfigurationError(
-            f"general_settings.database_url: the database cannot be used ({_first_line(error)}); "
+        raise DatabaseUnusable(
+            f"the database cannot be used ({_first_line(error)}); "
             "check that the URL is right, that the server runs and that this process may write there."
         ) from error
     finally:
@@ -121,7 +121,7 @@ def _alembic(connection: Connection, revision: str, *, down: bool = False) -> No
     try:
         (command.downgrade if down else command.upgrade)(config, revision)
     except CommandError as error:
-        raise ConfigurationError(
-            f"general_settings.database_url: the database's schema does not fit this version ({error}); "
+        raise DatabaseUnusable(
+            f"the database's schema does not fit this version ({error}); "
             "use the version of the service that wrote it, or a newer one."
         ) from error

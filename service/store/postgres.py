@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy import Boolean
 
-from service.errors import ConfigurationError
+from service.errors import DatabaseUnusable
 from service.store.aliases import by_hash
 from service.store.backend import Batch, RowRefused, StoreUnavailable, Told, packed
 from service.store.codec import Codec
@@ -109,7 +109,7 @@ class PostgresBackend:
         self._callbacks: list[Callable[[str], None]] = []
 
     async def start(self) -> None:
-        """Connect; raises :class:`ConfigurationError` when the database cannot be reached."""
+        """Connect; raises :class:`DatabaseUnusable` when the database cannot be reached."""
         try:
             self._pool = await asyncpg.create_pool(
                 self._dsn,
@@ -126,8 +126,8 @@ class PostgresBackend:
             for _ in range(self.batches_at_once):
                 self._writers.append(await self._connect_writer())
         except FAILURES as error:
-            raise ConfigurationError(
-                f"general_settings.database_url: PostgreSQL cannot be used ({error}); check that the server runs and "
+            raise DatabaseUnusable(
+                f"PostgreSQL cannot be used ({error}); check that the server runs and "
                 "that the database, user and password in the URL are right."
             ) from error
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import asyncpg
 from sqlalchemy import Executable, make_url
 
-from service.errors import ConfigurationError
+from service.errors import DatabaseUnusable
 from service.store.compiling import Compiling, Composed
 from service.store.postgres import CLOSE_TIMEOUT, CONNECT_TIMEOUT, FAILURES, keep_session, prepare_connection
 from service.store.queries import CompiledQueries
@@ -105,7 +105,7 @@ class PostgresReports:
         self._pool: asyncpg.Pool | None = None
 
     async def start(self) -> None:
-        """Connect; raises :class:`ConfigurationError` when the database cannot be reached."""
+        """Connect; raises :class:`DatabaseUnusable` when the database cannot be reached."""
         try:
             self._pool = await asyncpg.create_pool(
                 self._dsn,
@@ -124,9 +124,7 @@ class PostgresReports:
                 },
             )
         except FAILURES as error:
-            raise ConfigurationError(
-                f"general_settings.database_url: PostgreSQL cannot be used ({error})."
-            ) from error
+            raise DatabaseUnusable(f"PostgreSQL cannot be used ({error}).") from error
 
     async def close(self) -> None:
         """Close every connection."""

@@ -86,7 +86,7 @@ class Reports(Protocol):
     """Where reports read."""
 
     async def start(self) -> None:
-        """Open connections; raises :class:`~service.errors.ConfigurationError`."""
+        """Open connections; raises :class:`~service.errors.DatabaseUnusable`."""
 
     async def close(self) -> None:
         """Close them."""

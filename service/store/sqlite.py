@@ -24,7 +24,7 @@ import aiosqlite
 from sqlalchemy import Column, FromClause, Select, bindparam, column, select, values
 from sqlalchemy.dialects import sqlite
 
-from service.errors import ConfigurationError
+from service.errors import DatabaseUnusable
 from service.store.aliases import by_time
 from service.store.backend import Batch, Row, RowRefused, StoreUnavailable, Told, answer, packed
 from service.store.codec import Codec
@@ -136,7 +136,7 @@ class SqliteBackend:
         self._loop: asyncio.AbstractEventLoop
 
     async def start(self) -> None:
-        """Open the writer and the readers; raises :class:`ConfigurationError` when the file cannot be used."""
+        """Open the writer and the readers; raises :class:`DatabaseUnusable` when the file cannot be used."""
         self._loop = asyncio.get_running_loop()
         self.alone_since = self._sole.take()
         try:
@@ -153,8 +153,8 @@ class SqliteBackend:
                 await reader.execute(f"PRAGMA busy_timeout = {_READER_BUSY_MS}")
                 await reader.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
         except sqlite3.Error as error:
-            raise ConfigurationError(
-                f"general_settings.database_url: SQLite cannot use the file {self._path!r} ({error}); "
+            raise DatabaseUnusable(
+                f"SQLite cannot use the file {self._path!r} ({error}); "
                 "name a file in a folder that this process may write."
             ) from error
 

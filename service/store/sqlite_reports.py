@@ -13,7 +13,7 @@ import aiosqlite
 from sqlalchemy import Executable
 from sqlalchemy.dialects import sqlite
 
-from service.errors import ConfigurationError
+from service.errors import DatabaseUnusable
 from service.store.compiling import Compiling, Composed
 from service.store.queries import CompiledQueries
 from service.store.reports import (
@@ -82,7 +82,7 @@ class SqliteReports:
         self._all: list[aiosqlite.Connection] = []
 
     async def start(self) -> None:
-        """Open connections; raises :class:`ConfigurationError` when the file cannot be read."""
+        """Open connections; raises :class:`DatabaseUnusable` when the file cannot be read."""
         try:
             for _ in range(self._readers):
                 connection = await aiosqlite.connect(
@@ -93,9 +93,7 @@ class SqliteReports:
                 await connection.execute(f"PRAGMA cache_size = -{self._cache_kib}")
                 self._idle.put_nowait(connection)
         except sqlite3.Error as error:
-            raise ConfigurationError(
-                f"general_settings.database_url: SQLite cannot read the file ({error})."
-            ) from error
+            raise DatabaseUnusable(f"SQLite cannot read the file ({error}).") from error
 
     async def close(self) -> None:
         """Close them, whatever they are doing."""

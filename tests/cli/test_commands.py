@@ -131,7 +131,7 @@ def test_a_port_in_use_is_told_in_one_line(tmp_path: Path) -> None:
 
 def test_a_database_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}"
-    assert "database_url" in refusal(run(tmp_path, "serve", "--emulator", "--database-url", url))
+    assert "--database-url: " in refusal(run(tmp_path, "serve", "--emulator", "--database-url", url))
 
 
 def test_migrating_makes_the_database(tmp_path: Path) -> None:
@@ -146,6 +146,22 @@ def test_a_revision_that_is_empty_is_refused(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1].endswith("expected a revision, such as head or 0012")
     assert not (tmp_path / "made.db").exists()
+
+
+@pytest.mark.parametrize("command", [("serve", "--emulator"), ("migrate",), ("reconcile",), ("logs",)])
+@pytest.mark.parametrize("url", ["postgresql://u:secret@127.0.0.1:5/db", "sqlite:///notes.txt"])
+def test_a_database_that_cannot_be_used_is_named_by_what_gave_it(
+    tmp_path: Path, command: tuple[str, ...], url: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("not a database, " * 500, encoding="utf-8")
+    (tmp_path / "config.yaml").write_text(f"general_settings: {{database_url: '{url}'}}", encoding="utf-8")
+    for line, source in (
+        (refusal(run(tmp_path, *command, DATABASE_URL=url)), "DATABASE_URL"),
+        (refusal(run(tmp_path, *command, "--database-url", url)), "--database-url"),
+        (refusal(run(tmp_path, *command, "--config", "config.yaml")), "general_settings.database_url"),
+    ):
+        assert line.startswith(f"error: {source}: ")
+        assert "secret" not in line
 
 
 def test_output_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:

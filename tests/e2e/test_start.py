@@ -131,5 +131,5 @@ def test_a_database_that_cannot_be_opened_is_told_in_one_line(tmp_path: Path) ->
     nowhere = f"sqlite:///{tmp_path}/missing/interactions.db"
     result = run(MODULE, "serve", "--emulator", "--port", "0", "--database-url", nowhere, folder=tmp_path)
     assert result.returncode == 2
-    assert "database_url" in result.stderr.splitlines()[-1]
+    assert "--database-url: " in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr

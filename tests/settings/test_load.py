@@ -124,6 +124,13 @@ class TestPrecedence:
         assert settings.settings.database_url == "sqlite+aiosqlite:///cli.db"
         assert settings.settings.port == 2
 
+    def test_the_database_is_named_by_what_gave_it(self, read: Reader) -> None:
+        environ = {"DATABASE_URL": "sqlite:///env.db"}
+        assert read(self.FILE).settings.database_url_source == "general_settings.database_url"
+        assert read(self.FILE, environ).settings.database_url_source == "DATABASE_URL"
+        chosen = read(self.FILE, environ, database_url="sqlite:///cli.db").settings
+        assert chosen.database_url_source == "--database-url"
+
     def test_an_override_of_none_is_not_given(self, read: Reader) -> None:
         assert read(self.FILE, port=None).settings.port == 1
 
