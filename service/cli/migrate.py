@@ -7,7 +7,7 @@ import os
 
 import click
 
-from service.errors import database_from
+from service.errors import ConfigurationError, database_from
 from service.settings import load, redact_url
 
 
@@ -21,8 +21,11 @@ def migrate(config: str | None, database_url: str | None, revision: str) -> None
         raise click.BadParameter("expected a revision, such as head or 0012", param_hint="--revision")
     settings = load(config, os.environ, {"database_url": database_url}).settings
 
-    from service.store.migrate import upgrade
+    from service.store.migrate import RevisionRefused, upgrade
 
-    with database_from(settings.database_url_source):
-        asyncio.run(upgrade(settings.database_url, revision))
-    click.echo(f"{redact_url(settings.database_url)} is at {revision}")
+    try:
+        with database_from(settings.database_url_source):
+            reached = asyncio.run(upgrade(settings.database_url, revision))
+    except RevisionRefused as error:
+        raise ConfigurationError(f"--revision {revision}: {error}") from error
+    click.echo(f"{redact_url(settings.database_url)} is at {reached}")

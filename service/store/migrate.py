@@ -28,19 +28,28 @@ _Result = TypeVar("_Result")
 #: The newest migration; a database that stands here needs none, and alembic need not be imported.
 SCHEMA_REVISION = "0016"
 
+#: What alembic calls a database without a schema.
+_NOTHING = "base"
 
-async def upgrade(database_url: str, revision: str = "head") -> None:
+
+class RevisionRefused(Exception):
+    """There is no such revision, or the database is beyond it."""
+
+
+async def upgrade(database_url: str, revision: str = "head") -> str:
     """Migrate up to ``revision`` and make the partitions of the coming days, if that is possible now.
 
-    Raises :class:`DatabaseUnusable` when the database cannot be reached, or stands at a version newer than this one.
+    Gives the revision that the database is at then. Raises :class:`DatabaseUnusable` when the database cannot be
+    reached, or stands at a version newer than this one, and :class:`RevisionRefused`.
     """
     file = file_of(database_url)
     if file is None or revision != "head" or not await asyncio.to_thread(_is_migrated, file):
-        await _run(database_url, lambda connection: _upgrade(connection, revision))
+        return await _run(database_url, lambda connection: _upgrade(connection, revision))
+    return SCHEMA_REVISION
 
 
 async def downgrade(database_url: str, revision: str) -> None:
-    """Migrate down to ``revision`` (``base`` empties the database)."""
+    """Migrate down to ``revision`` (``base`` empties the database); raises as :func:`upgrade` does."""
     await _run(database_url, lambda connection: _downgrade(connection, revision))
 
 
@@ -83,19 +92,20 @@ def _is_migrated(file: str) -> bool:
     return rows == [(SCHEMA_REVISION,)]
 
 
-def _upgrade(connection: Connection, revision: str) -> None:
+def _upgrade(connection: Connection, revision: str) -> str:
     with connection.begin():
         if revision != "head" or _current(connection) != SCHEMA_REVISION:
             prepare_file(connection)
             lock_schema(connection)
             _alembic(connection, revision)
-        complete = _current(connection) == SCHEMA_REVISION
-    if complete:
+        reached = _current(connection)
+    if reached == SCHEMA_REVISION:
         try:
             create_partitions(connection)
         except SQLAlchemyError as error:
             # The default partition takes the rows meanwhile.
             logger.warning("partitions could not be made: %s", _first_line(error))
+    return reached or _NOTHING
 
 
 def _downgrade(connection: Connection, revision: str) -> None:
@@ -113,14 +123,28 @@ def _current(connection: Connection) -> str | None:
 def _alembic(connection: Connection, revision: str, *, down: bool = False) -> None:
     from alembic import command
     from alembic.config import Config
+    from alembic.script import ScriptDirectory
     from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(Path(service.__file__).parent.parent / "migrations"))
     config.attributes["connection"] = connection
+    revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    oldest_first = [_NOTHING, *reversed(revisions)]
+    present = _current(connection) or _NOTHING
+    known = present in oldest_first
+    if known and not down and revision in oldest_first[: oldest_first.index(present)]:
+        raise RevisionRefused(
+            f"the database is at {present}, and going down loses data; what does so all the same is "
+            f"`alembic -x url=URL downgrade {revision}`"
+        )
     try:
         (command.downgrade if down else command.upgrade)(config, revision)
     except CommandError as error:
+        if known:
+            raise RevisionRefused(
+                f"{error}; write head, or one from {revisions[-1]} to {revisions[0]}"
+            ) from error
         raise DatabaseUnusable(
             f"the database's schema does not fit this version ({error}); "
             "use the version of the service that wrote it, or a newer one."

@@ -102,7 +102,7 @@ async def test_leases_are_kept_and_used_by_whoever_runs_while_their_columns_come
 async def test_texts_are_found_as_well_as_their_version_can_while_versions_come_and_go(
     sqlite_url: str,
 ) -> None:
-    await migrate.upgrade(sqlite_url, "0015")
+    await migrate.downgrade(sqlite_url, "0015")
 
     async def add(number: int, columns: str, *told: str) -> None:
         values = ", ".join(f"'{text}'" for text in told)
@@ -223,6 +223,18 @@ async def test_a_database_of_a_newer_version_is_refused(database_url: str) -> No
         await migrate.upgrade(database_url)
     assert await tables(database_url) == before
     assert await query(database_url, "SELECT version_num FROM alembic_version") == [("9999",)]
+
+
+async def test_a_database_beyond_a_revision_stays_where_it_is(database_url: str) -> None:
+    assert await migrate.upgrade(database_url) == migrate.SCHEMA_REVISION
+    for revision in ("0010", "base"):
+        with pytest.raises(migrate.RevisionRefused, match="going down loses data"):
+            await migrate.upgrade(database_url, revision)
+    with pytest.raises(migrate.RevisionRefused, match="'nope'"):
+        await migrate.upgrade(database_url, "nope")
+    await query(database_url, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(ConfigurationError, match="does not fit this version"):
+        await migrate.upgrade(database_url, "0010")
 
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
