@@ -108,7 +108,7 @@ def response_headers(
         headers["x-interactions-history-links"] = str(history.links)
     if replayed:
         headers["idempotency-replayed"] = "true"
-    if deployment == EMULATOR:
+    if EMULATOR in (deployment, served and served.deployment):
         headers.update(MADE_UP)
     if served is not None:
         headers["x-deployment"] = header_value(served.deployment)

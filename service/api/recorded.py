@@ -49,6 +49,7 @@ async def send_recorded(request: web.Request, call: Call, pace: Pace) -> web.Str
         render.body(told, call.revision),
         interaction_id=ids.to_text(record.id),
         upstream_id=record.upstream_id,
+        deployment=record.deployment_id,
     )
     response.headers.update(_HEADERS)
     return response

@@ -1,7 +1,8 @@
 """How an interaction that is read ends: by its stream, by upstream's word in place of that, or by a verdict.
 
-What is made here in place of upstream's events is told together with the end, when all of that is committed: so an id
-of such an event has never been given out for anything that the log does not have.
+What is made here in place of upstream's events, or told of what its last one alone carries, is told together with the
+end, when all of that is committed: so an id of such an event has never been given out for anything that the log does
+not have.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from service.interactions.conclusion import Last
 from service.interactions.feed import Feed
 from service.interactions.publisher import Publisher
 from service.interactions.render import timestamp
-from service.interactions.timeline import made_of
+from service.interactions.timeline import made_beside
 from service.interactions.verdicts import GIVEN_UP, failed
 from service.store.records import now
 from service.upstream.client import GeminiClient, as_service_error
@@ -60,7 +61,7 @@ class Closing:
 
     def by_word(self, body: dict[str, Any]) -> Last:
         """The end by what upstream says of the whole, with what was not told yet of it."""
-        whole = {**body, "steps": made_of(body, self._job.call.envelope.body)}
+        whole = {**body, "steps": self._made_of(body)}
         missing = remainder(self._publisher.assembler, whole)
         if missing is None:
             message = "The stream cannot be continued: upstream tells its beginning in another way. GET has the whole."
@@ -98,8 +99,8 @@ class Closing:
         if told is None:
             told = await cancelled_upstream(self._client, self._job, self._feed.upstream_id)
         if told is not None:
-            made = made_of(told, self._job.call.envelope.body)
-            if remainder(self._publisher.assembler, {**told, "steps": made}) is not None:
+            whole = {**told, "steps": self._made_of(told)}
+            if remainder(self._publisher.assembler, whole) is not None:
                 return self.by_word(told)
         so_far = {**self._publisher.assembler.result(), "updated": timestamp(now()), "status": "cancelled"}
         if told is not None and (usage := told.get("usage")):
@@ -116,6 +117,9 @@ class Closing:
         whole = failed(so_far, GIVEN_UP)
         event = {"event_type": "error", "error": whole["errors"][0]}
         return Last(Arrived(event), whole, broken=True, cut=True, made_here=True)
+
+    def _made_of(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        return made_beside(body, self._job.call.envelope.body, self._publisher.assembler.steps)
 
     def _as_told(self, last: Arrived) -> dict[str, Any]:
         status = self._publisher.assembler.status or "completed"

@@ -45,7 +45,7 @@ class Last:
     cut: bool = False
     #: What is to be told before it, of which nothing was told yet.
     before: tuple[Arrived, ...] = ()
-    #: Whether these events are the service's own and not those of upstream's stream.
+    #: Whether upstream's stream has not told the end itself, so that these events take the place of its own.
     made_here: bool = False
 
 

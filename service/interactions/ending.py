@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from service.errors import BadGateway
 from service.interactions.render import event_with_our_ids
-from service.interactions.timeline import made_of
+from service.interactions.timeline import made_beside
 from service.store import kept_events
 from service.store.entries import Write
 from service.store.kept_events import EventBatch, KeptEvents
@@ -35,7 +35,7 @@ async def rest_of_log(
     """
     logged = await assembled(events, record)
     await events.trim(record.id, logged.last, record.owner_id)
-    missing = remainder(logged.told, {**body, "steps": made_of(body, request)})
+    missing = remainder(logged.told, {**body, "steps": made_beside(body, request, logged.told.steps)})
     if missing is None:
         message = "The stream could not be continued: upstream tells its beginning in another way. GET has the whole."
         missing = [{"event_type": "error", "error": {"code": BadGateway.code, "message": message}}]

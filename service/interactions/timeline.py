@@ -13,6 +13,7 @@ import orjson
 
 from service.interactions.outcomes import steps_of
 from service.wire import legacy, steps
+from service.wire.flat_outputs import among, unsaid
 
 Step = dict[str, Any]
 
@@ -38,6 +39,14 @@ def made_of(body: dict[str, Any], request: dict[str, Any]) -> list[Step]:
     timeline = steps_of(body)
     asked = steps.normalise_input(legacy.request_to_steps(request).get("input") or [])
     return timeline[end_of_input(timeline, asked) :]
+
+
+def made_beside(body: dict[str, Any], request: dict[str, Any], told: list[Step]) -> list[Step]:
+    """The same where a stream has told some of them: a flat answer leaves out what is no content (contract 1.4)."""
+    made, outputs = made_of(body, request), body.get("outputs")
+    if not outputs:
+        return made
+    return made + unsaid(outputs, made) if body.get("steps") else among(told, made)
 
 
 def end_of_input(timeline: list[Any], asked: list[Step]) -> int:

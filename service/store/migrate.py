@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -30,6 +31,9 @@ SCHEMA_REVISION = "0016"
 
 #: What alembic calls a database without a schema.
 _NOTHING = "base"
+_NEWEST = ("head", "heads")
+#: So many revisions up.
+_FURTHER = re.compile(r"\+[0-9]+")
 
 
 class RevisionRefused(Exception):
@@ -138,13 +142,14 @@ def _alembic(connection: Connection, revision: str, *, down: bool = False) -> No
             f"the database is at {present}, and going down loses data; what does so all the same is "
             f"`alembic -x url=URL downgrade {revision}`"
         )
+    write = f"write head, or one from {revisions[-1]} to {revisions[0]}"
+    if known and not down and not (revision in (*_NEWEST, *oldest_first) or _FURTHER.fullmatch(revision)):
+        raise RevisionRefused(f"no such revision; {write}")
     try:
         (command.downgrade if down else command.upgrade)(config, revision)
     except CommandError as error:
         if known:
-            raise RevisionRefused(
-                f"{error}; write head, or one from {revisions[-1]} to {revisions[0]}"
-            ) from error
+            raise RevisionRefused(f"{error}; {write}") from error
         raise DatabaseUnusable(
             f"the database's schema does not fit this version ({error}); "
             "use the version of the service that wrote it, or a newer one."

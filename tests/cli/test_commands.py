@@ -161,7 +161,7 @@ def test_migrating_goes_up_only_and_tells_how_far(tmp_path: Path) -> None:
 
 
 def test_a_revision_that_is_none_is_told_as_such(tmp_path: Path) -> None:
-    for revision in ("nope", "0099", "+99"):
+    for revision in ("nope", "0099", "+99", "head+1"):
         line = refusal(
             run(tmp_path, "migrate", "--database-url", "sqlite:///made.db", "--revision", revision)
         )

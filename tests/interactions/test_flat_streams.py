@@ -49,6 +49,18 @@ async def test_a_flat_answer_is_found_by_everybody(
     ]
 
 
+@pytest.mark.parametrize("fault", FLAT)
+async def test_a_flat_stream_that_breaks_is_told_to_its_end(gateway: Gateway, fault: str) -> None:
+    whole = await gateway.stream("One apple", fault=fault, headers=STEPS)
+    for events in range(1, len(whole.events)):
+        broken = await gateway.stream("One apple", fault=f"{fault},cut;after={events}", headers=STEPS)
+        assert (broken.done, broken.text, broken.final["status"]) == (True, whole.text, "completed"), events
+        read = await gateway.got(broken.id, headers=STEPS)
+        assert read.text == whole.text
+        told = [event["step"]["type"] for event in broken.events if event["event_type"] == "step.start"]
+        assert told == [step["type"] for step in read.body["steps"]], events
+
+
 async def test_a_song_in_outputs_beside_steps_is_found_once(gateway: Gateway) -> None:
     for fault in ("", *FLAT):
         made = await gateway.stream("A song", fault=fault, headers=STEPS, model="lyria-3-pro-preview")

@@ -230,7 +230,7 @@ async def test_a_database_beyond_a_revision_stays_where_it_is(database_url: str)
     for revision in ("0010", "base"):
         with pytest.raises(migrate.RevisionRefused, match="going down loses data"):
             await migrate.upgrade(database_url, revision)
-    with pytest.raises(migrate.RevisionRefused, match="'nope'"):
+    with pytest.raises(migrate.RevisionRefused, match="no such revision"):
         await migrate.upgrade(database_url, "nope")
     await query(database_url, "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(ConfigurationError, match="does not fit this version"):

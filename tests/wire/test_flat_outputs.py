@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from service.wire.assembler import Assembler
-from service.wire.flat_outputs import unsaid
+from service.wire.flat_outputs import among, unsaid
 from service.wire.legacy import steps_to_outputs
 from service.wire.legacy_stream import LegacyStream
 from service.wire.regenerate import events_of, last_event, step_events
@@ -86,23 +86,45 @@ def test_what_the_steps_say_is_not_doubled(outputs: Any) -> None:
     ("outputs", "rest"),
     [
         ([text("La la"), AUDIO], [says(AUDIO)]),
-        ([text("La la"), text("La la")], [says(text("La la"))]),
-        ([text("La la lu")], [says(text(" lu"))]),
-        ([text("a")], [says(text("a"))]),
-        (["La la", "Lu"], [says(text("Lu"))]),
-        ([{**THOUGHT, "signature": "Sb"}, CALL], [{**THOUGHT, "signature": "Sb"}, CALL]),
-        ([{"type": "audio", "uri": "files/1"}], [says({"type": "audio", "uri": "files/1"})]),
+        (["La la", AUDIO], [says(AUDIO)]),
+        ([{**THOUGHT, "signature": "Sb"}, CALL], [CALL]),
+        (
+            [{"type": "audio", "uri": "files/1", "data": ""}],
+            [says({"type": "audio", "uri": "files/1", "data": ""})],
+        ),
         ([text("La la"), {"type": "new", "of": 1}], [{"type": "new", "of": 1}]),
+        ([says(text("La la"), AUDIO)], [says(AUDIO)]),
     ],
 )
-def test_what_they_do_not_say_is_left(outputs: Any, rest: list[Item]) -> None:
-    assert unsaid(outputs, [THOUGHT, says(text("La la"))]) == rest
+def test_what_they_say_nothing_of_is_left(outputs: Any, rest: list[Item]) -> None:
+    steps = [THOUGHT, says(text("La la"))]
+    assert unsaid(outputs, steps) == rest
+    assert unsaid(outputs, [*steps, *rest]) == []
 
 
-def test_media_in_several_pieces_is_what_it_is_in_one() -> None:
-    pieces = says({**AUDIO, "data": "YQ=="}, {**AUDIO, "data": "YmNk"})
-    assert unsaid([AUDIO], [pieces]) == []
-    assert unsaid([AUDIO, {**AUDIO, "data": "no base64"}], [pieces]) == [says({**AUDIO, "data": "no base64"})]
+def test_a_text_that_has_not_said_anything_yet_is_no_answer() -> None:
+    assert unsaid([text("La")], [says(text("")), says()]) == [says(text("La"))]
+
+
+@pytest.mark.parametrize(
+    "output", [text(" La\n"), text("La la lu"), {**text("La"), "annotations": [{"start": 0}]}]
+)
+def test_what_is_said_in_other_words_does_not_come_twice(output: Item) -> None:
+    assert unsaid([output], [says(text("La"))]) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "whole"),
+    [
+        ([], [says(text("La")), says(AUDIO)]),
+        ([THOUGHT], [THOUGHT, says(text("La")), says(AUDIO)]),
+        ([THOUGHT, says(text("L"))], [THOUGHT, says(text("La")), says(AUDIO)]),
+        ([says(text("L")), THOUGHT], [says(text("La")), THOUGHT, says(AUDIO)]),
+        ([THOUGHT, says(text("La")), says(AUDIO), CALL], [THOUGHT, says(text("La")), says(AUDIO), CALL]),
+    ],
+)
+def test_a_flat_answer_has_its_place_among_what_was_told(told: list[Item], whole: list[Item]) -> None:
+    assert among(told, [says(text("La")), says(AUDIO)]) == whole
 
 
 def test_steps_of_the_last_event_are_told_of_by_no_event_either() -> None:
