@@ -134,7 +134,7 @@ async def test_whatever_fails_no_key_has_two_ends(replicas: list[Gateway], patie
     # Some of these leave the key free, others bind it; the first to be sent decides.
     faults = ("", "status;code=429", "status;code=503", "status;code=404", "status;code=500", "reset_after")
     random = Random(17)
-    asked = [f"key-{number % 12}" for number in range(240)]
+    asked = [f"key-{number % 12}" for number in range(160)]
     random.shuffle(asked)
 
     async def answer(place: int, key: str) -> Reply:

@@ -21,7 +21,7 @@ from tests.support.replies import Json, Live, Reply, Streamed
 MODEL = "gemini-2.5-flash"
 STEPS = {"api-revision": "2026-05-20"}
 LEGACY = {"api-revision": "2026-05-07"}
-_PATIENCE = 30.0
+_PATIENCE = 120.0
 #: The client wants larger bodies as files.
 _LARGE = 1024 * 1024
 
