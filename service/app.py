@@ -24,6 +24,7 @@ from service.api.metrics import REGISTRY
 from service.api.request_figures import Requests
 from service.api.routes import add_routes
 from service.api.server import TolerantRunner
+from service.emulated import emulator
 from service.errors import ConfigurationError
 from service.resources import SERVING, SETTINGS
 from service.serving import run_loop, stop_on_signals
@@ -50,7 +51,7 @@ def build(settings: Settings, *, serving: bool = True) -> web.Application:
     app[REGISTRY] = CollectorRegistry()
     app[COMMON_HEADERS] = MADE_UP if settings.emulator else {}
     if settings.emulator:
-        app.cleanup_ctx.append(resources.emulator)
+        app.cleanup_ctx.append(emulator)
     app[SERVING] = serving
     app.cleanup_ctx.extend(
         resource for resource in resources.IN_ORDER if serving or resource not in resources.ONLY_WHILE_SERVING

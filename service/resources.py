@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
@@ -71,9 +70,7 @@ from service.interactions.stream_limits import StreamLimits
 from service.interactions.supervisor import Supervision, Supervisor
 from service.interactions.taking_over import TakeOver
 from service.interactions.upstream_copy import UpstreamCopy
-from service.settings import DeploymentSettings, Settings
-from service.settings.deployments import EMULATOR, EMULATOR_KEY
-from service.settings.secret import Secret
+from service.settings import Settings
 from service.store import migrate
 from service.store.backend import Backend
 from service.store.codec import Codec
@@ -111,30 +108,6 @@ _PARTITIONS_SECONDS: Final = 6 * 3600.0
 _SWEEP_SECONDS: Final = 3600.0
 #: Seconds that readers get at least, to commit what they hold, when the drain time is over.
 _READER_GRACE: Final = 2.0
-
-
-async def emulator(app: web.Application) -> AsyncIterator[None]:
-    from service.emulator import EmulatorConfig, create_emulator
-
-    # The service has had its time to stop when this one's comes.
-    runner = web.AppRunner(create_emulator(EmulatorConfig()), access_log=None, shutdown_timeout=0.5)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    app[SETTINGS] = _on_emulator(app[SETTINGS], f"http://{host}:{port}")
-    yield
-    await runner.cleanup()
-
-
-def _on_emulator(settings: Settings, base: str) -> Settings:
-    deployments = tuple(replace(entry, api_base=base) for entry in settings.deployments)
-    default = settings.default_deployment
-    if default is None and not deployments:
-        default = DeploymentSettings(id=EMULATOR, model_name="*", model="*", api_key=Secret(EMULATOR_KEY))
-    if default is not None:
-        default = replace(default, api_base=base)
-    return replace(settings, deployments=deployments, default_deployment=default)
 
 
 async def _store(app: web.Application) -> AsyncIterator[None]:

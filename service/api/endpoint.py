@@ -19,7 +19,7 @@ from service.api.keys import COMMON_HEADERS, REQUESTS
 from service.api.whole_answer import WholeAnswer
 from service.errors import ApiError, InvalidRequest, PayloadTooLarge, ServiceError
 from service.interactions.calls import HistoryUsed, Served
-from service.settings.deployments import EMULATOR
+from service.settings.deployments import EMULATED
 from service.wire import ids
 
 logger = logging.getLogger(__name__)
@@ -108,11 +108,12 @@ def response_headers(
         headers["x-interactions-history-links"] = str(history.links)
     if replayed:
         headers["idempotency-replayed"] = "true"
-    if EMULATOR in (deployment, served and served.deployment):
-        headers.update(MADE_UP)
     if served is not None:
+        deployment = served.deployment
         headers["x-deployment"] = header_value(served.deployment)
         headers["x-attempts"] = str(served.attempts)
+    if deployment is not None and deployment.startswith(EMULATED):
+        headers.update(MADE_UP)
     return headers
 
 

@@ -41,7 +41,7 @@ class Withheld:
         comes once, or with each connection, and the ids behind it would be others' when another reader goes on.
         ``cursor`` is upstream's behind what was told last.
         """
-        if _is_error(following) and not resumed and len(self._errors) < _MOST:
+        if not self._errors or (_is_error(following) and not resumed and len(self._errors) < _MOST):
             return ()
         errors, self._errors = self._errors, []
         if resumed or cursor is not None or following.cursor is not None:

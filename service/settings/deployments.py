@@ -34,8 +34,9 @@ _FAMILIES = (
 _ANY = Keys(ours=frozenset(), free=True)
 #: What the header can carry that a key is sent in.
 _PLAIN = re.compile(r"[ -~]+")
-#: The deployment that the emulator is where none is configured.
-EMULATOR: Final = "emulator"
+#: What the ids of deployments begin with whose place the emulator takes: they are others than upstream's, so neither is
+#: asked for what the other one has made.
+EMULATED: Final = "emulator:"
 #: What the emulator takes for a key; no word, because messages are told without keys.
 EMULATOR_KEY: Final = "emulated-0"
 _ALIAS = "name the alias that callers use"
@@ -95,8 +96,7 @@ def default_deployment(environ: Mapping[str, str], *, emulator: bool) -> Deploym
         return None
     _check_key(key, "GOOGLE_API_KEY" if environ.get("GOOGLE_API_KEY") else "GEMINI_API_KEY")
     return DeploymentSettings(
-        # Another one than Google's: neither is asked for what the other one has made.
-        id=EMULATOR if emulator else "default",
+        id="default",
         model_name="*",
         model="*",
         api_key=key,
@@ -197,7 +197,12 @@ def _check_key(key: Secret, name: str) -> None:
 
 def _id(info: Section) -> str | None:
     value = info.value("id")
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else info.text("id")
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else info.text("id")
+    if text is not None and text.startswith(EMULATED):
+        raise ConfigurationError(
+            f"{info.name('id')}: what begins with {EMULATED!r} is the built-in emulator's; choose another id"
+        )
+    return text
 
 
 def _derived_id(content: tuple[str, ...], seen: Counter[tuple[str, ...]]) -> str:

@@ -136,21 +136,26 @@ def _alembic(connection: Connection, revision: str, *, down: bool = False) -> No
     revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
     oldest_first = [_NOTHING, *reversed(revisions)]
     present = _current(connection) or _NOTHING
-    known = present in oldest_first
-    if known and not down and revision in oldest_first[: oldest_first.index(present)]:
-        raise RevisionRefused(
-            f"the database is at {present}, and going down loses data; what does so all the same is "
-            f"`alembic -x url=URL downgrade {revision}`"
-        )
     write = f"write head, or one from {revisions[-1]} to {revisions[0]}"
-    if known and not down and not (revision in (*_NEWEST, *oldest_first) or _FURTHER.fullmatch(revision)):
-        raise RevisionRefused(f"no such revision; {write}")
+    if not down and present in oldest_first:
+        _check(revision, present, oldest_first, write)
     try:
         (command.downgrade if down else command.upgrade)(config, revision)
     except CommandError as error:
-        if known:
+        if present in oldest_first:
             raise RevisionRefused(f"{error}; {write}") from error
         raise DatabaseUnusable(
             f"the database's schema does not fit this version ({error}); "
             "use the version of the service that wrote it, or a newer one."
         ) from error
+
+
+def _check(revision: str, present: str, oldest_first: list[str], write: str) -> None:
+    """Raises :class:`RevisionRefused` for one that there is not, or that the database is beyond."""
+    if revision in oldest_first[: oldest_first.index(present)]:
+        raise RevisionRefused(
+            f"the database is at {present}, and going down loses data; what does so all the same is "
+            f"`alembic -x url=URL downgrade {revision}`"
+        )
+    if revision not in (*_NEWEST, *oldest_first) and _FURTHER.fullmatch(revision) is None:
+        raise RevisionRefused(f"no such revision; {write}")

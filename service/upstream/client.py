@@ -103,7 +103,7 @@ class GeminiClient:
             len(body),
         )
         limit = deployment.settings.timeout or self._request_timeout
-        return self._unary(deployment, head, body, limit, patient=True)
+        return self._unary(deployment, head, body, limit, creates=True)
 
     async def create_stream(
         self, deployment: Deployment, body: bytes, headers: bytes = b""
@@ -184,10 +184,11 @@ class GeminiClient:
             raise as_service_error(error) from error
 
     async def _unary(
-        self, deployment: Deployment, head: bytes, body: bytes, limit: float, *, patient: bool = False
+        self, deployment: Deployment, head: bytes, body: bytes, limit: float, *, creates: bool = False
     ) -> Reply:
-        status, raw = await self._exchange(deployment, head, body, limit, patient=patient)
-        return _made(status, raw) if patient else _reply(status, raw)
+        """``creates`` says that it is a create, whose answer is worth waiting for however late it comes."""
+        status, raw = await self._exchange(deployment, head, body, limit, patient=creates)
+        return _made(status, raw) if creates else _reply(status, raw)
 
     async def _exchange(
         self, deployment: Deployment, head: bytes, body: bytes, limit: float, *, patient: bool = False

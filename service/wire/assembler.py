@@ -81,6 +81,8 @@ class Assembler:
     @property
     def untold(self) -> list[dict[str, Any]]:
         """The steps that upstream made and of which no event has told: they came with the interaction itself."""
+        if not self._given_steps and not self._interaction.get("outputs"):
+            return []
         told = self._built()
         given: list[Any] = [] if told else made_steps({**self._interaction, "steps": self._given_steps})
         new = [step for step in given if isinstance(step, dict)]

@@ -180,7 +180,9 @@ class StepBuilder:
             known = self._step.get(member)
             if isinstance(known, list):
                 return
-            fragments = self._fragments[member] = Fragments(*([known] if isinstance(known, str) else []))
+            fragments = self._fragments[member] = Fragments()
+            if isinstance(known, str):
+                fragments.add(known)
         fragments.add(fragment)
 
     def _set(self, member: str, value: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from service.wire import ids
 from tests.support.gateway import MODEL, Gateway
 from tests.support.gateways import StartGateway
-from tests.support.upstreams import Emulated
+from tests.support.upstreams import Emulated, deployment
 
 BODY = orjson.dumps({"model": MODEL, "input": "Hello"})
 PREFIXES = pytest.mark.parametrize("prefix", ["/v1", "/v1beta", ""])
@@ -185,16 +186,20 @@ async def test_made_up_answers_are_marked(
     assert "x-upstream" not in (await gateway.ask()).headers
 
 
+@pytest.mark.parametrize("configured", [False, True])
 async def test_made_up_answers_stay_marked_and_are_no_part_of_what_is_asked_of_upstream(
-    start_gateway: StartGateway, upstream: Emulated
+    start_gateway: StartGateway, upstream: Emulated, configured: bool
 ) -> None:
-    emulated = await start_gateway(emulator=True)
-    made = await emulated.ask("Once")
+    own = replace(deployment(upstream), id="flash", model_name="gemini-flash")
+    deployments = (own,) if configured else ()
+    asked = {"model": "gemini-flash"} if configured else {}
+    emulated = await start_gateway(emulator=True, deployments=deployments)
+    made = await emulated.ask("Once", **asked)
     await emulated.stop()
-    gateway = await start_gateway(upstream)
+    gateway = await start_gateway(None if configured else upstream, deployments=deployments)
     for reply in (await gateway.got(made.id), await gateway.events(made.id)):
         assert reply.headers["x-upstream"] == "emulator"
-    following = await gateway.ask("Again", previous_interaction_id=made.id)
+    following = await gateway.ask("Again", previous_interaction_id=made.id, **asked)
     assert following.headers["x-interactions-history"] == "rebuilt"
     assert "x-upstream" not in following.headers
 

@@ -163,6 +163,11 @@ def test_what_only_litellm_knows_is_told_in_the_warning(path: Path, text: str, i
             "modellist: unknown to this service and to LiteLLM; the nearest known key is 'model_list'",
         ),
         ("router_settings: {drain_timeout: 1}", "'drain_timeout' belongs under general_settings"),
+        (
+            "model_list: [{model_name: a, litellm_params: {model: gemini/a, api_key: k}, "
+            "model_info: {id: 'emulator:a'}}]",
+            "model_list[0].model_info.id: what begins with 'emulator:' is the built-in emulator's",
+        ),
         ("general_settings: {1: x}", "general_settings: the key 1 is an integer; quote it"),
         ("general_settings: [x]", "general_settings: expected a mapping, got a list"),
         ("model_list: {a: b}", "model_list: expected a list, got a mapping"),
