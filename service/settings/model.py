@@ -25,14 +25,18 @@ RoutingStrategy = Literal[
     "usage-based-routing-v2",
     "cost-based-routing",
 ]
-#: What LiteLLM's `retry_policy` distinguishes; of the last two nothing is ever repeated.
+#: What LiteLLM's `retry_policy` distinguishes; `DefaultRetries` is for every failure that has no other number, and of
+#: the last three nothing is ever repeated.
 RetriedError = Literal[
     "AuthenticationErrorRetries",
     "InternalServerErrorRetries",
     "RateLimitErrorRetries",
+    "ServiceUnavailableErrorRetries",
     "TimeoutErrorRetries",
+    "DefaultRetries",
     "BadRequestErrorRetries",
     "ContentPolicyViolationErrorRetries",
+    "NotFoundErrorRetries",
 ]
 
 

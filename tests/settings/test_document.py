@@ -39,7 +39,7 @@ router_settings:
   max_fallbacks: 5
   allowed_fails: 1
   allowed_fails_policy: {}
-  retry_policy: {InternalServerErrorRetries: 0, RateLimitErrorRetries: 3}
+  retry_policy: {InternalServerErrorRetries: 0, RateLimitErrorRetries: 3, NotFoundErrorRetries: 0, DefaultRetries: 2}
   cooldown_time: 20
   disable_cooldowns: true
   model_group_alias: {my-alias: gemini-flash}
@@ -115,6 +115,8 @@ def test_a_configuration_of_litellms_loads_with_one_warning(path: Path) -> None:
     assert loaded.settings.router.retry_policy == {
         "InternalServerErrorRetries": 0,
         "RateLimitErrorRetries": 3,
+        "NotFoundErrorRetries": 0,
+        "DefaultRetries": 2,
     }
     assert loaded.settings.deployments[0].input_cost_per_token == 3.0e-07
 

@@ -82,8 +82,8 @@ class Policy:
 
     def allows(self, failures: Sequence[Failure]) -> bool:
         """Whether so many failures, of which the last one decides, leave another try."""
-        kind = _retried_error(failures[-1])
-        most = self.retries if kind is None else self.of_errors.get(kind, self.retries)
+        kinds = _retried_errors(failures[-1])
+        most = next((self.of_errors[kind] for kind in kinds if kind in self.of_errors), self.retries)
         return len(failures) <= most
 
     def wished(self, retries: int) -> Policy:
@@ -172,17 +172,19 @@ def decide(
     return Decision(Place.FALLBACK) if fallback else None
 
 
-def _retried_error(failure: Failure) -> RetriedError | None:
-    """What LiteLLM's `retry_policy` calls it; None for what that has no name for."""
+def _retried_errors(failure: Failure) -> tuple[RetriedError, ...]:
+    """What LiteLLM's `retry_policy` calls it, the narrowest name first."""
     if failure.kind in OF_THE_KEY:
-        return "AuthenticationErrorRetries"
+        return ("AuthenticationErrorRetries", "DefaultRetries")
     if failure.status == 408 or (failure.kind is Kind.LOST and failure.status == 504):
-        return "TimeoutErrorRetries"
+        return ("TimeoutErrorRetries", "DefaultRetries")
     if failure.kind is not Kind.REFUSED:
-        return None
+        return ("DefaultRetries",)
     if failure.status == 429:
-        return "RateLimitErrorRetries"
-    return "InternalServerErrorRetries" if failure.status >= 500 else None
+        return ("RateLimitErrorRetries", "DefaultRetries")
+    if failure.status == 503:
+        return ("ServiceUnavailableErrorRetries", "InternalServerErrorRetries", "DefaultRetries")
+    return ("InternalServerErrorRetries", "DefaultRetries") if failure.status >= 500 else ("DefaultRetries",)
 
 
 def pause_before(policy: Policy, failures: Sequence[Failure], roll: float) -> float:

@@ -72,6 +72,21 @@ def test_retries_after_some_errors_may_be_other_ones() -> None:
     assert after(LOST, policy=keyed) == Decision(Place.OTHER)
 
 
+def test_the_narrowest_name_of_an_error_decides() -> None:
+    policy = Policy(2, of_errors={"ServiceUnavailableErrorRetries": 0, "InternalServerErrorRetries": 3})
+    assert after(Failure(Kind.REFUSED, 503, "unavailable"), policy=policy) is None
+    assert after(*[Failure(Kind.REFUSED, 500, "internal")] * 3, policy=policy) == Decision(Place.OTHER)
+    default = Policy(2, of_errors={"DefaultRetries": 0, "RateLimitErrorRetries": 1})
+    assert after(LIMITED, policy=default) == Decision(Place.OTHER)
+    for failure in (
+        BUSY,
+        UNREACHABLE,
+        Failure(Kind.REFUSED, 409, "aborted"),
+        Failure(Kind.KEY_REFUSED, 401, "c"),
+    ):
+        assert after(failure, policy=default) is None
+
+
 def test_a_callers_number_of_retries_widens_nothing_that_is_narrower() -> None:
     policy = Policy(1, of_errors={"InternalServerErrorRetries": 0, "RateLimitErrorRetries": 3})
     assert after(BUSY, policy=policy.wished(5)) is None
