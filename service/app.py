@@ -26,7 +26,7 @@ from service.api.routes import add_routes
 from service.api.server import TolerantRunner
 from service.emulated import emulator
 from service.errors import ConfigurationError
-from service.resources import SERVING, SETTINGS
+from service.resources import DUTIES, SERVING, SETTINGS, Duties
 from service.serving import run_loop, stop_on_signals
 from service.settings import Settings
 
@@ -38,11 +38,8 @@ _BACKLOG: Final = 1024
 _KEEPALIVE_SECONDS: Final = 300.0
 
 
-def build(settings: Settings, *, serving: bool = True) -> web.Application:
-    """The application of these settings; the database is opened and migrated when it starts.
-
-    One that is not ``serving`` answers a command and does nothing by itself.
-    """
+def build(settings: Settings, duties: Duties = SERVING) -> web.Application:
+    """The application of these settings and duties; the database is opened when it starts."""
     app = web.Application(client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
     app[AUTHENTICATOR] = Authenticator(settings.master_key.reveal() if settings.master_key else None)
@@ -52,10 +49,8 @@ def build(settings: Settings, *, serving: bool = True) -> web.Application:
     app[COMMON_HEADERS] = MADE_UP if settings.emulator else {}
     if settings.emulator:
         app.cleanup_ctx.append(emulator)
-    app[SERVING] = serving
-    app.cleanup_ctx.extend(
-        resource for resource in resources.IN_ORDER if serving or resource not in resources.ONLY_WHILE_SERVING
-    )
+    app[DUTIES] = duties
+    app.cleanup_ctx.extend(resources.IN_ORDER)
     add_routes(app)
     return app
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
@@ -46,6 +47,7 @@ from service.errors import ConfigurationError, DatabaseUnusable, ServiceError, d
 from service.interactions.adoption import Adoption
 from service.interactions.attaching import Attaching
 from service.interactions.create import Creator
+from service.interactions.deadlines import Deadlines
 from service.interactions.follow import Follower
 from service.interactions.history import History
 from service.interactions.late_usage import LateUsage
@@ -91,13 +93,30 @@ from service.webhooks.signing import Signing
 
 logger = logging.getLogger(__name__)
 
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """What a process does of its own accord, beside answering."""
+
+    #: Brings the database to this version's schema; otherwise one that stands elsewhere is refused.
+    migrates: bool = True
+    #: Sees interactions to their end: its own, and what processes that died have left.
+    follows: bool = True
+    #: Derives what lists, searches and reports are made from.
+    derives: bool = True
+    #: Applies rules of retention, delivers webhooks, makes partitions and ends deletes that were cut short.
+    keeps: bool = True
+
+
+SERVING: Final = Duties()
 SETTINGS: Final = web.AppKey("settings", Settings)
 TRANSPORT: Final = web.AppKey("transport", Transport)
 DEPLOYMENTS: Final = web.AppKey("deployments", Deployments)
+DEADLINES: Final = web.AppKey("deadlines", Deadlines)
 BACKEND: Final = web.AppKey[Backend]("backend", Backend)
 CODEC: Final = web.AppKey("codec", Codec)
 PRICES: Final = web.AppKey("prices", Prices)
-SERVING: Final = web.AppKey("serving", bool)
+DUTIES: Final = web.AppKey("duties", Duties)
 MEDIA_KEEPER: Final = web.AppKey("media_keeper", MediaKeeper)
 DESTINATIONS: Final = web.AppKey("destinations", Destinations)
 
@@ -114,7 +133,7 @@ async def _store(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     codec = app[CODEC] = Codec()
     with database_from(settings.database_url_source):
-        await migrate.upgrade(settings.database_url)
+        await (migrate.upgrade if app[DUTIES].migrates else migrate.check)(settings.database_url)
         backend = app[BACKEND] = open_backend(
             settings.database_url, codec, pool_limit=settings.database_connection_pool_limit
         )
@@ -146,13 +165,17 @@ async def _reports(app: web.Application) -> AsyncIterator[None]:
     prices = app[PRICES] = Prices(app[SETTINGS])
     app[USAGE] = UsageReports(reports, app[CODEC], prices)
     indexer = Indexer(app[BACKEND], reports, app[CODEC], prices, idle=app[SETTINGS].index_interval)
-    indexer.start()
+    if app[DUTIES].derives:
+        indexer.start()
     yield
     await indexer.close()
     await reports.close()
 
 
 async def _maintenance(app: web.Application) -> AsyncIterator[None]:
+    if not app[DUTIES].keeps:
+        yield
+        return
     tasks = (
         asyncio.create_task(_keep_partitions(app[SETTINGS]), name="partitions"),
         asyncio.create_task(_keep_sweeping(app[STORE]), name="sweep"),
@@ -164,7 +187,7 @@ async def _maintenance(app: web.Application) -> AsyncIterator[None]:
 async def _retention(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     retention = app[RETENTION] = Retention(app[STORE], settings.retention_policies, settings.database_url)
-    if app[SERVING]:
+    if app[DUTIES].keeps:
         retention.start(settings.retention_interval)
     yield
     await retention.close()
@@ -191,7 +214,8 @@ async def _keep_sweeping(store: Store) -> None:
 
 async def _transport(app: web.Application) -> AsyncIterator[None]:
     app[TRANSPORT] = Transport()
-    app[DEPLOYMENTS] = Deployments(app[SETTINGS], _USER_AGENT)
+    deployments = app[DEPLOYMENTS] = Deployments(app[SETTINGS], _USER_AGENT)
+    app[DEADLINES] = Deadlines(deployments, app[SETTINGS].background_timeout)
     yield
     await app[TRANSPORT].close()
 
@@ -200,7 +224,8 @@ async def _routing(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     router = app[ROUTER] = Router(settings, app[DEPLOYMENTS])
     sharing = Sharing(app[STORE], router, settings.router.shared_state_interval)
-    sharing.start()
+    if app[DUTIES].follows:
+        sharing.start()
     yield
     await sharing.close()
 
@@ -211,8 +236,9 @@ async def _media(app: web.Application) -> AsyncIterator[None]:
         yield
         return
     files = Files(app[TRANSPORT], settings.max_media_bytes)
-    keeper = app[MEDIA_KEEPER] = MediaKeeper(app[STORE], app[DEPLOYMENTS], files)
-    keeper.start()
+    keeper = app[MEDIA_KEEPER] = MediaKeeper(app[STORE], app[DEPLOYMENTS], app[DEADLINES], files)
+    if app[DUTIES].follows:
+        keeper.start()
     seconds_since_stop = _stop_clock(app)
     yield
     await keeper.close(max(0.0, settings.drain_timeout - seconds_since_stop()))
@@ -237,7 +263,8 @@ async def _webhooks(app: web.Application) -> AsyncIterator[None]:
         patience,
         concurrency=settings.webhook_concurrency,
     )
-    deliveries.start()
+    if app[DUTIES].keeps:
+        deliveries.start()
     yield
     await deliveries.close()
     await sender.close()
@@ -259,7 +286,8 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     log = EventLog(store.events, life.id, settings.event_flush_interval)
     take_over = TakeOver(store, keeper, app[ROUTER])
     upstream_copy = UpstreamCopy(store, client, deployments)
-    late_usage = LateUsage(store, client, deployments, app[ROUTER], settings.usage_interval)
+    deadlines = app[DEADLINES]
+    late_usage = LateUsage(store, client, deployments, deadlines, app[ROUTER], settings.usage_interval)
     pacing = Pacing(settings.poll_interval, settings.poll_interval_max)
     polling = Polling(
         life.id,
@@ -271,7 +299,6 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         upstream_copy,
         pacing=pacing,
         upstream_settle=settings.upstream_settle,
-        background_timeout=settings.background_timeout,
     )
     supervision = Supervision(
         claim_interval=settings.claim_interval,
@@ -282,7 +309,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
         pacing=pacing,
         shared=len(deployments.upstreams()) > 1,
     )
-    supervisor = Supervisor(life, store, readers, log, polling, late_usage, supervision)
+    supervisor = Supervisor(life, store, readers, log, polling, late_usage, deadlines, supervision)
     adoption = None
     if settings.adopt_unknown:
         adoption = Adoption(app[STORE], Search(client, deployments), readers, keeper)
@@ -325,7 +352,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     recorded = app[RECORDED] = Recorded(app[STORE], settings.recorded_projects)
     app[REPLAYER] = Replayer(app[STORE], app[CREATOR], app[LIFECYCLE], recorded, app[PRICES].of_figures)
     seconds_since_stop = _stop_clock(app)
-    if app[SERVING]:
+    if app[DUTIES].follows:
         try:
             await supervisor.start()
         except ServiceError as error:
@@ -341,7 +368,7 @@ async def _domain(app: web.Application) -> AsyncIterator[None]:
     await readers.close(max(_READER_GRACE, settings.drain_timeout - seconds_since_stop()))
     await log.close()
     await repeats.close()
-    if app[SERVING]:
+    if app[DUTIES].follows:
         await supervisor.close()
     if adoption is not None:
         await adoption.close()
@@ -371,5 +398,3 @@ IN_ORDER: Final = (
     _webhooks,
     _domain,
 )
-#: What works on its own, and not for a caller.
-ONLY_WHILE_SERVING: Final = (_maintenance,)

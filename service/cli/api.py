@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -119,18 +120,30 @@ def _no_service(response: ClientResponse) -> str:
     return f"{response.url} answered {response.status}; is there an Interactions Service?"
 
 
+class Part(StrEnum):
+    """What a command does with a database that it serves to itself."""
+
+    READING = "reading"
+    #: It makes interactions, and sees them to their end.
+    ASKING = "asking"
+    #: It waits for what is derived from what is there.
+    JUDGING = "judging"
+    #: It brings in what was made elsewhere, if need be into a new database.
+    FILLING = "filling"
+
+
 @asynccontextmanager
-async def connected(target: Target, *, asking: bool = False, making: bool = False) -> AsyncIterator[Api]:
+async def connected(target: Target, part: Part = Part.READING) -> AsyncIterator[Api]:
     """The service of a target; raises :class:`ConfigurationError` for a database that cannot be used.
 
-    With ``asking``, one that is served to the command itself looks after the interactions that are made of it; with
-    ``making``, a SQLite file that is not there is made.
+    One that is served to the command itself does no more by itself than the command's part asks for: the
+    configuration of the service that it belongs to may be another one.
     """
     if target.url is not None:
         async with _client(target.url, target.key) as api:
             yield api
         return
-    async with _served(target, asking=asking, making=making) as (url, key), _client(url, key) as api:
+    async with _served(target, part) as (url, key), _client(url, key) as api:
         yield api
 
 
@@ -150,21 +163,28 @@ async def _client(url: str, key: str | None) -> AsyncIterator[Api]:
 
 
 @asynccontextmanager
-async def _served(target: Target, *, asking: bool, making: bool) -> AsyncIterator[tuple[str, str]]:
+async def _served(target: Target, part: Part) -> AsyncIterator[tuple[str, str]]:
     """Serve a database on this machine to whoever knows a key made for it; its address and that key."""
     from aiohttp import web
 
     from service.api.server import TolerantRunner
     from service.app import build
+    from service.resources import Duties
     from service.settings import Secret, load
 
     overrides: dict[str, object] = {"database_url": target.database_url}
     settings = load(target.config, os.environ, overrides).settings
-    if not making:
+    if part is not Part.FILLING:
         check_file(settings)
     key = secrets.token_urlsafe(32)
     settings = replace(settings, master_key=Secret(key), max_body_bytes=_LARGEST_BODY)
-    runner = TolerantRunner(build(settings, serving=asking), access_log=None, drain_timeout=1.0)
+    duties = Duties(
+        migrates=part is Part.FILLING,
+        follows=part is Part.ASKING,
+        derives=part in (Part.JUDGING, Part.FILLING),
+        keeps=False,
+    )
+    runner = TolerantRunner(build(settings, duties), access_log=None, drain_timeout=1.0)
     try:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -15,7 +15,7 @@ from typing import IO, Any, Final
 
 import click
 
-from service.cli.api import Failed, Json, Parameters, connected
+from service.cli.api import Failed, Json, Parameters, Part, connected
 from service.cli.choosing import chosen
 from service.cli.target import Target, targeted
 
@@ -339,7 +339,7 @@ async def _import(
     told: Counter[str],
     advance: Callable[[int], None],
 ) -> None:
-    async with connected(target, making=True) as api:
+    async with connected(target, Part.FILLING) as api:
         for first, batch in _batches(file, checked):
             place = [("first_line", str(first))]
             told += Counter(await api.call("POST", "api/import", place, batch))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from service.cli.api import Api, Failed, Json, connected, path_part
+from service.cli.api import Api, Failed, Json, Part, connected, path_part
 from service.cli.choosing import chosen
 from service.cli.listing import listed
 from service.cli.printing import print_diff, print_json, print_table
@@ -165,7 +165,7 @@ async def _replay(
     concurrency: int,
     rate: float | None,
 ) -> list[Outcome]:
-    async with connected(target, asking=True) as api:
+    async with connected(target, Part.ASKING) as api:
         if not ids:
             # Replays carry the labels of their originals: each run would send those of all runs before.
             replays = any(name == "replay_of" for name, _ in filters)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from service.cli.api import Api, Json, connected, path_part
+from service.cli.api import Api, Json, Part, connected, path_part
 from service.cli.printing import length, number, print_json, print_table
 from service.cli.target import Target, targeted
 
@@ -113,7 +113,7 @@ def release(target: Target, what: str) -> None:
 
 async def _applied(target: Target, body: dict[str, Any]) -> Json:
     """Apply the rules when everything that they judge can be judged: a database may have just been filled."""
-    async with connected(target) as api:
+    async with connected(target, Part.JUDGING) as api:
         told = await _derived(api)
         return told if body["dry_run"] else await api.call("POST", "api/retention", body=body)
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from service.errors import ServiceError
 from service.interactions import outcomes
+from service.interactions.deadlines import Deadlines
 from service.interactions.inquiry import Gone, ask
 from service.store.records import USAGE_MISSING, Record
 from service.store.store import Store
@@ -32,6 +33,7 @@ class LateUsage:
         store: Store,
         client: GeminiClient,
         deployments: Deployments,
+        deadlines: Deadlines,
         router: Router,
         interval: float,
     ) -> None:
@@ -39,12 +41,13 @@ class LateUsage:
         self._router = router
         self._client = client
         self._deployments = deployments
+        self._deadlines = deadlines
         self._pause = int(interval * 1_000_000)
         self._free = asyncio.Semaphore(_AT_ONCE)
 
     async def fetch_due(self) -> None:
         """Ask for what is due; raises :class:`~service.errors.ServiceUnavailable`."""
-        due = await self._store.held.usage_due(self._pause, _MOST)
+        due = await self._store.held.usage_due(self._deadlines.remit(), self._pause, _MOST)
         await asyncio.gather(*(self._fetch(key, tries) for key, tries in due))
 
     async def settle(self, record: Record) -> bool:

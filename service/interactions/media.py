@@ -16,6 +16,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from service.errors import ServiceError
+from service.interactions.deadlines import Deadlines
 from service.interactions.outcomes import steps_of
 from service.store.kept_media import KeptMedia, Known
 from service.store.media import content_digest, uri_digest
@@ -61,10 +62,11 @@ class _Named:
 class MediaKeeper:
     """One per process; owns the tasks that fetch."""
 
-    def __init__(self, store: Store, deployments: Deployments, files: Files) -> None:
+    def __init__(self, store: Store, deployments: Deployments, deadlines: Deadlines, files: Files) -> None:
         self._store = store
         self._media: KeptMedia = store.media
         self._deployments = deployments
+        self._deadlines = deadlines
         self._files = files
         self._queue: asyncio.Queue[_Errand] = asyncio.Queue(_QUEUE)
         #: One at a time for each interaction and for each file, so that the second finds what the first has kept.
@@ -127,7 +129,7 @@ class MediaKeeper:
             await asyncio.sleep(_SWEEP)
 
     async def _begin_again(self) -> None:
-        for key, project_id, tries in await self._media.due(now()):
+        for key, project_id, tries in await self._media.due(self._deadlines.remit(), now()):
             if tries < _TRIES:
                 await self._queue.put(_Errand(key, project_id, tries))
             else:

@@ -23,7 +23,7 @@ from service.interactions.run import Pacing, Run
 from service.interactions.taking_over import TakeOver
 from service.interactions.upstream_copy import UpstreamCopy
 from service.interactions.verdicts import GIVEN_UP, INTERRUPTED, LOST, Verdicts
-from service.store.records import Record, now
+from service.store.records import Record
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
 from service.upstream.deployments import Deployment, Deployments
@@ -47,7 +47,6 @@ class Polling:
         *,
         pacing: Pacing,
         upstream_settle: float,
-        background_timeout: float,
     ) -> None:
         self._process = process
         self._store = store
@@ -60,7 +59,6 @@ class Polling:
         self._verdicts = Verdicts(store, take_over)
         self._pacing = pacing
         self._upstream_settle = upstream_settle
-        self._background_timeout = background_timeout
         self.room: Callable[[], bool] = lambda: False
         self.start: Callable[[Reader], None] = lambda reader: None
         #: What clients end that nobody reads, and how many of them are about it.
@@ -79,12 +77,6 @@ class Polling:
         if run.missing_since is not None:
             run.pause = min(run.pause, self._upstream_settle / 4)
         return over
-
-    def remaining(self, created_at: int, deployment_id: str) -> float:
-        """The seconds that an interaction still has, by the clock that it was created by."""
-        deployment = self._deployments.by_id(deployment_id)
-        limit = None if deployment is None else deployment.settings.background_timeout
-        return (self._background_timeout if limit is None else limit) - (now() - created_at) / 1e6
 
     async def cancelled(self, reader: Reader, headers: bytes = b"") -> dict[str, Any] | None:
         """Upstream's word on a background run that it was told to cancel; None where it has none.
@@ -116,6 +108,7 @@ class Polling:
         remaining = run.ends_at - asyncio.get_running_loop().time()
         deployment = self._deployments.by_id(claim.deployment_id)
         if deployment is None:
+            # Nobody has it any more, or this could not have been taken over.
             return remaining <= 0 and await self._fail(run, GIVEN_UP)
         if run.cancel_wished or remaining <= 0:
             reply = await self._cancelled(deployment, claim.upstream_id)

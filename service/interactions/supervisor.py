@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from service.errors import ServiceError
 from service.interactions.cancellations import Cancellations
+from service.interactions.deadlines import Deadlines
 from service.interactions.late_usage import LateUsage
 from service.interactions.life import Life
 from service.interactions.log import EventLog
@@ -73,6 +74,7 @@ class Supervisor:
         events: EventLog,
         polling: Polling,
         late_usage: LateUsage,
+        deadlines: Deadlines,
         supervision: Supervision,
     ) -> None:
         self._life = life
@@ -82,6 +84,7 @@ class Supervisor:
         self._events = events
         self._polling = polling
         self._late_usage = late_usage
+        self._deadlines = deadlines
         self._how = supervision
         self._loop = asyncio.get_running_loop()
         self._streams: set[bytes] = set()
@@ -127,7 +130,7 @@ class Supervisor:
 
     def remaining(self, created_at: int, deployment_id: str) -> float:
         """The seconds that an interaction has until it is given up, by the clock that it was created by."""
-        return self._polling.remaining(created_at, deployment_id)
+        return self._deadlines.remaining(created_at, deployment_id)
 
     async def look(self, record: Record) -> None:
         """See that upstream's latest word on an open interaction is in the store, as far as that is possible now."""
@@ -152,7 +155,8 @@ class Supervisor:
         if self._stopping or await self._held.is_alive(record.owner_id, self._life.clock):
             return False
         await self._life.sure()
-        claim = await self._held.claim_one(self._life.id, self._life.silent_since, record.id)
+        silent_since = self._life.silent_since
+        claim = await self._held.claim_one(self._life.id, self._deadlines.remit(), silent_since, record.id)
         if claim is not None:
             await self._take_up([claim])
             return True
@@ -263,7 +267,8 @@ class Supervisor:
             # What this process has lost is let go before it can come back, and its own silence is known after that.
             await self._life.sure()
             # What was handed back is anybody's at once; the dead are judged only by who was not silent itself.
-            claims = await self._held.claim(self._life.id, self._life.silent_since, most)
+            silent_since = self._life.silent_since
+            claims = await self._held.claim(self._life.id, self._deadlines.remit(), silent_since, most)
             await self._take_up(claims, spread)
             if claims:
                 logger.info("%d open interactions of other processes are taken over", len(claims))

@@ -59,7 +59,9 @@ class TakeOver:
             log = await rest_of_log(self._store.events, record, body, request, cut=cut)
         elif terminal:
             log = [kept_events.forget_wishes(record.id, record.owner_id)]
-        media_due = self._media.due(raw) if self._media is not None and terminal else None
+        media_due = None
+        if self._media is not None and terminal and record.store:
+            media_due = self._media.due(await self._store.request_of(record.id), raw)
         await self._store.finish(outcome, raw, media_due=media_due, log=log)
         self._router.spent(record.deployment_id, outcome.usage.total_tokens)
         if self._media is not None and media_due is not None:

@@ -11,6 +11,7 @@ from service.store.backend import Backend, StoreUnavailable
 from service.store.clock import CLOCK
 from service.store.entries import Write
 from service.store.records import Usage, now
+from service.store.remit import Remit
 from service.store.statement import Fetch, Query
 from service.store.tables import NOBODY
 from service.store.writer import Writer
@@ -99,15 +100,17 @@ class Held:
         """Whether a process is alive at this moment."""
         return bool(await self._fetch(holding.ALIVE, {"id": process, "now": moment}))
 
-    async def claim(self, me: bytes, silent_since: int, most: int) -> list[Claim]:
-        """Take over what is held by processes that have been silent since then."""
-        if not await self._fetch(holding.LEFT_BEHIND, {"me": me, "now": silent_since}):
+    async def claim(self, me: bytes, remit: Remit, silent_since: int, most: int) -> list[Claim]:
+        """Take over what is in this remit, and held by processes that have been silent since then."""
+        sought = {"me": me, "now": silent_since, **remit._asdict()}
+        if not await self._fetch(holding.LEFT_BEHIND, sought):
             return []
-        return _claims(await self._take(holding.CLAIM, me=me, now=silent_since, most=most))
+        return _claims(await self._take(holding.CLAIM, most=most, **sought))
 
-    async def claim_one(self, me: bytes, silent_since: int, key: bytes) -> Claim | None:
-        """Take one interaction over, if whoever holds it has been silent since then."""
-        found = _claims(await self._take(holding.CLAIM_ONE, me=me, now=silent_since, id=key, most=1))
+    async def claim_one(self, me: bytes, remit: Remit, silent_since: int, key: bytes) -> Claim | None:
+        """Take one interaction over, if it is in this remit and whoever holds it has been silent since then."""
+        told = remit._asdict()
+        found = _claims(await self._take(holding.CLAIM_ONE, me=me, now=silent_since, id=key, most=1, **told))
         return found[0] if found else None
 
     async def held(self, me: bytes, *, apart: bool = False) -> set[bytes]:
@@ -151,12 +154,12 @@ class Held:
         # NOBODY is known since the first process began, so this only waits for its place among the writes.
         await self._writer.put((holding.ENTER, (NOBODY, 0)), patience=_PATIENCE, last=True)
 
-    async def usage_due(self, pause: int, most: int) -> list[tuple[bytes, int]]:
-        """Take interactions whose usage is to be asked for now, each with how often it was taken.
+    async def usage_due(self, remit: Remit, pause: int, most: int) -> list[tuple[bytes, int]]:
+        """Take interactions in this remit whose usage is to be asked for now, each with how often it was taken.
 
         Each is due again after ``pause`` microseconds, times the square of its tries.
         """
-        rows = await self._take(usage.TAKE_USAGE, now=now(), pause=pause, most=most)
+        rows = await self._take(usage.TAKE_USAGE, now=now(), pause=pause, most=most, **remit._asdict())
         return [(key, tries) for key, tries in rows]
 
     async def settle_usage(self, key: bytes, told: Usage, response: bytes | None) -> None:

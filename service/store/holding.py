@@ -5,9 +5,9 @@ puts off again and again: one write for all that it holds. Its ``tries`` say whe
 (1): for a while nobody does who was silent itself (0); or that it has left (-1). Whatever is open names the process
 that holds it (``owner_id``), from the intent on. Everything that is written of an open interaction is written only
 where it still does, so a process that was silent for too long, and has lost what it held, changes nothing any more.
-What a dead process holds is :data:`CLAIM`-ed by others, and what is handed back belongs to
-:data:`~service.store.tables.NOBODY`, who was never alive. What was brought in open has holders of its own
-(:mod:`service.store.bringing_in`), who live for a while and do nothing.
+What a dead process holds is :data:`CLAIM`-ed by others that can go on with it (:mod:`service.store.remit`), and what is
+handed back belongs to :data:`~service.store.tables.NOBODY`, who was never alive. What was brought in open has holders
+of its own (:mod:`service.store.bringing_in`), who live for a while and do nothing.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import Insert
 
 from service.store.clock import CLOCK, Clock
+from service.store.remit import may_be_ended
 from service.store.statement import BatchStatement, Particulars, Query, columns_of
 from service.store.tables import BROUGHT, NOBODY, Key, interactions, leases
 
@@ -174,6 +175,7 @@ def _left_behind() -> Select[Any]:
             leases.c.due_at <= _NOW,
             leases.c.interaction_id != _ME,
             interactions.c.completed_at.is_(None),
+            may_be_ended(),
         )
         .limit(1)
     )
@@ -190,7 +192,7 @@ def _claim(*conditions: ColumnElement[bool]) -> Executable:
     taken = (
         select(interactions.c.id)
         .select_from(silent.join(interactions, interactions.c.owner_id == silent.c.interaction_id))
-        .where(interactions.c.completed_at.is_(None), *conditions)
+        .where(interactions.c.completed_at.is_(None), may_be_ended(), *conditions)
         .limit(bindparam("most", type_=BigInteger))
         .with_for_update(of=interactions, skip_locked=True)
         .cte("taken")
@@ -249,7 +251,8 @@ SHORTEN = Query("shorten lives", _shorten())
 EXPIRE_EARLIER = Query("expire earlier processes", _expire())
 #: Forget processes that have been silent since before ``now`` and hold nothing.
 FORGET_DEAD = Query("forget dead processes", _forget_dead())
-#: Take over what processes hold that have been silent since before ``now``, no more than ``most``.
+#: Take over what processes hold that have been silent since before ``now``, no more than ``most``, and nothing that is
+#: not in the remit of this one.
 CLAIM = Query("claim", _claim())
 #: The same for one interaction.
 CLAIM_ONE = Query("claim one", _claim(interactions.c.id == bindparam("id", type_=Key)))

@@ -9,6 +9,7 @@ from typing import Final
 from service.store import media
 from service.store.entries import Write
 from service.store.records import now
+from service.store.remit import Remit
 from service.store.statement import Fetch
 from service.store.writer import Writer
 
@@ -77,9 +78,12 @@ class KeptMedia:
         """Forget that note: there is nothing more to fetch."""
         await self._put((media.SETTLE_MEDIA, (key,)))
 
-    async def due(self, at: int) -> list[tuple[bytes, bytes, int]]:
-        """Interactions whose media nobody has finished fetching: id, project, and how often it was begun again."""
-        rows = await self._fetch(media.DUE_MEDIA, {"now": at})
+    async def due(self, remit: Remit, at: int) -> list[tuple[bytes, bytes, int]]:
+        """Interactions in this remit whose media nobody has finished fetching.
+
+        Each with its id, its project, and how often it was begun again.
+        """
+        rows = await self._fetch(media.DUE_MEDIA, {"now": at, **remit._asdict()})
         return [(key, project_id, tries) for key, project_id, tries in rows]
 
     async def sweep(self) -> None:

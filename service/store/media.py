@@ -41,6 +41,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import Insert
 
+from service.store.remit import in_remit
 from service.store.statement import BatchStatement, Particulars, Query, columns_of
 from service.store.tables import Key, interactions, leases, media, media_contents
 
@@ -229,7 +230,7 @@ DUE_MEDIA = Query(
     "media to be fetched",
     select(leases.c.interaction_id, interactions.c.project_id, leases.c.tries)
     .select_from(leases.join(interactions, interactions.c.id == leases.c.interaction_id))
-    .where(leases.c.kind == _WANTED, leases.c.due_at <= bindparam("now", type_=BigInteger))
+    .where(leases.c.kind == _WANTED, leases.c.due_at <= bindparam("now", type_=BigInteger), in_remit())
     .order_by(leases.c.due_at)
     .limit(_AT_ONCE),
 )

@@ -52,6 +52,19 @@ async def upgrade(database_url: str, revision: str = "head") -> str:
     return SCHEMA_REVISION
 
 
+async def check(database_url: str) -> None:
+    """Raises :class:`DatabaseUnusable` when the database cannot be reached, or has not this version's schema."""
+    file = file_of(database_url)
+    if file is not None and await asyncio.to_thread(_is_migrated, file):
+        return
+    present = await _run(database_url, _current) or _NOTHING
+    if present != SCHEMA_REVISION:
+        raise DatabaseUnusable(
+            f"the database's schema is at {present}, and this version's at {SCHEMA_REVISION}; use the version of the "
+            "service that serves it, or let `interactions migrate` bring it there when no older one does any more."
+        )
+
+
 async def downgrade(database_url: str, revision: str) -> None:
     """Migrate down to ``revision`` (``base`` empties the database); raises as :func:`upgrade` does."""
     await _run(database_url, lambda connection: _downgrade(connection, revision))

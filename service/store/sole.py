@@ -40,7 +40,7 @@ class Sole:
         alone: bytes | None = None
         try:
             turn = self._turn()
-            file = _opened(self._path + _SUFFIX)
+            file = opened(self._path + _SUFFIX)
             try:
                 flock(file, LOCK_EX | LOCK_NB)
                 alone = ids.first_of_now()
@@ -72,10 +72,10 @@ class Sole:
         from fcntl import LOCK_EX, flock
 
         while True:
-            turn = _opened(self._path + _TURN)
+            turn = opened(self._path + _TURN)
             try:
                 flock(turn, LOCK_EX)
-                if _is_at(turn, self._path + _TURN):
+                if is_at(turn, self._path + _TURN):
                     return turn
             except OSError:
                 os.close(turn)
@@ -95,12 +95,14 @@ class Sole:
             os.close(turn)
 
 
-def _is_at(file: int, path: str) -> bool:
+def is_at(file: int, path: str) -> bool:
+    """Whether an open file is still the one that has this name."""
     try:
         return os.path.samestat(os.fstat(file), os.stat(path))
     except FileNotFoundError:
         return False
 
 
-def _opened(path: str) -> int:
+def opened(path: str) -> int:
+    """Open a file to lock it, and make it where it is not there; raises :class:`OSError`."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

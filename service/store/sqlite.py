@@ -28,6 +28,7 @@ from service.errors import DatabaseUnusable
 from service.store.aliases import by_time
 from service.store.backend import Batch, Row, RowRefused, StoreUnavailable, Told, answer, packed
 from service.store.codec import Codec
+from service.store.exclusive import Exclusive
 from service.store.queries import CompiledQueries, compile_statement
 from service.store.script import Ask, ScriptMaker
 from service.store.sole import Sole
@@ -132,6 +133,7 @@ class SqliteBackend:
         self._readers: list[aiosqlite.Connection] = []
         self._next_reader = 0
         self._sole = Sole(os.path.abspath(path))
+        self._scripting = Exclusive(f"{os.path.abspath(path)}-scripts")
         self.alone_since: bytes | None = None
         self._loop: asyncio.AbstractEventLoop
 
@@ -170,6 +172,7 @@ class SqliteBackend:
             self._inbox.put(None)
             await asyncio.to_thread(self._writer.join)
             self._writer = None
+        self._scripting.release()
         self._sole.release()
 
     def commit(self, batch: Batch, told: Told) -> None:
@@ -194,14 +197,16 @@ class SqliteBackend:
     async def run(self, script: ScriptMaker) -> int | None:
         """Run a script as one transaction, between two batches of the writer."""
 
-        def run(connection: sqlite3.Connection) -> int:
+        def run(connection: sqlite3.Connection) -> int | None:
+            if not self._scripting.is_held():
+                return None
             connection.execute("PRAGMA synchronous = NORMAL")
             try:
                 return _in_transaction(connection, lambda: self._run_script(connection, script))
             finally:
                 connection.execute("PRAGMA synchronous = FULL")
 
-        result: int = await self._ordered(run)
+        result: int | None = await self._ordered(run)
         return result
 
     def _ordered(self, order: _Order) -> asyncio.Future[Any]:

@@ -22,12 +22,14 @@ from sqlalchemy import (
     exists,
     func,
     literal_column,
+    or_,
     select,
     update,
 )
 from sqlalchemy.sql.dml import Insert
 
 from service.store.records import USAGE_MISSING
+from service.store.remit import may_be_ended
 from service.store.statement import BatchStatement, Particulars, Query, columns_of
 from service.store.tables import RESPONSE_PAYLOAD, Key, interactions, leases, payloads
 
@@ -119,13 +121,18 @@ FORGET_USAGE = BatchStatement("forget usage", (Column("interaction_id", Key),), 
 
 
 def _take() -> Executable:
-    """Take notes that are due; each is due again after a pause that grows with the square of its tries."""
+    """Take notes in the remit that are due; each is due again after a pause that grows with the square of its tries."""
     due = (
         select(leases.c.interaction_id)
-        .where(leases.c.kind == _WANTED, leases.c.due_at <= bindparam("now", type_=BigInteger))
+        .select_from(leases.outerjoin(interactions, interactions.c.id == leases.c.interaction_id))
+        .where(
+            leases.c.kind == _WANTED,
+            leases.c.due_at <= bindparam("now", type_=BigInteger),
+            or_(interactions.c.id.is_(None), may_be_ended()),
+        )
         .order_by(leases.c.due_at)
         .limit(bindparam("most", type_=BigInteger))
-        .with_for_update(skip_locked=True)
+        .with_for_update(of=leases, skip_locked=True)
         .cte("due")
     )
     tries = leases.c.tries + literal_column("1", BigInteger)

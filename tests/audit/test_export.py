@@ -40,7 +40,7 @@ from tests.audit.history import past
 from tests.support.gateway import MODEL, Gateway, eventually
 from tests.support.gateways import StartGateway, gateway_starter
 from tests.support.replies import Json, Reply
-from tests.support.store import is_sqlite, literal, open_store, query
+from tests.support.store import ANYTHING, is_sqlite, literal, open_store, query
 from tests.support.upstreams import Emulated, Scripted, answering, deployment
 
 WAITING_FOR_ROWS = (
@@ -460,7 +460,7 @@ async def test_nobody_takes_over_what_its_end_is_about_to_replace(
         assert (await reading.execute(text("SELECT 1 FROM payloads FOR UPDATE"))).all()
         bringing = asyncio.create_task(importing.importer.lines(MASTER, line))
         await waiting_for_rows(postgres_url)
-        assert await importing.store.held.claim(me, now(), 10) == []
+        assert await importing.store.held.claim(me, ANYTHING, now(), 10) == []
     await bringing
     assert await query(postgres_url, "SELECT status FROM interactions") == [("completed",)]
 

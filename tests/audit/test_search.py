@@ -178,16 +178,18 @@ async def test_a_search_within_what_filters_mean_finds_what_a_look_at_every_text
             cases[f"previous_interaction_id={ids.to_text(one.previous or b'')}"] = partial(
                 follows, one.previous
             )
-        for query, means in cases.items():
+        for number, (query, means) in enumerate(cases.items()):
             filters, _ = parse(parse_qsl(query))
-            for text in ("river", '"naïve database"', "data*", "river -mountain"):
+            for place, text in enumerate(("river", '"naïve database"', "data*", "river -mountain")):
+                # Small pages take many times as long: one text of each query has them.
+                rising, falling, best = (3, 7, 5) if (number + place) % 4 == 0 else (31, 37, 29)
                 wanted = [told.id for told in ended if expected(told, text) and means(told)]
                 case = (query, text)
-                assert [one["id"] for one in await found(made, text, "asc", 3, filters)] == wanted, case
-                assert [one["id"] for one in await found(made, text, "desc", 7, filters)] == wanted[::-1], (
-                    case
-                )
-                ranked = [one["id"] for one in await found(made, text, "rank", 5, filters)]
+                assert [one["id"] for one in await found(made, text, "asc", rising, filters)] == wanted, case
+                assert [one["id"] for one in await found(made, text, "desc", falling, filters)] == (
+                    wanted[::-1]
+                ), case
+                ranked = [one["id"] for one in await found(made, text, "rank", best, filters)]
                 assert sorted(ranked) == sorted(wanted), case
 
 

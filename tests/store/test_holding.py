@@ -17,7 +17,7 @@ from service.store.store import Store
 from service.store.tables import NOBODY
 from service.wire import ids
 from tests.support.gateway import eventually
-from tests.support.store import OpenStore, intent, literal, open_store, outcome, query, running
+from tests.support.store import ANYTHING, OpenStore, intent, literal, open_store, outcome, query, running
 
 MINUTE = 60_000_000
 
@@ -38,7 +38,7 @@ async def begun(store: Store, owner: bytes) -> bytes:
 
 async def claimed(store: Store, me: bytes, most: int = 100, since: int | None = None) -> set[bytes]:
     silent_since = now() if since is None else since
-    return {claim.id for claim in await store.held.claim(me, silent_since, most)}
+    return {claim.id for claim in await store.held.claim(me, ANYTHING, silent_since, most)}
 
 
 async def test_only_what_the_dead_hold_is_claimed(opened: OpenStore) -> None:
@@ -103,7 +103,7 @@ async def test_a_claim_tells_what_is_needed_to_go_on(opened: OpenStore) -> None:
     store = opened.store
     me = await process(store, MINUTE)
     key = await begun(store, NOBODY)
-    (claim,) = await store.held.claim(me, now(), 10)
+    (claim,) = await store.held.claim(me, ANYTHING, now(), 10)
     assert (claim.id, claim.background, claim.stream, claim.upstream_stored) == (key, True, False, True)
     assert (claim.deployment_id, claim.upstream_id) == ("dep-1", f"v1_{key.hex()}")
     assert await store.held.claimed_again(me, key) == claim
@@ -145,7 +145,7 @@ async def test_who_lives_on_in_this_moment_keeps_what_it_holds(postgres_url: str
                 beat = text(f"UPDATE leases SET due_at = :until WHERE interaction_id = {name}")
                 await beating.execute(beat, {"until": now() + MINUTE})
                 assert await claimed(opened.store, me) == set()
-                assert await opened.store.held.claim_one(me, now(), key) is None
+                assert await opened.store.held.claim_one(me, ANYTHING, now(), key) is None
             assert await claimed(opened.store, me) == set()
         finally:
             await engine.dispose()
@@ -183,9 +183,9 @@ async def test_one_interaction_can_be_claimed_alone(opened: OpenStore) -> None:
     me, alive, dead = await process(store, MINUTE), await process(store, MINUTE), await process(store)
     held, left = await begun(store, alive), await begun(store, dead)
     await begun(store, dead)
-    assert await store.held.claim_one(me, now(), held) is None
-    assert await store.held.claim_one(me, 0, left) is None
-    claim = await store.held.claim_one(me, now(), left)
+    assert await store.held.claim_one(me, ANYTHING, now(), held) is None
+    assert await store.held.claim_one(me, ANYTHING, 0, left) is None
+    claim = await store.held.claim_one(me, ANYTHING, now(), left)
     assert claim is not None
     assert await store.held.held(me) == {left}
 

@@ -12,7 +12,7 @@ from service.store.records import USAGE_FINAL, USAGE_MISSING, USAGE_PARTIAL, Usa
 from service.store.store import Store
 from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
-from tests.support.store import USAGE, OpenStore, intent, outcome, query
+from tests.support.store import ANYTHING, USAGE, OpenStore, intent, outcome, query
 
 SECOND = 1_000_000
 
@@ -35,17 +35,17 @@ async def figures(url: str) -> list[tuple[object, ...]]:
 async def test_missing_usage_is_asked_for_again_and_again_with_growing_pauses(opened: OpenStore) -> None:
     held = opened.store.held
     key = await owing(opened.store)
-    assert await held.usage_due(0, 10) == [(key, 1)]
-    assert await held.usage_due(0, 10) == [(key, 2)]
-    assert await held.usage_due(60 * SECOND, 10) == [(key, 3)]
+    assert await held.usage_due(ANYTHING, 0, 10) == [(key, 1)]
+    assert await held.usage_due(ANYTHING, 0, 10) == [(key, 2)]
+    assert await held.usage_due(ANYTHING, 60 * SECOND, 10) == [(key, 3)]
     # Whoever took it has that long to settle it.
-    assert await held.usage_due(0, 10) == []
+    assert await held.usage_due(ANYTHING, 0, 10) == []
     await held.forget_usage(key)
 
 
 async def test_usage_is_not_asked_for_before_its_time(opened: OpenStore) -> None:
     await owing(opened.store, updated_at=now())
-    assert await opened.store.held.usage_due(0, 10) == []
+    assert await opened.store.held.usage_due(ANYTHING, 0, 10) == []
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ async def test_nothing_is_asked_for_where_there_is_nothing_to_ask(
     opened: OpenStore, changes: dict[str, Any]
 ) -> None:
     await owing(opened.store, **changes)
-    assert await opened.store.held.usage_due(0, 10) == []
+    assert await opened.store.held.usage_due(ANYTHING, 0, 10) == []
 
 
 async def test_usage_becomes_final_once(opened: OpenStore, store_url: str) -> None:
@@ -68,7 +68,7 @@ async def test_usage_becomes_final_once(opened: OpenStore, store_url: str) -> No
     record = await store.find(DEFAULT_PROJECT, key)
     assert record is not None
     assert (record.usage_state, record.response) == (USAGE_FINAL, b'{"usage":{}}')
-    assert await store.held.usage_due(0, 10) == []
+    assert await store.held.usage_due(ANYTHING, 0, 10) == []
     other = USAGE._replace(total_tokens=99)
     await asyncio.gather(*(store.held.settle_usage(key, other, b"other") for _ in range(4)))
     assert await figures(store_url) == settled

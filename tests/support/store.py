@@ -21,6 +21,7 @@ from service.store.postgres import PostgresBackend
 from service.store.postgres_batches import DIALECT
 from service.store.queries import compile_statement
 from service.store.records import USAGE_FINAL, Intent, Outcome, Usage, now
+from service.store.remit import Remit
 from service.store.sqlite import SqliteBackend
 from service.store.statement import Query
 from service.store.store import Store
@@ -34,6 +35,8 @@ _BUSY_SECONDS: Final = 30
 #: The name upstream has for what was made elsewhere.
 UPSTREAM_ID: Final = "v1_elsewhere"
 
+#: The remit of a process to which no interaction is a stranger.
+ANYTHING: Final = Remit("[]", 2**62)
 USAGE = Usage(USAGE_FINAL, 11, 22, 3, 4, 5, 45)
 
 
