@@ -8,14 +8,14 @@ from typing import Final
 from aiohttp import web
 
 from service.api.endpoint import answer
-from service.api.keys import AUTHENTICATOR, DETAILS, LISTING
+from service.api.keys import AUTHENTICATOR, DETAILS, LIFECYCLE, LISTING
 from service.audit import filters
 from service.audit.details import DEFAULT_EVENTS, LARGEST_EVENTS
 from service.audit.filters import Filters
 from service.audit.listing import DEFAULT_LIMIT, LARGEST_LIMIT
 from service.audit.wanted import Order
 from service.errors import InvalidRequest
-from service.wire import codec
+from service.wire import codec, ids
 
 _ORDERS: Final[Mapping[str, Order]] = {"desc": "desc", "asc": "asc", "rank": "rank"}
 
@@ -66,6 +66,14 @@ async def get_interaction(request: web.Request) -> web.StreamResponse:
     check_parameters(request)
     told = await request.app[DETAILS].interaction(principal.project_id, request.match_info["id"])
     return answer(request, codec.dumps(told), interaction_id=told["id"])
+
+
+async def delete_interaction(request: web.Request) -> web.StreamResponse:
+    """``DELETE /api/interactions/{id}``: as the resource itself is deleted, also what was recorded for audit only."""
+    principal = request.app[AUTHENTICATOR].principal(request)
+    check_parameters(request)
+    record = await request.app[LIFECYCLE].delete(principal, request.match_info["id"], recorded=True)
+    return answer(request, b"{}", interaction_id=ids.to_text(record.id), upstream_id=record.upstream_id)
 
 
 async def get_chain(request: web.Request) -> web.StreamResponse:

@@ -136,5 +136,6 @@ async def _write(response: web.StreamResponse, data: bytes, patience: float) -> 
 
 
 def _break_off(request: web.Request) -> None:
+    # To close it would wait until the client has read what it was sent.
     if request.transport is not None:
-        request.transport.close()
+        request.transport.abort()

@@ -24,7 +24,7 @@ async def hold(request: web.Request) -> web.StreamResponse:
     """Hold an interaction; one that is held already gets the reason, if there is one."""
     principal = request.app[AUTHENTICATOR].principal(request)
     reason = _text(await _object(request, "reason"), "reason")
-    record = await request.app[LIFECYCLE].find(principal, request.match_info["id"])
+    record = await request.app[LIFECYCLE].find_recorded(principal, request.match_info["id"])
     holds = request.app[STORE].holds
     own = [found for found in await holds.on(record.id) if found.interaction_id == record.id]
     if not own:
@@ -40,7 +40,7 @@ async def release(request: web.Request) -> web.StreamResponse:
     """Hold an interaction no more; one that a label or its project holds is held all the same."""
     principal = request.app[AUTHENTICATOR].principal(request)
     reference = request.match_info["id"]
-    record = await request.app[LIFECYCLE].find(principal, reference)
+    record = await request.app[LIFECYCLE].find_recorded(principal, reference)
     holds = request.app[STORE].holds
     own = [found for found in await holds.on(record.id) if found.interaction_id == record.id]
     if not own:

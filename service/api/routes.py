@@ -73,7 +73,7 @@ def add_routes(app: web.Application) -> None:
         _add(app, one, GET=interactions.get, DELETE=interactions.delete)
     _add(app, "/api/interactions", GET=audit.list_interactions)
     audited = "/api/interactions/{id:[^/]+}"
-    _add(app, audited, GET=audit.get_interaction)
+    _add(app, audited, GET=audit.get_interaction, DELETE=audit.delete_interaction)
     _add(app, f"{audited}/chain", GET=audit.get_chain)
     _add(app, f"{audited}/events", GET=audit.get_events)
     _add(app, "/api/usage", GET=usage.usage)

@@ -78,6 +78,12 @@ class Lifecycle:
         feed = self._readers.feed(record.id) if record.upstream_id is None else None
         return record if feed is None else replace(record, upstream_id=feed.upstream_id)
 
+    async def find_recorded(self, principal: Principal, reference: str) -> Record:
+        """The same, also of an interaction that was not to be stored and is recorded for audit; raises as that does."""
+        key = ids.from_text(reference)
+        record = None if key is None else await self._store.recall(principal.project_id, key)
+        return await self.find(principal, reference) if record is None or record.store else record
+
     async def get(self, principal: Principal, reference: str) -> tuple[Record, dict[str, Any]]:
         """The interaction in steps form."""
         return await self.told(await self._resolver.resolve(principal, reference))
@@ -136,6 +142,8 @@ class Lifecycle:
             raise
         if not await self._supervisor.secure(record):
             ended = await self._cancelled_elsewhere(record)
+            if ended is not None and ended.status != "cancelled":
+                raise _not_to_be_cancelled(reference, ended)
             if ended is not None:
                 return await self.told(ended)
         with self._cancellations.ending(record.id):
@@ -193,12 +201,14 @@ class Lifecycle:
                 await self._store.held.hint(CANCEL)
         raise ServiceUnavailable("The interaction is not cancelled yet.", retry_after=1)
 
-    async def delete(self, principal: Principal, reference: str) -> Record:
+    async def delete(self, principal: Principal, reference: str, *, recorded: bool = False) -> Record:
         """Delete here for certain and upstream if it can: hidden at once, with its content kept only for follow-ups.
 
-        Raises :class:`FailedPrecondition` for what is under a legal hold.
+        With ``recorded`` also what was not to be stored. Raises :class:`FailedPrecondition` for what is under a legal
+        hold.
         """
-        record = await self._settled(await self.find(principal, reference))
+        find = self.find_recorded if recorded else self.find
+        record = await self._settled(await find(principal, reference))
         if holds := await self._store.delete(record.id, now(), _usage_detail(record)):
             reason = f" ({holds[0].reason})" if holds[0].reason else ""
             raise FailedPrecondition(

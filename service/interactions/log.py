@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from service.errors import ServiceError, StoreError
@@ -110,7 +110,8 @@ class StreamLog:
         """Wait until nothing of this stream is being written."""
         if self._written is not None:
             await asyncio.wait((self._written,))
-        await self._log.written()
+        while self._log.is_writing(self.key):
+            await self._log.written()
 
     def take(self) -> list[EventBatch]:
         """What is not handed to the writer yet, which is the caller's to write from now on."""
@@ -186,6 +187,8 @@ class EventLog:
         self._dirty: dict[bytes, StreamLog] = {}
         self._due: asyncio.TimerHandle | None = None
         self._flushing: asyncio.Task[None] | None = None
+        #: The streams of which anything is being written.
+        self._writing: Collection[bytes] = ()
 
     def open(self, key: bytes) -> StreamLog:
         """The log of a stream that is read from now on."""
@@ -205,6 +208,10 @@ class EventLog:
         """Write what waits now, and wait until that is durable."""
         self._flush()
         await self.written()
+
+    def is_writing(self, key: bytes) -> bool:
+        """Whether anything of a stream is being written, which may take as long as the database cannot."""
+        return key in self._writing
 
     async def written(self) -> None:
         """Wait until what is being written is; returns at once if nothing is."""
@@ -250,7 +257,11 @@ class EventLog:
         taken = [(stream, batch) for stream in dirty.values() for batch in stream.take()]
         if not taken:
             return
-        await self._append(taken)
+        self._writing = dirty
+        try:
+            await self._append(taken)
+        finally:
+            self._writing = ()
         await self._events.announce(kept_events.APPENDED)
 
     async def _append(self, taken: list[tuple[StreamLog, EventBatch]]) -> None:

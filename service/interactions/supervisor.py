@@ -40,7 +40,7 @@ DUE: Final = "due"
 LOOK: Final = "look "
 #: Seconds between two looks for what this process holds and has forgotten about, and how old that must be.
 _STRAYS: Final = 60.0
-#: Microseconds after which a process that is silent and holds nothing is forgotten, and a wish that nobody heard.
+#: Microseconds after which a process that is silent and holds nothing is forgotten.
 _FORGOTTEN: Final = 24 * 3600 * 1_000_000
 #: Seconds, and how many times, that a client's question waits for the answer of the process that holds the interaction.
 _LOOKED: Final = 0.05
@@ -260,6 +260,7 @@ class Supervisor:
             self._swept_at = self._loop.time()
             await self._find_strays()
             await self._held.forget_dead(self._life.clock - _FORGOTTEN)
+            await self._held.forget_vain_wishes()
 
     async def _claim(self) -> None:
         most = self._how.claim_batch

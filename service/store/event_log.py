@@ -16,16 +16,18 @@ from typing import Final
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Executable,
     FromClause,
     Text,
     and_,
     bindparam,
     delete,
+    exists,
     func,
     literal_column,
+    not_,
     select,
-    true,
 )
 from sqlalchemy.sql.dml import Insert
 
@@ -79,9 +81,17 @@ def _trim(rows: FromClause, database: Particulars) -> Executable:
     return delete(events).where(events.c.interaction_id.in_(select(rows.c.interaction_id)), behind)
 
 
+def _is_open(key: ColumnElement[bytes]) -> ColumnElement[bool]:
+    return exists(
+        select(literal_column("1")).where(interactions.c.id == key, interactions.c.completed_at.is_(None))
+    )
+
+
 def _wish(rows: FromClause, database: Particulars) -> Executable:
     names = ["interaction_id", "kind", "due_at", "tries"]
-    chosen = select(rows.c.interaction_id, _CANCEL, rows.c.due_at, _NONE).where(true())
+    chosen = select(rows.c.interaction_id, _CANCEL, rows.c.due_at, _NONE).where(
+        _is_open(rows.c.interaction_id)
+    )
     statement: Insert = database.insert(leases).from_select(names, chosen).on_conflict_do_nothing()
     return statement
 
@@ -194,6 +204,15 @@ TIMINGS = Query(
 )
 CANCEL_WISHES = Query(
     "interactions to be cancelled",
-    select(leases.c.interaction_id).where(leases.c.kind == _CANCEL).limit(_MOST_WISHES),
+    select(leases.c.interaction_id)
+    .where(leases.c.kind == _CANCEL, _is_open(leases.c.interaction_id))
+    .limit(_MOST_WISHES),
+)
+#: Forget wishes that came too late: what they are about has ended.
+FORGET_VAIN_WISHES = Query(
+    "forget vain wishes",
+    delete(leases)
+    .where(leases.c.kind == _CANCEL, not_(_is_open(leases.c.interaction_id)))
+    .returning(leases.c.interaction_id),
 )
 EVENT_QUERIES: Final = (EVENTS_AFTER, KEPT_EVENTS_AFTER, LAST_BATCH, CANCEL_WISHES)

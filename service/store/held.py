@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from service.errors import ServiceUnavailable
-from service.store import holding, usage
+from service.store import event_log, holding, usage
 from service.store.backend import Backend, StoreUnavailable
 from service.store.clock import CLOCK
 from service.store.entries import Write
@@ -95,6 +95,10 @@ class Held:
     async def forget_dead(self, silent_since: int) -> None:
         """Forget processes that have been silent since then and hold nothing."""
         await self._take(holding.FORGET_DEAD, now=silent_since)
+
+    async def forget_vain_wishes(self) -> None:
+        """Forget that somebody wanted to cancel what has ended meanwhile."""
+        await self._take(event_log.FORGET_VAIN_WISHES)
 
     async def is_alive(self, process: bytes, moment: int) -> bool:
         """Whether a process is alive at this moment."""

@@ -121,7 +121,12 @@ class PostgresBackend:
                 timeout=CONNECT_TIMEOUT,
                 init=prepare_connection,
                 reset=keep_session,
-                server_settings={"application_name": "interactions reader", **_BY_KEYS},
+                # What :meth:`take` writes is durable as well.
+                server_settings={
+                    "application_name": "interactions reader",
+                    "synchronous_commit": "on",
+                    **_BY_KEYS,
+                },
             )
             for _ in range(self.batches_at_once):
                 self._writers.append(await self._connect_writer())

@@ -11,7 +11,7 @@ import pytest
 
 from tests.interactions.conversations import WEATHER, said
 from tests.support.gateway import LEGACY, MODEL, Gateway, eventually
-from tests.support.gateways import StartGateway
+from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.raw_server import always, answer, raw_server
 from tests.support.replies import Json, Reply
 from tests.support.store import query
@@ -306,6 +306,22 @@ async def test_what_a_process_had_no_time_for_is_fetched_by_another(
     await until(successor, 6, 6)
     await successor.ask("And now?", previous_interaction_id=first.id)
     assert upstream.creates[-1]["input"][0]["content"][1] == inline()
+
+
+async def test_what_a_run_was_asked_with_is_kept_by_who_takes_it_over(
+    start_gateway: StartGateway, start_emulator: StartEmulator
+) -> None:
+    upstream = await start_emulator(get_includes_input=False)
+    first = await forgetful(start_gateway, upstream, drain_timeout=0.2)
+    slow = "background;queued=3600;running=3600"
+    made = await first.ask([shown(upstream.put_file(PICTURE))], background=True, wish=slow)
+    await first.stop()
+    second = await forgetful(
+        start_gateway, upstream, background_streams=0, poll_interval=0.02, poll_interval_max=0.05
+    )
+    upstream.clock.advance(10_000)
+    await second.finished(made.id)
+    await until(second, 1, 1)
 
 
 async def test_a_stop_waits_for_what_is_being_fetched(

@@ -52,6 +52,21 @@ async def test_it_is_neither_read_nor_built_upon(gateway: Gateway, stream: bool)
         assert (reply.status, reply.error["code"]) == (404, "not_found")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_it_can_be_held_and_what_is_recorded_of_it_deleted(gateway: Gateway, stream: bool) -> None:
+    name = (await gateway.create(store=False, stream=stream)).headers["x-interaction-id"]
+    recorded = f"/api/interactions/{name}"
+    assert (await gateway.request("PUT", f"{recorded}/hold", data=b'{"reason": "case 7"}')).status == 200
+    refused = await gateway.request("DELETE", recorded)
+    assert (refused.status, refused.error["code"]) == (400, "failed_precondition")
+    assert (await gateway.request("DELETE", f"{recorded}/hold")).status == 200
+    deleted = await gateway.request("DELETE", recorded)
+    assert (deleted.status, deleted.headers["x-interaction-id"]) == (200, name)
+    assert (await gateway.request("DELETE", recorded)).status == 404
+    assert await gateway.database.response(name) is None
+    assert (await gateway.database.row(name))["total_tokens"] > 0
+
+
 async def test_it_may_point_at_a_stored_one(gateway: Gateway, upstream: Emulated) -> None:
     first = await gateway.ask("One apple")
     second = await gateway.ask("Two", store=False, previous_interaction_id=first.id)

@@ -177,6 +177,19 @@ async def test_a_wish_to_cancel_stands_until_the_end(opened: OpenStore) -> None:
     assert await store.events.to_cancel() == set()
 
 
+async def test_a_wish_to_cancel_what_has_ended_is_none(opened: OpenStore, store_url: str) -> None:
+    store = opened.store
+    early, late = await begun(store), await begun(store)
+    await store.events.wish_cancel(early)
+    for key in (early, late):
+        await store.finish(outcome(key), b"{}")
+    await store.events.wish_cancel(late)
+    assert await store.events.to_cancel() == set()
+    assert await query(store_url, "SELECT count(*) FROM leases WHERE kind = 'cancel'") == [(1,)]
+    await store.held.forget_vain_wishes()
+    assert await query(store_url, "SELECT count(*) FROM leases WHERE kind = 'cancel'") == [(0,)]
+
+
 async def test_another_process_hears_of_news(store_url: str) -> None:
     if is_sqlite(store_url):
         pytest.skip("A SQLite file belongs to one process.")

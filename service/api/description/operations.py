@@ -161,7 +161,14 @@ _AUDIT: Final[dict[str, dict[str, Json]]] = {
             name="get_interaction_detail",
             tag="audit",
             parameters=(_ID,),
-        )
+        ),
+        "delete": operation(
+            "Delete an interaction, also one that was not to be stored and is recorded for audit.",
+            ref("Empty"),
+            name="delete_recorded_interaction",
+            tag="audit",
+            parameters=(_ID,),
+        ),
     },
     "/api/interactions/{id}/chain": {
         "get": operation(
