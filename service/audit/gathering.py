@@ -134,7 +134,7 @@ class Gathering:
         response = self.unpacked(bodies.get(RESPONSE_PAYLOAD))
         detail = usage_detail(row, response)
         modalities = modalities_of(detail)
-        priced = {**row, "cost_nanos": self._prices.nanos(row, modalities)}
+        priced = {**row, "cost_nanos": self._prices.of_row(row, modalities)}
         late = is_late(row)
         counted = is_counted(row)
         full = row["series"] if late else series.of_row(row)

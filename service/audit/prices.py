@@ -49,6 +49,13 @@ class Prices:
         """The same for an interaction whose row is known in part, with its ``usage`` (contract 3.5)."""
         return self.nanos(figures._asdict(), modalities_of(usage))
 
+    def of_row(self, it: Mapping[str, Any], modalities: Modalities) -> int | None:
+        """The same; what has a price already keeps it where its deployment, which may have its own, is not known."""
+        known = it["cost_nanos"]
+        if known is not None and it["deployment_id"] not in self._deployments:
+            return int(known)
+        return self.nanos(it, modalities)
+
     def nanos(self, it: Mapping[str, Any], modalities: Modalities) -> int | None:
         """Billionths of a dollar for an interaction with the columns of its row; None when that is not known."""
         if it["usage_state"] not in TOLD:

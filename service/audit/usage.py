@@ -296,7 +296,7 @@ class _Rows:
             return
         modalities = gathering.modalities_of(gathering.usage_detail(it, response))
         if it["derived_state"] in (NOTHING, USAGE_CAME):
-            it["cost_nanos"] = self._prices.nanos(it, modalities)
+            it["cost_nanos"] = self._prices.of_row(it, modalities)
         late = in_rollups and gathering.is_late(it)
         sums.add((measures.of_late_usage if late else measures.of_outcome)(it, modalities))
 

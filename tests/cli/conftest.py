@@ -1,4 +1,4 @@
-"""A PostgreSQL database beside the SQLite files that commands make for themselves."""
+"""Databases for commands: of a module's own, and behind a service in this process that a test can stop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import uuid
 
 import pytest
 
+from tests.audit.conftest import (
+    running_fixture,
+    start_emulator_fixture,
+    start_gateway,
+    store_url,
+    upstream_fixture,
+)
 from tests.support.postgres import PostgresServer
+
+__all__ = ("running_fixture", "start_emulator_fixture", "start_gateway", "store_url", "upstream_fixture")
 
 
 @pytest.fixture(scope="module")
