@@ -34,7 +34,7 @@ from sqlalchemy import (
 from service.audit import gathering, measures, series
 from service.audit.conditions import key_from
 from service.audit.derivation import FRACTIONS, HOUR, QUARTER, USAGE_CAME, Hour, statements
-from service.audit.intervals import merged
+from service.audit.intervals import merged, some_at_once
 from service.audit.measures import Measures
 from service.store.backend import Backend
 from service.store.reports import Reading, Reports, Rows
@@ -157,23 +157,22 @@ class Splitting:
 
 async def split(reading: Reading, project_id: bytes, hours: Collection[int]) -> set[int]:
     """Those of some hours of a project whose fractions can be told by roll-ups, as those can in which nothing was."""
-    if not hours:
-        return set()
-    ranges = merged((hour, hour + HOUR) for hour in hours)
-
-    def within(start: Column[int]) -> ColumnElement[bool]:
-        return or_(*(and_(start >= literal(begin), start < literal(end)) for begin, end in ranges))
-
     project = literal(project_id, Key)
-    noted = await reading.fetch(
-        select(split_hours.c.start, split_hours.c.requests, split_hours.c.unmeasured).where(
-            split_hours.c.project_id == project, within(split_hours.c.start)
+    noted: list[Sequence[Any]] = []
+    whole: list[Sequence[Any]] = []
+    for ranges in some_at_once(merged((hour, hour + HOUR) for hour in hours)):
+        mine = select(split_hours.c.start, split_hours.c.requests, split_hours.c.unmeasured).where(
+            split_hours.c.project_id == project
         )
-    )
-    whole = await reading.fetch(_sums_of_hours(project, within(rollups.c.start)))
+        noted += await reading.fetch(mine.where(_within(split_hours.c.start, ranges)))
+        whole += await reading.fetch(_sums_of_hours(project, _within(rollups.c.start, ranges)))
     known = {start: (requests, unmeasured) for start, requests, unmeasured in noted}
     of_whole = {start: (int(requests), int(unmeasured)) for start, requests, unmeasured in whole}
     return {hour for hour in hours if known.get(hour, _NOTHING) == of_whole.get(hour, _NOTHING)}
+
+
+def _within(start: Column[int], ranges: Sequence[tuple[int, int]]) -> ColumnElement[bool]:
+    return or_(*(and_(start >= literal(begin), start < literal(end)) for begin, end in ranges))
 
 
 class _Sums:

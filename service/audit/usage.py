@@ -20,7 +20,7 @@ from service.audit.conditions import key_from
 from service.audit.derivation import DAY, HOUR, NOTHING, QUARTER, USAGE_CAME
 from service.audit.filters import Filters
 from service.audit.gathering import WAITING
-from service.audit.intervals import Fraction, Interval, Pieces, Places, Unit, divided, merged, pieces_of
+from service.audit.intervals import Fraction, Interval, Pieces, Places, Unit, divided, merged, pieces_of, some_at_once
 from service.audit.measures import COUNTERS, Measures
 from service.audit.prices import Prices
 from service.audit.series import grain_for
@@ -235,24 +235,23 @@ class _Adding:
         self, span: int, ranges: Sequence[tuple[int, int]]
     ) -> Iterator[tuple[int, Sequence[Any], Sequence[Any]]]:
         """Roll-ups that begin within ranges: where, the values of their group, and their sums."""
-        if not ranges:
-            return iter(())
         columns = self.columns(_SERIES)
-        within = or_(*(and_(rollups.c.start >= start, rollups.c.start < end) for start, end in ranges))
-        statement = (
-            select(rollups.c.start, *columns, *(rollups.c[name] for name in _SUMS))
-            .select_from(rollups.join(series, series.c.id == rollups.c.series_id))
-            .where(
-                rollups.c.project_id == literal(self._project_id, Key),
-                rollups.c.grain == grain_for(self._needed()),
-                rollups.c.span == span,
-                within,
-                *self.conditions(_SERIES),
-            )
-        )
         width = 1 + len(columns)
-        rows = await self._reading.fetch(statement)
-        return ((row[0], row[1:width], row[width:]) for row in rows)
+        found: list[Sequence[Any]] = []
+        for some in some_at_once(ranges):
+            within = or_(*(and_(rollups.c.start >= start, rollups.c.start < end) for start, end in some))
+            found += await self._reading.fetch(
+                select(rollups.c.start, *columns, *(rollups.c[name] for name in _SUMS))
+                .select_from(rollups.join(series, series.c.id == rollups.c.series_id))
+                .where(
+                    rollups.c.project_id == literal(self._project_id, Key),
+                    rollups.c.grain == grain_for(self._needed()),
+                    rollups.c.span == span,
+                    within,
+                    *self.conditions(_SERIES),
+                )
+            )
+        return ((row[0], row[1:width], row[width:]) for row in found)
 
 
 class _Rows:

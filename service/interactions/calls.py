@@ -151,6 +151,11 @@ class Job:
             )
         return self.route.deployment.discreet(message)
 
+    @property
+    def _asked_for(self) -> str | None:
+        """The model or agent as upstream spells it."""
+        return self.route.model or self.call.envelope.agent
+
     def outcome(
         self,
         *,
@@ -171,7 +176,8 @@ class Job:
             upstream_id=upstream_id,
             upstream_stored=self.intent.upstream_stored and upstream_id is not None,
             status=status,
-            model=_text(told.get("model")) or _text(told.get("agent")),
+            # What fails is the failure of whom it was sent to, however the caller called that.
+            model=_text(told.get("model")) or _text(told.get("agent")) or self._asked_for,
             service_tier=_text(told.get("service_tier")),
             http_status=http_status,
             error_code=error[0] if error else None,

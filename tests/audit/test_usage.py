@@ -284,6 +284,15 @@ def test_what_makes_no_sense_is_refused(text: str, message: str) -> None:
     assert message in refused.value.message
 
 
+async def test_years_of_days_that_begin_within_an_hour_are_told(store_url: str) -> None:
+    async with past(store_url, 0) as made:
+        await add(made, 40, random.Random(3), within=6 * 365 * 24 * HOUR)
+        zone = "Asia/Kolkata"
+        for _ in range(2):
+            await check(made, f"group_by=day&tz={zone}", day=time_of("day", ZoneInfo(zone)))
+            await made.indexer.catch_up()
+
+
 async def test_a_label_that_is_no_string_counts_as_none(store_url: str) -> None:
     async with past(store_url, 20, derive=False) as made:
         ended = [told for told in made.of_default() if told.completed_at is not None]
