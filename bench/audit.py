@@ -29,6 +29,7 @@ from bench.audit_filling import AuditFilling
 from bench.databases import postgres
 from bench.filling import DAYS, Filling, PostgresFilling, SqliteFilling
 from service.audit import filters, usage_request
+from service.audit.late_figures import LateFigures
 from service.audit.listing import Listing
 from service.audit.prices import Prices
 from service.audit.splitting import Splitting
@@ -211,7 +212,9 @@ async def subject(name: str, url: str) -> AsyncIterator[Subject]:
     reports: Reports = open_reports(url)
     await reports.start()
     try:
-        yield Subject(name, Listing(reports), UsageReports(reports, Codec(), Prices(Settings())))
+        prices = Prices.of(Settings())
+        listing = Listing(reports, LateFigures(Codec(), prices))
+        yield Subject(name, listing, UsageReports(reports, Codec(), prices))
     finally:
         await reports.close()
 

@@ -20,6 +20,7 @@ from service.api.keys import (
     LIFECYCLE,
     LISTING,
     LONG_EXPORTS,
+    PRICES,
     RECONCILIATION,
     RECORDED,
     REPEATS,
@@ -38,6 +39,7 @@ from service.audit.details import Details
 from service.audit.export import Export
 from service.audit.importing import Importer
 from service.audit.indexer import Indexer
+from service.audit.late_figures import LateFigures
 from service.audit.listing import Listing
 from service.audit.long_exports import LongExports
 from service.audit.prices import Prices
@@ -115,7 +117,6 @@ DEPLOYMENTS: Final = web.AppKey("deployments", Deployments)
 DEADLINES: Final = web.AppKey("deadlines", Deadlines)
 BACKEND: Final = web.AppKey[Backend]("backend", Backend)
 CODEC: Final = web.AppKey("codec", Codec)
-PRICES: Final = web.AppKey("prices", Prices)
 DUTIES: Final = web.AppKey("duties", Duties)
 MEDIA_KEEPER: Final = web.AppKey("media_keeper", MediaKeeper)
 DESTINATIONS: Final = web.AppKey("destinations", Destinations)
@@ -156,13 +157,14 @@ async def _reports(app: web.Application) -> AsyncIterator[None]:
     with database_from(app[SETTINGS].database_url_source):
         reports = app[REPORTS] = open_reports(app[SETTINGS].database_url)
         await reports.start()
-    app[LISTING] = Listing(reports, lambda: app[STORE].statistics.entries)
-    app[EXPORT] = Export(reports, app[CODEC])
+    prices = app[PRICES] = Prices.of(app[SETTINGS])
+    late_figures = LateFigures(app[CODEC], prices)
+    app[LISTING] = Listing(reports, late_figures, lambda: app[STORE].statistics.entries)
+    app[EXPORT] = Export(reports, app[CODEC], late_figures)
     app[EXPORT_STALL] = app[SETTINGS].export_stall_timeout
     app[LONG_EXPORTS] = LongExports(app[SETTINGS].database_url, lambda: app[STORE].statistics.entries)
     app[IMPORT] = Importer(app[STORE], reports)
-    app[DETAILS] = Details(reports, app[STORE], app[CODEC])
-    prices = app[PRICES] = Prices(app[SETTINGS])
+    app[DETAILS] = Details(reports, app[STORE], app[CODEC], late_figures)
     app[USAGE] = UsageReports(reports, app[CODEC], prices)
     indexer = Indexer(app[BACKEND], reports, app[CODEC], prices, idle=app[SETTINGS].index_interval)
     if app[DUTIES].derives:

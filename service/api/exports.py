@@ -15,7 +15,7 @@ from aiohttp import web
 from service.api import unchunked
 from service.api.audit import check_parameters, query_filters
 from service.api.endpoint import answer, read_body, response_headers
-from service.api.keys import AUTHENTICATOR, EXPORT, EXPORT_STALL, IMPORT, LONG_EXPORTS
+from service.api.keys import AUTHENTICATOR, EXPORT, EXPORT_STALL, IMPORT, LONG_EXPORTS, PRICES
 from service.audit.encoding import form_of
 from service.audit.errand import Errand
 from service.audit.lines import Whole
@@ -53,6 +53,7 @@ async def export(request: web.Request) -> web.StreamResponse:
                 after,
                 form,
                 with_media,
+                request.app[PRICES].own,
             )
         )
     async with aclosing(pieces):

@@ -14,6 +14,7 @@ from service.audit.export import Export
 from service.audit.importing import Importer
 from service.audit.listing import Listing
 from service.audit.long_exports import LongExports
+from service.audit.prices import Prices
 from service.audit.reconcile import Reconciliation
 from service.audit.usage import UsageReports
 from service.interactions.create import Creator
@@ -47,6 +48,7 @@ ROUTER: Final = web.AppKey("router", Router)
 STORE: Final = web.AppKey("store", Store)
 REPORTS: Final = web.AppKey[Reports]("reports", Reports)
 DETAILS: Final = web.AppKey("details", Details)
+PRICES: Final = web.AppKey("prices", Prices)
 LISTING: Final = web.AppKey("listing", Listing)
 USAGE: Final = web.AppKey("usage", UsageReports)
 RECONCILIATION: Final = web.AppKey("reconciliation", Reconciliation)

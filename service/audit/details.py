@@ -13,6 +13,7 @@ import orjson
 from sqlalchemy import BigInteger, ColumnElement, Select, literal, select
 
 from service.audit import gathering, summaries
+from service.audit.late_figures import LateFigures
 from service.audit.summaries import seconds, timestamp
 from service.errors import NotFound
 from service.interactions import render
@@ -34,8 +35,9 @@ _ADDED: Final = ("usage_detail", "first_byte_at", "completed_at", "created_at", 
 class Details:
     """Tells about single interactions, within one project (promise P6)."""
 
-    def __init__(self, reports: Reports, store: Store, packing: Codec) -> None:
+    def __init__(self, reports: Reports, store: Store, packing: Codec, late_figures: LateFigures) -> None:
         self._reports = reports
+        self._late_figures = late_figures
         self._store = store
         self._packing = packing
 
@@ -45,8 +47,11 @@ class Details:
         async with self._reports.reading() as reading:
             row = await _find(reading, project_id, reference, [*summaries.COLUMNS, *added])
             width = len(row) - len(added)
-            summary, more = summaries.of_row(row[:width]), dict(zip(_ADDED, row[width:], strict=True))
+            more = dict(zip(_ADDED, row[width:], strict=True))
             key = row[0]
+            late = (await self._late_figures.of(reading, [row], summaries.OF_LATE)).get(key)
+            summary = summaries.of_row(row[:width], late and late.cost_nanos)
+            detail = more["usage_detail"] if late is None else late.usage_detail
             shown = more["deleted_at"] is None
             bodies = await reading.fetch(gathering.bodies_of([key], RESPONSE_PAYLOAD)) if shown else ()
         request = await self._store.request_of(key) if shown else None
@@ -57,7 +62,7 @@ class Details:
             "response": None if response is None else _told(response, row),
             "attempts": _attempts(more["attempts"]),
             "timings": _timings(more),
-            "usage": _usage(summary, more["usage_detail"]),
+            "usage": _usage(summary, detail),
             "links": _links(summary),
         }
 
@@ -71,10 +76,14 @@ class Details:
             row = await _find(reading, project_id, reference, columns)
             before = await reading.fetch(_related(project_id, columns, _above(row[0])))
             after = await reading.fetch(_related(project_id, columns, _below(row[0])))
+            ancestors, (interaction,), descendants = [
+                await self._late_figures.summaries(reading, rows)
+                for rows in (before[:MOST_LINKS], [row], after[:MOST_LINKS])
+            ]
         return {
-            "ancestors": [summaries.of_row(one) for one in before[:MOST_LINKS]],
-            "interaction": summaries.of_row(row),
-            "descendants": [summaries.of_row(one) for one in after[:MOST_LINKS]],
+            "ancestors": ancestors,
+            "interaction": interaction,
+            "descendants": descendants,
             "truncated": max(len(before), len(after)) > MOST_LINKS,
         }
 
@@ -184,7 +193,7 @@ def _timings(more: dict[str, Any]) -> dict[str, Any]:
 
 
 def _usage(summary: dict[str, Any], detail: str | None) -> dict[str, Any] | None:
-    """The totals, and what upstream told by modality once that has been derived."""
+    """The totals, and what upstream told by modality."""
     totals = summary["usage"]
     if totals is None:
         return None

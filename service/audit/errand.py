@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -9,11 +10,15 @@ import orjson
 
 from service.audit import filters
 from service.audit.filters import Filters
+from service.audit.prices import OwnPrice
 
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What is to be exported; ``query`` are the filters as they were asked for, ``since`` and ``until`` their times."""
+    """What is to be exported; ``query`` are the filters as they were asked for, ``since`` and ``until`` their times.
+
+    ``prices`` are those of deployments that have prices of their own.
+    """
 
     project_id: bytes
     query: tuple[tuple[str, str], ...]
@@ -22,6 +27,7 @@ class Errand:
     after: str | None
     form: str
     with_media: bool
+    prices: Mapping[str, OwnPrice]
 
     def to_bytes(self, database_url: str) -> bytes:
         """For the process to read."""
@@ -34,7 +40,9 @@ class Errand:
         told: dict[str, Any] = orjson.loads(data)
         query = tuple((name, value) for name, value in told.pop("query"))
         database_url: str = told.pop("database_url")
-        return database_url, cls(query=query, project_id=bytes.fromhex(told.pop("project_id")), **told)
+        prices = {name: (asked, made) for name, (asked, made) in told.pop("prices").items()}
+        project_id = bytes.fromhex(told.pop("project_id"))
+        return database_url, cls(query=query, project_id=project_id, prices=prices, **told)
 
     def filters(self) -> Filters:
         """Which interactions are meant."""

@@ -18,6 +18,7 @@ from typing import Any, Final
 from service.audit import conditions, cursors
 from service.audit.filters import Filters
 from service.audit.given_keys import prepared, values_of
+from service.audit.late_figures import LateFigures
 from service.audit.lines import Whole
 from service.audit.listing import read_candidates, read_page
 from service.audit.parts import AT_ONCE, PartReader, has_media, of_media
@@ -51,9 +52,10 @@ class _Found:
 class Export:
     """Exports the interactions of one project at a time (promise P6)."""
 
-    def __init__(self, reports: Reports, packing: Codec) -> None:
+    def __init__(self, reports: Reports, packing: Codec, late_figures: LateFigures) -> None:
         self._reports = reports
         self._packing = packing
+        self._late_figures = late_figures
 
     async def is_short(self, project_id: bytes, filters: Filters, after: str | None = None) -> bool:
         """Whether one part has everything that :meth:`parts` would read; raises as it does."""
@@ -68,7 +70,7 @@ class Export:
 
         Raises as :meth:`keys` does.
         """
-        reader = PartReader(self._reports, project_id, filters, with_media=with_media)
+        reader = PartReader(self._reports, self._late_figures, project_id, filters, with_media=with_media)
         async with aclosing(self.keys(project_id, filters, after, with_media=with_media)) as found:
             async for keys in found:
                 part = await reader.read(keys)

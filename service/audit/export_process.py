@@ -23,7 +23,9 @@ from service.audit.encoding import form_of
 from service.audit.errand import Errand
 from service.audit.export import Export
 from service.audit.export_worker import Making, Unforeseen, Worker, widen, write
+from service.audit.late_figures import LateFigures
 from service.audit.portions import Encoder, Portion
+from service.audit.prices import Prices
 from service.errors import ServiceError
 from service.store.codec import Codec
 from service.store.engine import open_reports
@@ -47,9 +49,9 @@ async def _export(database_url: str, errand: Errand, encoder: Encoder, worker: W
     await reports.start()
     try:
         making = Making(reports, errand, encoder)
-        found = Export(reports, Codec()).keys(
-            errand.project_id, errand.filters(), errand.after, with_media=errand.with_media
-        )
+        packing = Codec()
+        export = Export(reports, packing, LateFigures(packing, Prices(errand.prices)))
+        found = export.keys(errand.project_id, errand.filters(), errand.after, with_media=errand.with_media)
         # Nothing is written before there is something: what cannot even begin is an error, and no broken export.
         waiting = encoder.begin()
         async with aclosing(found), aclosing(_portions(found, making, worker)) as portions:

@@ -20,8 +20,10 @@ from typing import Final
 
 from service.audit.encoding import form_of
 from service.audit.errand import Errand
+from service.audit.late_figures import LateFigures
 from service.audit.parts import PartReader
 from service.audit.portions import Encoder, Portion
+from service.audit.prices import Prices
 from service.errors import ServiceError, StoreError
 from service.store.codec import Codec
 from service.store.engine import open_reports
@@ -52,8 +54,14 @@ class Making:
     """Reads parts and writes them out, in this process."""
 
     def __init__(self, reports: Reports, errand: Errand, encoder: Encoder) -> None:
-        self._reader = PartReader(reports, errand.project_id, errand.filters(), with_media=errand.with_media)
         self._packing = Codec()
+        self._reader = PartReader(
+            reports,
+            LateFigures(self._packing, Prices(errand.prices)),
+            errand.project_id,
+            errand.filters(),
+            with_media=errand.with_media,
+        )
         self._encoder = encoder
 
     async def portion(self, keys: Sequence[bytes]) -> Portion:

@@ -130,13 +130,24 @@ class Gathering:
             by_key.setdefault(body[0], {})[body[1]] = body
         return [self._one(row, by_key.get(row["id"], {})) for row in rows]
 
-    def _one(self, row: Row, bodies: Mapping[int, Sequence[Any]]) -> Derived:
-        response = self.unpacked(bodies.get(RESPONSE_PAYLOAD))
+    def figures(self, row: Row, answer: Sequence[Any] | None) -> tuple[int | None, str | None]:
+        """What an interaction costs, in billionths of a dollar, and its usage as upstream told it, as JSON.
+
+        ``answer`` is its answer as :func:`bodies_of` tells it.
+        """
+        return self._figures(row, self.unpacked(answer))[:2]
+
+    def _figures(self, row: Row, response: bytes | None) -> tuple[int | None, str | None, Modalities]:
         detail = usage_detail(row, response)
         modalities = modalities_of(detail)
-        priced = {**row, "cost_nanos": self._prices.of_row(row, modalities)}
+        cost = self._prices.of_row(row, modalities) if is_counted(row) else None
+        return cost, detail, modalities
+
+    def _one(self, row: Row, bodies: Mapping[int, Sequence[Any]]) -> Derived:
+        response = self.unpacked(bodies.get(RESPONSE_PAYLOAD))
+        cost, detail, modalities = self._figures(row, response)
+        priced = {**row, "cost_nanos": cost}
         late = is_late(row)
-        counted = is_counted(row)
         full = row["series"] if late else series.of_row(row)
         added = measures.of_late_usage if late else measures.of_outcome
         return Derived(
@@ -146,11 +157,11 @@ class Gathering:
             old_usage_state=row["usage_state"],
             state=derivation.WITHOUT_USAGE if row["usage_state"] == USAGE_MISSING else derivation.WHOLE,
             series=series.all_grains(full),
-            cost_nanos=priced["cost_nanos"] if counted else None,
+            cost_nanos=cost,
             usage_detail=detail,
             terms=frozenset(terms.of_usage(priced) if late else terms.of_row(priced)),
             document=None if late else self._document(row, bodies, response),
-            measures=added(priced, modalities) if counted else None,
+            measures=added(priced, modalities) if is_counted(row) else None,
         )
 
     def _document(

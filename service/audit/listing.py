@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Select, literal, select
 from service.audit import conditions, cursors, filling_in, finding, matching, paging, summaries, terms, words
 from service.audit.courtesy import Courtesy
 from service.audit.filters import ANY, Filters
+from service.audit.late_figures import LateFigures
 from service.audit.snippets import Snippets
 from service.audit.wanted import Order, Wanted
 from service.audit.words import Search
@@ -47,8 +48,9 @@ class Listing:
     ``written`` tells how many writes callers have waited for so far.
     """
 
-    def __init__(self, reports: Reports, written: Callable[[], int] = int) -> None:
+    def __init__(self, reports: Reports, late_figures: LateFigures, written: Callable[[], int] = int) -> None:
         self._reports = reports
+        self._late_figures = late_figures
         self._courtesy = Courtesy(written)
 
     async def summaries(
@@ -59,7 +61,7 @@ class Listing:
             page = await read_page(
                 reading, summaries.COLUMNS, project_id, filters, order=order, limit=limit, cursor=cursor
             )
-            found = [summaries.of_row(row) for row in page.rows]
+            found = await self._late_figures.summaries(reading, page.rows)
             if filters.text is not None:
                 await _add_snippets(reading, words.parse(filters.text), found)
         return found, page.next_cursor

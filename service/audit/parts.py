@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Table, bindparam, select
 
 from service.audit import conditions, given_keys
 from service.audit.filters import Filters
+from service.audit.late_figures import Figures, LateFigures
 from service.audit.lines import COLUMNS, EventRow, MediaRow, Whole
 from service.errors import StoreError
 from service.store import inputs
@@ -33,7 +34,11 @@ from service.store.tables import inputs as inputs_table
 #: Interactions of one part.
 AT_ONCE: Final = 512
 #: The key comes first.
-_NAMES: Final = (*COLUMNS, "project_id")
+_NAMES: Final = (*COLUMNS, "project_id", "derived_state")
+_PROJECT: Final = _NAMES.index("project_id")
+_COST: Final = _NAMES.index("cost_nanos")
+_DETAIL: Final = _NAMES.index("usage_detail")
+_OF_LATE: Final = tuple(map(_NAMES.index, ("derived_state", "completed_at", "usage_state", "cost_nanos")))
 _STREAM: Final = _NAMES.index("stream")
 _DELETED_AT: Final = _NAMES.index("deleted_at")
 _FIRST: Final = itemgetter(0)
@@ -70,7 +75,7 @@ class Part:
         return [
             Whole(
                 row,
-                row[-1],
+                row[_PROJECT],
                 self.project,
                 requests.get(row[0]),
                 responses.get(row[0]),
@@ -85,8 +90,17 @@ class Part:
 class PartReader:
     """Reads parts of what filters select in one project; with ``with_media``, kept media too."""
 
-    def __init__(self, reports: Reports, project_id: bytes, filters: Filters, *, with_media: bool) -> None:
+    def __init__(
+        self,
+        reports: Reports,
+        late_figures: LateFigures,
+        project_id: bytes,
+        filters: Filters,
+        *,
+        with_media: bool,
+    ) -> None:
         self._reports = reports
+        self._late_figures = late_figures
         self._project_id = project_id
         self._filters = filters
         self._with_media = with_media
@@ -101,12 +115,21 @@ class PartReader:
             if self._known is None:
                 self._known = await self._prepared(reading)
             await reading.plan(Plan.LOOK_UP_AGAIN)
-            return await _part(reading, *self._known, keys, with_media=self._with_media)
+            part = await _part(reading, *self._known, keys, with_media=self._with_media)
+            late = await self._late_figures.of(reading, part.rows, _OF_LATE)
+        return replace(part, rows=[_with_figures(row, late) for row in part.rows]) if late else part
 
     async def _prepared(self, reading: Reading) -> tuple[_Statements, str | None]:
         self._with_media = self._with_media and await has_media(reading)
         statements = _Statements(self._project_id, self._filters, reading.dialect)
         return statements, await _project_name(reading, self._project_id)
+
+
+def _with_figures(row: Sequence[Any], late: Mapping[bytes, Figures]) -> Sequence[Any]:
+    told = list(row)
+    if (figures := late.get(row[0])) is not None:
+        told[_COST], told[_DETAIL] = figures
+    return told
 
 
 async def _part(

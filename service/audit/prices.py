@@ -23,6 +23,8 @@ _HOUR: Final = 3_600_000_000
 _NANOS: Final = Decimal(1_000_000_000)
 _PREFIXES: Final = ("gemini/", "models/")
 _MILLION: Final = Decimal(1_000_000)
+#: Dollars for a token of input, and for one of output.
+OwnPrice = tuple[float, float]
 _TEXT_ALONE: Final = frozenset({"text"})
 #: What the data call the modalities of which they may have prices.
 _MODALITIES: Final = ("audio", "image", "video")
@@ -38,43 +40,48 @@ class _Price:
 
 
 class Prices:
-    """Prices interactions."""
+    """Prices interactions; ``own`` has the prices of deployments that have prices of their own, by their ids."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._deployments = {deployment.id: deployment for deployment in settings.deployments}
+    def __init__(self, own: Mapping[str, OwnPrice]) -> None:
+        self.own = own
+
+    @classmethod
+    def of(cls, settings: Settings) -> Prices:
+        """With the prices of a configuration."""
+        deployments = [*settings.deployments]
         if settings.default_deployment is not None:
-            self._deployments[settings.default_deployment.id] = settings.default_deployment
+            deployments.append(settings.default_deployment)
+        return cls({one.id: price for one in deployments if (price := _own_price(one)) is not None})
 
     def of_figures(self, figures: Figures, usage: dict[str, Any]) -> int | None:
         """The same for an interaction whose row is known in part, with its ``usage`` (contract 3.5)."""
         return self.nanos(figures._asdict(), modalities_of(usage))
 
     def of_row(self, it: Mapping[str, Any], modalities: Modalities) -> int | None:
-        """The same; what has a price already keeps it where its deployment, which may have its own, is not known."""
-        known = it["cost_nanos"]
-        if known is not None and it["deployment_id"] not in self._deployments:
-            return int(known)
-        return self.nanos(it, modalities)
+        """The same; what has a price already keeps it: it may have been made where other prices hold."""
+        known: int | None = it["cost_nanos"]
+        return self.nanos(it, modalities) if known is None else known
 
     def nanos(self, it: Mapping[str, Any], modalities: Modalities) -> int | None:
         """Billionths of a dollar for an interaction with the columns of its row; None when that is not known."""
         if it["usage_state"] not in TOLD:
             return None
-        deployment = self._deployments.get(it["deployment_id"])
-        price = None if deployment is None else _own_price(deployment, it)
-        if price is None:
-            price = _list_price(it, modalities)
+        own = self.own.get(it["deployment_id"])
+        price = _list_price(it, modalities) if own is None else _by_own(own, it)
         if price is None:
             return None
         nanos = int((price * _NANOS).to_integral_value(ROUND_HALF_EVEN))
         return nanos if 0 <= nanos < _MOST_NANOS else None
 
 
-def _own_price(deployment: DeploymentSettings, it: Mapping[str, Any]) -> Decimal | None:
-    """By the deployment's prices a token, which must be given for input and output alike."""
+def _own_price(deployment: DeploymentSettings) -> OwnPrice | None:
+    """The deployment's prices a token, which must be given for input and output alike."""
     asked, made = deployment.input_cost_per_token, deployment.output_cost_per_token
-    if asked is None or made is None:
-        return None
+    return None if asked is None or made is None else (asked, made)
+
+
+def _by_own(own: OwnPrice, it: Mapping[str, Any]) -> Decimal:
+    asked, made = own
     return Decimal(repr(asked)) * _input(it) + Decimal(repr(made)) * _output(it)
 
 

@@ -57,6 +57,7 @@ _NAMES: Final = (
     "attempts",
     "usage_state",
     "cost_nanos",
+    "derived_state",
     *TOKENS,
 )
 _TOLD: Final = (*_NAMES, "project_name", "key_name")
@@ -73,13 +74,16 @@ COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
 )
 
 
+#: The places of what tells whether such a row lacks its cost (:func:`service.audit.late_figures.lacks`).
+OF_LATE: Final = tuple(map(_NAMES.index, ("derived_state", "completed_at", "usage_state", "cost_nanos")))
 #: The place of the parent's key in such a row.
 PREVIOUS: Final = _NAMES.index("previous_id")
 
 
-def of_row(row: Sequence[Any]) -> dict[str, Any]:
-    """The summary of a row of :data:`COLUMNS`."""
+def of_row(row: Sequence[Any], cost_nanos: int | None = None) -> dict[str, Any]:
+    """The summary of a row of :data:`COLUMNS`; ``cost_nanos`` is what it costs where that is not in the row yet."""
     it: Mapping[str, Any] = dict(zip(_TOLD, row, strict=True))
+    cost = it["cost_nanos"] if cost_nanos is None else cost_nanos
     created, first, completed = it["created_at"], it["first_byte_at"], it["completed_at"]
     return {
         "id": ids.to_text(it["id"]),
@@ -109,7 +113,7 @@ def of_row(row: Sequence[Any]) -> dict[str, Any]:
         "duration": seconds(created, completed),
         "first_event": seconds(created, first),
         "usage": usage_of(it),
-        "cost": dollars(it["cost_nanos"]),
+        "cost": dollars(cost),
         "request_bytes": it["request_bytes"],
         "response_bytes": it["response_bytes"],
         "attempts": 0 if it["attempts"] is None else len(orjson.loads(it["attempts"])),

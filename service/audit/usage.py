@@ -20,7 +20,17 @@ from service.audit.conditions import key_from
 from service.audit.derivation import DAY, HOUR, NOTHING, QUARTER, USAGE_CAME
 from service.audit.filters import Filters
 from service.audit.gathering import WAITING
-from service.audit.intervals import Fraction, Interval, Pieces, Places, Unit, divided, merged, pieces_of, some_at_once
+from service.audit.intervals import (
+    Fraction,
+    Interval,
+    Pieces,
+    Places,
+    Unit,
+    divided,
+    merged,
+    pieces_of,
+    some_at_once,
+)
 from service.audit.measures import COUNTERS, Measures
 from service.audit.prices import Prices
 from service.audit.series import grain_for

@@ -17,6 +17,7 @@ import orjson
 
 from bench.filling import key_at
 from service.audit.indexer import Indexer
+from service.audit.late_figures import LateFigures
 from service.audit.prices import Prices
 from service.settings import DeploymentSettings, Secret, Settings
 from service.store.codec import Codec
@@ -52,7 +53,8 @@ DEPLOYMENT = DeploymentSettings(
     output_cost_per_token=0.000004,
 )
 OTHER_PROJECT = uuid.UUID("00000000-0000-7000-8000-0000000000aa").bytes
-PRICES = Prices(Settings(default_deployment=DEPLOYMENT))
+PRICES = Prices.of(Settings(default_deployment=DEPLOYMENT))
+LATE_FIGURES = LateFigures(Codec(), PRICES)
 
 
 @dataclass(slots=True)
@@ -122,7 +124,7 @@ async def past(url: str, count: int, *, seed: int = 7, derive: bool = True) -> A
         await reports.start()
         try:
             indexer = Indexer(
-                opened.backend, reports, Codec(), Prices(Settings(default_deployment=DEPLOYMENT))
+                opened.backend, reports, Codec(), Prices.of(Settings(default_deployment=DEPLOYMENT))
             )
             made = Past(opened, reports, indexer, [], keys)
             await add(made, count, source)

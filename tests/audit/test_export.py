@@ -36,7 +36,7 @@ from service.store.store import Store
 from service.store.tables import DEFAULT_PROJECT
 from service.upstream.files import file_of
 from service.wire import ids
-from tests.audit.history import past
+from tests.audit.history import LATE_FIGURES, past
 from tests.support.gateway import MODEL, Gateway, eventually
 from tests.support.gateways import StartGateway, gateway_starter
 from tests.support.replies import Json, Reply
@@ -699,7 +699,9 @@ async def test_a_long_export_has_a_process_of_its_own_and_is_the_same(gateway: G
 
 async def test_who_takes_long_over_an_export_keeps_nobody_from_reading(store_url: str) -> None:
     async with past(store_url, 20) as made:
-        slow = [Export(made.reports, Codec()).parts(DEFAULT_PROJECT, Filters()) for _ in range(4)]
+        slow = [
+            Export(made.reports, Codec(), LATE_FIGURES).parts(DEFAULT_PROJECT, Filters()) for _ in range(4)
+        ]
         for parts in slow:
             assert await anext(parts)
         async with made.reports.reading() as reading:

@@ -25,6 +25,7 @@ from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
 from tests.audit.history import (
     HOUR,
+    LATE_FIGURES,
     MODELS,
     PRICES,
     TEAMS,
@@ -163,7 +164,7 @@ def replays(key: bytes) -> Check:
 async def everything(made: Past, query: str, order: Order, limit: int) -> list[str]:
     """The ids of all pages."""
     chosen, _ = filters.parse(parse_qsl(query, keep_blank_values=True))
-    listing = Listing(made.reports)
+    listing = Listing(made.reports, LATE_FIGURES)
     found: list[str] = []
     cursor = None
     while True:
@@ -390,7 +391,7 @@ async def test_one_whose_answer_grew_when_its_usage_came_is_told_once(
             for order in ORDERS:
                 told, cursor, pages = [], None, 0
                 while pages == 0 or cursor is not None:
-                    found, cursor = await Listing(reports).summaries(
+                    found, cursor = await Listing(reports, LATE_FIGURES).summaries(
                         DEFAULT_PROJECT, chosen, order=order, limit=limit, cursor=cursor
                     )
                     told += [one["id"] for one in found]

@@ -37,7 +37,7 @@ async def test_figures_that_are_too_large_for_a_sum_stop_nothing_else(store_url:
             begun = intent()
             await opened.store.begin(begun, b'{"input":"hello"}')
             await opened.store.finish(outcome(begun.id, usage=usage), b"{}")
-        await Indexer(opened.backend, reports, Codec(), Prices(Settings())).catch_up()
+        await Indexer(opened.backend, reports, Codec(), Prices.of(Settings())).catch_up()
     await reports.close()
     assert await query(store_url, "SELECT derived_state FROM interactions") == [(2,)] * 3
     ((requests,),) = await query(
@@ -61,7 +61,7 @@ async def derived(opened: OpenStore, backend: InspectableSqlite, url: str) -> in
     reports = open_reports(url)
     await reports.start()
     backend.writing.set_progress_handler(step, 100)
-    await Indexer(backend, reports, Codec(), Prices(Settings())).catch_up()
+    await Indexer(backend, reports, Codec(), Prices.of(Settings())).catch_up()
     backend.writing.set_progress_handler(None, 0)
     await reports.close()
     return steps
@@ -100,7 +100,7 @@ async def test_an_hour_is_split_though_there_is_always_something_new(store_url: 
                 await recorded(ids.derived(now() // 1_000 - 40_000, str(number)))
 
         await recorded(ids.derived(now() // 1_000 - 3 * 3_600_000, "early"))
-        indexer = Indexer(opened.backend, reports, Codec(), Prices(Settings()), idle=0.01)
+        indexer = Indexer(opened.backend, reports, Codec(), Prices.of(Settings()), idle=0.01)
         coming = asyncio.create_task(always_something_new())
         indexer.start()
         while not await query(store_url, "SELECT 1 FROM split_hours WHERE requests IS NOT NULL"):
@@ -118,7 +118,7 @@ async def test_an_hour_waits_for_usage_that_has_come_to_it(store_url: str) -> No
         key = ids.derived(now() // 1_000 - 3 * 3_600_000, "early")
         await opened.store.begin(intent(key), b'{"input":"hello"}')
         await opened.store.finish(outcome(key, usage=Usage(USAGE_MISSING)), b"{}")
-        indexer = Indexer(opened.backend, reports, Codec(), Prices(Settings()))
+        indexer = Indexer(opened.backend, reports, Codec(), Prices.of(Settings()))
         assert await indexer.step() == 1
         await opened.store.held.settle_usage(key, USAGE, None)
         assert await indexer.split() == 0

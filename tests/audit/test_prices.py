@@ -25,7 +25,7 @@ OWN = DeploymentSettings(
 HALF = DeploymentSettings(
     id="half", model_name="half", model="half", api_key=Secret("none"), input_cost_per_token=0.5
 )
-PRICES = Prices(Settings(deployments=(OWN, HALF)))
+PRICES = Prices.of(Settings(deployments=(OWN, HALF)))
 
 
 def priced(modalities: Modalities | None = None, **changes: Any) -> int | None:

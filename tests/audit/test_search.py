@@ -25,7 +25,7 @@ from service.errors import InvalidRequest
 from service.store.records import USAGE_MISSING
 from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
-from tests.audit.history import HOUR, Past, Told, add, delete, past
+from tests.audit.history import HOUR, LATE_FIGURES, Past, Told, add, delete, past
 from tests.support.gateway import Gateway, eventually
 from tests.support.replies import Json
 from tests.support.store import USAGE, query, sqlite_path
@@ -91,7 +91,7 @@ async def found(
     made: Past, text: str, order: Order = "desc", limit: int = 1000, given: Filters | None = None, **more: Any
 ) -> list[Json]:
     filters = replace(given or Filters(), text=text, **more)
-    listed = Listing(made.reports)
+    listed = Listing(made.reports, LATE_FIGURES)
     pages: list[Json] = []
     cursor = None
     while True:
@@ -212,7 +212,7 @@ async def test_a_rank_goes_on_among_what_its_first_page_was_of(
         await made.indexer.catch_up()
         filters = replace(parse([("deleted", "any")])[0], text=text)
         newest = [one["id"] for one in await found(made, text, "desc", 1000, filters)]
-        listed = Listing(made.reports)
+        listed = Listing(made.reports, LATE_FIGURES)
         page = partial(listed.summaries, DEFAULT_PROJECT, filters, order="rank", limit=2)
         told, cursor = await page(cursor=None)
         # More comes in between, which is newer than all that was there, and is newly derived from.
