@@ -106,6 +106,8 @@ class Duties:
     follows: bool = True
     #: Derives what lists, searches and reports are made from.
     derives: bool = True
+    #: Ends when all that there is to derive from has been.
+    leaves_nothing: bool = False
     #: Applies rules of retention, delivers webhooks, makes partitions and ends deletes that were cut short.
     keeps: bool = True
 
@@ -170,6 +172,8 @@ async def _reports(app: web.Application) -> AsyncIterator[None]:
     if app[DUTIES].derives:
         indexer.start()
     yield
+    if app[DUTIES].leaves_nothing:
+        await indexer.finish()
     await indexer.close()
     await reports.close()
 

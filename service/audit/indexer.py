@@ -159,10 +159,17 @@ class Indexer:
     async def catch_up(self) -> None:
         """Derive until nothing waits, no terms are lacking and every hour that is over is split, as fast as it goes.
 
-        Terms that came later are left as long as :meth:`fill_in` has to wait. Raises as :meth:`step` does.
+        Terms that came later are left as long as :meth:`fill_in` has to wait, and everything is left to another process
+        that derives. Raises as :meth:`step` does.
         """
         while await self.step() or await self.fill_in() or await self.split():
             pass
+
+    async def finish(self) -> None:
+        """End with nothing left to do; never raises."""
+        await stop(*self._tasks)
+        self._tasks.clear()
+        await self._tried(self.catch_up)
 
     async def tidy(self) -> None:
         """Have SQLite's index forget the words of deleted texts; raises as :meth:`step` does."""

@@ -182,6 +182,7 @@ async def _served(target: Target, part: Part) -> AsyncIterator[tuple[str, str]]:
         migrates=part is Part.FILLING,
         follows=part is Part.ASKING,
         derives=part in (Part.JUDGING, Part.FILLING),
+        leaves_nothing=part is Part.FILLING,
         keeps=False,
     )
     runner = TolerantRunner(build(settings, duties), access_log=None, drain_timeout=1.0)

@@ -344,6 +344,8 @@ async def _import(
             place = [("first_line", str(first))]
             told += Counter(await api.call("POST", "api/import", place, batch))
             advance(len(batch))
+        if target.url is None and sys.stderr.isatty():
+            click.echo("deriving what lists, searches and reports are made from", err=True)
 
 
 def _batches(file: IO[Any], checked: _Checked | None) -> Iterator[tuple[int, bytes]]:

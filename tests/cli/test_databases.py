@@ -117,6 +117,23 @@ async def test_what_is_brought_in_keeps_its_price_where_its_deployment_is_unknow
     assert json.loads(await command(elsewhere, "usage", "--json"))["groups"][0]["cost"] == dollars
 
 
+async def test_what_is_brought_in_is_found_and_summed_up_though_no_service_ever_runs(
+    start_gateway: StartGateway, upstream: Emulated, tmp_path: Path
+) -> None:
+    gateway = await start_gateway(deployments=(dear(upstream),), index_interval=3600.0)
+    await asyncio.sleep(0.2)
+    for number in range(80):
+        await gateway.ask(f"Lighthouse number {number}")
+    await gateway.stop()
+    lines = tmp_path / "lines.jsonl"
+    await command(gateway.database.url, "export", "--output", str(lines))
+    elsewhere = f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    await command(elsewhere, "import", str(lines))
+    found = await command(elsewhere, "search", "lighthouse", "--limit", "100", "--json")
+    assert len(found.splitlines()) == 80
+    assert await query(elsewhere, "SELECT count(*) FROM interactions WHERE derived_state = 0") == [(0,)]
+
+
 async def test_a_database_of_another_version_is_refused_and_left_as_it_is(
     sqlite_url: str, tmp_path: Path
 ) -> None:

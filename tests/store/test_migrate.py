@@ -84,7 +84,10 @@ async def test_leases_are_kept_and_used_by_whoever_runs_while_their_columns_come
     async with open_store(database_url) as opened:
         held = opened.store.held
         await held.enter(me, 0)
-        wished = [intent(owner_id=me).id for _ in range(3)]
+        begun = [intent(owner_id=me) for _ in range(3)]
+        for one in begun:
+            await opened.store.begin(one, b"{}")
+        wished = [one.id for one in begun]
         for name, revision in zip(wished, ("0011", "0012", "0011"), strict=True):
             assert await held.beat(me, minute) is not None
             await opened.store.events.wish_cancel(name)
