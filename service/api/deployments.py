@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from service.api.audit import check_parameters
 from service.api.endpoint import answer
 from service.api.keys import AUTHENTICATOR, ROUTER
 from service.interactions.render import timestamp
@@ -17,6 +18,7 @@ from service.upstream.routing.state import State
 async def deployments(request: web.Request) -> web.StreamResponse:
     """The deployments of this process in the order of the configuration; needs the master key."""
     request.app[AUTHENTICATOR].principal(request)
+    check_parameters(request)
     router = request.app[ROUTER]
     now = router.clock()
     told = [_told(state, now) for state in router]

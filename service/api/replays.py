@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from service.api.audit import check_parameters
 from service.api.endpoint import answer, read_body
 from service.api.interactions import history_wish, upstream_headers
 from service.api.keys import AUTHENTICATOR, REPLAYER
@@ -27,6 +28,7 @@ async def replay(request: web.Request) -> web.StreamResponse:
     (false leaves the comparison out) and ``wait`` (how many seconds to wait for its end).
     """
     principal = request.app[AUTHENTICATOR].principal(request)
+    check_parameters(request)
     body = _object(await read_body(request))
     compare, wait = _compare(body), _wait(body)
     changes = {name: value for name, value in body.items() if name not in _OWN}
@@ -49,6 +51,7 @@ async def replay(request: web.Request) -> web.StreamResponse:
 async def comparison(request: web.Request) -> web.StreamResponse:
     """A replay compared with its original as they stand now."""
     principal = request.app[AUTHENTICATOR].principal(request)
+    check_parameters(request)
     told = await request.app[REPLAYER].comparison(principal, request.match_info["id"])
     return answer(request, codec.dumps(told))
 

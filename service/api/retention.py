@@ -11,9 +11,10 @@ from typing import Any
 
 from aiohttp import web
 
+from service.api.audit import check_parameters
 from service.api.endpoint import answer, read_body
 from service.api.keys import AUTHENTICATOR, LIFECYCLE, RETENTION, STORE
-from service.errors import InvalidRequest, NotFound, PermissionDenied
+from service.errors import FailedPrecondition, InvalidRequest, NotFound, PermissionDenied
 from service.interactions.calls import Principal
 from service.interactions.render import timestamp
 from service.store.kept_holds import Hold
@@ -21,24 +22,32 @@ from service.wire import codec, ids
 
 
 async def hold(request: web.Request) -> web.StreamResponse:
-    """Hold an interaction; one that is held already gets the reason, if there is one."""
+    """Hold an interaction, for another reason once more: each of its holds stands until it is released itself."""
     principal = request.app[AUTHENTICATOR].principal(request)
+    check_parameters(request)
     reason = _text(await _object(request, "reason"), "reason")
     record = await request.app[LIFECYCLE].find_recorded(principal, request.match_info["id"])
     holds = request.app[STORE].holds
     own = [found for found in await holds.on(record.id) if found.interaction_id == record.id]
-    if not own:
+    placed = next((found for found in own if reason in (None, found.reason)), None)
+    unexplained = next((found for found in own if found.reason is None), None)
+    if placed is None and unexplained is not None and reason is not None:
+        placed = await holds.explain(unexplained, reason)
+    elif placed is None:
         placed = await holds.place(principal.project_id, key=record.id, reason=reason)
         if not await request.app[STORE].stands(record.id):
             raise NotFound(f"The interaction {request.match_info['id']!r} was deleted.")
-    else:
-        placed = own[0] if reason is None else await holds.explain(own[0], reason)
     return answer(request, codec.dumps(_told(placed)), interaction_id=ids.to_text(record.id))
 
 
 async def release(request: web.Request) -> web.StreamResponse:
-    """Hold an interaction no more; one that a label or its project holds is held all the same."""
+    """Hold an interaction no more; one that a label or its project holds is held all the same.
+
+    Of several holds of its own, ``hold`` names the one to be released.
+    """
     principal = request.app[AUTHENTICATOR].principal(request)
+    check_parameters(request, "hold")
+    wanted = request.query.get("hold")
     reference = request.match_info["id"]
     record = await request.app[LIFECYCLE].find_recorded(principal, reference)
     holds = request.app[STORE].holds
@@ -48,14 +57,25 @@ async def release(request: web.Request) -> web.StreamResponse:
             f"The interaction {reference!r} has no hold of its own; holds on labels and on the project are at "
             "'/api/holds'."
         )
-    for found in own:
-        await holds.release(found)
+    if wanted is not None:
+        own = [found for found in own if _text_id(found) == wanted]
+        if not own:
+            raise NotFound(
+                f"The interaction {reference!r} has no hold {wanted[:100]!r} of its own that stands."
+            )
+    if len(own) > 1:
+        raise FailedPrecondition(
+            f"The interaction {reference!r} has {len(own)} holds of its own; name the one to be released with 'hold': "
+            f"{', '.join(map(_text_id, own))}."
+        )
+    await holds.release(own[0])
     return answer(request, b"{}", interaction_id=ids.to_text(record.id))
 
 
 async def list_holds(request: web.Request) -> web.StreamResponse:
     """All holds of the caller's project, the released ones with the time of that."""
     principal = request.app[AUTHENTICATOR].principal(request)
+    check_parameters(request)
     found = await request.app[STORE].holds.of_project(principal.project_id)
     return answer(request, codec.dumps({"holds": [_told(hold) for hold in found]}))
 
@@ -63,6 +83,7 @@ async def list_holds(request: web.Request) -> web.StreamResponse:
 async def place(request: web.Request) -> web.StreamResponse:
     """Hold what carries a label (``{"label": "team=legal"}``), or without one the whole project."""
     principal = _administrator(request)
+    check_parameters(request)
     body = await _object(request, "label", "reason")
     label, separator, value = (_text(body, "label") or "").partition("=")
     if not label and body.get("label") is not None:
@@ -79,6 +100,7 @@ async def place(request: web.Request) -> web.StreamResponse:
 async def release_any(request: web.Request) -> web.StreamResponse:
     """Release a hold by its id."""
     principal = _administrator(request)
+    check_parameters(request)
     wanted = request.match_info["hold"]
     holds = request.app[STORE].holds
     for found in await holds.of_project(principal.project_id):
@@ -91,6 +113,7 @@ async def release_any(request: web.Request) -> web.StreamResponse:
 async def run(request: web.Request) -> web.StreamResponse:
     """Apply the rules of retention now; ``dry_run`` only tells, ``whole`` rewrites a SQLite file to its least size."""
     _administrator(request)
+    check_parameters(request)
     body = await _object(request, "dry_run", "whole")
     report = await request.app[RETENTION].run(dry_run=_flag(body, "dry_run"), whole=_flag(body, "whole"))
     return answer(request, codec.dumps(report.told()))

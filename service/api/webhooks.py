@@ -11,6 +11,7 @@ from uuid import UUID
 
 from aiohttp import web
 
+from service.api.audit import check_parameters
 from service.api.endpoint import answer, read_body
 from service.api.keys import AUTHENTICATOR, SIGNING
 from service.errors import InvalidRequest, NotFound, ParameterUnknown, PermissionDenied
@@ -76,6 +77,7 @@ async def _members(request: web.Request, *known: str) -> dict[str, object]:
 
 def _project(request: web.Request) -> bytes:
     principal = request.app[AUTHENTICATOR].principal(request)
+    check_parameters(request)
     if principal.key_id is not None:
         raise PermissionDenied("The webhook secret of a project is shown to the master key only.")
     name = request.match_info["project"]

@@ -599,6 +599,8 @@ def test_retention_and_holds(served: Served, tmp_path: Path) -> None:
     command("migrate", "--database-url", url)
     command("import", str(tmp_path / "all.jsonl"), "--database-url", url)
     config.write_text(f"general_settings:\n  database_url: {url}\n  retention_policies:\n    - keep: 1s\n")
+    # Until all of it is older than that.
+    time.sleep(1.5)
     dry = command("retention", "run", "--dry-run", "--config", str(config))
     assert dry.stdout.decode().splitlines()[1].startswith("all\t")
     assert b"nothing was changed" in dry.stderr

@@ -234,9 +234,9 @@ async def test_a_hold_beats_every_rule(gateway: Gateway) -> None:
     hold = await put(gateway, f"/api/interactions/{held.id}/hold", reason="case 7")
     assert (hold["interaction"], hold["reason"], hold["released"]) == (held.id, "case 7", None)
     assert await put(gateway, f"/api/interactions/{held.id}/hold") == hold
-    explained = await put(gateway, f"/api/interactions/{held.id}/hold", reason="case 8")
-    assert explained == {**hold, "reason": "case 8"}
-    assert (await gateway.request("GET", "/api/holds")).body["holds"] == [explained]
+    again = await put(gateway, f"/api/interactions/{held.id}/hold", reason="case 7")
+    assert again == hold == await put(gateway, f"/api/interactions/{held.id}/hold")
+    assert (await gateway.request("GET", "/api/holds")).body["holds"] == [hold]
     wrong = await gateway.request("PUT", f"/api/interactions/{held.id}/hold", data=b'{"reason": 7}')
     assert (wrong.status, "'reason'" in wrong.error["message"]) == (400, True)
     on_label = await put(gateway, "/api/holds", "POST", label="team=legal")
@@ -253,6 +253,24 @@ async def test_a_hold_beats_every_rule(gateway: Gateway) -> None:
     assert [hold["released"] is None for hold in holds] == [False, False]
     assert (await applied(gateway, ALL)).expired == 2
     assert (await gateway.request("DELETE", f"/api/interactions/{legal.id}/hold")).status == 404
+
+
+async def test_what_is_held_for_two_reasons_is_held_until_both_are_over(gateway: Gateway) -> None:
+    held = (await gateway.ask("Hold me twice")).id
+    path = f"/api/interactions/{held}/hold"
+    plain = await put(gateway, path)
+    first, second = await put(gateway, path, reason="case 7"), await put(gateway, path, reason="case 8")
+    assert first == {**plain, "reason": "case 7"}
+    assert second["id"] != first["id"]
+    unnamed = await gateway.request("DELETE", path)
+    assert (unnamed.status, unnamed.error["code"]) == (400, "failed_precondition")
+    assert first["id"] in unnamed.error["message"]
+    assert (await gateway.request("DELETE", f"{path}?hold=none")).status == 404
+    assert (await gateway.request("DELETE", f"{path}?hold={first['id']}")).status == 200
+    refused = await gateway.delete(held)
+    assert "case 8" in refused.error["message"]
+    assert (await gateway.request("DELETE", path)).status == 200
+    assert (await gateway.delete(held)).status == 200
 
 
 async def test_a_whole_project_can_be_held(gateway: Gateway) -> None:

@@ -133,11 +133,11 @@ PATHS: Final[dict[str, dict[str, Json]]] = {
             body_required=False,
         ),
         "delete": operation(
-            "Release the hold of an interaction.",
+            "Release the hold of an interaction; of several, the one that is named.",
             ref("Empty"),
             name="release",
             tag="retention",
-            parameters=(_ID,),
+            parameters=(_ID, query("hold", STRING, "The id of a hold.")),
         ),
     },
     "/api/holds": {
