@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Final, Literal, TypeVar
@@ -133,7 +133,7 @@ class _Parsing:
         if field.kind == "number":
             self._take_once(field.name)
             number = _number(field.name, value, field)
-            self._narrow(field, number, number)
+            self._narrow(field, _whole(number, ROUND_CEILING), _whole(number, ROUND_FLOOR))
             return
         given = tuple(_value(field, part.strip()) for part in value.split(",") if part.strip())
         _required(field.name, given)
@@ -143,7 +143,10 @@ class _Parsing:
         _required(name, value)
         self._take_once(name)
         number = _number(name, value, field)
-        self._narrow(field, *((number, None) if bound == "min" else (None, number)))
+        if bound == "min":
+            self._narrow(field, _whole(number, ROUND_CEILING), None)
+        else:
+            self._narrow(field, None, _whole(number, ROUND_FLOOR))
 
     def _narrow(self, field: Field, least: int | None, most: int | None) -> None:
         known = self.bounds.get(field.name, Bounds(field))
@@ -241,15 +244,19 @@ def _value(field: Field, value: str) -> Value:
             return value
 
 
-def _number(name: str, value: str, field: Field) -> int:
+def _number(name: str, value: str, field: Field) -> Decimal:
+    """In the units of the tables."""
     try:
         number = Decimal(value.strip()[:_LONGEST_NUMBER]) * field.scale
     except ArithmeticError:
         raise _wrong(name, "a number", value) from None
     if not number.is_finite() or abs(number) > _LARGEST:
         raise _wrong(name, f"a number up to {_LARGEST // field.scale}", value)
-    # What is not whole in the units of the tables is taken for the nearest that is.
-    return int(number.to_integral_value())
+    return number
+
+
+def _whole(number: Decimal, rounding: str) -> int:
+    return int(number.to_integral_value(rounding))
 
 
 def _deleted(value: str) -> Deleted:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -64,17 +64,20 @@ class Importer:
         if not brought:
             return Told(0, 0, 0)
         known, ended = await self._known(brought)
-        await self._bring_in(brought, ended)
+        await self._bring_in(brought, ended, known)
         new = [one for one in brought if one.id not in known]
         there, ended = await self._known(new)
         if ended:
             # Somebody else has brought these in open since they were looked for.
-            await self._bring_in([one for one in new if one.id in ended], ended)
+            await self._bring_in([one for one in new if one.id in ended], ended, known)
             there, _ = await self._known(new)
         return Told(len(there), len(known), len(new) - len(there))
 
-    async def _bring_in(self, brought: Sequence[Brought], ended: Mapping[bytes, bytes]) -> None:
-        await self._store.bring_in(_writes(brought, ended), [one.id for one in brought])
+    async def _bring_in(
+        self, brought: Sequence[Brought], ended: Mapping[bytes, bytes], known: Set[bytes]
+    ) -> None:
+        new = [one.id for one in brought if one.id not in known]
+        await self._store.bring_in(_writes(brought, ended), new)
 
     async def _known(self, brought: Sequence[Brought]) -> tuple[set[bytes], dict[bytes, bytes]]:
         """Those that are there, but for those that are there open and come with their ends: these by their holders."""

@@ -220,6 +220,9 @@ def _bodies(line: bytes, told: dict[str, Any], members: dict[str, Any]) -> tuple
     for name in reversed(BODIES):
         rest, body = _cut(rest, name, told.get(name), members.get(f"{name}_bytes"))
         found[name] = _exact(told, name) or body
+    if found["request"] is not None:
+        # Whoever reads it again goes by its members.
+        _object(told, "request")
     return found["request"], found["response"]
 
 

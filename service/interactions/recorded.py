@@ -91,11 +91,20 @@ class Recorded:
             digest = await self._digest(call)
             found = await self._answer(call, digest)
         if found is None:
-            raise NotRecorded(
-                f"No recorded interaction of this project answers this request (digest {digest.hex()}), and with "
-                "'x-replay: recorded' upstream is not asked. Send it once without that header, then again."
-            )
+            raise await self._not_recorded(call.principal.project_id, digest)
         return found
+
+    async def _not_recorded(self, project_id: bytes, digest: bytes) -> NotRecorded:
+        nothing = (
+            f"No recorded interaction of this project answers this request (digest {digest.hex()}), and "
+        )
+        if await self.pace(project_id, None) is not None:
+            why = "general_settings.recorded_projects has this project answered by recordings alone. Record it in"
+            where = "another one, and import it from there"
+        else:
+            why = "with 'x-replay: recorded' upstream is not asked. Send it once without that header"
+            where = "then again"
+        return NotRecorded(f"{nothing}{why}, {where}. What failed is no recording.")
 
     async def close(self) -> None:
         """Make no more digests; the next pass goes on where this one was."""

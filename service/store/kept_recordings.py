@@ -70,7 +70,10 @@ def brought_in(keys: Collection[bytes]) -> list[Write]:
     if not keys:
         return []
     before = (max(int.from_bytes(min(keys), "big") - 1, 0)).to_bytes(16, "big")
-    return [(recordings.LOWER_MARK, (before, name)) for name in (recordings.MARK, retention.MARK)]
+    lower: list[Write] = [
+        (recordings.LOWER_MARK, (before, name)) for name in (recordings.MARK, retention.MARK)
+    ]
+    return [*lower, *((recordings.FORGET_BELOW, (key,)) for key in keys)]
 
 
 def start_of_pass(mark: bytes | None) -> bytes:

@@ -84,13 +84,32 @@ def _delete(rows: FromClause, database: Particulars) -> Executable:
     return delete(recordings).where(recordings.c.interaction_id.in_(select(rows.c.interaction_id)))
 
 
+def _forget_below(rows: FromClause, database: Particulars) -> Executable:
+    first, child = interactions.alias("first"), interactions.alias("child")
+    start = (
+        select(first.c.id)
+        .select_from(rows.join(first, first.c.previous_id == rows.c.interaction_id))
+        .where(first.c.erased_at.is_(None))
+    )
+    walk = start.cte("below", recursive=True)
+    step = (
+        select(child.c.id)
+        .select_from(walk.join(child, child.c.previous_id == walk.c.id))
+        .where(child.c.erased_at.is_(None))
+    )
+    below = walk.union(step)
+    return delete(recordings).where(recordings.c.interaction_id.in_(select(below.c.id)))
+
+
 INSERT_RECORDING = BatchStatement("insert recording", _RECORDING, _insert)
 SET_MARK = BatchStatement("set mark", _MARKS, _set)
 #: ``key`` is where the mark was.
 MOVE_MARK = BatchStatement("move mark", (*_MARKS, Column("key", Key)), _move)
 LOWER_MARK = BatchStatement("lower mark", _MARKS, _lower)
+#: Forget the digests of whatever follows these: what it follows was not there when they were made.
+FORGET_BELOW = BatchStatement("forget digests below", (Column("interaction_id", Key),), _forget_below)
 DELETE_RECORDINGS = BatchStatement("delete recordings", (Column("interaction_id", Key),), _delete)
-RECORDING: Final = (INSERT_RECORDING, SET_MARK, MOVE_MARK, LOWER_MARK)
+RECORDING: Final = (INSERT_RECORDING, SET_MARK, MOVE_MARK, LOWER_MARK, FORGET_BELOW)
 
 POSITION = Query(
     "position of a mark", select(progress.c.position).where(progress.c.name == bindparam("name", type_=Text))

@@ -326,6 +326,30 @@ async def test_an_import_changes_nothing_that_is_there(gateway: Gateway) -> None
     assert (await gateway.got(kept.id)).text
 
 
+async def test_a_recording_is_found_though_what_it_follows_comes_in_after_it(
+    gateway: Gateway, upstream: Emulated, other_url: str, running: AsyncExitStack
+) -> None:
+    first = await gateway.ask("One")
+    second = await gateway.ask("Two", previous_interaction_id=first.id)
+    third = await gateway.ask("Three", previous_interaction_id=second.id)
+    told, _ = await lines(gateway)
+    other = await gateway_starter(running, other_url, **PROMPT)(upstream)
+
+    async def played(content: str, **members: Any) -> Reply:
+        body = orjson.dumps({"model": "gemini-2.5-flash", "input": content, **members})
+        path, wish = "/v1beta/interactions", {"x-replay": "recorded"}
+        return await other.request("POST", path, headers=wish, data=body)
+
+    for part in ((told[2],), (told[1],), told):
+        await brought(other, b"".join(part))
+        # Whatever is asked, what is there is looked through.
+        assert (await played("Never asked")).status == 424
+    one = await played("One")
+    two = await played("Two", previous_interaction_id=one.body["id"])
+    three = await played("Three", previous_interaction_id=two.body["id"])
+    assert [reply.body["id"] for reply in (one, two, three)] == [first.id, second.id, third.id]
+
+
 def as_it_ran(line: bytes, *, upstream_id: str | None = None) -> bytes:
     """The line of an interaction at a time when it had not ended."""
     told = orjson.loads(line)
@@ -524,6 +548,7 @@ async def test_a_chain_never_leads_back_to_where_it_began(gateway: Gateway) -> N
 _WRONG: list[tuple[Json, str]] = [
     ({"v": 2}, "'v' is 2"),
     ({"interaction": None}, "'interaction' is not an object"),
+    ({"request": "just a string"}, "'request' is not an object"),
     ({"project": {"id": "x"}}, "'project.id' is no UUID"),
     ({"interaction.id": "x"}, "'interaction.id' is no id"),
     ({"interaction.status": 7}, "'interaction.status' is not a string"),

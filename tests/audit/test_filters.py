@@ -464,3 +464,14 @@ def test_times_are_read_as_people_write_them() -> None:
     recent = since("1h")
     assert recent is not None
     assert recent > noon - 10**15
+
+
+def test_a_number_between_two_whole_ones_is_neither() -> None:
+    def bounds(query: str) -> tuple[int | None, int | None]:
+        (found,) = filters.parse(parse_qsl(query))[0].bounds
+        return found.least, found.most
+
+    assert bounds("depth=1.5") == (2, 1)
+    assert bounds("min_depth=1.5&max_depth=3.5") == (2, 3)
+    assert bounds("duration=0.0000015") == (2, 1)
+    assert bounds("depth=2.0") == (2, 2)
