@@ -26,9 +26,9 @@ from service.api.routes import add_routes
 from service.api.server import TolerantRunner
 from service.emulated import emulator
 from service.errors import ConfigurationError
-from service.resources import DUTIES, SERVING, SETTINGS, Duties
 from service.serving import run_loop, stop_on_signals
 from service.settings import Settings
+from service.shared import DUTIES, SERVING, SETTINGS, Duties
 
 logger = logging.getLogger(__name__)
 

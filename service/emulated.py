@@ -8,9 +8,9 @@ from typing import Final
 
 from aiohttp import web
 
-from service.resources import SETTINGS
 from service.settings import DeploymentSettings, Secret, Settings
 from service.settings.deployments import EMULATED, EMULATOR_KEY
+from service.shared import SETTINGS
 
 _ANYTHING: Final = DeploymentSettings(id="default", model_name="*", model="*", api_key=Secret(EMULATOR_KEY))
 

@@ -169,8 +169,8 @@ async def _served(target: Target, part: Part) -> AsyncIterator[tuple[str, str]]:
 
     from service.api.server import TolerantRunner
     from service.app import build
-    from service.resources import Duties
     from service.settings import Secret, load
+    from service.shared import Duties
 
     overrides: dict[str, object] = {"database_url": target.database_url}
     settings = load(target.config, os.environ, overrides).settings
