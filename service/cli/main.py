@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from service.cli.api import Failed
+from service.cli.bringing_in import import_
 from service.cli.emulator import emulator
+from service.cli.exporting import export
 from service.cli.migrate import migrate
-from service.cli.moving import export, import_
 from service.cli.reading import logs, search
 from service.cli.reconcile import reconcile
 from service.cli.replaying import replay

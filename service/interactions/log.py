@@ -218,11 +218,6 @@ class EventLog:
         if self._flushing is not None:
             await asyncio.wait((self._flushing,))
 
-    async def emptied(self) -> None:
-        """Write what waits or is being written now, and wait until that is durable; other streams may go on."""
-        await self.written()
-        await self.flushed()
-
     async def close(self, patience: float = _LAST_EFFORT) -> None:
         """Write what is left, the readers having stopped; after ``patience`` seconds it is given up."""
         try:

@@ -215,4 +215,3 @@ FORGET_VAIN_WISHES = Query(
     .where(leases.c.kind == _CANCEL, not_(_is_open(leases.c.interaction_id)))
     .returning(leases.c.interaction_id),
 )
-EVENT_QUERIES: Final = (EVENTS_AFTER, KEPT_EVENTS_AFTER, LAST_BATCH, CANCEL_WISHES)

@@ -35,7 +35,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import Insert
 
-from service.store.clock import CLOCK, Clock
+from service.store.clock import Clock
 from service.store.remit import may_be_ended
 from service.store.statement import BatchStatement, Particulars, Query, columns_of
 from service.store.tables import BROUGHT, NOBODY, Key, interactions, leases
@@ -279,4 +279,3 @@ ALIVE = Query(
         leases.c.due_at > _NOW,
     ),
 )
-HOLDING: Final = (CLOCK, JUDGES, LEFT_BEHIND, ALIVE, HELD, CLAIMED_AGAIN)

@@ -73,4 +73,3 @@ HOLDS_ON = Query(
 )
 COUNT_HOLDS = Query("count of holds", select(func.count()).select_from(holds))
 PROJECT_NAMES = Query("names of projects", select(projects.c.id, projects.c.name))
-HOLD_QUERIES: Final = (STANDING, HOLDS_OF_PROJECT, HOLDS_ON, COUNT_HOLDS, PROJECT_NAMES)

@@ -124,4 +124,3 @@ EXPIRED_KEYS = Query(
     .order_by(idempotency_keys.c.expires_at)
     .limit(SWEPT_AT_ONCE),
 )
-KEY_QUERIES: Final = (FIND_KEY, EXPIRED_KEYS)

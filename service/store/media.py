@@ -269,4 +269,3 @@ def _orphans() -> Executable:
 LEFT_BEHIND = Query("media of erased interactions", _left_behind())
 #: Bytes of media, a page in the order of their ids, each with whether nothing names them.
 ORPHANS = Query("media that nothing names", _orphans())
-MEDIA_QUERIES: Final = (FIND_MEDIA, MEDIA_OF, LOAD_MEDIA, DUE_MEDIA, LEFT_BEHIND, ORPHANS)

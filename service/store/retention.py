@@ -81,4 +81,3 @@ LIVING = Query(
     .order_by(interactions.c.id)
     .limit(PAGE),
 )
-RETENTION_QUERIES: Final = (LIVING,)

@@ -35,41 +35,33 @@ from sqlalchemy.sql.dml import Insert
 
 from service.store import aliases
 from service.store.adoption import (
-    HOLDERS,
     INSERT_ADOPTED,
     INSERT_ADOPTED_REQUEST,
     INSERT_ADOPTED_RESPONSE,
 )
 from service.store.bringing_in import BRINGING
-from service.store.chain import CHAIN
 from service.store.deletion import (
     CONTENT,
-    ERASABLE,
     ERASE,
     LOCK_HELD,
-    STANDS,
     TOMBSTONE,
-    WAITING,
     keeps_parent,
 )
-from service.store.deployment_states import FORGET_STATES, SHARE_STATE, SHARED_STATES
-from service.store.event_log import EVENT_QUERIES, FORGET_WISHES, LOGGING
-from service.store.holding import ENTER, HAND_BACK, HOLDING
-from service.store.holds import HOLD_QUERIES, PLACING
-from service.store.idempotency import CLAIM_KEY, KEY_QUERIES, RELEASE_KEY, claimed
+from service.store.deployment_states import FORGET_STATES, SHARE_STATE
+from service.store.event_log import FORGET_WISHES, LOGGING
+from service.store.holding import ENTER, HAND_BACK
+from service.store.holds import PLACING
+from service.store.idempotency import CLAIM_KEY, RELEASE_KEY, claimed
 from service.store.inputs import (
-    FIND_BASE,
     FORGET_BASE,
     INSERT_INPUT,
     REPLACE_REQUEST,
-    REQUEST,
 )
-from service.store.media import KEEPING, MEDIA_QUERIES
-from service.store.recordings import RECORDING, RECORDING_QUERIES
+from service.store.media import KEEPING
+from service.store.recordings import RECORDING
 from service.store.records import Record
-from service.store.replays import FIGURES
-from service.store.retention import EXPIRE, RETENTION_QUERIES
-from service.store.signing_secrets import SECRET, SIGNING
+from service.store.retention import EXPIRE
+from service.store.signing_secrets import SIGNING
 from service.store.statement import BatchStatement, Particulars, Query, columns_of, insert_rows
 from service.store.tables import (
     REQUEST_PAYLOAD,
@@ -86,7 +78,6 @@ from service.store.webhooks import (
     REFUSE,
     REGISTER,
     REPORT,
-    WEBHOOK_QUERIES,
 )
 
 _INTENT = columns_of(
@@ -342,30 +333,3 @@ PROJECT_NAME = Query(
     "name of a project", select(projects.c.name).where(projects.c.id == bindparam("id", type_=Key))
 )
 PROBE = Query("is the store there", select(literal(1)))
-QUERIES = (
-    FIND,
-    RECALL,
-    FIND_KEPT,
-    FIND_BY_UPSTREAM_ID,
-    FIND_HELD,
-    CHAIN,
-    PROJECT_NAME,
-    PROBE,
-    STANDS,
-    ERASABLE,
-    WAITING,
-    HOLDERS,
-    FIND_BASE,
-    REQUEST,
-    *MEDIA_QUERIES,
-    *EVENT_QUERIES,
-    *WEBHOOK_QUERIES,
-    SECRET,
-    *KEY_QUERIES,
-    *HOLDING,
-    SHARED_STATES,
-    *RECORDING_QUERIES,
-    FIGURES,
-    *HOLD_QUERIES,
-    *RETENTION_QUERIES,
-)

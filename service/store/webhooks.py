@@ -8,8 +8,6 @@ A delete takes the rows away, whatever they wait for.
 
 from __future__ import annotations
 
-from typing import Final
-
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -127,4 +125,3 @@ ENDED = Query(
         interactions.c.deleted_at.is_(None),
     ),
 )
-WEBHOOK_QUERIES: Final[tuple[Query, ...]] = (NEXT_DUE, WEBHOOKS_OF, ENDED)

@@ -89,12 +89,6 @@ class Assembler:
         return new + unsaid(self._interaction.get("outputs"), told or new)
 
     @property
-    def invalid_arguments(self) -> list[int]:
-        """Positions in ``steps`` whose arguments arrived as something else than a JSON object."""
-        built = [self._builders[index].build()[1] for index in sorted(self._builders)]
-        return [position for position, sound in enumerate(built) if not sound]
-
-    @property
     def interaction(self) -> dict[str, Any]:
         """The members of the created and the terminal event's ``interaction``, merged, without steps."""
         return dict(self._interaction)
@@ -127,7 +121,7 @@ class Assembler:
     def step(self, index: int) -> dict[str, Any] | None:
         """The step at an index of the stream, as it stands."""
         builder = self._builders.get(index)
-        return None if builder is None else builder.build()[0]
+        return None if builder is None else builder.build()
 
     @property
     def begun(self) -> bool:
@@ -164,7 +158,7 @@ class Assembler:
         return result
 
     def _built(self) -> list[dict[str, Any]]:
-        return [self._builders[index].build()[0] for index in sorted(self._builders)]
+        return [self._builders[index].build() for index in sorted(self._builders)]
 
     def _reset(self) -> None:
         self._builders: dict[int, StepBuilder] = {}

@@ -159,7 +159,7 @@ class LegacyStream:
             return []
         told: list[_Event] = []
         if step.held and step.call is not None:
-            told.append(_content_event(step, step.call.build()[0]))
+            told.append(_content_event(step, step.call.build()))
         return told + self._close(step)
 
     def _item(self, step: _OpenStep, item: Any) -> list[_Event]:

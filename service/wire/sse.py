@@ -33,11 +33,6 @@ class Splitter:
         #: The size of the largest block that need not be looked at; none, until it is known how the stream begins.
         self._max_plain = 0
 
-    @property
-    def tail(self) -> bytes:
-        """What has arrived of a block that is not complete; empty if the stream ended properly."""
-        return bytes(self._buffer).lstrip(b"\r\n")
-
     def feed(self, chunk: bytes) -> list[bytes]:
         """The blocks that this chunk completes, without the blank line that ends them.
 

@@ -49,21 +49,16 @@ class StepBuilder:
         else:
             self._extend(delta)
 
-    def build(self) -> tuple[dict[str, Any], bool]:
-        """The step as it stands, and whether its arguments are what they must be, a JSON object.
-
-        Arguments that do not parse are kept as the string that arrived.
-        """
+    def build(self) -> dict[str, Any]:
+        """The step as it stands; arguments that do not parse are the string that arrived."""
         self._join()
         step = dict(self._step)
         content = step.get("content")
         if isinstance(content, list):
             step["content"] = [_own(item) if isinstance(item, dict) else item for item in content]
-        text = self.arguments_text
-        if not text:
-            return step, True
-        step["arguments"], sound = _parse_arguments(text)
-        return step, sound
+        if text := self.arguments_text:
+            step["arguments"] = _parse_arguments(text)
+        return step
 
     @property
     def arguments_text(self) -> str:
@@ -77,7 +72,7 @@ class StepBuilder:
         other._arguments = self._arguments.copy()
         for delta in deltas:
             other.apply(delta)
-        return other.build()[0]
+        return other.build()
 
     def _add_text(self, delta: dict[str, Any]) -> None:
         text = delta.get("text")
@@ -203,9 +198,8 @@ def _own(value: dict[str, Any]) -> dict[str, Any]:
     return {member: list(item) if isinstance(item, list) else item for member, item in value.items()}
 
 
-def _parse_arguments(text: str) -> tuple[Any, bool]:
+def _parse_arguments(text: str) -> Any:
     try:
-        arguments = codec.loads_foreign(text.encode())
+        return codec.loads_foreign(text.encode())
     except (InvalidRequest, UnicodeEncodeError):
-        return text, False
-    return arguments, isinstance(arguments, dict)
+        return text

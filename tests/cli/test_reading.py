@@ -459,6 +459,21 @@ def test_an_import_names_the_line_of_the_file_that_is_refused(served: Served, tm
         assert "interactions that came before are taken in" in told
 
 
+def test_an_export_that_was_begun_otherwise_is_not_gone_on_with(served: Served, tmp_path: Path) -> None:
+    file, part, asked = (tmp_path / f"all.jsonl{end}" for end in ("", ".part", ".part.asked"))
+    served.run("export", "--chain", served.ids[0], "-o", str(file))
+    whole = file.read_bytes()
+    part.write_bytes(whole[: len(whole) // 2])
+    asked.write_bytes(orjson.dumps([("chain", served.ids[0]), ("format", "jsonl")]))
+    refused = served.run(
+        "export", "--status", "failed", "-o", str(file), "--resume", status=1
+    ).stderr.decode()
+    assert f"begun as 'chain={served.ids[0]} format=jsonl'" in refused
+    served.run("export", "--chain", served.ids[0], "-o", str(file), "--resume")
+    assert file.read_bytes() == whole
+    assert {path.name for path in tmp_path.iterdir()} == {"all.jsonl", "all.jsonl.manifest.json"}
+
+
 def test_an_export_that_fails_leaves_what_there_was(served: Served, tmp_path: Path) -> None:
     file = tmp_path / "all.jsonl"
     for resume in ((), ("--resume",)):

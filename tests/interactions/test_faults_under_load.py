@@ -47,7 +47,7 @@ async def serves_again(fleet: Fleet, gateway: Gateway, name: str) -> None:
     """Wait until a deployment that was calmed gets requests and answers them."""
 
     async def served() -> bool:
-        return name in {reply.headers["x-deployment"] for reply in await loaded(gateway, 4, 2)}
+        return name in {reply.headers.get("x-deployment") for reply in await loaded(gateway, 4, 2)}
 
     await eventually(served)
 

@@ -72,7 +72,6 @@ def test_googles_tool_stream_assembles() -> None:
         },
     ]
     assert assembler.status == "requires_action"
-    assert assembler.invalid_arguments == []
 
 
 def test_unknown_events_are_ignored() -> None:

@@ -45,7 +45,6 @@ def test_one_block_per_chunk() -> None:
     splitter = Splitter()
     assert splitter.feed(CREATED + b"\n\n") == [CREATED]
     assert splitter.feed(DELTA + b"\n\n") == [DELTA]
-    assert splitter.tail == b""
 
 
 def test_several_blocks_in_one_chunk_and_one_block_in_several() -> None:
@@ -53,27 +52,21 @@ def test_several_blocks_in_one_chunk_and_one_block_in_several() -> None:
     assert split(*(bytes([byte]) for byte in CREATED + b"\n\n" + DONE)) == [CREATED, DONE[:-2]]
 
 
-def test_what_is_not_complete_stays_in_the_tail() -> None:
+def test_what_is_not_complete_waits_for_its_rest() -> None:
     splitter = Splitter()
     assert splitter.feed(CREATED + b"\n\n" + DELTA[:30]) == [CREATED]
-    assert splitter.tail == DELTA[:30]
     assert splitter.feed(DELTA[30:] + b"\n") == []
-    assert splitter.tail == DELTA + b"\n"
     assert splitter.feed(b"\n") == [DELTA]
-    assert splitter.tail == b""
 
 
-def test_a_json_error_array_after_the_last_block_is_the_tail() -> None:
-    splitter = Splitter()
-    splitter.feed(DELTA + b'\n\n[{"error":{"code":504}}]')
-    assert splitter.tail == b'[{"error":{"code":504}}]'
+def test_a_json_error_array_after_the_last_block_is_no_block() -> None:
+    assert Splitter().feed(DELTA + b'\n\n[{"error":{"code":504}}]') == [DELTA]
 
 
 def test_blank_lines_between_blocks_are_no_blocks() -> None:
     assert split(b"\n\n\r\n" + CREATED + b"\n\n\n\r\n\n" + DELTA + b"\r\n\r\n\n") == [CREATED, DELTA]
     splitter = Splitter()
     splitter.feed(CREATED + b"\n\n\n")
-    assert splitter.tail == b""
     assert splitter.feed(DELTA + b"\n\n") == [DELTA]
 
 
