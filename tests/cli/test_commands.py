@@ -13,6 +13,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from service.cli.main import commands
 
 ROOT = Path(__file__).parents[2]
 
@@ -169,20 +172,41 @@ def test_a_revision_that_is_none_is_told_as_such(tmp_path: Path) -> None:
         assert line.endswith("write head, or one from 0001 to 0016")
 
 
-@pytest.mark.parametrize("command", [("serve", "--emulator"), ("migrate",), ("reconcile",), ("logs",)])
-@pytest.mark.parametrize("url", ["postgresql://u:secret@127.0.0.1:5/db", "sqlite:///notes.txt"])
+UNUSABLE = ("postgresql://u:secret@127.0.0.1:5/db", "sqlite:///notes.txt")
+
+
+def write_what_is_no_database(folder: Path, url: str) -> None:
+    (folder / "notes.txt").write_text("not a database, " * 500, encoding="utf-8")
+    (folder / "config.yaml").write_text(f"general_settings: {{database_url: '{url}'}}", encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", ["migrate", "reconcile", "logs"])
+@pytest.mark.parametrize("url", UNUSABLE)
 def test_a_database_that_cannot_be_used_is_named_by_what_gave_it(
-    tmp_path: Path, command: tuple[str, ...], url: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, url: str
 ) -> None:
-    (tmp_path / "notes.txt").write_text("not a database, " * 500, encoding="utf-8")
-    (tmp_path / "config.yaml").write_text(f"general_settings: {{database_url: '{url}'}}", encoding="utf-8")
-    for line, source in (
-        (refusal(run(tmp_path, *command, DATABASE_URL=url)), "DATABASE_URL"),
-        (refusal(run(tmp_path, *command, "--database-url", url)), "--database-url"),
-        (refusal(run(tmp_path, *command, "--config", "config.yaml")), "general_settings.database_url"),
+    write_what_is_no_database(tmp_path, url)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("INTERACTIONS_URL", raising=False)
+    for arguments, environ, source in (
+        ((), {"DATABASE_URL": url}, "DATABASE_URL"),
+        (("--database-url", url), {}, "--database-url"),
+        (("--config", "config.yaml"), {}, "general_settings.database_url"),
     ):
+        # In this process: to start one takes longer.
+        done = CliRunner().invoke(commands, (command, *arguments), env=environ)
+        assert done.exit_code == 2
+        (line,) = done.stderr.splitlines()
         assert line.startswith(f"error: {source}: ")
         assert "secret" not in line
+
+
+@pytest.mark.parametrize("url", UNUSABLE)
+def test_a_service_says_what_gave_it_a_database_that_cannot_be_used(tmp_path: Path, url: str) -> None:
+    write_what_is_no_database(tmp_path, url)
+    line = refusal(run(tmp_path, "serve", "--emulator", "--config", "config.yaml"))
+    assert line.startswith("error: general_settings.database_url: ")
+    assert "secret" not in line
 
 
 def test_output_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
