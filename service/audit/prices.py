@@ -16,12 +16,12 @@ from typing import Any, Final
 from service.audit.measures import TOLD, Modalities, modalities_of
 from service.settings import DeploymentSettings, Settings
 from service.store.replays import Figures
+from service.wire.model_names import bare_name
 
 _PROVIDER: Final = "google"
 _STANDARD: Final = "standard"
 _HOUR: Final = 3_600_000_000
 _NANOS: Final = Decimal(1_000_000_000)
-_PREFIXES: Final = ("gemini/", "models/")
 _MILLION: Final = Decimal(1_000_000)
 #: Dollars for a token of input, and for one of output.
 OwnPrice = tuple[float, float]
@@ -121,11 +121,9 @@ def _price_of(name: str, hour: int, tier: str) -> _Price | None:
     # Reading the data takes a third of a second, which no start should wait for.
     from genai_prices import data_snapshot
 
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
     moment = datetime.fromtimestamp(hour * 3_600, UTC)
     try:
-        _, model = data_snapshot.get_snapshot().find_provider_model(name, None, _PROVIDER, None)
+        _, model = data_snapshot.get_snapshot().find_provider_model(bare_name(name), None, _PROVIDER, None)
     except (LookupError, ValueError):
         return None
     context = None if tier == _STANDARD else {"service_tier": tier}

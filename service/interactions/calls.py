@@ -8,6 +8,7 @@ from typing import Any, Literal
 import orjson
 
 from service.settings.model import History as HistorySetting
+from service.store.held import Claim
 from service.store.idempotency import KeyClaim
 from service.store.records import Intent, Outcome, Record, Usage, now
 from service.upstream.deployments import Route
@@ -155,6 +156,20 @@ class Job:
     def _asked_for(self) -> str | None:
         """The model or agent as upstream spells it."""
         return self.route.model or self.call.envelope.agent
+
+    def claim(self, upstream_id: str | None, *, upstream_stored: bool) -> Claim:
+        """What it is followed by, once upstream has it and nobody reads it."""
+        intent = self.intent
+        return Claim(
+            intent.id,
+            intent.project_id,
+            intent.created_at,
+            intent.stream,
+            intent.background,
+            self.route.deployment.id,
+            upstream_id,
+            upstream_stored,
+        )
 
     def outcome(
         self,

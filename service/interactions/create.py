@@ -35,7 +35,7 @@ from service.interactions.stream_limits import StreamLimits, shorter
 from service.interactions.taking_over import TakeOver
 from service.interactions.upstream_copy import UpstreamCopy
 from service.store.held import Claim
-from service.store.records import USAGE_MISSING, Outcome, Record, Usage, now
+from service.store.records import USAGE_MISSING, Record, Usage, now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Late, Reply
 from service.upstream.response import Response
@@ -303,7 +303,7 @@ class Creator:
             self._media.keep(job.intent.id, job.intent.project_id)
         job.spent(outcome.usage)
         if not terminal:
-            self._following.follow(_claim(outcome, job))
+            self._following.follow(job.claim(outcome.upstream_id, upstream_stored=outcome.upstream_stored))
         elif job.abandoned:
             # Whoever has the id may have deleted it before upstream's was known.
             await self._upstream_copy.delete_if_deleted(job.intent.id)
@@ -326,20 +326,6 @@ class Creator:
         except ServiceError:
             # The row stays open and is found by that; the caller is told what went wrong first.
             logger.exception("the failure of %s could not be recorded", error.interaction_id)
-
-
-def _claim(outcome: Outcome, job: Job) -> Claim:
-    intent = job.intent
-    return Claim(
-        intent.id,
-        intent.project_id,
-        intent.created_at,
-        intent.stream,
-        intent.background,
-        outcome.deployment_id,
-        outcome.upstream_id,
-        outcome.upstream_stored,
-    )
 
 
 def _too_late(job: Job, timeout: float) -> DeadlineExceeded:

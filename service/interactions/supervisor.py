@@ -198,17 +198,8 @@ class Supervisor:
         if not reader.left_open and may_be_deleted and not self._stopping:
             self._spawn(self._polling.upstream_copy.delete_if_deleted(reader.feed.key))
         if reader.left_open and not stopped:
-            intent = reader.job.intent
-            claim = Claim(
-                intent.id,
-                intent.project_id,
-                intent.created_at,
-                intent.stream,
-                intent.background,
-                reader.job.route.deployment.id,
-                reader.feed.upstream_id,
-                intent.upstream_stored,
-            )
+            job = reader.job
+            claim = job.claim(reader.feed.upstream_id, upstream_stored=job.intent.upstream_stored)
             self.follow(claim, jittered(self._how.pacing.first), reader.ends_at)
 
     def _hear(self, topic: str) -> None:

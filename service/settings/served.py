@@ -10,8 +10,7 @@ from service.errors import ConfigurationError
 from service.settings.model import ANY_MODEL, DeploymentSettings, RouterSettings
 from service.settings.section import Section
 from service.settings.values import nearest
-
-_PREFIXES = ("gemini/", "models/")
+from service.wire.model_names import bare_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +29,7 @@ class Served:
 
     def has(self, name: str) -> bool:
         """Whether an entry serves what callers call so."""
-        bare = name
-        for prefix in _PREFIXES:
-            bare = bare.removeprefix(prefix)
+        bare = bare_name(name)
         return not self.names or any(fnmatchcase(name, one) or fnmatchcase(bare, one) for one in self.names)
 
 

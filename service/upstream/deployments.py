@@ -20,10 +20,10 @@ from service.errors import ModelNotFound
 from service.settings import DeploymentSettings, Settings
 from service.upstream.connection import Origin
 from service.upstream.transport import request_head
+from service.wire.model_names import bare_name
 
 #: The schema that upstream is always spoken to in (contract 1.4).
 STEPS_REVISION = "2026-05-20"
-_PREFIXES = ("gemini/", "models/")
 _NAMES_IN_MESSAGE = 20
 _LEAST_KEY = 8
 
@@ -247,13 +247,6 @@ def _alternated(texts: Sequence[str], parts: Sequence[str]) -> Iterator[str]:
         yield text
         if place < len(texts) - 1:
             yield parts[place]
-
-
-def bare_name(name: str) -> str:
-    """A model's name without the prefixes that callers put before it."""
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
 
 
 def _is_local(url: SplitResult) -> bool:

@@ -16,11 +16,11 @@ from typing import Any, Final
 import orjson
 
 from service.wire import legacy, steps
+from service.wire.model_names import bare_name
 
 _DELIVERY: Final = frozenset(
     {"stream", "store", "background", "labels", "webhook_config", "previous_interaction_id"}
 )
-_PREFIXES: Final = ("gemini/", "models/")
 _CALL_IDS: Final = {"function_call": "id", "function_result": "call_id"}
 _DIGEST: Final = 16
 #: Beyond this not every integer has a double of its own.
@@ -46,9 +46,7 @@ def canonical(body: dict[str, Any]) -> dict[str, Any]:
         if value is not None and name not in _DELIVERY and name != "input"
     }
     if isinstance(model := form.get("model"), str):
-        for prefix in _PREFIXES:
-            model = model.removeprefix(prefix)
-        form["model"] = model
+        form["model"] = bare_name(model)
     if request.get("input") is not None:
         form["input"] = _numbered([_plain(step) for step in steps.normalise_input(request["input"])])
     return form

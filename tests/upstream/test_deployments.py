@@ -10,9 +10,10 @@ from service.errors import ConfigurationError, ModelNotFound
 from service.settings import DeploymentSettings, Secret, Settings
 from service.settings.model import RouterSettings
 from service.upstream.connection import Origin
-from service.upstream.deployments import Deployments, Route, bare_name, build
+from service.upstream.deployments import Deployments, Route, build
 from service.upstream.routing.course import Ask
 from service.upstream.routing.router import Router
+from service.wire.model_names import bare_name
 
 
 def entry(id: str, model_name: str, model: str, **members: Any) -> DeploymentSettings:  # noqa: A002
