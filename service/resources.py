@@ -50,6 +50,7 @@ from service.shared import (
     DEPLOYMENTS,
     DESTINATIONS,
     DUTIES,
+    INDEXER,
     MEDIA_KEEPER,
     SETTINGS,
     TRANSPORT,
@@ -108,7 +109,7 @@ async def _reports(app: web.Application) -> AsyncIterator[None]:
     with database_from(app[SETTINGS].database_url_source):
         reports = app[REPORTS] = open_reports(app[SETTINGS].database_url)
         await reports.start()
-    prices = app[PRICES] = Prices.of(app[SETTINGS])
+    prices = app[PRICES] = Prices.of(app[SETTINGS], for_all=app[DUTIES].prices)
     late_figures = LateFigures(app[CODEC], prices)
     app[LISTING] = Listing(reports, late_figures, lambda: app[STORE].statistics.entries)
     app[EXPORT] = Export(reports, app[CODEC], late_figures)
@@ -117,12 +118,12 @@ async def _reports(app: web.Application) -> AsyncIterator[None]:
     app[IMPORT] = Importer(app[STORE], reports)
     app[DETAILS] = Details(reports, app[STORE], app[CODEC], late_figures)
     app[USAGE] = UsageReports(reports, app[CODEC], prices)
-    indexer = Indexer(app[BACKEND], reports, app[CODEC], prices, idle=app[SETTINGS].index_interval)
+    indexer = app[INDEXER] = Indexer(
+        app[BACKEND], reports, app[CODEC], prices, idle=app[SETTINGS].index_interval
+    )
     if app[DUTIES].derives:
         indexer.start()
     yield
-    if app[DUTIES].leaves_nothing:
-        await indexer.finish()
     await indexer.close()
     await reports.close()
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
+from service.audit.indexer import Indexer
 from service.interactions.deadlines import Deadlines
 from service.interactions.media import MediaKeeper
 from service.settings import Settings
@@ -29,8 +30,8 @@ class Duties:
     follows: bool = True
     #: Derives what lists, searches and reports are made from.
     derives: bool = True
-    #: Ends when all that there is to derive from has been.
-    leaves_nothing: bool = False
+    #: Has the prices of whatever is on the database: what its configuration does not name has no price of its own.
+    prices: bool = True
     #: Applies rules of retention, delivers webhooks, makes partitions and ends deletes that were cut short.
     keeps: bool = True
 
@@ -40,6 +41,7 @@ SETTINGS: Final = web.AppKey("settings", Settings)
 TRANSPORT: Final = web.AppKey("transport", Transport)
 DEPLOYMENTS: Final = web.AppKey("deployments", Deployments)
 DEADLINES: Final = web.AppKey("deadlines", Deadlines)
+INDEXER: Final = web.AppKey("indexer", Indexer)
 BACKEND: Final = web.AppKey[Backend]("backend", Backend)
 CODEC: Final = web.AppKey("codec", Codec)
 DUTIES: Final = web.AppKey("duties", Duties)

@@ -53,7 +53,7 @@ async def export(request: web.Request) -> web.StreamResponse:
                 after,
                 form,
                 with_media,
-                request.app[PRICES].own,
+                request.app[PRICES].told(),
             )
         )
     async with aclosing(pieces):

@@ -30,10 +30,7 @@ async def hold(request: web.Request) -> web.StreamResponse:
     holds = request.app[STORE].holds
     own = [found for found in await holds.on(record.id) if found.interaction_id == record.id]
     placed = next((found for found in own if reason in (None, found.reason)), None)
-    unexplained = next((found for found in own if found.reason is None), None)
-    if placed is None and unexplained is not None and reason is not None:
-        placed = await holds.explain(unexplained, reason)
-    elif placed is None:
+    if placed is None:
         placed = await holds.place(principal.project_id, key=record.id, reason=reason)
         if not await request.app[STORE].stands(record.id):
             raise NotFound(f"The interaction {request.match_info['id']!r} was deleted.")
@@ -63,12 +60,14 @@ async def release(request: web.Request) -> web.StreamResponse:
             raise NotFound(
                 f"The interaction {reference!r} has no hold {wanted[:100]!r} of its own that stands."
             )
-    if len(own) > 1:
+    # Requests for one reason that came at once have placed as many holds, and mean one.
+    if len({found.reason for found in own}) > 1:
         raise FailedPrecondition(
             f"The interaction {reference!r} has {len(own)} holds of its own; name the one to be released with 'hold': "
             f"{', '.join(map(_text_id, own))}."
         )
-    await holds.release(own[0])
+    for found in own:
+        await holds.release(found)
     return answer(request, b"{}", interaction_id=ids.to_text(record.id))
 
 

@@ -6,12 +6,14 @@ time limit after having kept a connection busy, and so would the next try; the i
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from sqlalchemy import func, literal, literal_column, select
 
 from service.audit.conditions import key_from
 from service.audit.gathering import WAITING
+from service.audit.measures import TOLD
 from service.errors import ServiceUnavailable
 from service.store.reports import Reading
 from service.store.tables import Key, interactions
@@ -51,3 +53,19 @@ async def refuse_too_much(reading: Reading, project_id: bytes, start: int, end: 
         "'from' and 'to'.",
         retry_after=min(_LATEST, max(_SOONEST, everything // _A_SECOND)),
     )
+
+
+async def has_strangers(reading: Reading, known: Collection[str]) -> bool:
+    """Whether anything waits for a price that is of none of these deployments, by their ids."""
+    waiting = (
+        select(interactions.c.id)
+        .where(
+            WAITING,
+            interactions.c.completed_at.is_not(None),
+            interactions.c.usage_state.in_(TOLD),
+            interactions.c.cost_nanos.is_(None),
+            interactions.c.deployment_id.not_in(known),
+        )
+        .limit(1)
+    )
+    return bool(await reading.fetch(waiting))

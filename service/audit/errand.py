@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,14 +9,16 @@ import orjson
 
 from service.audit import filters
 from service.audit.filters import Filters
-from service.audit.prices import OwnPrice
+from service.audit.late_figures import LateFigures
+from service.audit.prices import Prices, Told
+from service.store.codec import Codec
 
 
 @dataclass(frozen=True, slots=True)
 class Errand:
     """What is to be exported; ``query`` are the filters as they were asked for, ``since`` and ``until`` their times.
 
-    ``prices`` are those of deployments that have prices of their own.
+    ``prices`` are what :class:`~service.audit.prices.Prices` tell of themselves.
     """
 
     project_id: bytes
@@ -27,7 +28,7 @@ class Errand:
     after: str | None
     form: str
     with_media: bool
-    prices: Mapping[str, OwnPrice]
+    prices: Told
 
     def to_bytes(self, database_url: str) -> bytes:
         """For the process to read."""
@@ -40,9 +41,14 @@ class Errand:
         told: dict[str, Any] = orjson.loads(data)
         query = tuple((name, value) for name, value in told.pop("query"))
         database_url: str = told.pop("database_url")
-        prices = {name: (asked, made) for name, (asked, made) in told.pop("prices").items()}
         project_id = bytes.fromhex(told.pop("project_id"))
+        own, known = told.pop("prices")
+        prices = {name: (asked, made) for name, (asked, made) in own.items()}, known
         return database_url, cls(query=query, project_id=project_id, prices=prices, **told)
+
+    def late_figures(self, packing: Codec) -> LateFigures:
+        """What works out the costs that are not in the rows yet."""
+        return LateFigures(packing, Prices(*self.prices))
 
     def filters(self) -> Filters:
         """Which interactions are meant."""

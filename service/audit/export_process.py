@@ -23,9 +23,7 @@ from service.audit.encoding import form_of
 from service.audit.errand import Errand
 from service.audit.export import Export
 from service.audit.export_worker import Making, Unforeseen, Worker, widen, write
-from service.audit.late_figures import LateFigures
 from service.audit.portions import Encoder, Portion
-from service.audit.prices import Prices
 from service.errors import ServiceError
 from service.store.codec import Codec
 from service.store.engine import open_reports
@@ -50,7 +48,7 @@ async def _export(database_url: str, errand: Errand, encoder: Encoder, worker: W
     try:
         making = Making(reports, errand, encoder)
         packing = Codec()
-        export = Export(reports, packing, LateFigures(packing, Prices(errand.prices)))
+        export = Export(reports, packing, errand.late_figures(packing))
         found = export.keys(errand.project_id, errand.filters(), errand.after, with_media=errand.with_media)
         # Nothing is written before there is something: what cannot even begin is an error, and no broken export.
         waiting = encoder.begin()

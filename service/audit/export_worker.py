@@ -20,10 +20,8 @@ from typing import Final
 
 from service.audit.encoding import form_of
 from service.audit.errand import Errand
-from service.audit.late_figures import LateFigures
 from service.audit.parts import PartReader
 from service.audit.portions import Encoder, Portion
-from service.audit.prices import Prices
 from service.errors import ServiceError, StoreError
 from service.store.codec import Codec
 from service.store.engine import open_reports
@@ -57,7 +55,7 @@ class Making:
         self._packing = Codec()
         self._reader = PartReader(
             reports,
-            LateFigures(self._packing, Prices(errand.prices)),
+            errand.late_figures(self._packing),
             errand.project_id,
             errand.filters(),
             with_media=errand.with_media,

@@ -165,12 +165,6 @@ class Indexer:
         while await self.step() or await self.fill_in() or await self.split():
             pass
 
-    async def finish(self) -> None:
-        """End with nothing left to do; never raises."""
-        await stop(*self._tasks)
-        self._tasks.clear()
-        await self._tried(self.catch_up)
-
     async def tidy(self) -> None:
         """Have SQLite's index forget the words of deleted texts; raises as :meth:`step` does."""
         async with self._reports.reading() as reading:

@@ -43,21 +43,23 @@ class LateFigures:
         return [summaries.of_row(row, late[row[0]].cost_nanos if row[0] in late else None) for row in rows]
 
     async def of(
-        self, reading: Reading, rows: Sequence[Sequence[Any]], places: Sequence[int]
+        self, reading: Reading, told: Sequence[Sequence[Any]], places: Sequence[int]
     ) -> Mapping[bytes, Figures]:
         """What rows that begin with their keys lack, by these.
 
         ``places`` are those of ``derived_state``, ``completed_at``, ``usage_state`` and ``cost_nanos`` in them.
         """
-        keys = [row[0] for row in rows if lacks_figures(*(row[place] for place in places))]
+        keys = [row[0] for row in told if lacks_figures(*(row[place] for place in places))]
         found: dict[bytes, Figures] = {}
+        columns = [interactions.c[name] for name in gathering.COLUMNS]
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
             named = interactions.c.id.in_([literal(key, Key) for key in some])
-            columns = [interactions.c[name] for name in gathering.COLUMNS]
-            of_some = gathering.rows_of(await reading.fetch(select(*columns).where(named)))
-            bodies = await reading.ask(gathering.answers(len(some)), named_keys(some))
-            found |= await asyncio.to_thread(self._worked_out, of_some, bodies)
+            rows = gathering.rows_of(await reading.fetch(select(*columns).where(named)))
+            by_key = {row["id"]: row for row in rows}
+            for fitting in gathering.by_size(rows, "response_bytes"):
+                bodies = await reading.ask(gathering.answers(len(fitting)), named_keys(fitting))
+                found |= await asyncio.to_thread(self._worked_out, [by_key[key] for key in fitting], bodies)
         return found
 
     def _worked_out(

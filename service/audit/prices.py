@@ -6,7 +6,7 @@ None and never 0, and so is that of a tier for which the data have none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -25,6 +25,8 @@ _NANOS: Final = Decimal(1_000_000_000)
 _MILLION: Final = Decimal(1_000_000)
 #: Dollars for a token of input, and for one of output.
 OwnPrice = tuple[float, float]
+#: What :class:`Prices` are made of.
+Told = tuple[Mapping[str, OwnPrice], Sequence[str] | None]
 _TEXT_ALONE: Final = frozenset({"text"})
 #: What the data call the modalities of which they may have prices.
 _MODALITIES: Final = ("audio", "image", "video")
@@ -40,18 +42,28 @@ class _Price:
 
 
 class Prices:
-    """Prices interactions; ``own`` has the prices of deployments that have prices of their own, by their ids."""
+    """Prices interactions; ``own`` has the prices of deployments that have prices of their own, by their ids.
 
-    def __init__(self, own: Mapping[str, OwnPrice]) -> None:
-        self.own = own
+    ``known`` are the deployments of which that can be told, or None for all: others may have prices that are not known
+    here, and theirs are None.
+    """
+
+    def __init__(self, own: Mapping[str, OwnPrice], known: Collection[str] | None = None) -> None:
+        self._own = own
+        self._known = known
 
     @classmethod
-    def of(cls, settings: Settings) -> Prices:
-        """With the prices of a configuration."""
+    def of(cls, settings: Settings, *, for_all: bool = True) -> Prices:
+        """By a configuration: ``for_all``, whatever has no price of its own there has the list's."""
         deployments = [*settings.deployments]
         if settings.default_deployment is not None:
             deployments.append(settings.default_deployment)
-        return cls({one.id: price for one in deployments if (price := _own_price(one)) is not None})
+        own = {one.id: price for one in deployments if (price := _own_price(one)) is not None}
+        return cls(own, None if for_all else [one.id for one in deployments])
+
+    def told(self) -> Told:
+        """What to make the same of in another process."""
+        return self._own, None if self._known is None else list(self._known)
 
     def of_figures(self, figures: Figures, usage: dict[str, Any]) -> int | None:
         """The same for an interaction whose row is known in part, with its ``usage`` (contract 3.5)."""
@@ -59,14 +71,16 @@ class Prices:
 
     def of_row(self, it: Mapping[str, Any], modalities: Modalities) -> int | None:
         """The same; what has a price already keeps it: it may have been made where other prices hold."""
-        known: int | None = it["cost_nanos"]
-        return self.nanos(it, modalities) if known is None else known
+        recorded: int | None = it["cost_nanos"]
+        return self.nanos(it, modalities) if recorded is None else recorded
 
     def nanos(self, it: Mapping[str, Any], modalities: Modalities) -> int | None:
         """Billionths of a dollar for an interaction with the columns of its row; None when that is not known."""
         if it["usage_state"] not in TOLD:
             return None
-        own = self.own.get(it["deployment_id"])
+        if self._known is not None and it["deployment_id"] not in self._known:
+            return None
+        own = self._own.get(it["deployment_id"])
         price = _list_price(it, modalities) if own is None else _by_own(own, it)
         if price is None:
             return None

@@ -74,7 +74,7 @@ COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
 )
 
 
-#: The places of what tells whether such a row lacks its cost (:func:`service.audit.late_figures.lacks`).
+#: The places of what tells whether such a row lacks its cost (:func:`service.audit.late_figures.lacks_figures`).
 OF_LATE: Final = tuple(map(_NAMES.index, ("derived_state", "completed_at", "usage_state", "cost_nanos")))
 #: The place of the parent's key in such a row.
 PREVIOUS: Final = _NAMES.index("previous_id")

@@ -18,6 +18,7 @@ from service.errors import ConfigurationError, InvalidRequest
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
+    from aiohttp.web import Application
 
 Json = dict[str, Any]
 Parameters = Sequence[tuple[str, str]]
@@ -40,8 +41,10 @@ class Failed(click.ClickException):
 class Api:
     """Calls of one service; every method raises :class:`Failed`."""
 
-    def __init__(self, session: ClientSession) -> None:
+    def __init__(self, session: ClientSession, served: Application | None = None) -> None:
         self._session = session
+        #: The service itself, where the command serves a database to itself.
+        self.served = served
 
     async def get(self, path: str, parameters: Parameters = ()) -> Json:
         """The JSON of an answer."""
@@ -143,12 +146,12 @@ async def connected(target: Target, part: Part = Part.READING) -> AsyncIterator[
         async with _client(target.url, target.key) as api:
             yield api
         return
-    async with _served(target, part) as (url, key), _client(url, key) as api:
+    async with _served(target, part) as (url, key, app), _client(url, key, app) as api:
         yield api
 
 
 @asynccontextmanager
-async def _client(url: str, key: str | None) -> AsyncIterator[Api]:
+async def _client(url: str, key: str | None, served: Application | None = None) -> AsyncIterator[Api]:
     from aiohttp import ClientSession, ClientTimeout
 
     headers = key_headers(key)
@@ -159,12 +162,12 @@ async def _client(url: str, key: str | None) -> AsyncIterator[Api]:
     except ValueError as error:
         raise ConfigurationError(f"--url {url}: not an http(s) URL ({error})") from error
     async with session:
-        yield Api(session)
+        yield Api(session, served)
 
 
 @asynccontextmanager
-async def _served(target: Target, part: Part) -> AsyncIterator[tuple[str, str]]:
-    """Serve a database on this machine to whoever knows a key made for it; its address and that key."""
+async def _served(target: Target, part: Part) -> AsyncIterator[tuple[str, str, Application]]:
+    """Serve a database on this machine to whoever knows a key made for it; its address, that key and the service."""
     from aiohttp import web
 
     from service.api.server import TolerantRunner
@@ -181,15 +184,17 @@ async def _served(target: Target, part: Part) -> AsyncIterator[tuple[str, str]]:
     duties = Duties(
         migrates=part is Part.FILLING,
         follows=part is Part.ASKING,
-        derives=part in (Part.JUDGING, Part.FILLING),
-        leaves_nothing=part is Part.FILLING,
+        # Whoever applies rules has them, and the prices, from the service's configuration.
+        derives=part is Part.JUDGING and bool(settings.retention_policies),
+        prices=part is Part.FILLING or (part is Part.JUDGING and bool(settings.retention_policies)),
         keeps=False,
     )
-    runner = TolerantRunner(build(settings, duties), access_log=None, drain_timeout=1.0)
+    app = build(settings, duties)
+    runner = TolerantRunner(app, access_log=None, drain_timeout=1.0)
     try:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}", key
+        yield f"http://{host}:{port}", key, app
     finally:
         await runner.cleanup()

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,6 +15,9 @@ from service.cli.api import Failed, Part, connected
 from service.cli.manifests import MANIFEST, Checked
 from service.cli.progress import progress
 from service.cli.target import Target, targeted
+
+if TYPE_CHECKING:
+    from aiohttp.web import Application
 
 #: Lines and bytes that are sent at once.
 _LINES_AT_ONCE: Final = 500
@@ -89,12 +92,46 @@ async def _import(
     advance: Callable[[int], None],
 ) -> None:
     async with connected(target, Part.FILLING) as api:
+        left = api.served is not None and await _is_left_to_a_service(api.served)
         for first, batch in _batches(file, checked):
             place = [("first_line", str(first))]
             told += Counter(await api.call("POST", "api/import", place, batch))
             advance(len(batch))
-        if target.url is None and sys.stderr.isatty():
-            click.echo("deriving what lists, searches and reports are made from", err=True)
+        if left:
+            click.echo("warning: what came in is found when the service of this database has run", err=True)
+        elif api.served is not None:
+            await _derive(api.served)
+
+
+async def _is_left_to_a_service(served: Application) -> bool:
+    """Whether something waits that only a service can price, which has prices that are not known here."""
+    from service.api.keys import REPORTS
+    from service.audit.backlog import has_strangers
+    from service.errors import ServiceError
+    from service.shared import DEPLOYMENTS
+
+    known = [deployment.id for deployment in served[DEPLOYMENTS]]
+    try:
+        async with served[REPORTS].reading() as reading:
+            return await has_strangers(reading, known)
+    except ServiceError as error:
+        raise Failed(error.message) from error
+
+
+async def _derive(served: Application) -> None:
+    """Make what searches and reports are made from, unless a service that runs does it; raises :class:`Failed`."""
+    from service.errors import ServiceError
+    from service.shared import INDEXER
+    from service.store.backend import RowRefused, StoreUnavailable
+
+    if sys.stderr.isatty():
+        click.echo("deriving what searches and reports are made from", err=True)
+    try:
+        await served[INDEXER].catch_up()
+    except (ServiceError, StoreUnavailable, RowRefused) as error:
+        raise Failed(
+            f"what came in is not found until a service has run on this database ({error})"
+        ) from error
 
 
 def _batches(file: IO[Any], checked: Checked | None) -> Iterator[tuple[int, bytes]]:

@@ -136,10 +136,10 @@ async def _receive(
     """
     async with connected(target) as api, aclosing(api.pieces("api/export", parameters)) as pieces:
         piece: bytes | None = await anext(pieces, b"")
-        begin()
         with path.open("r+b" if start else "wb") as file:
             file.seek(start)
             file.truncate()
+            begin()
             while piece is not None:
                 file.write(piece)
                 advance(len(piece))

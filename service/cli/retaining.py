@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from service.cli.api import Api, Json, Part, connected, path_part
+from service.cli.api import Api, Json, Parameters, Part, connected, path_part
 from service.cli.printing import length, number, print_json, print_table
 from service.cli.target import Target, targeted
 
@@ -94,20 +94,22 @@ def hold(
         raise click.UsageError("Name an interaction, or give --label or --project.")
     body = {} if reason is None else {"reason": reason}
     if interaction_id is not None:
-        told = _call(target, "PUT", f"api/interactions/{path_part(interaction_id)}/hold", body)
+        told = _call(target, "PUT", f"api/interactions/{path_part(interaction_id)}/hold", body=body)
     else:
-        told = _call(target, "POST", "api/holds", body if label is None else {**body, "label": label})
+        told = _call(target, "POST", "api/holds", body=body if label is None else {**body, "label": label})
     click.echo(told["id"])
 
 
 @retention.command()
 @targeted
 @click.argument("what")
-def release(target: Target, what: str) -> None:
+@click.option("--hold", "which", metavar="ID", help="Of several holds of an interaction, this one.")
+def release(target: Target, what: str, which: str | None) -> None:
     """Release a hold, by its id or by that of the interaction that it is on."""
     name = path_part(what)
     is_hold = len(what) == 36 and what.count("-") == 4
-    _call(target, "DELETE", f"api/holds/{name}" if is_hold else f"api/interactions/{name}/hold")
+    parameters = [] if which is None else [("hold", which)]
+    _call(target, "DELETE", f"api/holds/{name}" if is_hold else f"api/interactions/{name}/hold", parameters)
     click.echo(f"{what} is held no more")
 
 
@@ -132,9 +134,15 @@ async def _derived(api: Api) -> Json:
         await asyncio.sleep(_LOOK)
 
 
-def _call(target: Target, method: str, path: str, body: dict[str, Any] | None = None) -> Json:
+def _call(
+    target: Target,
+    method: str,
+    path: str,
+    parameters: Parameters = (),
+    body: dict[str, Any] | None = None,
+) -> Json:
     async def call() -> Json:
         async with connected(target) as api:
-            return await api.call(method, path, body=body)
+            return await api.call(method, path, parameters, body)
 
     return asyncio.run(call())

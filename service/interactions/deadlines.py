@@ -10,9 +10,9 @@ from service.upstream.deployments import Deployments
 from service.wire import codec
 
 _SECOND: Final = 1_000_000
-#: Seconds beyond its time for which an interaction is left to processes that have its deployment, before others take it
-#: that this has been taken out of every configuration.
-_LEFT_TO_OTHERS: Final = 24 * 3600.0
+#: Seconds beyond its time for which an interaction is left to processes that have its deployment, whatever time these
+#: give it: nothing lives longer at upstream (contract 6).
+_LEFT_TO_OTHERS: Final = 60 * 24 * 3600.0
 
 
 class Deadlines:

@@ -187,8 +187,15 @@ class Lifecycle:
     async def _cancelled_elsewhere(self, record: Record) -> Record | None:
         """Have the process that holds the interaction end it; None when its holder has died and it is held here now.
 
-        Raises :class:`ServiceUnavailable` when the holder does not end it.
+        Raises :class:`ServiceUnavailable` when the holder does not end it, and :class:`FailedPrecondition` when there
+        is none and this process cannot ask upstream.
         """
+        unknown = self._deployments.by_id(record.deployment_id) is None
+        if unknown and await self._supervisor.is_left(record):
+            raise FailedPrecondition(
+                f"The interaction {ids.to_text(record.id)!r} cannot be cancelled here: its deployment "
+                f"{record.deployment_id!r} is not configured. Cancel it through a process that has that."
+            )
         await self._store.events.wish_cancel(record.id)
         for look in range(1, _CANCEL_LOOKS + 1):
             await asyncio.sleep(_CANCEL_LOOK)

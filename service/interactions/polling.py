@@ -108,7 +108,7 @@ class Polling:
         remaining = run.ends_at - asyncio.get_running_loop().time()
         deployment = self._deployments.by_id(claim.deployment_id)
         if deployment is None:
-            # Nobody has it any more, or this could not have been taken over.
+            # Upstream has it no more, or this could not have been taken over.
             return remaining <= 0 and await self._fail(run, GIVEN_UP)
         if run.cancel_wished or remaining <= 0:
             reply = await self._cancelled(deployment, claim.upstream_id)

@@ -163,6 +163,10 @@ class Supervisor:
         # This process may have taken it over by itself in the same moment.
         return await self._held.claimed_again(self._life.id, record.id) is not None
 
+    async def is_left(self, record: Record) -> bool:
+        """Whether nobody holds an open interaction who is alive."""
+        return not await self._held.is_alive(record.owner_id, self._life.clock)
+
     async def hand_over(self) -> None:
         """The process is to stop: what runs in upstream's background is for others from now on; never raises."""
         self._stopping = True

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
+from service.errors import StoreError
 from service.interactions import outcomes
 from service.interactions.ending import assembled, rest_of_log
 from service.interactions.imported import is_adopted
@@ -17,7 +19,10 @@ from service.store.records import Outcome, Record, Usage, now
 from service.store.store import Store
 from service.upstream.client import Reply
 from service.upstream.routing.router import Router
-from service.wire import codec
+from service.wire import codec, ids
+from service.wire.model_names import bare_name
+
+logger = logging.getLogger(__name__)
 
 
 class TakeOver:
@@ -59,17 +64,31 @@ class TakeOver:
             log = await rest_of_log(self._store.events, record, body, request, cut=cut)
         elif terminal:
             log = [kept_events.forget_wishes(record.id, record.owner_id)]
-        media_due = None
-        if self._media is not None and terminal and record.store:
-            media_due = self._media.due(await self._store.request_of(record.id), raw)
+        media_due = await self._media_due(record, raw) if terminal else None
         await self._store.finish(outcome, raw, media_due=media_due, log=log)
         self._router.spent(record.deployment_id, outcome.usage.total_tokens)
         if self._media is not None and media_due is not None:
             self._media.keep(record.id, record.project_id)
 
+    async def _media_due(self, record: Record, raw: bytes) -> int | None:
+        """The time for the note of media to be fetched; None where there are none."""
+        if self._media is None or not record.store:
+            return None
+        try:
+            asked = await self._store.request_of(record.id)
+        except StoreError as error:
+            logger.error("the media that %s was asked with are not kept: %s", ids.to_text(record.id), error)
+            asked = None
+        return self._media.due(asked, raw)
+
     async def _request(self, record: Record) -> dict[str, Any]:
         raw = await self._store.request_of(record.id)
         return {} if raw is None else codec.loads(raw)
+
+
+def _asked_for(record: Record) -> str | None:
+    """Whom a request was for that upstream has not answered, as the caller named that."""
+    return record.agent if record.model_requested is None else bare_name(record.model_requested)
 
 
 def _outcome(record: Record, body: dict[str, Any], *, cut: bool) -> Outcome:
@@ -85,7 +104,7 @@ def _outcome(record: Record, body: dict[str, Any], *, cut: bool) -> Outcome:
         upstream_id=record.upstream_id,
         upstream_stored=record.upstream_stored,
         status=status,
-        model=model if isinstance(model, str) else record.model,
+        model=model if isinstance(model, str) else record.model or _asked_for(record),
         service_tier=tier if isinstance(tier, str) else None,
         http_status=record.http_status or 200,
         error_code=error[0] if error else None,

@@ -44,15 +44,10 @@ def _release(rows: FromClause, database: Particulars) -> Executable:
     )
 
 
-def _explain(rows: FromClause, database: Particulars) -> Executable:
-    return update(holds).values(reason=rows.c.reason).where(holds.c.id == rows.c.id)
-
-
 #: Nothing is placed on what is deleted; one on an interaction comes with :data:`service.store.deletion.LOCK_HELD`.
 PLACE_HOLD = BatchStatement("place hold", _HOLD, _place, looks_again=True)
 RELEASE_HOLD = BatchStatement("release hold", columns_of(holds, "id released_at"), _release)
-EXPLAIN_HOLD = BatchStatement("explain hold", columns_of(holds, "id reason"), _explain)
-PLACING: Final = (PLACE_HOLD, RELEASE_HOLD, EXPLAIN_HOLD)
+PLACING: Final = (PLACE_HOLD, RELEASE_HOLD)
 
 _stands = holds.c.released_at.is_(None)
 STANDING = Query("standing holds", select(*_TOLD).where(_stands).order_by(holds.c.id))

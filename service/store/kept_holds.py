@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -90,13 +90,6 @@ class KeptHolds:
         lock: list[Write] = [] if key is None else [(LOCK_HELD, (key,))]
         await self._writer.put(*lock, (holds.PLACE_HOLD, row), patience=_PATIENCE, shed=True)
         return hold
-
-    async def explain(self, hold: Hold, reason: str) -> Hold:
-        """Commit another reason of a hold."""
-        explained = replace(hold, reason=storable(reason))
-        row = (hold.id, explained.reason)
-        await self._writer.put((holds.EXPLAIN_HOLD, row), patience=_PATIENCE, shed=True)
-        return explained
 
     async def release(self, hold: Hold) -> None:
         """Commit that a hold is no more."""

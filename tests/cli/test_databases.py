@@ -82,8 +82,31 @@ async def test_who_reads_leaves_everything_else_to_the_service(
     gateway = await with_work_left(start_gateway, upstream)
     left = await state(gateway)
     assert [len(rows) for rows in left] == [3, 1, 1, 1, 1]
-    for arguments in (("logs",), ("search", "tells"), ("usage",), ("retention", "holds")):
+    for arguments in (
+        ("logs",),
+        ("search", "tells"),
+        ("usage",),
+        ("retention", "holds"),
+        ("retention", "run"),
+    ):
         await command(gateway.database.url, *arguments)
+    # What it costs depends on a configuration that is not known here.
+    (told,) = (
+        await command(gateway.database.url, "logs", "--status", "completed", "-n", "1", "--json")
+    ).splitlines()
+    assert json.loads(told)["cost"] is None
+    assert await state(gateway) == left
+
+
+async def test_what_a_service_has_left_to_be_priced_is_left_to_it_by_an_import_as_well(
+    start_gateway: StartGateway, upstream: Emulated, tmp_path: Path
+) -> None:
+    gateway = await with_work_left(start_gateway, upstream)
+    left = await state(gateway)
+    lines = tmp_path / "lines.jsonl"
+    await command(gateway.database.url, "export", "--output", str(lines))
+    told = await command(gateway.database.url, "import", str(lines))
+    assert "when the service of this database has run" in told
     assert await state(gateway) == left
 
 

@@ -34,21 +34,41 @@ async def test_a_run_waits_for_a_process_that_has_its_deployment(
     stranger = await serving(start_gateway, upstream, PRO, background_timeout=0.2)
     await asyncio.sleep(0.5)
     assert (await stranger.got(made.id)).body["status"] == "queued"
-    assert (await stranger.cancel(made.id)).status == 503
+    refused = await stranger.cancel(made.id)
+    assert (refused.status, refused.error["code"]) == (400, "failed_precondition")
+    assert "is not configured" in refused.error["message"]
     successor = await serving(start_gateway, upstream, FLASH)
     upstream.clock.advance(10_000)
     await eventually(lambda: has_status(successor, made.id, "completed"))
     assert "Take your time" in (await stranger.got(made.id)).text
 
 
-async def test_a_run_that_nobody_has_the_deployment_for_is_given_up_after_another_day(
+async def test_a_run_has_the_time_that_its_own_deployment_gives_it(
+    start_gateway: StartGateway, upstream: Emulated
+) -> None:
+    patient = deployment(upstream, FLASH, background_timeout=7 * 86_400.0)
+    first = await start_gateway(deployments=(patient,), **HASTY)
+    made = await first.ask("Take days", background=True, wish=SLOW)
+    await query(first.database.url, f"UPDATE interactions SET created_at = created_at - {3 * DAY}")
+    stranger = await serving(start_gateway, upstream, PRO)
+    await first.stop()
+    await asyncio.sleep(0.5)
+    assert (await stranger.got(made.id)).body["status"] == "queued"
+    successor = await start_gateway(deployments=(patient,), **HASTY)
+    upstream.clock.advance(10_000)
+    await eventually(lambda: has_status(successor, made.id, "completed"))
+
+
+async def test_a_run_that_nobody_has_the_deployment_for_is_given_up_when_upstream_has_forgotten_it(
     start_gateway: StartGateway, upstream: Emulated
 ) -> None:
     first = await serving(start_gateway, upstream, FLASH)
     made = await first.ask("Take your time", background=True, wish=SLOW)
     await first.stop()
     stranger = await serving(start_gateway, upstream, PRO, background_timeout=1.0)
-    await query(stranger.database.url, f"UPDATE interactions SET created_at = created_at - {DAY + 2_000_000}")
+    await query(
+        stranger.database.url, f"UPDATE interactions SET created_at = created_at - {60 * DAY + 2_000_000}"
+    )
     await eventually(lambda: has_status(stranger, made.id, "failed"))
     assert (await stranger.got(made.id)).body["errors"][0]["code"] == "deadline_exceeded"
 
