@@ -56,13 +56,13 @@ async def test_load_leaves_a_slow_deployment(fleet: Fleet, replicas: int, strate
     late: Counter[str] = Counter()
 
     async def client(gateway: Gateway) -> None:
-        while (began := time.monotonic()) < ends:
+        # On a machine that is slow itself, a few requests say nothing.
+        while (began := time.monotonic()) < ends or late.total() < 60:
             place = (await gateway.ask("Hello")).headers["x-deployment"]
             if began > ends - 0.8:
                 late[place] += 1
 
     await asyncio.gather(*(client(gateway) for gateway in gateways for _ in range(6)))
-    assert late.total() > 20
     assert late["a"] / late.total() < 0.15
 
 
