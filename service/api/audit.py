@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
-from service.api.endpoint import answer
+from service.api.endpoint import answer, check_parameters
 from service.api.keys import AUTHENTICATOR, DETAILS, LIFECYCLE, LISTING
 from service.audit import filters
 from service.audit.details import DEFAULT_EVENTS, LARGEST_EVENTS
@@ -95,14 +95,6 @@ async def get_events(request: web.Request) -> web.StreamResponse:
         limit=limit_of(request.query.get("limit"), DEFAULT_EVENTS, LARGEST_EVENTS),
     )
     return answer(request, codec.dumps(told))
-
-
-def check_parameters(request: web.Request, *known: str) -> None:
-    """Refuse parameters that mean nothing here; the service's key may be one (contract 1.3)."""
-    for name in request.query:
-        if name not in (*known, "key"):
-            remedy = f"it can be {' or '.join(known)}" if known else "there are none here"
-            raise InvalidRequest(f"Unknown parameter {name[:100]!r}; {remedy}.")
 
 
 def _number(request: web.Request, name: str, default: int, largest: int) -> int:

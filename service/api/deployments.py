@@ -8,8 +8,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from service.api.audit import check_parameters
-from service.api.endpoint import answer
+from service.api.endpoint import answer, check_parameters
 from service.api.keys import AUTHENTICATOR, ROUTER
 from service.interactions.render import timestamp
 from service.upstream.routing.state import State

@@ -179,3 +179,11 @@ def _check_encoding(request: web.Request) -> None:
             f"The header 'Content-Encoding' is {encoding[:_LONGEST_SHOWN]!r}, which is not understood here; "
             "send the body plain, or as gzip or deflate."
         )
+
+
+def check_parameters(request: web.Request, *known: str) -> None:
+    """Refuse parameters that mean nothing here; the service's key may be one (contract 1.3)."""
+    for name in request.query:
+        if name not in (*known, "key"):
+            remedy = f"it can be {' or '.join(known)}" if known else "there are none here"
+            raise InvalidRequest(f"Unknown parameter {name[:100]!r}; {remedy}.")

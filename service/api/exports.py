@@ -13,8 +13,8 @@ from typing import Final
 from aiohttp import web
 
 from service.api import unchunked
-from service.api.audit import check_parameters, query_filters
-from service.api.endpoint import answer, read_body, response_headers
+from service.api.audit import query_filters
+from service.api.endpoint import answer, check_parameters, read_body, response_headers
 from service.api.keys import AUTHENTICATOR, EXPORT, EXPORT_STALL, IMPORT, LONG_EXPORTS, PRICES
 from service.audit.encoding import form_of
 from service.audit.errand import Errand

@@ -6,8 +6,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from service.api.audit import check_parameters
-from service.api.endpoint import answer, read_body
+from service.api.endpoint import answer, check_parameters, read_body
 from service.api.interactions import history_wish, upstream_headers
 from service.api.keys import AUTHENTICATOR, REPLAYER
 from service.errors import InvalidRequest

@@ -11,8 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from service.api.audit import check_parameters
-from service.api.endpoint import answer, read_body
+from service.api.endpoint import answer, check_parameters, read_body
 from service.api.keys import AUTHENTICATOR, LIFECYCLE, RETENTION, STORE
 from service.errors import FailedPrecondition, InvalidRequest, NotFound, PermissionDenied
 from service.interactions.calls import Principal

@@ -11,8 +11,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from service.api.audit import check_parameters
-from service.api.endpoint import answer, read_body
+from service.api.endpoint import answer, check_parameters, read_body
 from service.api.keys import AUTHENTICATOR, SIGNING
 from service.errors import InvalidRequest, NotFound, ParameterUnknown, PermissionDenied
 from service.interactions.render import timestamp

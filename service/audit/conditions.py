@@ -6,7 +6,7 @@ Free text is no condition of a row: :mod:`service.audit.search` knows which inte
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -18,6 +18,7 @@ from service.audit.filters import ANY, Bounds, Choice, Filters, Label
 from service.store.tables import Key, api_keys, interactions, projects
 
 _HIGHEST: Final = b"\xff" * 16
+_RANGES_AT_ONCE: Final = 400
 
 
 class position_of(GenericFunction[int]):  # noqa: N801  the name of an SQL function
@@ -68,6 +69,16 @@ def of_dimensions(
     found += [_chosen(choice, project_id, columns[choice.field.name]) for choice in filters.choices]
     found += [_labelled(label, columns["labels"]) for label in filters.labels]
     return found
+
+
+def of_ranges(column: ColumnElement[int], ranges: Sequence[tuple[int, int]]) -> Iterator[ColumnElement[bool]]:
+    """Conditions that a number lies in one of some ranges, from the first number on and before the last.
+
+    Each has as many of them as one can name: SQLite takes no expression deeper than a thousand.
+    """
+    for place in range(0, len(ranges), _RANGES_AT_ONCE):
+        some = ranges[place : place + _RANGES_AT_ONCE]
+        yield or_(*(and_(column >= literal(start), column < literal(end)) for start, end in some))
 
 
 def _chosen(

@@ -13,7 +13,7 @@ import orjson
 from sqlalchemy import BigInteger, ColumnElement, Select, literal, select
 
 from service.audit import gathering, summaries
-from service.audit.late_figures import LateFigures
+from service.audit.late_figures import OF_SUMMARIES, LateFigures
 from service.audit.summaries import seconds, timestamp
 from service.errors import NotFound
 from service.interactions import render
@@ -49,7 +49,7 @@ class Details:
             width = len(row) - len(added)
             more = dict(zip(_ADDED, row[width:], strict=True))
             key = row[0]
-            late = (await self._late_figures.of(reading, [row], summaries.OF_LATE)).get(key)
+            late = (await self._late_figures.of(reading, [row], OF_SUMMARIES)).get(key)
             summary = summaries.of_row(row[:width], late and late.cost_nanos)
             detail = more["usage_detail"] if late is None else late.usage_detail
             shown = more["deleted_at"] is None

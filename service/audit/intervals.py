@@ -20,7 +20,6 @@ Unit = Literal["hour", "day", "week", "month"]
 UNITS: Final[tuple[Unit, ...]] = ("hour", "day", "week", "month")
 #: More than a year of hours.
 _MOST: Final = 10_000
-_NAMED_AT_ONCE: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +169,6 @@ def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     for start, end in sorted(ranges):
         _append(found, start, end)
     return found
-
-
-def some_at_once(ranges: Sequence[tuple[int, int]]) -> Iterator[Sequence[tuple[int, int]]]:
-    """Ranges, no more at a time than one condition can name: SQLite takes no expression deeper than a thousand."""
-    for place in range(0, len(ranges), _NAMED_AT_ONCE):
-        yield ranges[place : place + _NAMED_AT_ONCE]
 
 
 def _aligned(start: int, end: int, span: int) -> tuple[int, int]:

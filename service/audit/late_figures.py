@@ -22,6 +22,8 @@ from service.store.statement import named_keys
 from service.store.tables import Key, interactions
 
 _AT_ONCE: Final = 64
+_COLUMNS: Final = [interactions.c[name] for name in gathering.COLUMNS]
+_TOLD_BY: Final = ("derived_state", "completed_at", "usage_state", "cost_nanos")
 
 
 class Figures(NamedTuple):
@@ -39,23 +41,19 @@ class LateFigures:
 
     async def summaries(self, reading: Reading, rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
         """Summaries of rows of :data:`service.audit.summaries.COLUMNS`, with their costs."""
-        late = await self.of(reading, rows, summaries.OF_LATE)
+        late = await self.of(reading, rows, OF_SUMMARIES)
         return [summaries.of_row(row, late[row[0]].cost_nanos if row[0] in late else None) for row in rows]
 
     async def of(
         self, reading: Reading, told: Sequence[Sequence[Any]], places: Sequence[int]
     ) -> Mapping[bytes, Figures]:
-        """What rows that begin with their keys lack, by these.
-
-        ``places`` are those of ``derived_state``, ``completed_at``, ``usage_state`` and ``cost_nanos`` in them.
-        """
-        keys = [row[0] for row in told if lacks_figures(*(row[place] for place in places))]
+        """What rows that begin with their keys lack, by these; ``places`` are those of :func:`places_in`."""
+        keys = [row[0] for row in told if _lacks_figures(*(row[place] for place in places))]
         found: dict[bytes, Figures] = {}
-        columns = [interactions.c[name] for name in gathering.COLUMNS]
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
             named = interactions.c.id.in_([literal(key, Key) for key in some])
-            rows = gathering.rows_of(await reading.fetch(select(*columns).where(named)))
+            rows = gathering.rows_of(await reading.fetch(select(*_COLUMNS).where(named)))
             by_key = {row["id"]: row for row in rows}
             for fitting in gathering.by_size(rows, "response_bytes"):
                 bodies = await reading.ask(gathering.answers(len(fitting)), named_keys(fitting))
@@ -69,7 +67,16 @@ class LateFigures:
         return {row["id"]: Figures(*self._gathering.figures(row, by_key.get(row["id"]))) for row in rows}
 
 
-def lacks_figures(
+def places_in(names: Sequence[str]) -> tuple[int, ...]:
+    """Where, in a row of columns with these names, it stands whether its figures are lacking."""
+    return tuple(map(names.index, _TOLD_BY))
+
+
+#: The same in a row of :data:`service.audit.summaries.COLUMNS`.
+OF_SUMMARIES: Final = places_in(summaries.NAMES)
+
+
+def _lacks_figures(
     derived_state: int, completed_at: int | None, usage_state: int, cost_nanos: int | None
 ) -> bool:
     """Whether an interaction with such a row has ended, has used something, and waits for the indexer."""

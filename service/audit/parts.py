@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Table, bindparam, select
 
 from service.audit import conditions, given_keys
 from service.audit.filters import Filters
-from service.audit.late_figures import Figures, LateFigures
+from service.audit.late_figures import Figures, LateFigures, places_in
 from service.audit.lines import COLUMNS, EventRow, MediaRow, Whole
 from service.errors import StoreError
 from service.store import inputs
@@ -38,7 +38,7 @@ _NAMES: Final = (*COLUMNS, "project_id", "derived_state")
 _PROJECT: Final = _NAMES.index("project_id")
 _COST: Final = _NAMES.index("cost_nanos")
 _DETAIL: Final = _NAMES.index("usage_detail")
-_OF_LATE: Final = tuple(map(_NAMES.index, ("derived_state", "completed_at", "usage_state", "cost_nanos")))
+_OF_LATE: Final = places_in(_NAMES)
 _STREAM: Final = _NAMES.index("stream")
 _DELETED_AT: Final = _NAMES.index("deleted_at")
 _FIRST: Final = itemgetter(0)

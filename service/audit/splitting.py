@@ -18,23 +18,20 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
-    Column,
     ColumnElement,
     Select,
-    and_,
     bindparam,
     func,
     literal,
-    or_,
     select,
     text,
     update,
 )
 
 from service.audit import gathering, measures, series
-from service.audit.conditions import key_from
+from service.audit.conditions import key_from, of_ranges
 from service.audit.derivation import FRACTIONS, HOUR, QUARTER, USAGE_CAME, Hour, statements
-from service.audit.intervals import merged, some_at_once
+from service.audit.intervals import merged
 from service.audit.measures import Measures
 from service.store.backend import Backend
 from service.store.reports import Reading, Reports, Rows
@@ -160,19 +157,15 @@ async def split(reading: Reading, project_id: bytes, hours: Collection[int]) -> 
     project = literal(project_id, Key)
     noted: list[Sequence[Any]] = []
     whole: list[Sequence[Any]] = []
-    for ranges in some_at_once(merged((hour, hour + HOUR) for hour in hours)):
-        mine = select(split_hours.c.start, split_hours.c.requests, split_hours.c.unmeasured).where(
-            split_hours.c.project_id == project
-        )
-        noted += await reading.fetch(mine.where(_within(split_hours.c.start, ranges)))
-        whole += await reading.fetch(_sums_of_hours(project, _within(rollups.c.start, ranges)))
+    ranges = merged((hour, hour + HOUR) for hour in hours)
+    for within in of_ranges(split_hours.c.start, ranges):
+        columns = (split_hours.c.start, split_hours.c.requests, split_hours.c.unmeasured)
+        noted += await reading.fetch(select(*columns).where(split_hours.c.project_id == project, within))
+    for within in of_ranges(rollups.c.start, ranges):
+        whole += await reading.fetch(_sums_of_hours(project, within))
     known = {start: (requests, unmeasured) for start, requests, unmeasured in noted}
     of_whole = {start: (int(requests), int(unmeasured)) for start, requests, unmeasured in whole}
     return {hour for hour in hours if known.get(hour, _NOTHING) == of_whole.get(hour, _NOTHING)}
-
-
-def _within(start: Column[int], ranges: Sequence[tuple[int, int]]) -> ColumnElement[bool]:
-    return or_(*(and_(start >= literal(begin), start < literal(end)) for begin, end in ranges))
 
 
 class _Sums:

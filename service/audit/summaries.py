@@ -25,7 +25,8 @@ TOKENS: Final = (
 )
 #: In UTC, without saying so.
 _EPOCH: Final = datetime(1970, 1, 1)
-_NAMES: Final = (
+#: The columns of a row that a summary is made from.
+NAMES: Final = (
     "id",
     "project_id",
     "key_id",
@@ -60,12 +61,12 @@ _NAMES: Final = (
     "derived_state",
     *TOKENS,
 )
-_TOLD: Final = (*_NAMES, "project_name", "key_name")
+_TOLD: Final = (*NAMES, "project_name", "key_name")
 
 
 #: What :func:`of_row` is made from.
 COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
-    *(interactions.c[name] for name in _NAMES),
+    *(interactions.c[name] for name in NAMES),
     select(projects.c.name)
     .where(projects.c.id == interactions.c.project_id)
     .scalar_subquery()
@@ -74,10 +75,8 @@ COLUMNS: Final[tuple[ColumnElement[Any], ...]] = (
 )
 
 
-#: The places of what tells whether such a row lacks its cost (:func:`service.audit.late_figures.lacks_figures`).
-OF_LATE: Final = tuple(map(_NAMES.index, ("derived_state", "completed_at", "usage_state", "cost_nanos")))
 #: The place of the parent's key in such a row.
-PREVIOUS: Final = _NAMES.index("previous_id")
+PREVIOUS: Final = NAMES.index("previous_id")
 
 
 def of_row(row: Sequence[Any], cost_nanos: int | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, TextClause, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, TextClause, func, literal, select
 
 from service.audit import backlog, conditions, gathering, measures, splitting
 from service.audit.conditions import key_from
@@ -29,7 +29,6 @@ from service.audit.intervals import (
     divided,
     merged,
     pieces_of,
-    some_at_once,
 )
 from service.audit.measures import COUNTERS, Measures
 from service.audit.prices import Prices
@@ -248,8 +247,7 @@ class _Adding:
         columns = self.columns(_SERIES)
         width = 1 + len(columns)
         found: list[Sequence[Any]] = []
-        for some in some_at_once(ranges):
-            within = or_(*(and_(rollups.c.start >= start, rollups.c.start < end) for start, end in some))
+        for within in conditions.of_ranges(rollups.c.start, ranges):
             found += await self._reading.fetch(
                 select(rollups.c.start, *columns, *(rollups.c[name] for name in _SUMS))
                 .select_from(rollups.join(series, series.c.id == rollups.c.series_id))

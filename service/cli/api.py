@@ -181,12 +181,13 @@ async def _served(target: Target, part: Part) -> AsyncIterator[tuple[str, str, A
         check_file(settings)
     key = secrets.token_urlsafe(32)
     settings = replace(settings, master_key=Secret(key), max_body_bytes=_LARGEST_BODY)
+    # Whoever applies rules has them, and the prices, from the service's configuration.
+    judges = part is Part.JUDGING and bool(settings.retention_policies)
     duties = Duties(
         migrates=part is Part.FILLING,
         follows=part is Part.ASKING,
-        # Whoever applies rules has them, and the prices, from the service's configuration.
-        derives=part is Part.JUDGING and bool(settings.retention_policies),
-        prices=part is Part.FILLING or (part is Part.JUDGING and bool(settings.retention_policies)),
+        derives=judges,
+        prices=judges or part is Part.FILLING,
         keeps=False,
     )
     app = build(settings, duties)

@@ -74,15 +74,17 @@ class Lifecycle:
 
         Raises :class:`~service.errors.NotFound` naming the ``member`` of the request that holds the reference.
         """
-        record = await self._resolver.resolve(principal, reference, member)
-        feed = self._readers.feed(record.id) if record.upstream_id is None else None
-        return record if feed is None else replace(record, upstream_id=feed.upstream_id)
+        return self._with_upstream_id(await self._resolver.resolve(principal, reference, member))
 
     async def find_recorded(self, principal: Principal, reference: str) -> Record:
         """The same, also of an interaction that was not to be stored and is recorded for audit; raises as that does."""
         key = ids.from_text(reference)
         record = None if key is None else await self._store.recall(principal.project_id, key)
-        return await self.find(principal, reference) if record is None or record.store else record
+        return await self.find(principal, reference) if record is None else self._with_upstream_id(record)
+
+    def _with_upstream_id(self, record: Record) -> Record:
+        feed = self._readers.feed(record.id) if record.upstream_id is None else None
+        return record if feed is None else replace(record, upstream_id=feed.upstream_id)
 
     async def get(self, principal: Principal, reference: str) -> tuple[Record, dict[str, Any]]:
         """The interaction in steps form."""

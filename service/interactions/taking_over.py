@@ -37,7 +37,7 @@ class TakeOver:
         """Commit upstream's word; raises :class:`~service.errors.Superseded` when another process holds it by now."""
         raw, body = reply.raw, reply.body
         if was_rebuilt(record.attempts):
-            body = without_history(body, await self._request(record))
+            body = without_history(body, _parsed(await self._request(record)))
             raw = codec.dumps(body)
         if raw != record.response:
             await self._commit(replace(record, http_status=reply.status), raw, body)
@@ -57,33 +57,31 @@ class TakeOver:
 
     async def _commit(self, record: Record, raw: bytes, body: dict[str, Any], *, cut: bool = False) -> None:
         outcome = _outcome(record, body, cut=cut)
-        terminal = outcome.completed_at is not None
         log: list[Write] = []
-        if terminal and (record.stream or await self._store.events.last(record.id)):
-            request = await self._request(record)
-            log = await rest_of_log(self._store.events, record, body, request, cut=cut)
-        elif terminal:
+        media_due = None
+        if outcome.completed_at is not None:
+            asked = await self._request(record)
             log = [kept_events.forget_wishes(record.id, record.owner_id)]
-        media_due = await self._media_due(record, raw) if terminal else None
+            if record.stream or await self._store.events.last(record.id):
+                log = await rest_of_log(self._store.events, record, body, _parsed(asked), cut=cut)
+            if self._media is not None and record.store:
+                media_due = self._media.due(asked, raw)
         await self._store.finish(outcome, raw, media_due=media_due, log=log)
         self._router.spent(record.deployment_id, outcome.usage.total_tokens)
         if self._media is not None and media_due is not None:
             self._media.keep(record.id, record.project_id)
 
-    async def _media_due(self, record: Record, raw: bytes) -> int | None:
-        """The time for the note of media to be fetched; None where there are none."""
-        if self._media is None or not record.store:
-            return None
+    async def _request(self, record: Record) -> bytes | None:
+        """The request; None as well where it is damaged: the interaction ends all the same."""
         try:
-            asked = await self._store.request_of(record.id)
+            return await self._store.request_of(record.id)
         except StoreError as error:
-            logger.error("the media that %s was asked with are not kept: %s", ids.to_text(record.id), error)
-            asked = None
-        return self._media.due(asked, raw)
+            logger.error("%s ends without what it was asked: %s", ids.to_text(record.id), error)
+            return None
 
-    async def _request(self, record: Record) -> dict[str, Any]:
-        raw = await self._store.request_of(record.id)
-        return {} if raw is None else codec.loads(raw)
+
+def _parsed(request: bytes | None) -> dict[str, Any]:
+    return {} if request is None else codec.loads(request)
 
 
 def _asked_for(record: Record) -> str | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.gateway import Gateway
-from tests.support.upstreams import Emulated
+from tests.support.gateway import MODEL, Gateway
+from tests.support.gateways import StartGateway
+from tests.support.upstreams import Emulated, deployment
 
 FAULTS = {
     "status;code=429;retry_after=7;message=Too many": (429, "rate_limit_exceeded"),
@@ -60,3 +61,14 @@ async def test_after_failures_all_goes_on(gateway: Gateway) -> None:
     assert (await gateway.ask()).body["status"] == "completed"
     statuses = [row["status"] for row in await gateway.database.rows()]
     assert statuses == ["failed"] * len(FAULTS) + ["completed"]
+
+
+async def test_a_failure_is_one_of_the_model_that_was_asked(
+    start_gateway: StartGateway, upstream: Emulated
+) -> None:
+    gateway = await start_gateway(deployments=(deployment(upstream, "fast", MODEL),))
+    for name in ("fast", MODEL, f"gemini/{MODEL}"):
+        reply = await gateway.create("Hello", model=name, fault="status;code=400")
+        assert reply.status == 400
+        row = await gateway.database.row(reply.headers["x-interaction-id"])
+        assert (row["model"], row["model_requested"]) == (MODEL, name)

@@ -184,7 +184,11 @@ async def test_a_project_can_be_given_nothing_else(start_gateway: StartGateway, 
         offline = await start_gateway(upstream, recorded_projects=names)
         upstream.clear()
         assert (await offline.ask("By policy")).id == asked.id
-        await offline.refused(424, "Against it")
+        refused = await offline.create("Against it")
+        assert (refused.status, "general_settings.recorded_projects" in refused.error["message"]) == (
+            424,
+            True,
+        )
         replay = await offline.request("POST", f"/api/interactions/{asked.id}/replay", data=b"{}")
         assert (replay.status, replay.error["code"]) == (400, "failed_precondition")
         assert "'general_settings.recorded_projects'" in replay.error["message"]
