@@ -94,11 +94,11 @@ async def test_a_client_that_asks_is_told_upstreams_latest_word(lazy: Gateway, u
     ended = await lazy.got(made.id)
     assert ended.body["status"] == "completed"
     assert len(upstream.calls("GET")) == 2
-    rows = await lazy.database.rows()
+    rows = await lazy.database.told()
     await upstream.close()
     assert (await lazy.got(made.id)).body == ended.body
     assert (await lazy.events(made.id)).text == ended.text
-    assert await lazy.database.rows() == rows
+    assert await lazy.database.told() == rows
 
 
 async def test_polling_from_many_sides_counts_usage_once(lazy: Gateway, upstream: Emulated) -> None:

@@ -161,11 +161,11 @@ async def test_every_answer_is_durable_before_it_is_given(gateway: Gateway) -> N
 
 async def test_polling_counts_usage_once(gateway: Gateway) -> None:
     made = await gateway.ask()
-    before = await gateway.database.rows()
+    before = await gateway.database.told()
     for _ in range(3):
         await gateway.got(made.id)
         await gateway.events(made.id)
-    assert await gateway.database.rows() == before
+    assert await gateway.database.told() == before
 
 
 async def test_a_stored_stream_is_regenerated_and_resumed(gateway: Gateway) -> None:
