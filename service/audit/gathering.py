@@ -138,10 +138,11 @@ class Gathering:
         return self._figures(row, self.unpacked(answer))[:2]
 
     def _figures(self, row: Row, response: bytes | None) -> tuple[int | None, str | None, Modalities]:
+        if not is_counted(row):
+            return None, row["usage_detail"], {}
         detail = usage_detail(row, response)
         modalities = modalities_of(detail)
-        cost = self._prices.of_row(row, modalities) if is_counted(row) else None
-        return cost, detail, modalities
+        return self._prices.of_row(row, modalities), detail, modalities
 
     def _one(self, row: Row, bodies: Mapping[int, Sequence[Any]]) -> Derived:
         response = self.unpacked(bodies.get(RESPONSE_PAYLOAD))

@@ -317,11 +317,11 @@ async def test_an_import_changes_nothing_that_is_there(gateway: Gateway) -> None
     told, _ = await lines(gateway)
     await gateway.delete(deleted.id)
     await gateway.database.give_away(foreign.id)
-    before = await gateway.database.rows()
+    before = await gateway.database.told()
     changed = b"".join(line.replace(b'"completed"', b'"cancelled"') for line in told)
     assert await brought(gateway, changed) == {"imported": 0, "known": 3, "left_out": 0}
     await settled(gateway)
-    assert await gateway.database.rows() == before
+    assert await gateway.database.told() == before
     assert await gateway.database.bodies(deleted.id) == {}
     assert (await gateway.got(kept.id)).text
 
@@ -385,9 +385,9 @@ async def test_the_end_of_what_was_exported_while_it_ran_takes_its_place(
     whole, _ = await lines(gateway, "&deleted=any")
     early = b"".join((as_it_ran(unary), as_it_ran(stream, upstream_id="v1_known"), as_it_ran(deleted), asked))
     # Whoever made it knows better, however it comes back.
-    before = await gateway.database.rows()
+    before = await gateway.database.told()
     assert await brought(gateway, early) == {"imported": 0, "known": 4, "left_out": 0}
-    assert await gateway.database.rows() == before
+    assert await gateway.database.told() == before
     open_here = await gateway.ask("Still running", background=True)
     ((line,), _) = await lines(gateway, "&status=queued,in_progress")
     told = orjson.loads(line)

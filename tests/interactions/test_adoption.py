@@ -56,6 +56,11 @@ async def test_its_row_says_where_it_comes_from_and_counts_nothing(
     (attempt,) = orjson.loads(row["attempts"])
     assert attempt["deployment"] == row["deployment_id"]
     assert attempt["adopted"] >= created
+
+    async def is_derived() -> bool:
+        return bool((await gateway.database.row(reply.id))["derived_state"])
+
+    await eventually(is_derived)
     await gateway.delete(reply.id)
     assert (await gateway.database.row(reply.id))["usage_detail"] is None
 
