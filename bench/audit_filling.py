@@ -18,10 +18,11 @@ import orjson
 from bench.filling import DAYS, Filling, PostgresFilling, SqliteFilling, key_at
 from service.audit import derivation, measures, series, terms
 from service.audit.derivation import Derived, Place
-from service.audit.documents import number_of, words_of
+from service.audit.folding import words_of
 from service.audit.gathering import COLUMNS
 from service.audit.measures import Measures
 from service.audit.splitting import FEWEST
+from service.audit.sqlite.documents import number_of
 from service.audit.summaries import TOKENS
 from service.store.aliases import by_hash
 from service.store.codec import Codec

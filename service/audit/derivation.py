@@ -31,9 +31,9 @@ from sqlalchemy import (
     update,
     values,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
-from service.audit import documents, series
+from service.audit import series
+from service.audit.dialect import Dialect
 from service.audit.measures import COUNTERS, Measures
 from service.audit.ordered_join import OrderedJoin
 from service.audit.series import Series
@@ -114,7 +114,7 @@ class Derived:
 class Derivation:
     """A batch of interactions, written by one transaction."""
 
-    dialect: str
+    dialect: Dialect
     items: Sequence[Derived]
 
     def script(self) -> Script:
@@ -176,7 +176,7 @@ class Derivation:
 
     def _documents(self, items: Sequence[Derived]) -> Script:
         chosen = [
-            documents.parameters(item.id, *item.document, self.dialect)
+            self.dialect.document(item.id, *item.document)
             for item in items
             if item.document is not None and any(item.document)
         ]
@@ -208,8 +208,8 @@ class Statements:
 
     __slots__ = ("hours", "rollups", "series", "terms")
 
-    def __init__(self, dialect: str) -> None:
-        insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    def __init__(self, dialect: Dialect) -> None:
+        insert = dialect.insert
         self.series = series.insert_into(dialect)
         terms = {each.name: bindparam(each.name, type_=each.type) for each in listing_terms.c}
         self.terms = Query("insert terms", insert(listing_terms).values(terms).on_conflict_do_nothing())

@@ -16,8 +16,8 @@ from operator import itemgetter
 from typing import Any, Final
 
 from service.audit import conditions, cursors
+from service.audit.dialects import dialect_of
 from service.audit.filters import Filters
-from service.audit.given_keys import prepared, values_of
 from service.audit.late_figures import LateFigures
 from service.audit.lines import Whole
 from service.audit.listing import read_candidates, read_page
@@ -105,8 +105,9 @@ class Export:
         keys = [one.key for one in found]
         async with self._reports.reading() as reading:
             await reading.plan(Plan.LOOK_UP_AGAIN)
-            statement = of_media(reading.dialect, media_contents.c.size)
-            for key, size in await reading.fetch_prepared(statement, values_of(keys, reading.dialect)):
+            dialect = dialect_of(reading)
+            statement = of_media(dialect, media_contents.c.size)
+            for key, size in await reading.fetch_prepared(statement, dialect.keys(keys)):
                 sizes[key] += size
         return [_Found(one.key, one.size + sizes.get(one.key, 0)) for one in found]
 
@@ -134,11 +135,12 @@ class _Finder:
         """Those of some interactions that are selected."""
         if not keys:
             return []
+        dialect = dialect_of(reading)
         if self._among is None:
             selected = conditions.of_filters(self._filters, self._project_id)
-            self._among = prepared(reading.dialect, interactions.c.id, self._columns, *selected)
+            self._among = dialect.by_keys(interactions.c.id, self._columns, *selected)
         await reading.plan(Plan.LOOK_UP_AGAIN)
-        rows = await reading.fetch_prepared(self._among, values_of(keys, reading.dialect))
+        rows = await reading.fetch_prepared(self._among, dialect.keys(keys))
         return [_found(*row) for row in sorted(rows, key=itemgetter(0))]
 
     async def _page(

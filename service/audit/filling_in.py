@@ -18,6 +18,7 @@ from typing import Final
 from sqlalchemy import Text, bindparam, delete, literal, literal_column, or_, select, text, update
 
 from service.audit import derivation, terms
+from service.audit.dialect import Dialect
 from service.store.clock import Clock
 from service.store.recordings import POSITION
 from service.store.reports import Reading
@@ -73,7 +74,7 @@ async def must_wait(reading: Reading) -> bool:
 class FillingIn:
     """A step of it, in the words of one database."""
 
-    dialect: str
+    dialect: Dialect
 
     def step(self, count: int) -> Callable[[], Script]:
         """A script that goes on by ``count`` interactions; its result is how many it found, 0 at the end

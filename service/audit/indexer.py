@@ -13,8 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from service.audit import documents, filling_in
+from service.audit import filling_in
 from service.audit.derivation import Derivation, Derived
+from service.audit.dialect import Dialect
+from service.audit.dialects import dialect_of
 from service.audit.filling_in import FillingIn
 from service.audit.gathering import AT_ONCE, MANY_AT_ONCE, Gathering, Row, is_late
 from service.audit.pacing import Pacing
@@ -104,7 +106,7 @@ class Indexer:
         Raises :class:`ServiceError` or :class:`StoreUnavailable` when the database cannot be used.
         """
         async with self._reports.reading() as reading:
-            dialect = reading.dialect
+            dialect = dialect_of(reading)
             # A large batch keeps callers waiting for the writer.
             many = self._pacing.alone and self._late >= _LATE_SECONDS
             most = MANY_AT_ONCE if many else AT_ONCE
@@ -119,7 +121,7 @@ class Indexer:
         except RowRefused:
             return await self._one_by_one(dialect, items)
 
-    async def _one_by_one(self, dialect: str, items: Sequence[Derived]) -> int:
+    async def _one_by_one(self, dialect: Dialect, items: Sequence[Derived]) -> int:
         """The same where the database refuses something: it stops nothing else."""
         done = 0
         for item in items:
@@ -139,7 +141,7 @@ class Indexer:
         if self._filled_in:
             return 0
         async with self._reports.reading() as reading:
-            filling = FillingIn(reading.dialect)
+            filling = FillingIn(dialect_of(reading))
             self._filled_in = await filling_in.is_done(reading)
             if not self._filled_in and await filling_in.must_wait(reading):
                 self._accompanied_at = self._clock()
@@ -166,12 +168,13 @@ class Indexer:
             pass
 
     async def tidy(self) -> None:
-        """Have SQLite's index forget the words of deleted texts; raises as :meth:`step` does."""
+        """Have the index of words forget those of deleted texts; raises as :meth:`step` does."""
         async with self._reports.reading() as reading:
-            if reading.dialect != "sqlite":
-                return
+            tidying = dialect_of(reading).tidying
+        if tidying is None:
+            return
         started = time.monotonic()
-        while await self._backend.run(documents.tidying):
+        while await self._backend.run(tidying):
             await asyncio.sleep(_TIDY_RESTS * (time.monotonic() - started))
             started = time.monotonic()
 

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, literal, select
+from sqlalchemy import ColumnElement, literal, select
 
-from service.audit import conditions, cursors, filling_in, finding, matching, paging, summaries, terms, words
+from service.audit import conditions, cursors, filling_in, paging, summaries, terms, words
 from service.audit.courtesy import Courtesy
+from service.audit.dialects import dialect_of
 from service.audit.filters import ANY, Filters
 from service.audit.late_figures import LateFigures
 from service.audit.snippets import Snippets
@@ -22,15 +23,14 @@ from service.audit.wanted import Order, Wanted
 from service.audit.words import Search
 from service.errors import InvalidRequest
 from service.store.records import now
-from service.store.reports import Plan, Reading, Reports, Rows
+from service.store.reports import Plan, Reading, Reports
 from service.store.tables import Key, api_keys, interactions, search_documents
 from service.wire import ids
 
 DEFAULT_LIMIT: Final = 50
 LARGEST_LIMIT: Final = 1000
-#: The newest matches, of which the best are told first, and how many are enough where they are hard to find.
+#: The newest matches, of which the best are told first.
 MOST_RANKED: Final = 300
-_ENOUGH_RANKED: Final = 50
 _SNIPPETS_AT_ONCE: Final = 50
 
 
@@ -106,30 +106,10 @@ async def read_page(
     wanted = Wanted(columns, project_id, filters, order, limit + 1, after)
     key_ids, wanted = await _known_of(reading, wanted)
     if filters.text is not None:
-        return _page(await _found(reading, wanted, words.parse(filters.text), key_ids), limit, about)
-    # The index of a filter knows no order: to walk in order until a page is full may be to look at everything.
-    await reading.plan(Plan.COLLECT if wanted.is_direct else Plan.WALK)
-    if reading.dialect == "postgresql":
-        hopeful = paging.hopeful_page_of(wanted, key_ids)
-        rows = None if hopeful is None else paging.whole_page(wanted, await reading.fetch(hopeful))
-        if rows is not None:
-            return _page(rows, limit, about)
-    return _page(await reading.fetch(paging.page_of(wanted, reading.dialect, key_ids)), limit, about)
-
-
-async def _found(reading: Reading, wanted: Wanted, search: Search, key_ids: set[bytes]) -> Rows:
-    """What a search finds, in the order of time."""
-    led = wanted.led(key_ids)
-    if reading.dialect == "sqlite":
-        few, found = await finding.in_sqlite(reading, wanted, search, led)
-        if found is not None:
-            return found
-        return await reading.fetch(matching.matching_in_sqlite(wanted, search, few))
-    found = await finding.first(reading, wanted, search, led)
-    if found is not None:
-        return found
-    await reading.plan(Plan.WALK)
-    return await reading.fetch(matching.matching_in_postgres(wanted, search))
+        search = words.parse(filters.text)
+        rows = await dialect_of(reading).found(reading, wanted, search, wanted.led(key_ids))
+        return _page(rows, limit, about)
+    return _page(await dialect_of(reading).page(reading, wanted, key_ids), limit, about)
 
 
 async def read_candidates(
@@ -169,32 +149,13 @@ async def _ranked_page(
         wanted = replace(wanted, after=place.behind, oldest=place.oldest)
     offset = 0 if place is None else place.offset
     key_ids, wanted = await _known_of(reading, wanted)
-    rows = await reading.fetch(await _ranked(reading, wanted, search, key_ids, offset, limit + 1))
+    rows = await dialect_of(reading).ranked(reading, wanted, search, wanted.led(key_ids), offset, limit + 1)
     told = [row[:-2] for row in rows[:limit]]
     if len(rows) <= limit:
         return Page(told, None)
     *_, oldest, newest = rows[0]
     behind = place.behind if place is not None else _next(newest)
     return Page(told, cursors.write(_Place(offset + limit, behind, oldest).written(), about))
-
-
-async def _ranked(
-    reading: Reading, wanted: Wanted, search: Search, key_ids: set[bytes], offset: int, limit: int
-) -> Select[Any]:
-    """The statement of a part of the best matches; :func:`service.audit.matching.ranked_in_postgres` tells its rows."""
-    led = wanted.led(key_ids)
-    if reading.dialect == "sqlite":
-        narrow = replace(wanted, columns=[search_documents.c.number])
-        few, found = await finding.in_sqlite(reading, narrow, search, led)
-        if found is None:
-            return matching.ranked_in_sqlite(wanted, search, offset, limit, few)
-        return matching.ranked_with_numbers(wanted, search, offset, limit, [row[0] for row in found])
-    narrow = replace(wanted, columns=[interactions.c.id])
-    # What the first page has found is found again, all of it.
-    enough = _ENOUGH_RANKED if wanted.oldest is None else None
-    found = await finding.first(reading, narrow, search, led, enough=enough)
-    keys = None if found is None else [row[0] for row in found]
-    return matching.ranked_in_postgres(wanted, search, offset, limit, keys)
 
 
 @dataclass(frozen=True, slots=True)

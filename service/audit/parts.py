@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Table, bindparam, select
 
-from service.audit import conditions, given_keys
+from service.audit import conditions
+from service.audit.dialect import Dialect
+from service.audit.dialects import dialect_of
 from service.audit.filters import Filters
 from service.audit.late_figures import Figures, LateFigures, places_in
 from service.audit.lines import COLUMNS, EventRow, MediaRow, Whole
@@ -121,7 +123,7 @@ class PartReader:
 
     async def _prepared(self, reading: Reading) -> tuple[_Statements, str | None]:
         self._with_media = self._with_media and await has_media(reading)
-        statements = _Statements(self._project_id, self._filters, reading.dialect)
+        statements = _Statements(self._project_id, self._filters, dialect_of(reading))
         return statements, await _project_name(reading, self._project_id)
 
 
@@ -157,11 +159,11 @@ async def _part(
 class _Statements:
     """What is read of each part, compiled once for an export."""
 
-    def __init__(self, project_id: bytes, filters: Filters, dialect: str) -> None:
+    def __init__(self, project_id: bytes, filters: Filters, dialect: Dialect) -> None:
         self._dialect = dialect
         still = conditions.of_filters(filters, project_id)
         key = interactions.c.id
-        self.rows = given_keys.prepared(dialect, key, _columns(interactions, *_NAMES), *still)
+        self.rows = dialect.by_keys(key, _columns(interactions, *_NAMES), *still)
         self.bodies = self._by_key(payloads, "interaction_id kind codec size body")
         self.logs = self._by_key(
             events, "interaction_id first_seq last_seq codec size body upstream_cursor timings"
@@ -173,22 +175,22 @@ class _Statements:
 
     def values(self, keys: Sequence[bytes]) -> dict[str, Any]:
         """The parameters for these keys."""
-        return given_keys.values_of(keys, self._dialect)
+        return self._dialect.keys(keys)
 
     def _by_key(self, table: Table, names: str, *conditions: ColumnElement[bool]) -> Prepared:
         columns = _columns(table, *names.split())
-        return given_keys.prepared(self._dialect, table.c.interaction_id, columns, *conditions)
+        return self._dialect.by_keys(table.c.interaction_id, columns, *conditions)
 
 
 def _columns(table: Table, *names: str) -> list[ColumnElement[Any]]:
     return [table.c[name] for name in names]
 
 
-def of_media(dialect: str, *columns: ColumnElement[Any]) -> Prepared:
+def of_media(dialect: Dialect, *columns: ColumnElement[Any]) -> Prepared:
     """Columns of the kept media of some interactions, behind the keys of those."""
     content = (media_contents, media_contents.c.id == media.c.content_id)
     key = media.c.interaction_id
-    return given_keys.prepared(dialect, key, [key, *columns], joined=content)
+    return dialect.by_keys(key, [key, *columns], joined=content)
 
 
 async def has_media(reading: Reading) -> bool:

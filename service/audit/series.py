@@ -14,8 +14,8 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from sqlalchemy import bindparam
-from sqlalchemy.dialects import postgresql, sqlite
 
+from service.audit.dialect import Dialect
 from service.store.statement import Query
 from service.store.tables import series
 
@@ -101,8 +101,7 @@ def of_columns(row: Sequence[Any]) -> Series:
     return Series(**{**told, "stream": bool(told["stream"]), "background": bool(told["background"])})
 
 
-def insert_into(dialect: str) -> Query:
+def insert_into(dialect: Dialect) -> Query:
     """The statement that adds a series, unless it is known."""
-    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
     values = {column.name: bindparam(column.name, type_=column.type) for column in series.c}
-    return Query("insert series", insert(series).values(values).on_conflict_do_nothing())
+    return Query("insert series", dialect.insert(series).values(values).on_conflict_do_nothing())

@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from itertools import islice
 from typing import Any, Final
 
-from service.audit.documents import words_of
+from service.audit.folding import words_of
 from service.audit.texts import UNSPACED, shown
 from service.audit.words import Phrase, Search
 

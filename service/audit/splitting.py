@@ -31,6 +31,8 @@ from sqlalchemy import (
 from service.audit import gathering, measures, series
 from service.audit.conditions import key_from, of_ranges
 from service.audit.derivation import FRACTIONS, HOUR, QUARTER, USAGE_CAME, Hour, statements
+from service.audit.dialect import Dialect
+from service.audit.dialects import dialect_of
 from service.audit.intervals import merged
 from service.audit.measures import Measures
 from service.store.backend import Backend
@@ -115,7 +117,7 @@ class Splitting:
             hour: Hour = (due[0][0], due[0][1])
             told = {"hour_project_id": hour[0], "hour_start": hour[1]}
             whole = _numbers(await reading.ask(_WHOLE, told))
-            dialect = reading.dialect
+            dialect = dialect_of(reading)
         sums = await self._sums(hour, rests) if whole[0] <= _LARGEST else _Sums()
         if sums is None:
             return 0
@@ -231,7 +233,7 @@ def _numbers(rows: Rows) -> tuple[int, int]:
     return (int(rows[0][1]), int(rows[0][2])) if rows else _NOTHING
 
 
-def _written(dialect: str, rows: Sequence[Mapping[str, Any]]) -> Script:
+def _written(dialect: Dialect, rows: Sequence[Mapping[str, Any]]) -> Script:
     yield Execute(statements(dialect).rollups, rows)
     return len(rows)
 

@@ -1,4 +1,4 @@
-"""What a search asks for: words, "phrases", prefixes*, -exclusions and OR, read once and said to each database."""
+"""What a search asks for: words, "phrases", prefixes*, -exclusions and OR, read once for every database."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from service.audit.documents import folded, words_of
+from service.audit.folding import words_of
 from service.audit.texts import separated
 from service.errors import InvalidRequest
 
@@ -35,11 +35,6 @@ class Search:
         """Everything that can be found."""
         return [phrase for alternatives in self.wanted for phrase in alternatives]
 
-    def for_sqlite(self) -> str:
-        """As an FTS5 expression."""
-        wanted = " AND ".join(_any_of([_fts5(one) for one in several], " OR ") for several in self.wanted)
-        return " NOT ".join([f"({wanted})", *(_fts5(phrase) for phrase in self.unwanted)])
-
     @property
     def has_phrases(self) -> bool:
         """Whether it matters in which order words are."""
@@ -49,13 +44,6 @@ class Search:
     def has_prefixes(self) -> bool:
         """Whether the beginning of a word is asked for."""
         return any(phrase.prefix for phrase in (*self.phrases(), *self.unwanted))
-
-    def for_postgres(self, *, in_order: bool = True) -> str:
-        """As the text of a ``tsquery``; without the order of words it finds more."""
-        between = " <-> " if in_order else " & "
-        wanted = [_any_of([_tsquery(one, between) for one in several], " | ") for several in self.wanted]
-        unwanted = [one for one in self.unwanted if in_order or len(one.words) == 1]
-        return " & ".join([*wanted, *(f"!{_tsquery(phrase, between)}" for phrase in unwanted)])
 
 
 def parse(text: str) -> Search:
@@ -98,19 +86,6 @@ def _phrase(part: re.Match[str]) -> tuple[bool, Phrase | None]:
     return negated, Phrase(text, words, prefix) if words else None
 
 
-def _any_of(told: list[str], between: str) -> str:
+def any_of(told: list[str], between: str) -> str:
+    """Alternatives as one expression."""
     return told[0] if len(told) == 1 else f"({between.join(told)})"
-
-
-def _fts5(phrase: Phrase) -> str:
-    """As FTS5 folds it and, where that is another thing, as it stands in texts that are folded further."""
-    written = separated(phrase.text).replace('"', '""')
-    spelled = [written] if folded(written) is None else [written, " ".join(phrase.words)]
-    return _any_of([f'"{words}" *' if phrase.prefix else f'"{words}"' for words in spelled], " OR ")
-
-
-def _tsquery(phrase: Phrase, between: str) -> str:
-    words = [f"'{word}'" for word in phrase.words]
-    if phrase.prefix:
-        words[-1] += ":*"
-    return words[0] if len(words) == 1 else f"({between.join(words)})"

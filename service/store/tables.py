@@ -399,7 +399,7 @@ listing_terms = Table(
 )
 
 #: The texts that are searched. SQLite numbers them and PostgreSQL has their words, so this is no table of the common
-#: schema (service/audit/documents.py).
+#: schema (service/audit/sqlite/documents.py, service/audit/postgres/documents.py).
 search_documents = Table(
     "search_documents",
     MetaData(),

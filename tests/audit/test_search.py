@@ -17,9 +17,11 @@ from urllib.parse import parse_qsl, quote
 
 import pytest
 
-from service.audit import documents, finding, listing, stretches, words
+from service.audit import folding, listing, stretches, words
 from service.audit.filters import Filters, Label, parse
 from service.audit.listing import Listing
+from service.audit.postgres import finding as on_postgres
+from service.audit.sqlite import finding as on_sqlite
 from service.audit.wanted import Order
 from service.errors import InvalidRequest
 from service.store.records import USAGE_MISSING
@@ -138,24 +140,26 @@ FILTERED: dict[str, Callable[[Told], bool]] = {
 }
 
 
-_NO_FEW: Final = {"_MOST_FOUND": 0, "_MOST_IN_SQLITE": 0, "_MOST_OF_PREFIX": 0}
+_NO_FEW: Final[dict[str, float]] = {"_MOST": 0, "_MOST_OF_PREFIX": 0}
 #: Bounds by which all that filters lead to is looked at one by one, or is walked along, or the first texts are looked
 #: at or all of them.
 WAYS: Final[dict[str, dict[ModuleType, dict[str, float]]]] = {
     "few": {},
     "led": {
-        finding: {
-            **_NO_FEW,
-            "_LED": 12,
-            "_LED_OF_PREFIX": 16,
-            "_FIRST_LOOK": 10,
-            "_AT_ONCE": 8,
-            "_MOST_MATCHES": 0,
-        },
+        on_sqlite: {**_NO_FEW, "_LED": 12, "_LED_OF_PREFIX": 16, "_MOST_MATCHES": 0},
+        on_postgres: {"_MOST_FOUND": 0, "_LED": 12, "_FIRST_LOOK": 10, "_AT_ONCE": 8},
         stretches: {"_RARE": 0, "_SAMPLE": 10, "_MOST": 20},
     },
-    "near": {finding: {**_NO_FEW, "_FIRST_LOOK": 20, "_COMMON": 0}, stretches: {"_RARE": 10**9}},
-    "all": {finding: {**_NO_FEW, "_COMMON": 1}, stretches: {"_RARE": 10**9}},
+    "near": {
+        on_sqlite: _NO_FEW,
+        on_postgres: {"_MOST_FOUND": 0, "_FIRST_LOOK": 20, "_COMMON": 0},
+        stretches: {"_RARE": 10**9},
+    },
+    "all": {
+        on_sqlite: _NO_FEW,
+        on_postgres: {"_MOST_FOUND": 0, "_COMMON": 1},
+        stretches: {"_RARE": 10**9},
+    },
 }
 
 
@@ -202,10 +206,9 @@ async def test_a_rank_goes_on_among_what_its_first_page_was_of(
         for name, bound in bounds.items():
             monkeypatch.setattr(module, name, bound)
     # Seven are enough as soon as any were hard to find.
-    for name, bound in {"_LONG": 0, "_LONG_WALK": 0}.items():
-        monkeypatch.setattr(finding, name, bound)
+    for name, bound in {"_LONG": 0, "_LONG_WALK": 0, "_ENOUGH_RANKED": 7}.items():
+        monkeypatch.setattr(on_postgres, name, bound)
     monkeypatch.setattr(listing, "MOST_RANKED", 11)
-    monkeypatch.setattr(listing, "_ENOUGH_RANKED", 7)
     async with past(store_url, 0) as made:
         source = random.Random(11)
         await add(made, 150, source)
@@ -379,7 +382,7 @@ def test_what_is_not_folded_further_sqlite_folds_alike() -> None:
             "CREATE VIRTUAL TABLE texts USING fts5(text, tokenize='unicode61 remove_diacritics 2')"
         )
         connection.execute("CREATE VIRTUAL TABLE terms USING fts5vocab(texts, 'instance')")
-        alike = [letter for letter in letters if documents.folded(f"x{letter}x") is None]
+        alike = [letter for letter in letters if folding.folded(f"x{letter}x") is None]
         rows = [(ord(letter), f"x{letter}x") for letter in alike]
         connection.executemany("INSERT INTO texts (rowid, text) VALUES (?, ?)", rows)
         told: dict[int, list[str]] = {}
@@ -389,7 +392,7 @@ def test_what_is_not_folded_further_sqlite_folds_alike() -> None:
     strange = [
         letter
         for letter in alike
-        if told[ord(letter)] != documents.words_of(f"x{letter}x").split()
+        if told[ord(letter)] != folding.words_of(f"x{letter}x").split()
         and not (letter.isalpha() and told[ord(letter)] == ["x", "x"])
     ]
     assert strange == []

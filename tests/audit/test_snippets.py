@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.audit import words
-from service.audit.documents import words_of
+from service.audit.folding import words_of
 from service.audit.snippets import Snippets
 from service.audit.texts import separated
 

@@ -50,7 +50,7 @@ async def upstream() -> AsyncIterator[TestServer]:
         yield server
 
 
-@pytest.mark.timeout(60 + 10 * KILLS)
+@pytest.mark.timeout(300 + 10 * KILLS)
 async def test_a_killed_service_has_lost_nothing_acknowledged_and_sent_nothing_unrecorded(
     database_url: str, upstream: TestServer, record_property: Callable[[str, object], None]
 ) -> None:

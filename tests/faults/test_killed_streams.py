@@ -75,7 +75,7 @@ async def upstream() -> AsyncIterator[Emulated]:
         yield emulated
 
 
-@pytest.mark.timeout(60 + 20 * KILLS)
+@pytest.mark.timeout(300 + 20 * KILLS)
 async def test_what_a_client_was_told_is_in_the_log_after_a_kill(
     database_url: str, upstream: Emulated, record_property: Callable[[str, object], None]
 ) -> None:

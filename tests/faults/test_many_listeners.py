@@ -87,7 +87,7 @@ def database_url(request: pytest.FixtureRequest, kind: str, tmp_path: Path) -> s
     return server.create_database(f"l{uuid.uuid4().hex}")
 
 
-@pytest.mark.timeout(120 + 2 * LISTENERS)
+@pytest.mark.timeout(300 + 2 * LISTENERS)
 async def test_clients_that_stop_reading_cost_little_and_hold_up_nobody(
     kind: str, database_url: str, record_property: Callable[[str, object], None]
 ) -> None:

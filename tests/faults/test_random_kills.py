@@ -143,7 +143,7 @@ async def _is_settled(database: Database) -> bool:
         return not open_runs and not left.all() and not untold.all()
 
 
-@pytest.mark.timeout(120 + 3 * RUNS)
+@pytest.mark.timeout(300 + 3 * RUNS)
 async def test_every_run_has_one_outcome_and_one_usage_whoever_dies(
     database_url: str,
     upstream: Emulated,

@@ -68,7 +68,7 @@ async def service_fixture(places: tuple[Place, ...], agents: Place, start_gatewa
     return await start_gateway(deployments=tuple(deployments), keep_media=True)
 
 
-@pytest.mark.timeout(120 + 4 * HISTORIES)
+@pytest.mark.timeout(300 + 4 * HISTORIES)
 @seed(SEED)
 @settings(
     max_examples=HISTORIES,

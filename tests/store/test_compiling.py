@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -9,7 +10,9 @@ import pytest
 from sqlalchemy import BigInteger, Dialect, Executable, literal, make_url, select
 from sqlalchemy.dialects import sqlite
 
-from service.audit import filters, paging, summaries
+from service.audit import filters, summaries
+from service.audit.postgres import pages as on_postgres
+from service.audit.sqlite import pages as on_sqlite
 from service.audit.wanted import Order, Wanted
 from service.store.compiling import Compiling, Composed
 from service.store.tables import interactions
@@ -17,6 +20,10 @@ from service.store.tables import interactions
 DIALECTS: dict[str, Dialect] = {
     "sqlite": sqlite.dialect(paramstyle="qmark"),
     "postgresql": make_url("postgresql+asyncpg://").get_dialect()(),
+}
+PAGES: dict[str, Callable[[Wanted, set[bytes]], Executable | Composed]] = {
+    "sqlite": on_sqlite.page_of,
+    "postgresql": on_postgres.page_of,
 }
 
 
@@ -51,8 +58,7 @@ def test_a_list_of_values_has_a_text_for_each_length(compiling: Compiling) -> No
 def page(compiling: Compiling, dialect: str, query: str, order: Order, after: bytes, project: bytes) -> Any:
     chosen, _ = filters.parse(parse_qsl(query))
     wanted = Wanted(summaries.COLUMNS, project, chosen, order, 51, after)
-    statement: Executable | Composed = paging.page_of(wanted, dialect, {project})
-    return compiling.prepared(statement)
+    return compiling.prepared(PAGES[dialect](wanted, {project}))
 
 
 @pytest.mark.parametrize("dialect", sorted(DIALECTS))

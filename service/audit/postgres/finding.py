@@ -1,9 +1,9 @@
-"""Which way a search is quicker: along the texts that have the words, or through what the filters lead to.
+"""Which way a search on PostgreSQL is quicker: along the texts with the words, or through what the filters lead to.
 
-What the filters lead to is looked at one by one where it is little. The rest is about PostgreSQL: its index has the
-words of texts, but neither their order nor that of time. Of rare words all texts are collected and put in order; common
-ones are met soon by who walks along what the filters lead to, or along all texts where that is much of them. Of a
-phrase the index tells the texts that have all its words, a month at a time, and those are looked at one after another.
+What the filters lead to is looked at one by one where it is little. Otherwise: the index has the words of texts, but
+neither their order nor that of time. Of rare words all texts are collected and put in order; common ones are met soon
+by who walks along what the filters lead to, or along all texts where that is much of them. Of a phrase the index tells
+the texts that have all its words, a month at a time, and those are looked at one after another.
 """
 
 from __future__ import annotations
@@ -17,26 +17,23 @@ from typing import Any, Final
 
 from sqlalchemy import Select
 
-from service.audit import matching, paging
+from service.audit import paging
+from service.audit.postgres import matching
+from service.audit.postgres.expression import tsquery
 from service.audit.stretches import Stretches
 from service.audit.wanted import Wanted
 from service.audit.words import Search
 from service.store.records import now
-from service.store.reports import Plan, Reading
+from service.store.reports import Plan, Reading, Rows
+from service.store.tables import interactions
 from service.wire import ids
 
-Rows = list[Sequence[Any]]
+_Found = list[Sequence[Any]]
 
-#: What filters lead to is looked at on SQLite where it is no more than this; and than that, where a prefix is searched
-#: for, whose words the index puts together anew for each.
-_MOST_IN_SQLITE: Final = 1_000
-_MOST_OF_PREFIX: Final = 2
-#: Texts that match and are looked at on SQLite whatever the filters mean.
-_MOST_MATCHES: Final = 2_000
-#: What filters lead to is walked along so many at a time, or so many on SQLite where each time all words with a prefix
-#: are put together.
+#: What filters lead to is walked along so many at a time.
 _LED: Final = 1_000
-_LED_OF_PREFIX: Final = 5_000
+#: How many of the best are enough where they are hard to find.
+_ENOUGH_RANKED: Final = 50
 #: Texts that are looked up one by one; of a word that more texts have, a walk along all texts soon finds a page.
 _MOST_FOUND: Final = 5_000
 #: Texts that have all words of a phrase within a month; beyond them a walk is taken as well.
@@ -59,44 +56,31 @@ _KEY: Final = 16
 _LAST: Final = int(datetime.max.replace(tzinfo=UTC).timestamp() * 1000) - 1000
 
 
-async def in_sqlite(
-    reading: Reading, wanted: Wanted, search: Search, led: Sequence[int]
-) -> tuple[Select[Any] | None, Rows | None]:
-    """What tells the few keys that the filters lead to, or the first rows of what is found and they mean, on SQLite.
-
-    Some of the keys may be told twice. Neither, where the filters mean much and a walk is as good. ``led`` has the
-    terms that lead to what they mean, if any do.
-    """
-    most = _MOST_OF_PREFIX if search.has_prefixes else _MOST_IN_SQLITE
-    few = paging.keys_by_filters(wanted, led, most + 1)
-    if few is not None and len(await reading.fetch(few)) <= most:
-        return few, None
-    return None, await _led_in_sqlite(reading, wanted, search, led)
+async def found(reading: Reading, wanted: Wanted, search: Search, led: Sequence[int]) -> Rows:
+    """What a search finds, in the order of time."""
+    told = await _first(reading, wanted, search, led)
+    if told is not None:
+        return told
+    await reading.plan(Plan.WALK)
+    return await reading.fetch(matching.matching(wanted, search))
 
 
-async def _led_in_sqlite(reading: Reading, wanted: Wanted, search: Search, led: Sequence[int]) -> Rows | None:
-    stretches = Stretches(reading, wanted, led)
-    if not await stretches.are_rare():
-        return None
-    ((matches,),) = await reading.fetch(matching.some_in_sqlite(search, _MOST_MATCHES))
-    if matches < _MOST_MATCHES:
-        return None
-    found: Rows = []
-    part = wanted
-    async for keys in stretches.keys(_LED_OF_PREFIX if search.has_prefixes else _LED):
-        part = replace(part, limit=wanted.limit - len(found))
-        numbers = [number for (number,) in await reading.fetch(matching.numbers_near(search, keys))]
-        found += await reading.fetch(matching.with_numbers(part, numbers, keys))
-        if len(found) >= wanted.limit:
-            break
-        part = replace(part, after=keys[-1])
-    return found
+async def ranked(
+    reading: Reading, wanted: Wanted, search: Search, led: Sequence[int], offset: int, limit: int
+) -> Rows:
+    """A part of the best of the newest matches."""
+    narrow = replace(wanted, columns=[interactions.c.id])
+    # What the first page has found is found again, all of it.
+    enough = _ENOUGH_RANKED if wanted.oldest is None else None
+    told = await _first(reading, narrow, search, led, enough=enough)
+    keys = None if told is None else [row[0] for row in told]
+    return await reading.fetch(matching.ranked(wanted, search, offset, limit, keys))
 
 
-async def first(
+async def _first(
     reading: Reading, wanted: Wanted, search: Search, led: Sequence[int], *, enough: int | None = None
-) -> Rows | None:
-    """The first rows of what a search finds and the filters mean, on PostgreSQL; None where a walk has them sooner.
+) -> _Found | None:
+    """The first rows of what a search finds and the filters mean,; None where a walk has them sooner.
 
     ``led`` has the terms that lead to what the filters mean, if any do. So many are ``enough`` when to find them took
     long.
@@ -113,7 +97,7 @@ async def first(
         soon = await _near(reading, wanted, search, least if led else wanted.limit)
     if soon is not None:
         return soon
-    found: Rows = []
+    found: _Found = []
     phrases = search.has_phrases
     # To look at a filter first is to look at each interaction, which is worth it where one leads to few of them.
     looked_up = matching.among_with_common_words if led else matching.among
@@ -138,10 +122,10 @@ async def _among(
     keys: Sequence[bytes],
     enough: int,
     chosen: Callable[[Wanted, Sequence[bytes]], Select[Any]],
-) -> Rows:
+) -> _Found:
     """What is chosen of these, in their order; so many are ``enough`` when to find them took long."""
     await reading.plan(Plan.LOOK_UP)
-    found: Rows = []
+    found: _Found = []
     for start in range(0, len(keys), _AT_ONCE):
         rest = replace(wanted, limit=wanted.limit - len(found))
         found += await reading.fetch(chosen(rest, keys[start : start + _AT_ONCE]))
@@ -150,14 +134,14 @@ async def _among(
     return found
 
 
-async def _near(reading: Reading, wanted: Wanted, search: Search, enough: int) -> Rows | None:
+async def _near(reading: Reading, wanted: Wanted, search: Search, enough: int) -> _Found | None:
     """What the first texts have, whosever they are; None where it is not enough."""
     await reading.plan(Plan.WALK)
     ((seen, matches),) = await reading.fetch(matching.matches_among_first(wanted, search, _FIRST_LOOK))
     if matches <= _COMMON * seen:
         return None
     ahead = min(_MOST_NEAR, _TIMES * wanted.limit * seen // matches)
-    found = list(await reading.fetch(matching.first_in_postgres(wanted, search, ahead)))
+    found = list(await reading.fetch(matching.first(wanted, search, ahead)))
     return found if len(found) >= enough else None
 
 
@@ -179,12 +163,12 @@ async def _walked(
     enough: int,
     *,
     patient: bool = False,
-) -> Rows | None:
+) -> _Found | None:
     """What is found along what the filters lead to; None where that promises to take long, unless ``patient``.
 
     So many are ``enough`` when to find them took long.
     """
-    found: Rows = []
+    found: _Found = []
     looked_at = 0
     async for keys in stretches.keys(_LED):
         await reading.plan(Plan.LOOK_UP)
@@ -211,14 +195,14 @@ def _likely(wanted: int, found: int, looked_at: int) -> int:
 async def _texts(reading: Reading, wanted: Wanted, search: Search) -> list[bytes] | None:
     """The keys of all texts that match, or that have the words of phrases; None where they are too many."""
     phrases = search.has_phrases
-    query = search.for_postgres(in_order=not phrases)
+    query = tsquery(search, in_order=not phrases)
     return await _collected(reading, wanted, query, _MOST_ALIKE if phrases else _MOST_FOUND)
 
 
 async def _collected(reading: Reading, wanted: Wanted, query: str, most: int) -> list[bytes] | None:
     """The keys of all texts that match, in the order of the page; None where they are more than that."""
     await reading.plan(Plan.COLLECT)
-    ((told,),) = await reading.fetch(matching.keys_in_postgres(wanted, query, most + 1))
+    ((told,),) = await reading.fetch(matching.all_keys(wanted, query, most + 1))
     keys = [] if told is None else [told[place : place + _KEY] for place in range(0, len(told), _KEY)]
     if len(keys) > most:
         await reading.plan(Plan.WALK)

@@ -1,0 +1,1 @@
+"""How lists and searches are made on PostgreSQL."""
