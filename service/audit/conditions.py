@@ -16,6 +16,7 @@ from sqlalchemy.sql.functions import GenericFunction
 
 from service.audit.filters import ANY, Bounds, Choice, Filters, Label
 from service.store.tables import Key, api_keys, interactions, projects
+from service.wire import ids
 
 _HIGHEST: Final = b"\xff" * 16
 _RANGES_AT_ONCE: Final = 400
@@ -42,6 +43,11 @@ def key_from(moment: int) -> bytes:
     """The smallest key of a moment in microseconds (RFC 9562 5.7: 48 bits of milliseconds first)."""
     milliseconds = -(-moment // 1000)
     return min(milliseconds, 2**48 - 1).to_bytes(6, "big") + bytes(10)
+
+
+def moment_of(key: bytes) -> int:
+    """The time in a key, in microseconds since the epoch."""
+    return ids.created_at(key) * 1000
 
 
 def of_filters(filters: Filters, project_id: bytes) -> list[ColumnElement[bool]]:

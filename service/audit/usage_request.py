@@ -11,11 +11,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from service.audit import filters
 from service.audit.fields import LABEL_PREFIXES
 from service.audit.filters import Filters
+from service.audit.groups import DIMENSIONS, Grouping
 from service.audit.histogram import Histogram
 from service.audit.intervals import UNITS, Unit
 from service.audit.measures import Measures
 from service.audit.summaries import TOKENS, dollars, timestamp
-from service.audit.usage import DIMENSIONS, Grouping, Report
+from service.audit.usage import Report
 from service.errors import InvalidRequest
 from service.settings.values import nearest
 

@@ -21,9 +21,9 @@ from service.audit.details import LARGEST_EVENTS
 from service.audit.encoding import FORMATS
 from service.audit.fields import FIELDS, Field
 from service.audit.filters import ANY
+from service.audit.groups import DIMENSIONS
 from service.audit.intervals import UNITS
 from service.audit.listing import LARGEST_LIMIT
-from service.audit.usage import DIMENSIONS
 from service.audit.usage_request import FILTERS
 
 _PREFIXES: Final = ("/v1beta", "/v1", "")
