@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.support.gateway import MODEL, STEPS, eventually
 from tests.support.outliving import outliving
 from tests.support.processes import ServiceProcess
 from tests.support.reconciling import assert_reconciles
+from tests.support.store import query
 from tests.support.upstreams import KEY, Emulated
 
 REPEATS = 50
@@ -82,6 +84,15 @@ class Killable:
         await engine.dispose()
 
 
+async def is_logged(database_url: str) -> bool:
+    """Whether something of a stream is in its log, so that it can be gone on with."""
+    told = await query(
+        database_url,
+        "SELECT 1 FROM events JOIN interactions ON id = interaction_id WHERE upstream_id IS NOT NULL",
+    )
+    return bool(told)
+
+
 async def cut_off(tasks: list[asyncio.Task[Any]]) -> None:
     """See that none of these was answered."""
     for result in await asyncio.gather(*tasks, return_exceptions=True):
@@ -122,8 +133,7 @@ async def test_a_repeat_after_a_kill_never_creates_again(
             return len(upstream.creates) == 3
 
         await eventually(are_upstream)
-        # What has been told of the stream by now is in the log soon.
-        await asyncio.sleep(0.3)
+        await eventually(partial(is_logged, database_url))
         await services.kill(service)
         await cut_off([*lost, *cut])
 
@@ -174,6 +184,8 @@ async def test_those_who_wait_at_another_replica_get_what_comes_of_a_killed_ones
         await eventually(are_upstream)
         unary = asyncio.create_task(services.answers(other, "lost"))
         repeats = asyncio.create_task(services.answers(other, "key", 10, stream=True))
+        await eventually(partial(is_logged, postgres_url))
+        # Long enough for those who wait to have been taken in.
         await asyncio.sleep(0.3)
         await services.kill(one)
         await cut_off(firsts)
