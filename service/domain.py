@@ -123,7 +123,7 @@ def _following(app: web.Application) -> _Following:
     life = Life(store.held, settings.lease_seconds)
     readers = Readers()
     log = EventLog(store.events, life.id, settings.event_flush_interval)
-    take_over = TakeOver(store, app.get(MEDIA_KEEPER), router)
+    take_over = TakeOver(store, app.get(MEDIA_KEEPER), deployments, router)
     upstream_copy = UpstreamCopy(store, client, deployments)
     late_usage = LateUsage(store, client, deployments, app[DEADLINES], router, settings.usage_interval)
     supervision = _supervision(settings, shared=len(deployments.upstreams()) > 1)

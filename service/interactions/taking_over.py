@@ -18,9 +18,9 @@ from service.store.entries import Write
 from service.store.records import Outcome, Record, Usage, now
 from service.store.store import Store
 from service.upstream.client import Reply
+from service.upstream.deployments import Deployments
 from service.upstream.routing.router import Router
 from service.wire import codec, ids
-from service.wire.model_names import bare_name
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +28,11 @@ logger = logging.getLogger(__name__)
 class TakeOver:
     """Commits how an interaction stands that this process holds and does not read."""
 
-    def __init__(self, store: Store, media: MediaKeeper | None, router: Router) -> None:
+    def __init__(
+        self, store: Store, media: MediaKeeper | None, deployments: Deployments, router: Router
+    ) -> None:
         self._store = store
+        self._deployments = deployments
         self._router = router
         self._media = media
 
@@ -56,7 +59,7 @@ class TakeOver:
         )
 
     async def _commit(self, record: Record, raw: bytes, body: dict[str, Any], *, cut: bool = False) -> None:
-        outcome = _outcome(record, body, cut=cut)
+        outcome = _outcome(record, body, self._asked_for(record), cut=cut)
         log: list[Write] = []
         media_due = None
         if outcome.completed_at is not None:
@@ -71,6 +74,12 @@ class TakeOver:
         if self._media is not None and media_due is not None:
             self._media.keep(record.id, record.project_id)
 
+    def _asked_for(self, record: Record) -> str | None:
+        """Whom a request was for that upstream may not have answered, as upstream spells that."""
+        if record.model_requested is None:
+            return record.agent
+        return self._deployments.spelling(record.deployment_id, record.model_requested)
+
     async def _request(self, record: Record) -> bytes | None:
         """The request; None as well where it is damaged: the interaction ends all the same."""
         try:
@@ -84,12 +93,7 @@ def _parsed(request: bytes | None) -> dict[str, Any]:
     return {} if request is None else codec.loads(request)
 
 
-def _asked_for(record: Record) -> str | None:
-    """Whom a request was for that upstream has not answered, as the caller named that."""
-    return record.agent if record.model_requested is None else bare_name(record.model_requested)
-
-
-def _outcome(record: Record, body: dict[str, Any], *, cut: bool) -> Outcome:
+def _outcome(record: Record, body: dict[str, Any], asked_for: str | None, *, cut: bool) -> Outcome:
     status = outcomes.status_of(body)
     terminal = outcomes.is_terminal(status)
     moment = now()
@@ -102,7 +106,7 @@ def _outcome(record: Record, body: dict[str, Any], *, cut: bool) -> Outcome:
         upstream_id=record.upstream_id,
         upstream_stored=record.upstream_stored,
         status=status,
-        model=model if isinstance(model, str) else record.model or _asked_for(record),
+        model=model if isinstance(model, str) else record.model or asked_for,
         service_tier=tier if isinstance(tier, str) else None,
         http_status=record.http_status or 200,
         error_code=error[0] if error else None,

@@ -145,6 +145,12 @@ class Deployments:
             raise ModelNotFound(f"The model {model!r} is not configured. Known models: {self._known()}.")
         return Group(name, tuple(_route(deployment, name) for deployment in found))
 
+    def spelling(self, deployment_id: str, model: str) -> str:
+        """How upstream spells a model that was sent to this deployment; without prefixes where nobody has that."""
+        deployment = self.by_id(deployment_id)
+        name = self._aliases.get(model, model)
+        return bare_name(name) if deployment is None else _spelled(deployment, name)
+
     def serves(self, deployment: Deployment, model: str | None, agent: str | None) -> bool:
         """Whether a create for this model or agent could go to this deployment; raises :class:`ModelNotFound`."""
         return any(route.deployment is deployment for route in self.group(model, agent).routes)
@@ -222,8 +228,11 @@ def _spellings(name: str) -> tuple[str, ...]:
 
 
 def _route(deployment: Deployment, name: str) -> Route:
-    upstream = deployment.settings.model
-    return Route(deployment, _filled(upstream, deployment.settings.model_name, name))
+    return Route(deployment, _spelled(deployment, name))
+
+
+def _spelled(deployment: Deployment, name: str) -> str:
+    return _filled(deployment.settings.model, deployment.settings.model_name, name)
 
 
 def _filled(upstream: str, pattern: str, name: str) -> str:

@@ -374,13 +374,15 @@ async def test_a_late_answer_that_does_not_come_before_the_service_stops_is_give
     fleet["a"].behave("latency;seconds=3")
     settings: dict[str, Any] = {"drain_timeout": 0.1, "claim_interval": 0.05}
     gateway = await fleet.gateway("a", members={"timeout": 0.1}, **settings)
-    name = await late(gateway)
+    name = await late(gateway, model="fast")
     await _noted(gateway, name)
     await gateway.stop()
     other = await fleet.gateway("a", **settings)
     found = await other.finished(name)
     assert [error["code"] for error in found.body["errors"]] == ["interrupted"]
-    (attempt,) = orjson.loads((await other.database.row(name))["attempts"])
+    row = await other.database.row(name)
+    assert (row["model"], row["model_requested"]) == (MODEL, "fast")
+    (attempt,) = orjson.loads(row["attempts"])
     assert (attempt["code"], attempt["ambiguous"]) == ("deadline_exceeded", True)
     assert fleet["a"].asked == 1
 

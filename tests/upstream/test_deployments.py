@@ -140,6 +140,22 @@ def test_a_group_alias_is_another_name_of_a_model() -> None:
     assert known.route("old", None).deployment.id == "flash"
 
 
+@pytest.mark.parametrize(
+    ("deployment_id", "model", "spelled"),
+    [
+        ("flash", "fast", "gemini-2.5-flash"),
+        ("flash", "default", "gemini-2.5-flash"),
+        ("any", "gemini/gemini-3-pro", "gemini-3-pro"),
+        ("gone", "gemini/fast", "fast"),
+    ],
+)
+def test_what_was_sent_to_a_deployment_is_spelled_as_its_upstream_does(
+    deployment_id: str, model: str, spelled: str
+) -> None:
+    known = deployments(FLASH, entry("any", "gemini/*", "*"), aliases={"default": "fast"})
+    assert known.deployments.spelling(deployment_id, model) == spelled
+
+
 def test_an_unknown_model_is_told_with_the_known_ones() -> None:
     with pytest.raises(ModelNotFound) as caught:
         deployments(FLASH, PRO).route("gpt-9", None)
