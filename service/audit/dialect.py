@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from sqlalchemy import Column, ColumnElement, FromClause, Table
 
@@ -18,59 +18,41 @@ from service.store.statement import Query
 Joined = tuple[FromClause, ColumnElement[bool]]
 
 
-class Dialect(ABC):
-    """The ways of one database; :func:`service.audit.dialects.dialect_of` tells whose.
+class ByKeys(Protocol):
+    """A statement for ``columns`` of the rows with given keys, and of what is ``joined`` to them.
 
-    ``insert`` is the one that has ``on_conflict_do_nothing`` and ``on_conflict_do_update``. ``tidying`` is one step of
-    what makes the index of words forget those of deleted texts, 0 when there is nothing left of them; None where it
-    forgets by itself.
+    It is the same however many keys there are; rows come in no order. It is to be planned by
+    :attr:`~service.store.reports.Plan.LOOK_UP_AGAIN`.
     """
 
-    def __init__(self, insert: Callable[[Table], Any], tidying: ScriptMaker | None = None) -> None:
-        self.insert = insert
-        self.tidying = tidying
-
-    @abstractmethod
-    def document(self, key: bytes, asked: str, answered: str) -> tuple[Query, Mapping[str, Any]]:
-        """The statement that adds the texts of an interaction to what is searched, with its parameters."""
-
-    @abstractmethod
-    def by_keys(
+    def __call__(
         self,
         key: Column[Any],
         columns: Sequence[ColumnElement[Any]],
         *conditions: ColumnElement[bool],
         joined: Joined | None = None,
-    ) -> Prepared:
-        """A statement for ``columns`` of the rows with the keys of :meth:`keys`, and of what is ``joined`` to them.
+    ) -> Prepared: ...
 
-        It is the same however many keys there are; rows come in no order. It is to be planned by
-        :attr:`~service.store.reports.Plan.LOOK_UP_AGAIN`.
-        """
 
-    @abstractmethod
-    def keys(self, keys: Sequence[bytes]) -> dict[str, Any]:
-        """The parameters for these keys, which are in order, and at least one."""
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """The ways of one database; :func:`service.audit.dialects.dialect_of` tells whose."""
 
-    @abstractmethod
-    async def page(self, reading: Reading, wanted: Wanted, key_ids: Collection[bytes]) -> Rows:
-        """A page without free text; ``key_ids`` has the ids of the keys that the filters name.
-
-        Raises as :meth:`~service.store.reports.Reading.fetch` does.
-        """
-
-    @abstractmethod
-    async def found(self, reading: Reading, wanted: Wanted, search: Search, led: Sequence[int]) -> Rows:
-        """What a search finds, in the order of time; ``led`` has the terms that lead to what the filters mean.
-
-        Raises as :meth:`page` does.
-        """
-
-    @abstractmethod
-    async def ranked(
-        self, reading: Reading, wanted: Wanted, search: Search, led: Sequence[int], offset: int, limit: int
-    ) -> Rows:
-        """A part of the best of the newest matches, the best first; ``wanted`` says how many are looked at.
-
-        Each row ends with the keys of the oldest and the newest of all that was found. Raises as :meth:`page` does.
-        """
+    #: Has ``on_conflict_do_nothing`` and ``on_conflict_do_update``.
+    insert: Callable[[Table], Any]
+    #: The statement that adds the texts of an interaction (its key, what was asked and answered) to what is searched,
+    #: with its parameters.
+    document: Callable[[bytes, str, str], tuple[Query, Mapping[str, Any]]]
+    by_keys: ByKeys
+    #: The parameters of such a statement for these keys, which are in order, and at least one.
+    keys: Callable[[Sequence[bytes]], dict[str, Any]]
+    #: A page without free text; the last argument has the ids of the API keys that the filters name.
+    page: Callable[[Reading, Wanted, Collection[bytes]], Awaitable[Rows]]
+    #: What a search finds, in the order of time; the last argument has the terms that lead to what the filters mean.
+    found: Callable[[Reading, Wanted, Search, Sequence[int]], Awaitable[Rows]]
+    #: The same, the best of the newest matches first: from a place on, so many. ``wanted.limit`` of them are looked at;
+    #: each row ends with the keys of the oldest and the newest of all of these that were found.
+    ranked: Callable[[Reading, Wanted, Search, Sequence[int], int, int], Awaitable[Rows]]
+    #: One step of what makes the index of words forget those of deleted texts, 0 when there is nothing left of them;
+    #: None where it forgets by itself.
+    tidying: ScriptMaker | None = None
