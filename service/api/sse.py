@@ -31,9 +31,14 @@ _STREAM_HEADERS: Final = {
 _OVER: Final = (
     "The time that this stream may take is over. The interaction goes on: GET it with 'stream=true'."
 )
-_TIME_IS_OVER: Final = sse.frame(
-    {"event_type": "error", "error": {"code": DeadlineExceeded.code, "message": _OVER}}
-)
+
+
+def _word(code: str, message: str) -> bytes:
+    """What a listener is told whose stream ends here though the interaction does not: no event of that."""
+    return sse.frame({"event_type": "error", "error": {"code": code, "message": message}})
+
+
+_TIME_IS_OVER: Final = _word(DeadlineExceeded.code, _OVER)
 
 
 async def send_events(
@@ -124,7 +129,7 @@ async def _tell(
     except ServiceError as error:
         # Deleted meanwhile, or the log cannot be read: the answer has begun, so it can only be broken off.
         logger.info("a listener of %s was broken off: %s", ids.to_text(listening.key), error)
-        await client.break_off()
+        await client.break_off(_word(error.code, error.message) if client.whole else b"")
         return
     if listening.broken:
         await client.break_off(listening.farewell)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any, Final
 
 from service.errors import InvalidRequest
 from service.wire import codec, sse
+
+logger = logging.getLogger(__name__)
 
 _DONE: Final = b"[DONE]"
 _DELTA: Final = b"event: step.delta\ndata: {"
@@ -53,14 +56,19 @@ def plain_delta(block: bytes) -> dict[str, Any] | None:
 
 
 def arrived_as(block: bytes) -> Arrived | None:
-    """The event of a block; None for a comment and for the end's mark.
+    """The event of a block; None for a comment, for the end's mark, and for a value that says nothing.
 
     Raises :class:`MalformedStream` for what is no event.
     """
     data = sse.data_of(block)
-    if data is None or data == _DONE:
+    if not data or data == _DONE:
         return None
     body, as_it_came = _parsed(data)
+    if body is None or isinstance(body, str | int | float):
+        logger.warning("upstream sent %r for an event, which is skipped", data[:60])
+        return None
+    if not isinstance(body, dict):
+        raise MalformedStream("Upstream broke off the stream with something that is not an event.")
     if "event_type" not in body:
         as_it_came = False
         body["event_type"] = (sse.event_name(block) or b"error").decode("utf-8", "replace")
@@ -70,7 +78,7 @@ def arrived_as(block: bytes) -> Arrived | None:
     return Arrived(body, data if as_it_came else None, cursor)
 
 
-def _parsed(data: bytes) -> tuple[dict[str, Any], bool]:
+def _parsed(data: bytes) -> tuple[Any, bool]:
     """An event, and whether its bytes may be told: what was paid for is kept, though some of it is no text."""
     as_it_came = True
     try:
@@ -78,8 +86,6 @@ def _parsed(data: bytes) -> tuple[dict[str, Any], bool]:
     except InvalidRequest:
         as_it_came = False
         body = _as_far_as_text(data)
-    if not isinstance(body, dict):
-        raise MalformedStream("Upstream broke off the stream with something that is not an event.")
     return body, as_it_came
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from service.errors import BadGateway
 from service.interactions import outcomes
@@ -19,7 +19,7 @@ from service.interactions.cancelling import cancelled_upstream
 from service.interactions.conclusion import Last
 from service.interactions.feed import Feed
 from service.interactions.publisher import Publisher
-from service.interactions.render import timestamp
+from service.interactions.render import identified, timestamp
 from service.interactions.timeline import made_beside
 from service.interactions.verdicts import GIVEN_UP, failed
 from service.store.records import now
@@ -30,6 +30,8 @@ from service.wire.assembler import TERMINAL_EVENTS
 from service.wire.remainder import remainder
 
 logger = logging.getLogger(__name__)
+
+_COMPLETED: Final = "interaction.completed"
 
 
 class Closing:
@@ -57,7 +59,8 @@ class Closing:
         ]
         for event in before:
             told.feed(event)
-        return Last(arrived, self._as_told(arrived), before=tuple(Arrived(event) for event in before))
+        whole = self._as_told(arrived)
+        return Last(_completed(arrived, whole), whole, before=tuple(Arrived(event) for event in before))
 
     def by_word(self, body: dict[str, Any]) -> Last:
         """The end by what upstream says of the whole, with what was not told yet of it."""
@@ -84,13 +87,7 @@ class Closing:
             else Arrived({"event_type": "error", "error": {"code": code, "message": message}})
         )
         logger.warning("the stream of %s is lost: %s", ids.to_text(self._job.intent.id), message)
-        whole = {
-            "created": timestamp(self._job.intent.created_at),
-            "updated": timestamp(now()),
-            **self._publisher.assembler.result(),
-            "status": "failed",
-            "errors": [{"code": code, "message": message}],
-        }
+        whole = failed(self._so_far(), (code, message))
         # What upstream itself declared is an end like any other; a loss must not look like one.
         return Last(event, whole, broken=not held, cut=True, before=tuple(held[:-1]), made_here=True)
 
@@ -102,7 +99,7 @@ class Closing:
             whole = {**told, "steps": self._made_of(told)}
             if remainder(self._publisher.assembler, whole) is not None:
                 return self.by_word(told)
-        so_far = {**self._publisher.assembler.result(), "updated": timestamp(now()), "status": "cancelled"}
+        so_far = {**self._so_far(), "updated": timestamp(now()), "status": "cancelled"}
         if told is not None and (usage := told.get("usage")):
             # Upstream may show less of the steps than it has told, and knows best what they cost.
             so_far["usage"] = usage
@@ -111,12 +108,17 @@ class Closing:
     async def given_up(self) -> Last:
         """End an interaction that has run for too long, with what came of it (contract 3.4)."""
         told = await cancelled_upstream(self._client, self._job, self._feed.upstream_id)
-        so_far = self._publisher.assembler.result()
+        so_far = self._so_far()
         if told is not None and (usage := told.get("usage")):
             so_far["usage"] = usage
         whole = failed(so_far, GIVEN_UP)
         event = {"event_type": "error", "error": whole["errors"][0]}
         return Last(Arrived(event), whole, broken=True, cut=True, made_here=True)
+
+    def _so_far(self) -> dict[str, Any]:
+        """What came, with what is known of the interaction though upstream has not told it."""
+        intent, told = self._job.intent, self._publisher.assembler.result()
+        return identified(told, intent.created_at, self._job.route.model, intent.agent)
 
     def _made_of(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         return made_beside(body, self._job.call.envelope.body, self._publisher.assembler.steps)
@@ -125,7 +127,9 @@ class Closing:
         status = self._publisher.assembler.status or "completed"
         if not outcomes.is_terminal(status):
             status = TERMINAL_EVENTS.get(str(last.body.get("event_type")), "completed")
-        return {**self._publisher.assembler.result(), "status": status}
+        told = {**self._publisher.assembler.result(), "status": status}
+        error = last.body.get("error")
+        return {**told, "errors": [error]} if isinstance(error, dict) and "errors" not in told else told
 
     def _reason(self, error: Exception, *, declared: bool) -> tuple[str, str]:
         failure = as_service_error(error) if isinstance(error, TransportError) else error
@@ -133,3 +137,12 @@ class Closing:
         if declared and (told := self._publisher.assembler.error) is not None:
             code, message = str(told.get("code", "api_error")), str(told.get("message", message))
         return code, self._job.told(message)
+
+
+def _completed(last: Arrived, told: dict[str, Any]) -> Arrived:
+    """The end as ``interaction.completed``: clients know no other name of one (contract 4.2)."""
+    kind = last.body.get("event_type")
+    if kind == _COMPLETED:
+        return last
+    interaction = {name: value for name, value in told.items() if name != "steps"}
+    return Arrived({**last.body, "event_type": _COMPLETED, "interaction": interaction}, None, last.cursor)

@@ -35,7 +35,8 @@ async def rest_of_log(
     """
     logged = await assembled(events, record)
     await events.trim(record.id, logged.last, record.owner_id)
-    missing = remainder(logged.told, {**body, "steps": made_beside(body, request, logged.told.steps)})
+    whole = {**body, "steps": made_beside(body, request, logged.told.steps)}
+    missing = remainder(logged.told, whole, lost=cut)
     if missing is None:
         message = "The stream could not be continued: upstream tells its beginning in another way. GET has the whole."
         missing = [{"event_type": "error", "error": {"code": BadGateway.code, "message": message}}]

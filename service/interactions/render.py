@@ -20,6 +20,16 @@ def with_our_ids(interaction: dict[str, Any], key: bytes, previous: bytes | None
     return told
 
 
+def identified(
+    interaction: dict[str, Any], created_at: int, model: str | None, agent: str | None
+) -> dict[str, Any]:
+    """The interaction with what every one has, where upstream has not told it yet (contract 3.3)."""
+    known: dict[str, Any] = {"object": "interaction", "created": timestamp(created_at)}
+    if agent is not None or model is not None:
+        known |= {"model": model} if agent is None else {"agent": agent}
+    return known | interaction
+
+
 def with_webhooks(interaction: dict[str, Any], webhooks: dict[str, Any] | None) -> dict[str, Any]:
     """The interaction with ``webhook_config``, which upstream was not given, as upstream shows it (contract 3.3)."""
     return interaction if webhooks is None else {**interaction, "webhook_config": webhooks}
@@ -84,6 +94,9 @@ def of_record(record: Record) -> dict[str, Any]:
         parsed = codec.loads(record.response)
         if isinstance(parsed, dict):
             told = with_our_ids(parsed, record.id, record.previous_id)
+            if "created" not in told or "object" not in told:
+                model = record.model or record.model_requested
+                told = identified(told, record.created_at, model, record.agent)
             if told.get("status", record.status) != record.status:
                 told["status"] = record.status
             return told

@@ -11,7 +11,7 @@ from service.interactions import outcomes
 from service.interactions.ending import assembled, rest_of_log
 from service.interactions.imported import is_adopted
 from service.interactions.media import MediaKeeper
-from service.interactions.render import of_record, timestamp
+from service.interactions.render import identified, of_record, timestamp
 from service.interactions.timeline import was_rebuilt, without_history
 from service.store import kept_events
 from service.store.entries import Write
@@ -48,6 +48,7 @@ class TakeOver:
     async def end(self, record: Record, body: dict[str, Any]) -> None:
         """Commit an end that upstream has no part in; raises as :meth:`word` does."""
         record = replace(record, http_status=record.http_status or 200)
+        body = identified(body, record.created_at, record.model or self._asked_for(record), record.agent)
         await self._commit(record, codec.dumps(body), body, cut=True)
 
     async def cancel(self, record: Record) -> None:

@@ -26,9 +26,8 @@ _Parts = tuple[dict[str, Any], list[dict[str, Any]]]
 def events_of(interaction: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The steps-generation events of a finished interaction (contract 4.1), ids ``replay_1``, ...
 
-    Assembling them gives exactly the steps that upstream made, without the input before them. A failed
-    interaction with ``errors`` ends in an ``error`` event, every other one in ``interaction.completed``. The
-    same interaction always gives the same events, so their ids are good for resuming.
+    Assembling them gives exactly the steps that upstream made, without the input before them. The same
+    interaction always gives the same events, so their ids are good for resuming.
     """
     for seq, event in enumerate(_events(interaction), 1):
         event["event_id"] = f"{CURSOR}{seq}"
@@ -79,10 +78,10 @@ def step_events(index: int, step: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"event_type": "step.stop", "index": index}
 
 
-def last_event(interaction: dict[str, Any]) -> dict[str, Any]:
-    """The event that ends the interaction, without an id."""
+def last_event(interaction: dict[str, Any], *, lost: bool = False) -> dict[str, Any]:
+    """The event that ends the interaction, without an id: an ``error`` where upstream has lost it (contract 4.8)."""
     errors = interaction.get("errors")
-    if interaction.get("status") == "failed" and isinstance(errors, list) and errors:
+    if lost and interaction.get("status") == "failed" and isinstance(errors, list) and errors:
         return {"event_type": "error", "error": errors[0]}
     whole = {member: value for member, value in interaction.items() if member != "steps"}
     return {"event_type": "interaction.completed", "interaction": whole}

@@ -21,13 +21,14 @@ _Deltas = list[dict[str, Any]]
 _ITEM_LISTS: Final = ("content", "summary")
 
 
-def remainder(told: Assembler, whole: dict[str, Any]) -> list[dict[str, Any]] | None:
+def remainder(told: Assembler, whole: dict[str, Any], *, lost: bool = False) -> list[dict[str, Any]] | None:
     """The events, without ids, that lead from what was told to the whole; None if none do.
 
     ``told`` has been fed every event that was told, and ``whole`` is the finished interaction with the model's
-    own steps only. The events end in the one that ends the interaction, unless that was told as well. Nothing
-    leads on from a step that says something else than the whole, or lacks a part though it has stopped;
-    members that are null or empty are no difference, since upstream leaves them out of one form or the other.
+    own steps only. The events end in the one that ends the interaction, unless that was told as well; ``lost`` says
+    that upstream has not ended it. Nothing leads on from a step that says something else than the whole, or lacks a
+    part though it has stopped; members that are null or empty are no difference, since upstream leaves them out of one
+    form or the other.
     """
     steps = whole.get("steps") or []
     try:
@@ -45,7 +46,7 @@ def remainder(told: Assembler, whole: dict[str, Any]) -> list[dict[str, Any]] | 
     following = indices[-1] + 1 if indices else 0
     for index, step in enumerate(steps[len(indices) :], following):
         events += regenerate.step_events(index, step)
-    return [*events, regenerate.last_event(whole)]
+    return [*events, regenerate.last_event(whole, lost=lost)]
 
 
 class _DiffersError(Exception):

@@ -29,7 +29,8 @@ async def test_every_failure_is_recorded_and_read_back(gateway: Gateway, stream:
         assert await gateway.database.request(name) is not None
         read = await gateway.got(name)
         assert (read.body["status"], read.body["errors"]) == ("failed", [reply.error])
-        assert (await gateway.events(name)).events[-1]["error"] == reply.error
+        told = (await gateway.events(name)).final
+        assert (told["status"], told["errors"]) == ("failed", [reply.error])
     assert await gateway.database.count() == len(FAULTS)
 
 

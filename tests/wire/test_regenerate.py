@@ -120,10 +120,11 @@ def test_arguments_that_are_no_object_travel_whole() -> None:
     assert assembler.steps == steps
 
 
-def test_a_failure_with_errors_ends_in_an_error_event() -> None:
+def test_a_failure_ends_with_its_status_its_usage_and_all_errors() -> None:
     errors = [{"code": "api_error", "message": "Internal error."}, {"code": "other", "message": "more"}]
-    *_, last = events_of({"id": "v1_a", "status": "failed", "errors": errors, "steps": []})
-    assert last == {"event_type": "error", "error": errors[0], "event_id": "replay_3"}
+    told = {"id": "v1_a", "status": "failed", "errors": errors, "usage": {"total_tokens": 65}}
+    *_, last = events_of({**told, "steps": []})
+    assert last == {"event_type": "interaction.completed", "interaction": told, "event_id": "replay_3"}
 
 
 def test_a_failure_without_errors_completes_as_failed() -> None:

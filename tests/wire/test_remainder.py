@@ -176,7 +176,9 @@ def test_a_step_that_has_stopped_cannot_be_continued() -> None:
     assert remainder(told, {"status": "completed", "steps": [text_step("One two")]}) is None
 
 
-def test_a_failure_with_a_reason_ends_in_that() -> None:
+def test_a_failure_with_a_reason_ends_in_that_where_it_is_a_loss() -> None:
     error = {"code": "api_error", "message": "It broke."}
-    missing = remainder(assembled(CREATED), {"status": "failed", "errors": [error], "steps": []})
-    assert missing == [{"event_type": "error", "error": error}]
+    whole = {"status": "failed", "errors": [error], "steps": []}
+    told = {"status": "failed", "errors": [error]}
+    assert remainder(assembled(CREATED), whole, lost=True) == [{"event_type": "error", "error": error}]
+    assert remainder(assembled(CREATED), whole) == [{"event_type": "interaction.completed", "interaction": told}]
