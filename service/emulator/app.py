@@ -178,7 +178,7 @@ async def _receive(request: web.Request) -> _Call:
         plan = emulator.faults.take(request.method, path, key, body).merged(plan)
         if UNREAD in plan:
             raise reset(request)
-    await precede(emulator.config.latency, plan)
+    await precede(emulator.clock, seen.at, emulator.config.latency, plan)
     if not key or (emulator.config.keys is not None and key not in emulator.config.keys):
         raise unauthenticated()
     if _is_legacy(request):

@@ -12,8 +12,7 @@ DAY = 86_400.0
 class EmulatorConfig:
     """Everything about an emulator that is fixed when it starts; all durations are seconds.
 
-    Durations that belong to Google's behaviour (retention, background runs, the cut of a stream) follow the
-    emulator's clock, which tests can move; `latency` and `token_delay` are real time on a running clock.
+    All of them follow the emulator's clock, which tests can move.
     """
 
     #: How long a stored interaction lives: 55 days when paid, 1 day when free (contract 6).

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from aiohttp import web
 
+from service.emulator.clock import Clock
 from service.emulator.delivery import reset
 from service.emulator.directives import Directive, Plan
 from service.emulator.replies import html_reply, json_reply, wished_refusal
@@ -20,15 +19,15 @@ class AnsweredError(Exception):
         self.response = response
 
 
-async def precede(wait: float, plan: Plan) -> None:
-    """What goes wrong before the request is carried out, after the usual wait.
+async def precede(clock: Clock, since: float, wait: float, plan: Plan) -> None:
+    """What goes wrong before the request is carried out, after the usual wait since it arrived.
 
     Raises AnsweredError when that is the answer.
     """
     if latency := plan.get("latency"):
         wait += latency.number("seconds")
-    if wait:
-        await asyncio.sleep(wait)
+    while wait and not await clock.wait(since + wait):
+        pass
     for name in ("status", "html"):
         wish = plan.get(name)
         if wish is not None and not wish.flag("done"):

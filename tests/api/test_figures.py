@@ -78,10 +78,11 @@ async def test_attempts_retries_and_cooldowns_are_counted_by_deployment(fleet: F
 
 
 async def test_late_answers_are_counted_by_how_they_ended(fleet: Fleet) -> None:
-    gateway = await fleet.gateway("a", members={"timeout": 0.1})
-    fleet["a"].behave("latency;seconds=0.4")
+    gateway = await fleet.gateway("a", members={"timeout": 0.5})
+    fleet["a"].hold()
     assert (await gateway.create()).status == 504
     assert (await figures(gateway))["interactions_late_waiting", labels()] == 1
+    fleet["a"].release()
 
     async def has_come() -> bool:
         found = await figures(gateway)

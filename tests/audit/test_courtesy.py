@@ -7,11 +7,20 @@ import itertools
 from collections.abc import Callable
 from time import monotonic
 
+import pytest
+
+from service.audit import courtesy as courtesies
 from service.audit.courtesy import RESTS, Courtesy
 
 #: Seconds after which a courtesy looks again at how many write.
 LOOK = 0.3
 WORK = 0.1
+
+
+@pytest.fixture(autouse=True)
+def _unforgetting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look says something however long a slow machine takes until the next."""
+    monkeypatch.setattr(courtesies, "_FORGOTTEN", 60.0)
 
 
 def often(rate: float) -> Callable[[], int]:

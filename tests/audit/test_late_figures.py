@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
+from service.audit.indexer import Indexer
 from tests.audit.test_export import large, settled
 from tests.support.gateway import Gateway
 from tests.support.gateways import StartGateway
 from tests.support.upstreams import Emulated, deployment
 
-LATE = {"index_interval": 3600.0}
 PROMPT = {"index_interval": 0.02}
 
 
@@ -21,10 +20,7 @@ async def serving(start: StartGateway, upstream: Emulated, **settings: Any) -> G
         upstream, "dear", "gemini-2.5-pro", input_cost_per_token=0.5, output_cost_per_token=1.0
     )
     listed = deployment(upstream, "gemini-2.5-flash")
-    gateway = await start(deployments=(priced, listed), **settings)
-    # What there is at the start is derived from at once.
-    await asyncio.sleep(0.3)
-    return gateway
+    return await start(deployments=(priced, listed), **settings)
 
 
 async def told(gateway: Gateway, *names: str) -> list[Any]:
@@ -43,7 +39,9 @@ async def exported(gateway: Gateway) -> list[bytes]:
 async def test_everything_is_told_before_it_is_derived_as_after(
     start_gateway: StartGateway, upstream: Emulated, count: int
 ) -> None:
-    late = await serving(start_gateway, upstream, **LATE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Indexer, "start", lambda _: None)
+        late = await serving(start_gateway, upstream)
     first = await late.ask("One", model="dear")
     second = await late.ask("Two", model="gemini-2.5-flash", previous_interaction_id=first.id)
     await late.ask("Three", model="gemini-2.5-flash", fault="missing_usage;gets=9")

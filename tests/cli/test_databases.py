@@ -8,8 +8,10 @@ import os
 from pathlib import Path
 from typing import Final
 
+import pytest
 from click.testing import CliRunner
 
+from service.audit.indexer import Indexer
 from service.cli.main import commands
 from service.settings import DeploymentSettings
 from service.store import migrate
@@ -46,14 +48,14 @@ async def command(url: str, *arguments: str, status: int = 0) -> str:
 async def with_work_left(start: StartGateway, upstream: Emulated) -> Gateway:
     """A service that has stopped with everything still to be done: deliver, derive, fetch usage and media, follow."""
     serving = (dear(upstream),)
-    gateway = await start(
-        deployments=serving,
-        index_interval=3600.0,
-        usage_interval=3600.0,
-        webhook_retry_after=3600.0,
-        webhook_allow_private=True,
-    )
-    await asyncio.sleep(0.2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Indexer, "start", lambda _: None)
+        gateway = await start(
+            deployments=serving,
+            usage_interval=3600.0,
+            webhook_retry_after=3600.0,
+            webhook_allow_private=True,
+        )
     await gateway.ask("Owes its usage", fault="missing_usage")
     await gateway.ask("Runs on", background=True, wish="background;queued=3600;running=3600")
     async with receiver() as refusing:

@@ -17,7 +17,7 @@ from tests.support.upstreams import Emulated
 #: Nobody asks upstream but who cancels, and who takes over.
 RARE = {"background_streams": 0, "poll_interval": 3600.0, "poll_interval_max": 3600.0}
 #: Upstream waits with the cancel, or carries it out and takes for ever to say so: what becomes of the runs.
-UNHEARD, UNANSWERED = "latency;seconds=3600", "trickle;bytes=1;seconds=3600"
+UNHEARD, UNANSWERED = "latency;seconds=9999999999", "trickle;bytes=1;seconds=3600"
 ENDS = {"completed": UNHEARD, "cancelled": UNANSWERED}
 
 

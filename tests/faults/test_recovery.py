@@ -39,7 +39,7 @@ async def test_what_is_open_in_any_phase_is_finished_by_the_next_process(
     # Who is alone on a file waits for no lease.
     settings = {"background_streams": streams, "lease_seconds": 3600.0 if database.is_sqlite else 1.0}
     first = await start_replica(**settings)
-    unanswered = asyncio.create_task(first.create("unanswered", fault="latency;seconds=3600"))
+    unanswered = asyncio.create_task(first.create("unanswered", fault="latency;seconds=9999999999"))
     await until(lambda: _seen(upstream, 1))
     queued = await first.create("queued", background=True, wish=SLOW)
     streamed = await first.begin("streamed", background=True, wish=SLOW)

@@ -34,7 +34,11 @@ async def test_a_process_that_was_paused_for_too_long_writes_nothing_any_more(
     upstream.clock.advance(3700)
     names.append(await paused.begin("foreground"))
     upstream.clock.advance(200)
-    await asyncio.sleep(0.2)
+
+    async def all_noted() -> bool:
+        return all([(await database.row(name))["upstream_id"] and await database.log(name) for name in names])
+
+    await until(all_noted)
     held = await owner(database, names[0])
     await _paused_between_writes(paused, database)
     other = await start_replica()

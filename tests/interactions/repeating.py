@@ -12,7 +12,7 @@ from sqlalchemy import update
 from service.store.engine import open_engine
 from service.store.tables import idempotency_keys
 from service.wire import ids
-from tests.support.gateway import MODEL, STEPS, Gateway
+from tests.support.gateway import MODEL, STEPS, Gateway, eventually
 from tests.support.replies import Reply, Streamed
 from tests.support.upstreams import Script, answering
 
@@ -113,6 +113,17 @@ async def done(tasks: Iterable[asyncio.Task[Reply]], number: int) -> list[Reply]
         if len(ended) == number:
             break
     return ended
+
+
+async def all_run(gateways: Sequence[Gateway], number: int) -> None:
+    """Wait until so many creates run in these services, those that wait for another's answer among them."""
+
+    async def reached() -> bool:
+        told = [(await gateway.request("GET", "/metrics")).raw.splitlines() for gateway in gateways]
+        running = [line for lines in told for line in lines if line.startswith(b"interactions_running ")]
+        return sum(float(line.split()[1]) for line in running) == number
+
+    await eventually(reached)
 
 
 async def age_keys(gateway: Gateway, seconds: float) -> None:

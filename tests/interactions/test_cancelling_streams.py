@@ -230,14 +230,17 @@ async def test_a_cancel_that_meets_the_end_ends_it_one_way_or_the_other(
 
 
 async def test_a_cancel_waits_for_upstream_to_answer_the_create(gateway: Gateway, upstream: Emulated) -> None:
-    upstream.behave("latency;seconds=0.5")
+    upstream.hold()
     creating = asyncio.create_task(
         gateway.stream("Hello", headers=STEPS, fault="trickle;bytes=32;seconds=0.05")
     )
     await eventually(lambda: _is_begun(gateway))
     (row,) = await gateway.database.rows()
-    reply = await gateway.cancel(ids.to_text(row["id"]))
-    streamed = await creating
+    cancelling = asyncio.create_task(gateway.cancel(ids.to_text(row["id"])))
+    done, _ = await asyncio.wait({cancelling}, timeout=0.5)
+    assert not done
+    upstream.release()
+    reply, streamed = await cancelling, await creating
     assert reply.body["status"] == streamed.final["status"] == "cancelled"
     assert (await gateway.database.row(streamed.id))["status"] == "cancelled"
     assert len(upstream.creates) == 1

@@ -136,7 +136,7 @@ async def test_the_outcome_of_a_deleted_run_leaves_no_content(gateway: Gateway, 
 async def test_what_is_deleted_while_upstream_works_on_it_is_deleted_there_once_it_has_answered(
     gateway: Gateway, upstream: Emulated
 ) -> None:
-    upstream.behave("latency;seconds=0.5")
+    upstream.hold()
     creating = asyncio.create_task(gateway.create())
 
     async def is_begun() -> bool:
@@ -148,6 +148,7 @@ async def test_what_is_deleted_while_upstream_works_on_it_is_deleted_there_once_
     await eventually(is_begun)
     (begun,) = await gateway.database.rows()
     assert (await gateway.delete(ids.to_text(begun["id"]))).status == 200
+    upstream.release()
     await eventually(is_gone_upstream)
     await creating
     (row,) = await gateway.database.rows()

@@ -218,7 +218,7 @@ async def test_of_a_deleted_link_the_conversation_has_what_was_told_before_the_c
     assert await gateway.database.bodies(parent) == {}
 
 
-@pytest.mark.parametrize("flush", [0.05, 3.0], ids=["logged", "not logged yet"])
+@pytest.mark.parametrize("flush", [0.05, 60.0], ids=["logged", "not logged yet"])
 async def test_a_link_that_is_deleted_while_it_runs_is_kept_up_to_its_checkpoint(
     start_emulator: StartEmulator, start_gateway: StartGateway, flush: float
 ) -> None:

@@ -53,12 +53,12 @@ async def test_an_event_that_was_read_from_the_log_before_it_was_published_is_no
 @pytest.mark.parametrize("told", [True, False])
 async def test_a_listener_that_takes_events_and_is_told_none_is_silent(told: bool) -> None:
     feed, listener = feed_of(1), Listener(told=told)
-    following = asyncio.ensure_future(feed.hand_over(1, listener, idle=0.2))
-    for seq in range(2, 12):
-        await asyncio.sleep(0.04)
+    following = asyncio.ensure_future(feed.hand_over(1, listener, idle=1.0))
+    for seq in range(2, 32):
+        await asyncio.sleep(0.05)
         feed.publish(Event(seq, b"event: step.delta\n\n"))
     feed.end()
-    assert await following == 11
+    assert await following == 31
     assert bool(listener.silences) is not told
 
 

@@ -14,6 +14,7 @@ from tests.interactions.repeating import (
     KEY,
     REPLAYED,
     age_keys,
+    all_run,
     ask,
     assert_one_answer,
     assert_repeated,
@@ -100,7 +101,8 @@ async def test_a_repeat_of_a_running_stream_listens_from_its_first_event(
 async def test_another_body_is_refused_while_the_first_runs_and_after(
     start_emulator: StartEmulator, start_gateway: StartGateway
 ) -> None:
-    upstream = await start_emulator(latency=0.3)
+    upstream = await start_emulator()
+    upstream.hold()
     gateway = await start_gateway(upstream)
     first = asyncio.create_task(made(gateway))
     await eventually(lambda: has_row(gateway))
@@ -108,6 +110,7 @@ async def test_another_body_is_refused_while_the_first_runs_and_after(
         refused = await other
         assert (refused.status, refused.error["code"]) == (422, "unprocessable_entity")
         assert "another body" in refused.error["message"]
+    upstream.release()
     assert_repeated(await first, await made(gateway))
     assert (await ask(gateway, "Other")).status == 422
     assert len(upstream.creates) == 1
@@ -231,10 +234,13 @@ async def test_a_failure_after_which_the_request_may_have_run_is_repeated(
 async def test_those_who_wait_for_a_failure_get_it_and_do_not_try_themselves(
     start_emulator: StartEmulator, start_gateway: StartGateway
 ) -> None:
-    upstream = await start_emulator(latency=0.2)
+    upstream = await start_emulator()
     gateway = await start_gateway(upstream)
-    upstream.fault("status;code=429;message=Slow down")
-    replies = await asyncio.gather(*(ask(gateway) for _ in range(10)))
+    upstream.fault("latency;seconds=3600,status;code=429;message=Slow down")
+    asking = asyncio.gather(*(ask(gateway) for _ in range(10)))
+    await all_run([gateway], 10)
+    upstream.release()
+    replies = await asking
     assert {(reply.status, reply.error["message"]) for reply in replies} == {(429, "Slow down")}
     assert len(upstream.creates) == 1
     assert (await made(gateway)).headers.get(REPLAYED) is None
@@ -359,7 +365,8 @@ async def test_a_key_of_another_project_is_another_key(gateway: Gateway, upstrea
 async def test_a_first_that_takes_too_long_is_not_waited_for(
     start_emulator: StartEmulator, start_gateway: StartGateway
 ) -> None:
-    upstream = await start_emulator(latency=1.0)
+    upstream = await start_emulator()
+    upstream.hold()
     patient = replace(deployment(upstream), timeout=30.0)
     gateway = await start_gateway(default_deployment=patient, request_timeout=0.2)
     first = asyncio.create_task(made(gateway))
@@ -367,6 +374,7 @@ async def test_a_first_that_takes_too_long_is_not_waited_for(
     refused = await ask(gateway)
     assert (refused.status, refused.error["code"]) == (409, "aborted")
     assert refused.headers["retry-after"] == "1"
+    upstream.release()
     assert_repeated(await first, await made(gateway))
     assert len(upstream.creates) == 1
 
@@ -374,12 +382,15 @@ async def test_a_first_that_takes_too_long_is_not_waited_for(
 async def test_a_client_that_leaves_finds_its_answer_under_its_key(
     start_emulator: StartEmulator, start_gateway: StartGateway
 ) -> None:
-    upstream = await start_emulator(latency=0.3)
+    upstream = await start_emulator()
+    upstream.hold()
     gateway = await start_gateway(upstream)
     impatient: asyncio.Task[Reply] = asyncio.create_task(made(gateway))
     await eventually(lambda: has_row(gateway))
     impatient.cancel()
-    again = await made(gateway)
+    repeating = asyncio.create_task(made(gateway))
+    upstream.release()
+    again = await repeating
     assert again.headers[REPLAYED] == "true"
     assert again.body["status"] == "completed"
     assert len(upstream.creates) == 1

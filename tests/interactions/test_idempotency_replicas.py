@@ -11,6 +11,7 @@ import pytest
 
 from tests.interactions.repeating import (
     REPLAYED,
+    all_run,
     ask,
     assert_one_answer,
     assert_repeated,
@@ -105,6 +106,7 @@ async def test_those_who_wait_for_another_replica_count_as_running(
 
 async def test_another_body_is_refused_by_every_replica(replicas: list[Gateway], patient: Emulated) -> None:
     one, other = replicas
+    patient.hold()
     first = asyncio.create_task(made(one))
 
     async def has_row() -> bool:
@@ -112,6 +114,7 @@ async def test_another_body_is_refused_by_every_replica(replicas: list[Gateway],
 
     await eventually(has_row)
     assert (await ask(other, "Other")).status == 422
+    patient.release()
     assert_repeated(await first, await made(other))
     assert len(patient.creates) == 1
 
@@ -120,8 +123,13 @@ async def test_another_body_is_refused_by_every_replica(replicas: list[Gateway],
 async def test_whoever_waits_for_another_replicas_failure_gets_it(
     replicas: list[Gateway], patient: Emulated, stream: bool
 ) -> None:
-    patient.fault("status;code=429;message=Slow down")
-    replies = await asyncio.gather(*(ask(replicas[number % REPLICAS], stream=stream) for number in range(10)))
+    patient.fault("latency;seconds=3600,status;code=429;message=Slow down")
+    asking = asyncio.gather(*(ask(replicas[number % REPLICAS], stream=stream) for number in range(10)))
+    await all_run(replicas, 10)
+    # They have found it in the database.
+    await asyncio.sleep(0.3)
+    patient.release()
+    replies = await asking
     assert {(reply.status, reply.error["message"]) for reply in replies} == {(429, "Slow down")}
     assert len(patient.creates) == 1
     if stream:

@@ -19,7 +19,7 @@ from tests.support.upstreams import Emulated
 #: Queued for an hour of the emulator's clock, running for another.
 SLOW = "background;queued=3600;running=3600"
 HOUR = 3_600
-LEASE = 60.0
+LEASE = 600.0
 #: Upstream is asked about nothing, and only the first turn of a supervisor claims.
 RARE = {"background_streams": 0, "poll_interval": 1000.0, "poll_interval_max": 1000.0}
 ONCE = {"lease_seconds": LEASE, "claim_interval": 3600.0, **RARE}

@@ -132,6 +132,11 @@ async def test_who_begins_after_a_network_was_silent_takes_nothing_from_those_be
             await query(postgres_url, f"UPDATE interactions SET owner_id = {dead} WHERE id = {left}")
             before = await owners(looking, names)
             await asyncio.sleep(lease)
+
+            async def all_have_said_it() -> bool:
+                return caplog.text.count("that this process lives") >= len(living)
+
+            await eventually(all_have_said_it)
             # Once, and not each time that it is said again.
             assert caplog.text.count("that this process lives") == len(living)
         await start_here(upstream, lease_seconds=lease, **RARE)

@@ -293,7 +293,7 @@ async def test_what_a_process_had_no_time_for_is_fetched_by_another(
 ) -> None:
     gateway = await forgetful(start_gateway, upstream, drain_timeout=0.2)
     # As many as are fetched at once; the others never get their turn.
-    upstream.fault("latency;seconds=2", method="GET", count=4)
+    upstream.fault("latency;seconds=3600", method="GET", count=4)
     first = await gateway.ask([shown(upstream.put_file(PICTURE))])
     for number in range(5):
         await gateway.ask([shown(upstream.put_file(b"%d" % number))])
@@ -328,10 +328,14 @@ async def test_a_stop_waits_for_what_is_being_fetched(
     start_gateway: StartGateway, upstream: Emulated
 ) -> None:
     gateway = await forgetful(start_gateway, upstream)
-    upstream.fault("latency;seconds=0.5", method="GET")
+    upstream.fault("latency;seconds=3600", method="GET")
     await gateway.ask([shown(upstream.put_file(PICTURE))])
     await until(gateway, 0, 0, notes=1)
-    await gateway.stop()
+    stopping = asyncio.create_task(gateway.stop())
+    done, _ = await asyncio.wait({stopping}, timeout=0.2)
+    assert not done
+    upstream.release()
+    await stopping
     assert await counts(gateway) == (1, 1, 0)
 
 
@@ -339,13 +343,15 @@ async def test_nothing_is_kept_of_what_was_deleted_meanwhile(
     start_gateway: StartGateway, upstream: Emulated
 ) -> None:
     gateway = await forgetful(start_gateway, upstream)
-    upstream.fault("latency;seconds=0.5", method="GET")
+    upstream.fault("latency;seconds=3600", method="GET")
     first = await gateway.ask([shown(upstream.put_file(PICTURE))])
     second = await gateway.ask([shown(upstream.put_file(b"kept at first"))])
     await until(gateway, 1, 1, notes=1)
     await gateway.delete(second.id)
     await gateway.delete(first.id)
-    await gateway.stop()
+    stopping = asyncio.create_task(gateway.stop())
+    upstream.release()
+    await stopping
     references, _, _ = await counts(gateway)
     assert references == 0
     # Bytes that came too late go with the next sweep, of which there is one at every start.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from random import Random
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from tests.interactions.conversations import assert_quotes
 from tests.support.door import Door
 from tests.support.fleet import Fleet, fleet_of
+from tests.support.gateway import eventually
 from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.replies import Reply
 
@@ -94,9 +96,16 @@ async def test_a_full_deployment_is_not_waited_for(fleet: Fleet) -> None:
         members={"order": {"a": 1, "b": 2}, "max_parallel_requests": {"a": 1, "b": None}}
     )
     first = await gateway.ask("One")
-    async with gateway.live("Busy", fault="trickle;bytes=64;seconds=0.02") as live:
-        reply = await gateway.ask("Two", previous_interaction_id=first.id)
-        await live.rest()
+    fleet["a"].hold()
+    busy = asyncio.create_task(gateway.ask("Busy"))
+
+    async def is_full() -> bool:
+        return fleet["a"].asked == 2
+
+    await eventually(is_full)
+    reply = await gateway.ask("Two", previous_interaction_id=first.id)
+    fleet["a"].release()
+    await busy
     assert (reply.headers["x-deployment"], reply.headers["x-interactions-history"]) == ("b", "rebuilt")
     assert_quotes(reply, "One", "Two")
 

@@ -33,7 +33,8 @@ async def test_reading_goes_on_while_nothing_can_be_written(gateway: Gateway) ->
 async def test_an_answer_waits_until_it_can_be_recorded(
     start_emulator: StartEmulator, start_gateway: StartGateway
 ) -> None:
-    upstream = await start_emulator(latency=0.3)
+    upstream = await start_emulator()
+    upstream.hold()
     gateway = await start_gateway(upstream)
     asking = asyncio.create_task(gateway.ask("Precious"))
 
@@ -42,6 +43,7 @@ async def test_an_answer_waits_until_it_can_be_recorded(
 
     await eventually(sent)
     async with gateway.database.outage():
+        upstream.release()
         # Longer than new work would be made to wait.
         done, _ = await asyncio.wait({asking}, timeout=3.0)
         assert not done
@@ -59,19 +61,21 @@ async def test_a_background_run_is_told_of_when_it_can_be_found_again(
 
     async def first() -> str:
         wish = "background;queued=3600;running=3600"
-        async with gateway.live("Work", background=True, wish=wish, fault="latency;seconds=1.0") as live:
+        async with gateway.live("Work", background=True, wish=wish) as live:
             assert await live.next() is not None
             row = await gateway.database.row(live.id)
             assert row["upstream_id"] is not None
             return live.id
 
+    upstream.hold()
     begun = asyncio.create_task(first())
 
     async def is_recorded() -> bool:
-        return bool(await gateway.database.rows())
+        return bool(await gateway.database.rows()) and upstream.asked == 1
 
     await eventually(is_recorded)
     async with gateway.database.held():
+        upstream.release()
         await asyncio.sleep(1.5)
         assert not begun.done()
     assert (await gateway.cancel(await begun)).body["status"] == "cancelled"

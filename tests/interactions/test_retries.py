@@ -204,7 +204,7 @@ async def test_wishes_that_cannot_be_met_are_named(fleet: Fleet, headers: dict[s
 
 async def test_the_change_of_deployment_is_committed_before_anything_is_sent_there(fleet: Fleet) -> None:
     fleet["a"].behave("status;code=503")
-    fleet["b"].behave("latency;seconds=0.5")
+    fleet["b"].hold()
     gateway = await fleet.gateway(**FIRST)
     asking = asyncio.create_task(gateway.ask("Hello"))
 
@@ -216,6 +216,7 @@ async def test_the_change_of_deployment_is_committed_before_anything_is_sent_the
     assert (row["deployment_id"], row["status"]) == ("b", "in_progress")
     (first,) = orjson.loads(row["attempts"])
     assert (first["deployment"], first["status"]) == ("a", 503)
+    fleet["b"].release()
     await asking
 
 
@@ -223,7 +224,7 @@ async def test_nothing_is_sent_elsewhere_that_cannot_be_committed(
     fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    fleet["a"].behave("latency;seconds=0.3,status;code=503")
+    fleet["a"].behave("latency;seconds=3600,status;code=503")
     gateway = await fleet.gateway(**FIRST)
     asking = asyncio.create_task(gateway.create("Hello"))
 
@@ -235,6 +236,7 @@ async def test_nothing_is_sent_elsewhere_that_cannot_be_committed(
 
     await eventually(sent)
     async with gateway.database.outage():
+        fleet["a"].release()
         await eventually(given_up)
     reply = await asking
     assert reply.status == 503

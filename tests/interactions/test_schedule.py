@@ -95,18 +95,20 @@ async def test_upstreams_that_do_not_answer_hold_up_no_other_however_many_they_a
         return True
 
     schedule = Schedule(poll, concurrency=8, rate=1e6, shared=True)
-    names = [f"hung-{number}" for number in range(12)]
-    for name in names:
+    names = {f"hung-{number}": places for number, places in enumerate([4, 2] + [1] * 10)}
+    for name, places in names.items():
         for _ in range(50):
             schedule.add(run(deployment=name), 0.0)
-        await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while hanging.get(name, 0) < places:
+                await asyncio.sleep(0.005)
     good = [run() for _ in range(50)]
     for one in good:
         schedule.add(one, 0.0)
     async with asyncio.timeout(20):
         while len(answered) < len(good):
             await asyncio.sleep(0.005)
-    assert list(hanging.values()) == [4, 2] + [1] * 10
+    assert hanging == names
     await schedule.close()
 
 
@@ -148,7 +150,9 @@ async def test_what_is_dropped_is_asked_about_no_more() -> None:
     one, other = run(), run()
     schedule.add(one, 0.0)
     schedule.add(other, 0.0)
-    await asyncio.sleep(0.02)
+    async with asyncio.timeout(20):
+        while one.key not in upstream.asked:
+            await asyncio.sleep(0.005)
     await schedule.drop({one.key})
     asked = upstream.asked[one.key]
     await asyncio.sleep(0.02)

