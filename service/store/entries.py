@@ -183,6 +183,11 @@ class Entries:
         late += [entry for entry in self._queue if entry.deadline <= moment]
         return [entry for entry in late if not entry.done.done()]
 
+    def postpone(self, seconds: float) -> None:
+        """Let all callers wait for so much longer."""
+        for entry in self.rest():
+            entry.deadline += seconds
+
     def forget(self) -> None:
         """Drop queued new work that nobody waits for."""
         self._queue = deque(self._kept(self._queue))

@@ -73,6 +73,7 @@ class Writer:
         self._given_up = False
         self._gathering = False
         self._looking: asyncio.TimerHandle | None = None
+        self._look_due_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._failures = 0
@@ -115,7 +116,7 @@ class Writer:
         if not self._gathering:
             self._open_lane()
         if self._looking is None:
-            self._looking = self._loop.call_later(_LOOK, self._look)
+            self._look_again()
         await entry.done
 
     async def close(self, patience: float = _LAST_EFFORT) -> None:
@@ -280,12 +281,23 @@ class Writer:
         self._entries.put_back(entries, last=len(entries) == 1)
         self._give_up()
 
+    def _look_again(self) -> None:
+        self._look_due_at = monotonic() + _LOOK
+        self._looking = self._loop.call_later(_LOOK, self._look)
+
     def _look(self) -> None:
         self._give_up()
-        self._looking = self._loop.call_later(_LOOK, self._look) if self._entries.busy else None
+        self._looking = None
+        if self._entries.busy:
+            self._look_again()
 
     def _give_up(self) -> None:
-        impatient = self._entries.impatient(monotonic())
+        moment = monotonic()
+        if self._looking is not None and (late := moment - self._look_due_at) > _LOOK:
+            # While the process itself stood still, nobody has waited for the database.
+            self._entries.postpone(late)
+            self._look_due_at = moment
+        impatient = self._entries.impatient(moment)
         for entry in impatient:
             entry.fail(
                 ServiceUnavailable(

@@ -92,6 +92,17 @@ async def test_a_lock_shorter_than_its_patience_costs_an_intent_nothing(sqlite_u
         assert await opened.store.find(DEFAULT_PROJECT, begun.id) is not None
 
 
+async def test_the_time_in_which_the_process_stood_still_costs_nobody_patience(opened: OpenStore) -> None:
+    begun = intent()
+    writes = (INSERT_INTENT, begun.row(1)), (INSERT_REQUEST, (begun.id, b"{}"))
+    putting = asyncio.create_task(opened.writer.put(*writes, patience=0.2, shed=True))
+    await asyncio.sleep(0)
+    for _ in range(5):
+        hold_up_the_loop()
+    await putting
+    assert await opened.store.find(DEFAULT_PROJECT, begun.id) is not None
+
+
 async def test_closing_waits_for_a_locked_database(sqlite_url: str) -> None:
     async with open_store(sqlite_url) as opened:
         begun = intent()

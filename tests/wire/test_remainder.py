@@ -181,4 +181,6 @@ def test_a_failure_with_a_reason_ends_in_that_where_it_is_a_loss() -> None:
     whole = {"status": "failed", "errors": [error], "steps": []}
     told = {"status": "failed", "errors": [error]}
     assert remainder(assembled(CREATED), whole, lost=True) == [{"event_type": "error", "error": error}]
-    assert remainder(assembled(CREATED), whole) == [{"event_type": "interaction.completed", "interaction": told}]
+    assert remainder(assembled(CREATED), whole) == [
+        {"event_type": "interaction.completed", "interaction": told}
+    ]
