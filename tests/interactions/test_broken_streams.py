@@ -100,7 +100,8 @@ async def test_a_loss_before_the_first_event_is_told(gateway: Gateway) -> None:
     assert streamed.types == ["error"]
     assert_lost(streamed)
     name = streamed.headers["x-interaction-id"]
-    assert (await gateway.got(name)).body["status"] == "failed"
+    stored = (await gateway.got(name)).body
+    assert (stored["status"], stored["object"], stored["model"]) == ("failed", "interaction", MODEL)
 
 
 async def test_what_came_is_kept_before_the_client_is_told_of_the_loss(gateway: Gateway) -> None:
@@ -217,6 +218,30 @@ async def test_an_event_that_is_not_json_is_a_loss(
     streamed = await gateway.stream()
     assert "not JSON" in assert_lost(streamed)
     assert (await gateway.database.row(streamed.id))["status"] == "failed"
+
+
+@pytest.mark.parametrize("nothing", [b"", b" null", b" 5", b' "ping"', b" true"])
+async def test_a_value_that_says_nothing_is_skipped(
+    start_scripted: StartScripted, start_gateway: StartGateway, nothing: bytes
+) -> None:
+    interaction = {"id": "v1_a", "status": "in_progress"}
+    created = {"event_type": "interaction.created", "interaction": interaction}
+    completed = {"event_type": "interaction.completed", "interaction": {**interaction, "status": "completed"}}
+    body = sse(created, done=False) + b"event: ping\ndata:%b\n\n" % nothing + sse(completed)
+    gateway = await start_gateway(await start_scripted(answering(body, content_type="text/event-stream")))
+    streamed = await gateway.stream(store=False)
+    assert streamed.types == ["interaction.created", "interaction.completed"]
+    assert streamed.final["status"] == "completed"
+
+
+async def test_a_list_of_errors_is_no_event(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    created = {"event_type": "interaction.created", "interaction": {"status": "in_progress"}}
+    body = sse(created, done=False) + b'data: [{"error":{"code":504,"message":"Deadline expired"}}]\n\n'
+    gateway = await start_gateway(await start_scripted(answering(body, content_type="text/event-stream")))
+    streamed = await gateway.stream()
+    assert "not an event" in assert_lost(streamed)
 
 
 @pytest.mark.parametrize("page", [b"<p>Sorry</p>", b"Sorry", b""])

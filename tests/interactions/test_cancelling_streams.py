@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 from aiohttp import web
 
 from service.store.records import USAGE_MISSING, USAGE_PARTIAL
 from service.wire import ids
-from tests.support.gateway import LEGACY, STEPS, Gateway, eventually
+from tests.support.database import Row
+from tests.support.gateway import LEGACY, MODEL, STEPS, Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway, StartScripted
 from tests.support.replies import Json
 from tests.support.upstreams import Emulated, Scripted, sse
@@ -56,6 +58,9 @@ async def test_a_cancelled_stream_ends_for_everybody_with_what_came(
     stored = await patient.got(live.id, headers=STEPS)
     assert stored.body["status"] == "cancelled"
     assert stored.text == told[0].text
+    created = created_of(await patient.database.row(live.id))
+    for body in (cancelled.body, stored.body, *(streamed.final for streamed in told)):
+        assert (body["object"], body["created"], body["model"]) == ("interaction", created, MODEL)
     row = await patient.database.row(live.id)
     assert (row["status"], row["completed_at"] is not None) == ("cancelled", True)
     assert len([seen for seen in slow.calls("POST") if seen["path"].endswith("/cancel")]) == background
@@ -63,6 +68,12 @@ async def test_a_cancelled_stream_ends_for_everybody_with_what_came(
         # Upstream has no other way to hear of it.
         assert len(reading) == 1
         await eventually(lambda: _are_closed(slow, reading))
+
+
+def created_of(row: Row) -> str:
+    """When an interaction was made, as upstream writes that."""
+    moment = datetime.fromtimestamp(row["created_at"] // 1_000_000, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 async def _are_closed(upstream: Emulated | Scripted, connections: set[object]) -> bool:

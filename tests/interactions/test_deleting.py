@@ -9,7 +9,7 @@ import pytest
 
 from service.store.records import USAGE_FINAL
 from service.wire import ids
-from tests.support.gateway import Gateway, eventually
+from tests.support.gateway import STEPS, Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.upstreams import Emulated
 
@@ -131,6 +131,22 @@ async def test_the_outcome_of_a_deleted_run_leaves_no_content(gateway: Gateway, 
     assert await gateway.database.bodies(live.id) == {}
     row = await gateway.database.row(live.id)
     assert not [value for value in row.values() if "secret" in str(value)]
+
+
+async def test_who_listens_through_another_process_is_told_of_a_delete(
+    start_emulator: StartEmulator, start_gateway: StartGateway
+) -> None:
+    upstream = await start_emulator(token_delay=60.0, stream_limit_seconds=1e9)
+    gateway, other = await start_gateway(upstream), await start_gateway(upstream)
+    async with gateway.live("A secret", headers=STEPS) as live:
+        async with other.attached(live.id, headers=STEPS) as listener:
+            await listener.next()
+            assert (await other.delete(live.id)).status == 200
+            told = await listener.rest()
+        upstream.clock.advance(1e6)
+        await live.rest()
+    assert (told.types[-1], told.broken, told.done) == ("error", True, False)
+    assert told.events[-1]["error"]["code"] == "not_found"
 
 
 async def test_what_is_deleted_while_upstream_works_on_it_is_deleted_there_once_it_has_answered(

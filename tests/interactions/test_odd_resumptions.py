@@ -11,10 +11,10 @@ from aiohttp import web
 
 from service.wire import event_ids
 from tests.interactions.conversations import steps_of
-from tests.support.gateway import STEPS, Gateway
+from tests.support.gateway import LEGACY, STEPS, Gateway
 from tests.support.gateways import StartGateway, StartScripted
 from tests.support.replies import Json, Streamed
-from tests.support.upstreams import Scripted, sse
+from tests.support.upstreams import Scripted, answering, sse
 
 OPENING: list[Json] = [
     {
@@ -297,3 +297,38 @@ async def test_upstreams_id_is_an_alias_from_the_moment_it_is_told(
         over.set()
     await following
     await ending
+
+
+@pytest.mark.parametrize("headers", [STEPS, LEGACY], ids=["steps", "legacy"])
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (
+            {"event_type": "interaction.failed", "error": {"code": "api_error", "message": "It broke"}},
+            "failed",
+        ),
+        (
+            {"event_type": "interaction.incomplete", "interaction": {"usage": {"total_tokens": 3}}},
+            "incomplete",
+        ),
+        ({"event_type": "interaction.requires_action"}, "requires_action"),
+        ({"event_type": "interaction.cancelled", "interaction": {"status": "cancelled"}}, "cancelled"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_an_end_by_another_name_is_told_by_the_one_that_clients_know(
+    start_scripted: StartScripted,
+    start_gateway: StartGateway,
+    end: Json,
+    status: str,
+    headers: dict[str, str],
+) -> None:
+    body = sse(*OPENING, {"event_type": "step.stop", "index": 0}, end)
+    gateway = await start_gateway(await start_scripted(answering(body, content_type="text/event-stream")))
+    streamed = await gateway.stream(headers=headers)
+    again = await gateway.events(streamed.id, headers=headers)
+    stored = (await gateway.got(streamed.id, headers=headers)).body
+    for told in (streamed.final, again.final, stored):
+        assert told["status"] == status
+        assert told.get("usage") == end.get("interaction", {}).get("usage")
+        assert told.get("errors") == ([end["error"]] if "error" in end else None)
