@@ -776,6 +776,11 @@ async def test_who_stops_reading_keeps_no_place_from_others(
         )
         narrow.sendall(b"GET /api/export HTTP/1.1\r\nHost: localhost\r\n\r\n")
         stalled.append(narrow)
+
+    async def there_is_a_place() -> bool:
+        return (await gateway.request("GET", "/api/export")).status == 200
+
+    await eventually(there_is_a_place)
     told, _ = await lines(gateway)
     assert [orjson.loads(line)["id"] for line in told] == names
 

@@ -14,6 +14,9 @@ from service.webhooks.sender import Answer, Sender
 from tests.support.raw_server import Connection, always, raw_server
 from tests.support.receivers import Receiver
 
+#: This machine.
+LOCAL = [ip_network("127.0.0.0/8"), ip_network("::1/128")]
+
 
 @pytest.fixture(name="public")
 async def public_fixture() -> AsyncIterator[Sender]:
@@ -26,8 +29,15 @@ async def public_fixture() -> AsyncIterator[Sender]:
 @pytest.fixture(name="local")
 async def local_fixture() -> AsyncIterator[Sender]:
     """What may send to this machine."""
-    networks = [ip_network("127.0.0.0/8"), ip_network("::1/128")]
-    sender = Sender(Destinations(networks), timeout=0.3, user_agent="test")
+    sender = Sender(Destinations(LOCAL), timeout=20.0, user_agent="test")
+    yield sender
+    await sender.close()
+
+
+@pytest.fixture(name="hasty")
+async def hasty_fixture() -> AsyncIterator[Sender]:
+    """The same, which waits for nobody."""
+    sender = Sender(Destinations(LOCAL), timeout=0.3, user_agent="test")
     yield sender
     await sender.close()
 
@@ -79,13 +89,13 @@ async def test_a_redirect_is_a_refusal(local: Sender) -> None:
     assert answer == Answer(302, "answered 302; redirects are not followed")
 
 
-async def test_a_receiver_that_says_nothing_is_not_waited_for(local: Sender) -> None:
+async def test_a_receiver_that_says_nothing_is_not_waited_for(hasty: Sender) -> None:
     async def silent(connection: Connection) -> None:
         await connection.request()
         await connection.reader.read()
 
     async with raw_server(silent) as server:
-        assert await send(local, server.url) == Answer(None, "did not answer in time")
+        assert await send(hasty, server.url) == Answer(None, "did not answer in time")
 
 
 async def test_a_receiver_that_goes_on_for_ever_has_answered(local: Sender) -> None:
