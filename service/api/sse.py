@@ -34,7 +34,7 @@ _OVER: Final = (
 
 
 def _word(code: str, message: str) -> bytes:
-    """What a listener is told whose stream ends here though the interaction does not: no event of that."""
+    """What a listener is told whose stream is broken off here: no event of the interaction."""
     return sse.frame({"event_type": "error", "error": {"code": code, "message": message}})
 
 

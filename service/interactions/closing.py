@@ -27,6 +27,7 @@ from service.upstream.client import GeminiClient, as_service_error
 from service.upstream.connection import TransportError
 from service.wire import ids, regenerate
 from service.wire.assembler import TERMINAL_EVENTS
+from service.wire.diagnostics import with_errors_retold
 from service.wire.remainder import remainder
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Closing:
 
     def by_word(self, body: dict[str, Any]) -> Last:
         """The end by what upstream says of the whole, with what was not told yet of it."""
-        whole = {**body, "steps": self._made_of(body)}
+        whole = with_errors_retold({**body, "steps": self._made_of(body)}, self._job.told)
         missing = remainder(self._publisher.assembler, whole)
         if missing is None:
             message = "The stream cannot be continued: upstream tells its beginning in another way. GET has the whole."
@@ -129,7 +130,9 @@ class Closing:
             status = TERMINAL_EVENTS.get(str(last.body.get("event_type")), "completed")
         told = {**self._publisher.assembler.result(), "status": status}
         error = last.body.get("error")
-        return {**told, "errors": [error]} if isinstance(error, dict) and "errors" not in told else told
+        if status == "failed" and "errors" not in told and isinstance(error, dict) and error:
+            told["errors"] = [error]
+        return with_errors_retold(told, self._job.told)
 
     def _reason(self, error: Exception, *, declared: bool) -> tuple[str, str]:
         failure = as_service_error(error) if isinstance(error, TransportError) else error
@@ -140,9 +143,9 @@ class Closing:
 
 
 def _completed(last: Arrived, told: dict[str, Any]) -> Arrived:
-    """The end as ``interaction.completed``: clients know no other name of one (contract 4.2)."""
-    kind = last.body.get("event_type")
-    if kind == _COMPLETED:
+    """The end as ``interaction.completed`` with a status: clients know no other form of one (contract 4.2)."""
+    given = last.body.get("interaction")
+    if last.body.get("event_type") == _COMPLETED and isinstance(given, dict) and given.get("status"):
         return last
     interaction = {name: value for name, value in told.items() if name != "steps"}
     return Arrived({**last.body, "event_type": _COMPLETED, "interaction": interaction}, None, last.cursor)

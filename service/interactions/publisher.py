@@ -14,6 +14,7 @@ from service.interactions.render import event_with_our_ids
 from service.store.kept_events import Event
 from service.wire import codec, event_ids, losses
 from service.wire.assembler import Assembler
+from service.wire.diagnostics import retold, with_errors_retold
 
 #: Deltas that are assembled at a time: one after another they cost a fraction of what each costs alone, and until then
 #: each takes half a kilobyte.
@@ -97,8 +98,9 @@ class Publisher:
 
     def _translated(self, body: dict[str, Any]) -> dict[str, Any]:
         """The event under our ids, and without the deployment's key, which upstream's errors may quote."""
-        error = body.get("error")
-        if isinstance(error, dict) and isinstance(message := error.get("message"), str):
-            body = {**body, "error": {**error, "message": self._job.told(message)}}
+        if "error" in body:
+            body = {**body, "error": retold(body["error"], self._job.told)}
+        if isinstance(interaction := body.get("interaction"), dict) and "errors" in interaction:
+            body = {**body, "interaction": with_errors_retold(interaction, self._job.told)}
         intent = self._job.intent
         return event_with_our_ids(body, intent.id, intent.previous_id, self._job.webhooks)

@@ -94,7 +94,7 @@ def of_record(record: Record) -> dict[str, Any]:
         parsed = codec.loads(record.response)
         if isinstance(parsed, dict):
             told = with_our_ids(parsed, record.id, record.previous_id)
-            if "created" not in told or "object" not in told:
+            if record.stream and not record.terminal:
                 model = record.model or record.model_requested
                 told = identified(told, record.created_at, model, record.agent)
             if told.get("status", record.status) != record.status:

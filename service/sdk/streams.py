@@ -42,7 +42,8 @@ class InteractionStream(_Stream):
 
     A connection that is lost is replaced without notice. Iterating raises
     :class:`StreamLost` when that fails for ``resume_timeout`` seconds, and a :class:`StatusError` when the service
-    refuses to go on (the interaction was deleted). An error of the interaction itself is an :class:`ErrorEvent`.
+    refuses to go on (the interaction was deleted). What upstream has lost ends in an :class:`ErrorEvent`, any other
+    failure in an :class:`InteractionCompleted` whose status is ``failed``.
     """
 
     def __iter__(self) -> Self:

@@ -35,6 +35,8 @@ class Entry:
     done: asyncio.Future[None]
     #: Whether this is written only when everything before it is.
     last: bool = False
+    #: Whether its caller waits longer than it wanted to.
+    postponed: bool = False
 
     @property
     def key(self) -> bytes:
@@ -184,9 +186,11 @@ class Entries:
         return [entry for entry in late if not entry.done.done()]
 
     def postpone(self, seconds: float) -> None:
-        """Let all callers wait for so much longer."""
+        """Let all callers wait for so much longer, each of them once."""
         for entry in self.rest():
-            entry.deadline += seconds
+            if not entry.postponed:
+                entry.postponed = True
+                entry.deadline += seconds
 
     def forget(self) -> None:
         """Drop queued new work that nobody waits for."""

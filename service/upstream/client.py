@@ -21,6 +21,7 @@ from service.upstream.deployments import Deployment
 from service.upstream.response import LateAnswer, Response
 from service.upstream.transport import Transport
 from service.wire import codec, upstream_errors
+from service.wire.diagnostics import with_errors_retold
 
 #: Members of which every interaction has one, however little upstream tells (contract 1.4).
 _OF_AN_INTERACTION: Final = frozenset({"id", "status", "steps", "outputs"})
@@ -188,7 +189,7 @@ class GeminiClient:
     ) -> Reply:
         """``creates`` says that it is a create, whose answer is worth waiting for however late it comes."""
         status, raw = await self._exchange(deployment, head, body, limit, patient=creates)
-        return _made(status, raw) if creates else _reply(status, raw)
+        return _made(deployment, status, raw) if creates else _reply(deployment, status, raw)
 
     async def _exchange(
         self, deployment: Deployment, head: bytes, body: bytes, limit: float, *, patient: bool = False
@@ -219,11 +220,11 @@ async def _begun(deployment: Deployment, response: Response) -> Response | Reply
     # Events are events under any name and under none, and so is a whole interaction.
     if named or (await response.beginning())[:1] in _LINE_BEGINNINGS:
         return response
-    return _made(response.status, await response.read())
+    return _made(deployment, response.status, await response.read())
 
 
 async def _whole(deployment: Deployment, response: Response) -> Reply:
-    return _made(*await _read(deployment, response))
+    return _made(deployment, *await _read(deployment, response))
 
 
 async def _read(deployment: Deployment, response: Response) -> tuple[int, bytes]:
@@ -233,15 +234,15 @@ async def _read(deployment: Deployment, response: Response) -> tuple[int, bytes]
     return response.status, raw
 
 
-def _made(status: int, sent: bytes) -> Reply:
+def _made(deployment: Deployment, status: int, sent: bytes) -> Reply:
     """The answer to a create; raises :class:`BadGateway` for JSON that says nothing of an interaction."""
-    reply = _reply(status, sent)
+    reply = _reply(deployment, status, sent)
     if _OF_AN_INTERACTION.isdisjoint(reply.body):
         raise BadGateway(f"Upstream answered {status} with what is no interaction; the request may have run.")
     return reply
 
 
-def _reply(status: int, sent: bytes) -> Reply:
+def _reply(deployment: Deployment, status: int, sent: bytes) -> Reply:
     try:
         raw, parsed = _readable(sent)
     except InvalidRequest as error:
@@ -253,7 +254,8 @@ def _reply(status: int, sent: bytes) -> Reply:
         raise BadGateway(
             f"Upstream answered {status} with a body that is not a JSON object; the request may have run."
         )
-    return Reply(status, raw, parsed)
+    body = with_errors_retold(parsed, deployment.discreet)
+    return Reply(status, raw if body is parsed else codec.dumps(body), body)
 
 
 def _readable(sent: bytes) -> tuple[bytes, Any]:

@@ -389,6 +389,7 @@ async def test_a_client_that_leaves_finds_its_answer_under_its_key(
     await eventually(lambda: has_row(gateway))
     impatient.cancel()
     repeating = asyncio.create_task(made(gateway))
+    await all_run([gateway], 2)
     upstream.release()
     again = await repeating
     assert again.headers[REPLAYED] == "true"

@@ -350,6 +350,8 @@ async def test_nothing_is_kept_of_what_was_deleted_meanwhile(
     await gateway.delete(second.id)
     await gateway.delete(first.id)
     stopping = asyncio.create_task(gateway.stop())
+    done, _ = await asyncio.wait({stopping}, timeout=0.2)
+    assert not done
     upstream.release()
     await stopping
     references, _, _ = await counts(gateway)

@@ -80,7 +80,7 @@ async def ranked(
 async def _first(
     reading: Reading, wanted: Wanted, search: Search, led: Sequence[int], *, enough: int | None = None
 ) -> _Found | None:
-    """The first rows of what a search finds and the filters mean,; None where a walk has them sooner.
+    """The first rows of what a search finds and the filters mean; None where a walk has them sooner.
 
     ``led`` has the terms that lead to what the filters mean, if any do. So many are ``enough`` when to find them took
     long.
