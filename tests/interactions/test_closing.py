@@ -12,7 +12,7 @@ def test_upstreams_word_on_what_has_been_assembled_to_its_end_is_the_end() -> No
     assembler = Assembler()
     for event in [*OPENING, *REST]:
         assembler.feed(event)
-    job = SimpleNamespace(call=SimpleNamespace(envelope=SimpleNamespace(body={})))
+    job = SimpleNamespace(call=SimpleNamespace(envelope=SimpleNamespace(body={})), told=str)
     made: Any = (job, None, None, SimpleNamespace(assembler=assembler))
     last = Closing(*made).by_word(WHOLE)
     assert (last.before, last.broken) == ((), False)
