@@ -167,6 +167,9 @@ class Lifecycle:
 
     async def _cancel_upstream(self, record: Record, reference: str, headers: bytes) -> None:
         deployment = self._deployments.by_id(record.deployment_id)
+        if record.status == "cancelled":
+            # It was running when this was asked for, and somebody has fulfilled the wish meanwhile.
+            return
         if record.terminal or record.upstream_id is None or deployment is None:
             raise _not_to_be_cancelled(reference, record)
         try:
