@@ -185,7 +185,12 @@ def test_a_call_can_be_given_a_time_limit(sdk: Sdk) -> None:
 
 
 def test_a_stream_ends_for_its_caller_with_the_time_that_it_was_given(sdk: Sdk) -> None:
-    slow = {**fault("trickle;bytes=32;seconds=0.1"), "x-timeout": "3"}
+    # It begins within a second, and would take many more than its time.
+    slow = {
+        **fault("trickle;bytes=32;seconds=0.1"),
+        "x-emulator-behavior": "length;bytes=800",
+        "x-timeout": "4",
+    }
     with pytest.raises(StreamLost) as caught:
         sdk.stream(extra_headers=slow)
     assert caught.value.interaction_id is not None
