@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 
 from service.audit import gathering, measures, series
-from service.audit.conditions import key_from, of_ranges
+from service.audit.conditions import key_from, moment_of, of_ranges
 from service.audit.derivation import FRACTIONS, HOUR, QUARTER, USAGE_CAME, Hour, statements
 from service.audit.dialect import Dialect
 from service.audit.dialects import dialect_of
@@ -188,7 +188,7 @@ class _Sums:
                 continue
             modalities = gathering.modalities_of(gathering.usage_detail(it, None))
             one = measures.of_outcome(it, modalities)
-            quarter = int.from_bytes(it["id"][:6], "big") * 1000 % HOUR // QUARTER
+            quarter = moment_of(it["id"]) % HOUR // QUARTER
             self.quarters[series.of_columns(row[width:]), quarter].add(one)
             self.requests += one.counts["requests"]
             self.unmeasured += one.counts["unmeasured"]

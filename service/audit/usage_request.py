@@ -21,18 +21,7 @@ from service.errors import InvalidRequest
 from service.settings.values import nearest
 
 #: Filters that usage can be summed up by.
-FILTERS: Final = (
-    "model",
-    "project",
-    "key_id",
-    "agent",
-    "deployment",
-    "status",
-    "error_code",
-    "service_tier",
-    "stream",
-    "background",
-)
+FILTERS: Final = tuple("key_id" if name == "key" else name for name in DIMENSIONS)
 OTHERS: Final = ("group_by", "tz")
 _MOST_LABELS: Final = 5
 

@@ -153,11 +153,9 @@ class Lifecycle:
                 # It was taken up in this moment.
                 return await self.cancel(principal, reference, headers)
             record = replace(await self.current(record), upstream_id=record.upstream_id)
-            if not record.background or (was_late and record.upstream_id is None):
-                # Nobody reads it any more, and upstream cannot end it.
-                await self._take_over.cancel(record)
-            else:
-                await self._cancel_upstream(record, reference, headers)
+            # What was running when this was asked for may have been cancelled meanwhile, for a wish that others heard.
+            if record.status != "cancelled":
+                await self._end(record, reference, headers, nowhere=was_late and record.upstream_id is None)
         record = await self.current(record)
         return record, await self._shown(record)
 
@@ -165,12 +163,19 @@ class Lifecycle:
         webhooks = await self._store.webhooks.config(record.id) if record.background else None
         return with_webhooks(of_record(record), webhooks)
 
+    async def _end(self, record: Record, reference: str, headers: bytes, *, nowhere: bool) -> None:
+        """Cancel what nobody reads; ``nowhere`` says that upstream has never had it."""
+        if record.terminal:
+            raise _not_to_be_cancelled(reference, record)
+        if nowhere or not record.background:
+            # Upstream cannot end it.
+            await self._take_over.cancel(record)
+        else:
+            await self._cancel_upstream(record, reference, headers)
+
     async def _cancel_upstream(self, record: Record, reference: str, headers: bytes) -> None:
         deployment = self._deployments.by_id(record.deployment_id)
-        if record.status == "cancelled":
-            # It was running when this was asked for, and somebody has fulfilled the wish meanwhile.
-            return
-        if record.terminal or record.upstream_id is None or deployment is None:
+        if record.upstream_id is None or deployment is None:
             raise _not_to_be_cancelled(reference, record)
         try:
             reply = await self._client.cancel(deployment, record.upstream_id, headers=headers)

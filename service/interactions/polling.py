@@ -22,7 +22,7 @@ from service.interactions.reader import Reader
 from service.interactions.run import Pacing, Run
 from service.interactions.taking_over import TakeOver
 from service.interactions.upstream_copy import UpstreamCopy
-from service.interactions.verdicts import GIVEN_UP, INTERRUPTED, LOST, Verdicts
+from service.interactions.verdicts import GIVEN_UP, INTERRUPTED, LOST, Verdict, failed
 from service.store.records import Record
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
@@ -56,7 +56,6 @@ class Polling:
         self._take_over = take_over
         #: To be asked when a run has ended.
         self.upstream_copy = upstream_copy
-        self._verdicts = Verdicts(store, take_over)
         self._pacing = pacing
         self._upstream_settle = upstream_settle
         self.room: Callable[[], bool] = lambda: False
@@ -196,11 +195,12 @@ class Polling:
             return None
         return reply if is_word(reply, upstream_id) else None
 
-    async def _fail(self, run: Run, verdict: tuple[str, str], reply: Reply | None = None) -> bool:
+    async def _fail(self, run: Run, verdict: Verdict, reply: Reply | None = None) -> bool:
         record = await self._open(run)
         if record is not None:
             logger.warning("%s is given the verdict %r", ids.to_text(run.key), verdict[0])
-            await self._verdicts.fail(record, verdict, None if reply is None else reply.body)
+            so_far = await self._take_over.so_far(record, None if reply is None else reply.body)
+            await self._take_over.end(record, failed(so_far, verdict))
         return True
 
     async def _open(self, run: Run) -> Record | None:

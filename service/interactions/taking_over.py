@@ -11,7 +11,7 @@ from service.interactions import outcomes
 from service.interactions.ending import assembled, rest_of_log
 from service.interactions.imported import is_adopted
 from service.interactions.media import MediaKeeper
-from service.interactions.render import identified, of_record, timestamp
+from service.interactions.render import identified, timestamp
 from service.interactions.timeline import was_rebuilt, without_history
 from service.store import kept_events
 from service.store.entries import Write
@@ -53,11 +53,17 @@ class TakeOver:
 
     async def cancel(self, record: Record) -> None:
         """Commit that it was cancelled, with what came before that; raises as :meth:`word` does."""
+        so_far = await self.so_far(record)
+        await self.end(record, {**so_far, "updated": timestamp(now()), "status": "cancelled"})
+
+    async def so_far(self, record: Record, told: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What came of an interaction before it ends here; ``told`` is what upstream said last."""
+        received: dict[str, Any] = {}
+        if record.response is not None and (record.http_status or 0) < 300:
+            received = codec.loads(record.response)
+        received |= told or {}
         logged = await assembled(self._store.events, record)
-        so_far = of_record(record) if record.response is not None else {}
-        await self.end(
-            record, {**so_far, **logged.told.result(), "updated": timestamp(now()), "status": "cancelled"}
-        )
+        return {**received, **logged.told.result()} if logged.last else received
 
     async def _commit(self, record: Record, raw: bytes, body: dict[str, Any], *, cut: bool = False) -> None:
         outcome = _outcome(record, body, self._asked_for(record), cut=cut)

@@ -209,14 +209,22 @@ async def test_silence_beyond_the_limit_is_a_loss_where_upstream_keeps_nothing(
     assert (await gateway.database.row(streamed.id))["status"] == "failed"
 
 
-async def test_an_event_that_is_not_json_is_a_loss(
-    start_scripted: StartScripted, start_gateway: StartGateway
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        (b'event: step.start\ndata: {"index":0,\n\n', "not JSON"),
+        (b'data: [{"error":{"code":504,"message":"Deadline expired"}}]\n\n', "not an event"),
+    ],
+    ids=["cut", "a list of errors"],
+)
+async def test_what_is_no_event_is_a_loss(
+    start_scripted: StartScripted, start_gateway: StartGateway, block: bytes, said: str
 ) -> None:
     created = {"event_type": "interaction.created", "interaction": {"status": "in_progress"}}
-    body = sse(created, done=False) + b'event: step.start\ndata: {"index":0,\n\n'
+    body = sse(created, done=False) + block
     gateway = await start_gateway(await start_scripted(answering(body, content_type="text/event-stream")))
     streamed = await gateway.stream()
-    assert "not JSON" in assert_lost(streamed)
+    assert said in assert_lost(streamed)
     assert (await gateway.database.row(streamed.id))["status"] == "failed"
 
 
@@ -232,16 +240,6 @@ async def test_a_value_that_says_nothing_is_skipped(
     streamed = await gateway.stream(store=False)
     assert streamed.types == ["interaction.created", "interaction.completed"]
     assert streamed.final["status"] == "completed"
-
-
-async def test_a_list_of_errors_is_no_event(
-    start_scripted: StartScripted, start_gateway: StartGateway
-) -> None:
-    created = {"event_type": "interaction.created", "interaction": {"status": "in_progress"}}
-    body = sse(created, done=False) + b'data: [{"error":{"code":504,"message":"Deadline expired"}}]\n\n'
-    gateway = await start_gateway(await start_scripted(answering(body, content_type="text/event-stream")))
-    streamed = await gateway.stream()
-    assert "not an event" in assert_lost(streamed)
 
 
 @pytest.mark.parametrize("page", [b"<p>Sorry</p>", b"Sorry", b""])
