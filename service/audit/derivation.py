@@ -32,7 +32,7 @@ from sqlalchemy import (
     values,
 )
 
-from service.audit import series
+from service.audit import conditions, series
 from service.audit.dialect import Dialect
 from service.audit.measures import COUNTERS, Measures
 from service.audit.ordered_join import OrderedJoin
@@ -87,7 +87,7 @@ class Derived:
     @property
     def moment(self) -> int:
         """The time in its key, in microseconds."""
-        return int.from_bytes(self.id[:6], "big") * 1000
+        return conditions.moment_of(self.id)
 
     @property
     def hour(self) -> Hour:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeGuard
 
 from sqlalchemy import BigInteger, Boolean, SmallInteger
 
+from service.audit.conditions import moment_of
 from service.audit.lines import BODIES, JSON_TEXTS, REFERENCES, VERSION, EventRow, MediaRow, is_one_line
 from service.audit.moments import LATEST
 from service.errors import InvalidRequest
@@ -102,7 +103,7 @@ def _holder(row: Mapping[str, Any]) -> bytes:
 
 def _check(key: bytes, row: Mapping[str, Any]) -> None:
     # What has a time to come is a part of every report on usage, which would go on until then.
-    if ids.created_at(key) * 1000 > now() + _AHEAD:
+    if moment_of(key) > now() + _AHEAD:
         raise InvalidRequest("'interaction.id' has a time that is more than a day ahead.")
     if row.get("status") not in (None, *STATUSES):
         raise InvalidRequest(

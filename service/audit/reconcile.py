@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from service.audit.conditions import moment_of
 from service.audit.mismatches import LogShape, Mismatch, mismatches
 from service.audit.reconciliation_rows import (
     BATCHES,
@@ -47,7 +48,7 @@ class Span:
     def interval_of(self, key: bytes) -> int:
         """When the interval began that an interaction is of."""
         length = self.interval * _SECOND
-        return ids.created_at(key) * 1000 // length * length
+        return moment_of(key) // length * length
 
 
 @dataclass(slots=True)

@@ -75,9 +75,11 @@ def check_file(settings: Settings) -> None:
 
     A reading command makes no database: a path with a mistake in it would look like an empty one.
     """
-    scheme, _, path = settings.database_url.partition(":///")
-    if scheme.startswith("sqlite") and not Path(path.partition("?")[0]).exists():
+    from service.store.engine import file_of
+
+    file = file_of(settings.database_url)
+    if file is not None and not Path(file).exists():
         raise DatabaseUnusable(
-            f"there is no file {path!r}; name the database of a service (--database-url), or its --url",
+            f"there is no file {file!r}; name the database of a service (--database-url), or its --url",
             settings.database_url_source,
         )

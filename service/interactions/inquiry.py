@@ -43,6 +43,17 @@ async def ask(
     return reply if is_word(reply, upstream_id) else None
 
 
+async def cancel(
+    client: GeminiClient, deployment: Deployment, upstream_id: str, headers: bytes = b""
+) -> Reply | None:
+    """Have upstream end an interaction; its word on that, None when it says nothing that counts.
+
+    Raises :class:`~service.errors.ServiceError` when it refuses.
+    """
+    reply = await client.cancel(deployment, upstream_id, headers=headers)
+    return reply if is_word(reply, upstream_id) else None
+
+
 def is_final_refusal(error: UpstreamError) -> bool:
     """Whether asking again for the stream that upstream has refused is of no use."""
     return error.status < 500 and error.status not in _PASSING

@@ -17,7 +17,7 @@ import orjson
 from service.errors import FailedPrecondition, NotFound, ServiceError, ServiceUnavailable, UpstreamError
 from service.interactions.calls import Principal
 from service.interactions.imported import is_adopted
-from service.interactions.inquiry import is_word
+from service.interactions.inquiry import cancel
 from service.interactions.late_usage import LateUsage
 from service.interactions.readers import Readers
 from service.interactions.render import of_record, with_webhooks
@@ -178,16 +178,16 @@ class Lifecycle:
         if record.upstream_id is None or deployment is None:
             raise _not_to_be_cancelled(reference, record)
         try:
-            reply = await self._client.cancel(deployment, record.upstream_id, headers=headers)
+            reply = await cancel(self._client, deployment, record.upstream_id, headers)
         except ServiceError as error:
             if isinstance(error, UpstreamError) and await self._was_cancelled(record):
                 return
             error.message = error.message.replace(record.upstream_id, reference)
             raise
-        if is_word(reply, record.upstream_id):
-            await self._take_over.word(record, reply)
-        else:
+        if reply is None:
             await self._supervisor.look(record)
+        else:
+            await self._take_over.word(record, reply)
 
     async def _was_cancelled(self, record: Record) -> bool:
         """Whether what upstream refuses to cancel was cancelled a moment ago, for a wish heard here as well."""

@@ -17,7 +17,8 @@ from zlib import crc32
 from service.errors import ServiceError, Superseded
 from service.interactions import outcomes
 from service.interactions.attaching import Attaching, NoStream
-from service.interactions.inquiry import Gone, ask, is_word
+from service.interactions.cancelling import last_word
+from service.interactions.inquiry import Gone, ask, cancel, is_word
 from service.interactions.reader import Reader
 from service.interactions.run import Pacing, Run
 from service.interactions.taking_over import TakeOver
@@ -78,16 +79,11 @@ class Polling:
         return over
 
     async def cancelled(self, reader: Reader, headers: bytes = b"") -> dict[str, Any] | None:
-        """Upstream's word on a background run that it was told to cancel; None where it has none.
+        """Upstream's last word on a background run that it is told to cancel; None where it has none.
 
         Raises :class:`~service.errors.ServiceError` when it refuses.
         """
-        upstream_id = reader.feed.upstream_id
-        if upstream_id is None or not reader.job.intent.background:
-            return None
-        reply = await self._client.cancel(reader.job.route.deployment, upstream_id, headers=headers)
-        ended = is_word(reply, upstream_id) and outcomes.is_terminal(outcomes.status_of(reply.body))
-        return reply.body if ended else None
+        return await last_word(self._client, reader.job, reader.feed.upstream_id, headers)
 
     @contextmanager
     def ending(self, key: bytes) -> Iterator[None]:
@@ -189,11 +185,10 @@ class Polling:
 
     async def _cancelled(self, deployment: Deployment, upstream_id: str) -> Reply | None:
         try:
-            reply = await self._client.cancel(deployment, upstream_id)
+            return await cancel(self._client, deployment, upstream_id)
         except ServiceError as error:
             logger.info("upstream did not cancel %s: %s", upstream_id, error)
             return None
-        return reply if is_word(reply, upstream_id) else None
 
     async def _fail(self, run: Run, verdict: Verdict, reply: Reply | None = None) -> bool:
         record = await self._open(run)

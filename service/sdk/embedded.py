@@ -19,6 +19,7 @@ from service.app import build
 from service.errors import ConfigurationError
 from service.sdk.errors import SdkConfigurationError
 from service.sdk.options import Embedded
+from service.store.engine import file_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class EmbeddedService:
         self._runner: web.AppRunner | None = None
         self.headers: dict[str, str] = {}
         self.grace = self._settings.drain_timeout
-        self.uses_sqlite = self._settings.database_url.startswith("sqlite")
+        self.uses_sqlite = file_of(self._settings.database_url) is not None
 
     async def start(self) -> BaseConnector:
         """Open and migrate the database, and start what the service does in the background."""

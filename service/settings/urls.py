@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
+from typing import Final
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 from service.errors import ConfigurationError
 from service.settings.secret import REDACTED
 
-_DRIVERS = {
+#: The schemes of databases, each with the driver that is used for it.
+DRIVERS: Final[Mapping[str, str]] = {
     "sqlite": "sqlite+aiosqlite",
     "sqlite+aiosqlite": "sqlite+aiosqlite",
     "postgres": "postgresql+asyncpg",
@@ -69,7 +72,7 @@ def parse_database_url(value: str, name: str) -> tuple[str, tuple[str, ...]]:
     `ssl=` becomes libpq's `sslmode=`. Raises `ConfigurationError` naming ``name``, never showing the URL.
     """
     parts = _split(value, name, _DATABASE_REMEDY)
-    driver = _DRIVERS.get(parts.scheme)
+    driver = DRIVERS.get(parts.scheme)
     if driver is None or "://" not in value:
         scheme = f"{parts.scheme!r} is not a supported database" if parts.scheme else "not a database URL"
         raise ConfigurationError(f"{name}: {scheme}; {_DATABASE_REMEDY}")

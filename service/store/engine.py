@@ -10,6 +10,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from service.errors import DatabaseUnusable
+from service.settings.urls import DRIVERS
 from service.store.backend import Backend
 from service.store.codec import Codec
 from service.store.reports import Reports
@@ -17,14 +18,6 @@ from service.store.reports import Reports
 if TYPE_CHECKING:
     # Migrations alone need it, and it is a fifth of what an export's process loads.
     from sqlalchemy.ext.asyncio import AsyncEngine
-
-_DRIVERS = {
-    "sqlite": "sqlite+aiosqlite",
-    "sqlite+aiosqlite": "sqlite+aiosqlite",
-    "postgres": "postgresql+asyncpg",
-    "postgresql": "postgresql+asyncpg",
-    "postgresql+asyncpg": "postgresql+asyncpg",
-}
 
 #: Seconds that a process waits for another one that migrates the same SQLite file.
 _BUSY_SECONDS = 30
@@ -36,7 +29,7 @@ def normalised_url(database_url: str) -> URL:
         url = make_url(database_url)
     except ArgumentError as error:
         raise DatabaseUnusable("not a URL; write sqlite:///FILE or postgresql://...") from error
-    driver = _DRIVERS.get(url.drivername)
+    driver = DRIVERS.get(url.drivername)
     if driver is None:
         raise DatabaseUnusable(
             f"{url.drivername!r} is not supported; write sqlite:///FILE or postgresql://..."

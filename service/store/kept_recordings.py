@@ -10,6 +10,7 @@ from service.store import recordings, retention
 from service.store.entries import Write
 from service.store.statement import Fetch
 from service.store.writer import Writer
+from service.wire import ids
 
 #: Milliseconds of keys that every pass goes back.
 _LATE: Final = 30_000
@@ -78,5 +79,5 @@ def brought_in(keys: Collection[bytes]) -> list[Write]:
 
 def start_of_pass(mark: bytes | None) -> bytes:
     """The key behind which a pass begins."""
-    milliseconds = 0 if mark is None else max(int.from_bytes(mark[:6], "big") - _LATE, 0)
+    milliseconds = 0 if mark is None else max(ids.created_at(mark) - _LATE, 0)
     return (milliseconds << 80).to_bytes(16, "big")

@@ -27,6 +27,7 @@ from service.audit.folding import folded
 from service.store.script import Ask, Execute, Script
 from service.store.statement import Query
 from service.store.tables import Key, search_documents
+from service.wire import ids
 
 #: The index; its rowid is the number of a document.
 index = Table(
@@ -73,7 +74,7 @@ def number_of(key: bytes) -> int:
 
 def first_number(key: bytes) -> int:
     """The smallest number that a document of the key's millisecond can have."""
-    return (int.from_bytes(key[:6], "big") % MILLISECONDS) << NUMBER_BITS
+    return (ids.created_at(key) % MILLISECONDS) << NUMBER_BITS
 
 
 def document(key: bytes, asked: str, answered: str) -> tuple[Query, dict[str, Any]]:
