@@ -68,8 +68,7 @@ class Publisher:
             self._assemble()
 
     def _assemble(self) -> None:
-        for body in self._deltas:
-            self._assembler.feed(body)
+        self._assembler.feed_deltas(self._deltas)
         self._deltas.clear()
 
     def publish(self, arrived: Arrived) -> None:

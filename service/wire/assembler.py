@@ -8,6 +8,7 @@ never refused: the events have been paid for.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
 from typing import Any, Final
 
 from service.wire.flat_outputs import unsaid
@@ -71,6 +72,15 @@ class Assembler:
             self._fail(event.get("error"))
         elif isinstance(kind, str) and kind in TERMINAL_EVENTS:
             self._finish(event, TERMINAL_EVENTS[kind])
+
+    def feed_deltas(self, events: Iterable[dict[str, Any]]) -> None:
+        """Take in ``step.delta`` events, as :meth:`feed` does; text that a step gets in a row is added at once."""
+        for index, run in groupby(events, _grown_by_text):
+            deltas = list(run)
+            builder = None if index is None else self._builders.get(index)
+            if builder is None or not builder.add_texts([event["delta"]["text"] for event in deltas]):
+                for event in deltas:
+                    self.feed(event)
 
     @property
     def steps(self) -> list[dict[str, Any]]:
@@ -239,3 +249,18 @@ class Assembler:
     def _note_usage(self, value: Any) -> None:
         if isinstance(value, dict) and value:
             self._spare_usage = value
+
+
+def _grown_by_text(event: dict[str, Any]) -> int | None:
+    """The index of the step that a ``step.delta`` adds text to; None for one that tells anything else."""
+    delta, index = event.get("delta"), event.get("index")
+    if (
+        isinstance(delta, dict)
+        and delta.get("type") == "text"
+        and len(delta) == 2
+        and isinstance(delta.get("text"), str)
+        and isinstance(index, int)
+        and "metadata" not in event
+    ):
+        return index
+    return None

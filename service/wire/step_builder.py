@@ -49,6 +49,13 @@ class StepBuilder:
         else:
             self._extend(delta)
 
+    def add_texts(self, texts: Iterable[str]) -> bool:
+        """Add what deltas of text alone tell; False, and nothing is added, where the step's last content is no text."""
+        if self._current_text() is None:
+            return False
+        self._text.add("".join(texts))
+        return True
+
     def build(self) -> dict[str, Any]:
         """The step as it stands; arguments that do not parse are the string that arrived."""
         self._join()

@@ -276,3 +276,31 @@ def test_nothing_makes_it_fail_or_change_its_events(events: list[dict[str, Any]]
     assembler = fed(*events)
     assert isinstance(assembler.result()["steps"], list)
     assert events == before
+
+
+plain_deltas = st.builds(
+    lambda index, text: {"event_type": "step.delta", "index": index, "delta": {"type": "text", "text": text}},
+    st.integers(0, 2),
+    st.text(max_size=3),
+)
+any_deltas = st.one_of(
+    plain_deltas,
+    st.builds(
+        lambda index, change, more: {**more, "event_type": "step.delta", "index": index, "delta": change},
+        st.integers(0, 2) | values,
+        strange_deltas | values,
+        st.dictionaries(st.just("metadata"), st.just({"total_usage": {"total_tokens": 7}})),
+    ),
+)
+
+
+@given(st.lists(strange_events, max_size=3), st.lists(any_deltas, max_size=12))
+def test_deltas_taken_in_together_are_what_they_are_one_by_one(
+    before: list[dict[str, Any]], deltas: list[dict[str, Any]]
+) -> None:
+    one_by_one, together = fed(*before, *deltas), fed(*before)
+    together.feed_deltas(deltas)
+    assert repr(together.result()) == repr(one_by_one.result())
+    assert [together.is_open(index) for index in range(3)] == [
+        one_by_one.is_open(index) for index in range(3)
+    ]
