@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection
+from operator import sub
 from typing import Final
 
 from service.errors import ServiceError, StoreError
@@ -41,7 +42,7 @@ class StreamLog:
         "_frames",
         "_last",
         "_log",
-        "_pauses",
+        "_moments",
         "_refused",
         "_returned",
         "_told_at",
@@ -60,7 +61,8 @@ class StreamLog:
         self._bytes = 0
         self._last = 0
         self._cursor: str | None = None
-        self._pauses: list[int] = []
+        #: When each of the frames came, by the clock of the loop, and the one before them, in milliseconds.
+        self._moments: list[float] = []
         self._told_at = 0
         self._written: asyncio.Task[None] | None = None
         self._waits = False
@@ -76,9 +78,7 @@ class StreamLog:
         self._bytes += len(frame)
         self._last = seq
         self._cursor = upstream_cursor
-        moment = int(self._log.time() * 1000)
-        self._pauses.append(moment - self._told_at if self._told_at else 0)
-        self._told_at = moment
+        self._moments.append(self._log.time())
         if not self._waits and not self._discarded:
             self._waits = True
             self._log.flush_soon(self)
@@ -122,11 +122,20 @@ class StreamLog:
         return batches
 
     def _batches(self) -> list[EventBatch]:
+        if not self._frames:
+            return []
         first = self._last - len(self._frames) + 1
-        batches = kept_events.batches_of(first, self._frames, self._cursor, self._pauses)
+        batches = kept_events.batches_of(first, self._frames, self._cursor, self._pauses())
         self._frames.clear()
-        self._pauses.clear()
+        self._moments.clear()
         return batches
+
+    def _pauses(self) -> list[int]:
+        """The milliseconds before each event that is not handed to the writer yet."""
+        moments = [int(moment * 1000) for moment in self._moments]
+        before = [self._told_at or moments[0], *moments]
+        self._told_at = moments[-1]
+        return list(map(sub, moments, before))
 
     def rest(self) -> list[Write]:
         """What the transaction that ends the reading has to write: the last events, and that no wish is left."""

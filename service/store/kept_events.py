@@ -207,6 +207,9 @@ def batches_of(
 
     ``upstream_cursor`` is upstream's id of the last event, ``pauses`` are the milliseconds before each, where known.
     """
+    whole = b"".join(frames)
+    if 0 < len(whole) < _BATCH_BYTES:
+        return [EventBatch(first, first + len(frames) - 1, whole, upstream_cursor, _timings(pauses))]
     batches: list[EventBatch] = []
     begin = size = 0
     for end, frame in enumerate(frames, 1):
@@ -214,10 +217,14 @@ def batches_of(
         if size >= _BATCH_BYTES or end == len(frames):
             cursor = upstream_cursor if end == len(frames) else None
             joined = b"".join(frames[begin:end])
-            timings = pack(pauses[begin:end]) if any(pauses[begin:end]) else None
+            timings = _timings(pauses[begin:end])
             batches.append(EventBatch(first + begin, first + end - 1, joined, cursor, timings))
             begin, size = end, 0
     return batches
+
+
+def _timings(pauses: Sequence[int]) -> bytes | None:
+    return pack(pauses) if any(pauses) else None
 
 
 def forget_wishes(key: bytes, owner_id: bytes) -> Write:

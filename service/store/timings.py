@@ -5,11 +5,13 @@ Each is an unsigned LEB128 number: seven bits a byte, the lowest first, the high
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 
-def pack(pauses: Iterable[int]) -> bytes:
+def pack(pauses: Sequence[int]) -> bytes:
     """Milliseconds before each event, none of them negative, as bytes."""
+    if max(pauses, default=0) <= 0x7F:
+        return bytes(pauses)
     packed = bytearray()
     for pause in pauses:
         while pause > 0x7F:
