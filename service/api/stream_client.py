@@ -68,12 +68,14 @@ class StreamClient:
         transport = self._transport
         if transport is None or transport.is_closing() or transport.get_write_buffer_size() > _UNSENT:
             return False
-        if len(event.frame) > _UNSENT:
+        data = event.frame
+        if len(data) > _UNSENT:
             return False
-        if self._teller.grows and is_ending(event):
-            # It may be far larger than what may wait for a client.
-            return False
-        data = self._teller.tell((event,))
+        if not self._teller.is_verbatim:
+            if self._teller.grows and is_ending(event):
+                # It may be far larger than what may wait for a client.
+                return False
+            data = self._teller.tell((event,))
         if data:
             self._send(transport, data)
         return True

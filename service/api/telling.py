@@ -31,6 +31,8 @@ class Teller(Protocol):
     found: bool
     #: Whether it tells the event that ends the interaction with all outputs, however small that came.
     grows: bool
+    #: Whether it tells every event as it is.
+    is_verbatim: bool
 
     def tell(self, events: Sequence[Event]) -> bytes:
         """What the listener gets for these events; raises :class:`InvalidRequest` when its place does not exist."""
@@ -51,6 +53,7 @@ class _Steps:
     needs_all = False
     found = True
     grows = False
+    is_verbatim = True
 
     def tell(self, events: Sequence[Event]) -> bytes:
         return events[0].frame if len(events) == 1 else b"".join([event.frame for event in events])
@@ -62,6 +65,7 @@ class _Both:
     needs_all = False
     found = True
     grows = True
+    is_verbatim = False
 
     def __init__(self, listening: Listening) -> None:
         self._listening = listening
@@ -81,6 +85,7 @@ class _Legacy:
 
     needs_all = True
     grows = True
+    is_verbatim = False
 
     def __init__(self, listening: Listening) -> None:
         self._listening = listening

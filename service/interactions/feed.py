@@ -53,18 +53,16 @@ class _Attachment:
         if self.over.done() or event.seq <= self.seq:
             # What ends the interaction is in the log a moment before it is published.
             return
-        if self._takes(event):
-            self.seq = event.seq
-        else:
-            self.end()
-
-    def _takes(self, event: Event) -> bool:
         try:
-            return self._sink.take(event)
+            taken = self._sink.take(event)
         except Exception:
             # The listener will meet with it again; whoever publishes must not.
             logger.exception("a listener could not take an event")
-            return False
+            taken = False
+        if taken:
+            self.seq = event.seq
+        else:
+            self.end()
 
     def end(self) -> None:
         self._timer.cancel()
@@ -159,7 +157,8 @@ class Feed:
         self._frames.append(event.frame)
         for attached in self._attached:
             attached.take(event)
-        self._wake()
+        if self._waiting:
+            self._wake()
 
     def _begin_at(self, seq: int) -> None:
         self._first, self._logged = seq, seq - 1
@@ -174,9 +173,11 @@ class Feed:
 
     def logged(self, seq: int) -> None:
         """The log has all events up to this one: those that are not among the newest leave memory."""
-        for place in range(max(self._logged + 1, self._first), seq + 1):
-            self._logged_bytes += len(self._frames[place - self._first])
-        self._logged = max(self._logged, seq)
+        if seq <= self._logged:
+            return
+        newly = self._frames[self._logged + 1 - self._first : seq + 1 - self._first]
+        self._logged_bytes += sum(map(len, newly))
+        self._logged = seq
         dropped = 0
         while self._logged_bytes > _WINDOW:
             self._logged_bytes -= len(self._frames[dropped])
