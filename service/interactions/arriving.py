@@ -12,11 +12,12 @@ from service.wire import codec, sse
 logger = logging.getLogger(__name__)
 
 _DONE: Final = b"[DONE]"
+#: How a plain delta begins and ends.
 _DELTA: Final = b"event: step.delta\ndata: {"
+DELTA_END: Final = b"}" + sse.END
 #: Members that are told under our ids; what only looks like them is looked at more closely.
 _EVENT_ID: Final = b'"event_id"'
 _INTERACTION: Final = b'"interaction'
-_BRACE: Final = ord("}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +38,22 @@ class UnreadableEvent(MalformedStream):
     """An event that came whole and can be read by nobody here, however often it is sent."""
 
 
-def plain_delta(block: bytes) -> dict[str, Any] | None:
-    """The body of a delta that may be told as it came, which nearly every event is; None for any other block."""
+def plain_delta(event: bytes) -> dict[str, Any] | None:
+    """The body of a delta that may be told as it came, which nearly every event is; None for anything else.
+
+    ``event`` is a block with the blank line that ends it.
+    """
     if (
-        not block.startswith(_DELTA)
-        or block[-1] != _BRACE
-        or _EVENT_ID in block
-        or _INTERACTION in block
-        or b"\r" in block
-        or block.find(b"\n", len(_DELTA)) >= 0
+        not event.startswith(_DELTA)
+        or not event.endswith(DELTA_END)
+        or event.find(b"\n", len(_DELTA)) != len(event) - len(sse.END)
+        or b"\r" in event
+        or _EVENT_ID in event
+        or _INTERACTION in event
     ):
         return None
     try:
-        body: dict[str, Any] = codec.loads_foreign(block[len(_DELTA) - 1 :])
+        body: dict[str, Any] = codec.loads_foreign(event[len(_DELTA) - 1 :])
     except InvalidRequest:
         return None
     return body if body.get("event_type") == "step.delta" else None

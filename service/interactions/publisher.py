@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from service.interactions.arriving import Arrived
+from service.interactions.arriving import DELTA_END, Arrived
 from service.interactions.calls import Job
 from service.interactions.feed import Feed
 from service.interactions.log import StreamLog
@@ -57,9 +57,9 @@ class Publisher:
         return self._assembler
 
     def publish_delta(self, block: bytes, body: dict[str, Any]) -> None:
-        """Tell a ``step.delta`` without an id of upstream, as the block it came in, whose last byte ends its object."""
+        """Tell a ``step.delta`` without an id of upstream, as the block it came in, up to its end."""
         seq = self._feed.seq + 1
-        event = Event(seq, b'%b,"event_id":"evt_%d"}\n\n' % (block[:-1], seq))
+        event = Event(seq, b'%b,"event_id":"evt_%d"}\n\n' % (block[: -len(DELTA_END)], seq))
         self._feed.publish(event)
         self._log.append(event, None)
         self.cursor = None

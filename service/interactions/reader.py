@@ -62,6 +62,7 @@ class Reader:
         "_last",
         "_log",
         "_opened_at",
+        "_plainly",
         "_publisher",
         "_received",
         "_resent",
@@ -115,6 +116,8 @@ class Reader:
         self._withheld = Withheld()
         #: Whether the stream was taken up again and has brought nothing yet.
         self._resumed = False
+        #: Whether plain deltas are told as they come.
+        self._plainly = False
         self._task: asyncio.Task[None] | None = None
         self._ending = False
         self._dropped = self._failed = False
@@ -281,6 +284,7 @@ class Reader:
         self._again = again
         if self._resent.again():
             self._seen = Recent.of(self._publisher.cursor)
+        self._plainly = self._tells_plainly
         while (flow := await response.pump(self._consume)) is Flow.HOLD:
             await self._log.room()
         if flow is not Flow.ENOUGH or self._last is None:
@@ -291,28 +295,31 @@ class Reader:
         self._received += len(chunk)
         if self._received > _LARGEST_STREAM:
             raise MalformedStream(f"Upstream sent more than {_LARGEST_STREAM} bytes.")
+        if self._plainly and self._splitter.is_between and (body := plain_delta(chunk)) is not None:
+            # Nearly every event comes alone, and is this.
+            self._publisher.publish_delta(chunk, body)
+        elif self._ends_with(chunk):
+            return Flow.ENOUGH
+        return Flow.MORE if self._log.has_room else Flow.HOLD
+
+    def _ends_with(self, chunk: bytes) -> bool:
+        """Tell the events that a chunk completes; whether the interaction ends with one of them."""
         for block in self._splitter.feed(chunk):
-            if self._told_as_it_came(block):
+            if self._plainly and (body := plain_delta(event := block + sse.END)) is not None:
+                self._publisher.publish_delta(event, body)
                 continue
             arrived = self._arrived(block)
             for new in self._resent.new(arrived) if arrived is not None else ():
                 if self._take(new):
                     self._last = self._closing.by_event(new)
-                    return Flow.ENOUGH
-        return Flow.MORE if self._log.has_room else Flow.HOLD
+                    return True
+            self._plainly = self._tells_plainly
+        return False
 
-    def _told_as_it_came(self, block: bytes) -> bool:
-        """Tell a plain delta, which nearly every event is; False for whatever needs a closer look."""
-        if (
-            self._withheld
-            or self._resumed
-            or self._resent.holds
-            or self._job.first_byte_at is None
-            or (body := plain_delta(block)) is None
-        ):
-            return False
-        self._publisher.publish_delta(block, body)
-        return True
+    @property
+    def _tells_plainly(self) -> bool:
+        """Whether a plain delta is told as it comes: nothing that came before it may yet be told otherwise."""
+        return not (self._withheld or self._resumed or self._resent.holds or self._job.first_byte_at is None)
 
     def _arrived(self, block: bytes) -> Arrived | None:
         arrived = arrived_as(block)

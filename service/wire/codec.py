@@ -52,8 +52,8 @@ def loads_foreign(raw: bytes) -> Any:
     Raises NestedTooDeeply for what is deeper than ``DEEPEST`` levels.
     """
     value = loads(raw)
-    # A document is no deeper than it has brackets, and most have few.
-    if raw.count(b"{") + raw.count(b"[") > DEEPEST and _is_deep(value):
+    # A document is no deeper than it has brackets, nor than half its length, and most have few.
+    if len(raw) > 2 * DEEPEST and raw.count(b"{") + raw.count(b"[") > DEEPEST and _is_deep(value):
         raise NestedTooDeeply(f"Invalid JSON payload: nested deeper than {DEEPEST} levels.")
     return value
 

@@ -13,6 +13,8 @@ from typing import Any, Final
 from service.errors import BadGateway
 from service.wire import codec
 
+#: What ends a block.
+END: Final = b"\n\n"
 DONE: Final = b"event: done\ndata: [DONE]\n\n"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 
@@ -24,7 +26,7 @@ _BOUNDARY = re.compile(rb"\n\r?\n")
 class Splitter:
     """Cuts a byte stream into complete blocks, however it is chunked."""
 
-    __slots__ = ("_buffer", "_max_block", "_max_plain", "_scanned")
+    __slots__ = ("_buffer", "_max_block", "_max_plain", "_scanned", "is_between")
 
     def __init__(self, max_block: int = 64 * 1024 * 1024) -> None:
         self._buffer = bytearray()
@@ -32,6 +34,8 @@ class Splitter:
         self._max_block = max_block
         #: The size of the largest block that need not be looked at; none, until it is known how the stream begins.
         self._max_plain = 0
+        #: Whether the next byte begins a block, so that whole blocks need not be fed.
+        self.is_between = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The blocks that this chunk completes, without the blank line that ends them.
@@ -63,6 +67,7 @@ class Splitter:
         # A boundary is at most three bytes long, so the next one may begin in the last two of these.
         self._scanned = max(0, len(buffer) - 2)
         self._check(len(buffer))
+        self.is_between = not buffer and self._max_plain > 0
         return blocks
 
     def _begin(self) -> None:
