@@ -63,20 +63,22 @@ class StreamClient:
         """This, when events may be written."""
         return None if self._transport is None else self
 
-    def take(self, event: Event) -> bool:
+    def take(self, seq: int, frame: bytes) -> bool:
         """Write an event, unless the client is slow or gone, or the event is more than may wait for it."""
         transport = self._transport
         if transport is None or transport.is_closing() or transport.get_write_buffer_size() > _UNSENT:
             return False
-        data = event.frame
-        if len(data) > _UNSENT:
+        if len(frame) > _UNSENT:
             return False
-        if not self._teller.is_verbatim:
-            if self._teller.grows and is_ending(event):
-                # It may be far larger than what may wait for a client.
-                return False
-            data = self._teller.tell((event,))
-        if data:
+        teller = self._teller
+        if teller.is_verbatim:
+            self._send(transport, frame)
+            return True
+        event = Event(seq, frame)
+        if teller.grows and is_ending(event):
+            # It may be far larger than what may wait for a client.
+            return False
+        if data := teller.tell((event,)):
             self._send(transport, data)
         return True
 

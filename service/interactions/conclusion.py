@@ -158,14 +158,14 @@ class Conclusion:
         if apart:
             self._log.part()
         for event in told:
-            self._log.append(event, arrived.cursor)
+            self._log.append(*event, arrived.cursor)
         # A listener that is behind may find the events in the log before they are published here.
         self._feed.steps = outcomes.steps_of(whole)
         await self._commit(outcome, whole)
         self._job.spent(outcome.usage)
         self._job.end()
         for event in told:
-            self._feed.publish(event)
+            self._feed.publish(*event)
         self._feed.end(broken=last.broken)
 
     async def leave_open(self) -> None:

@@ -29,7 +29,7 @@ class Sink(Protocol):
     def told_at(self) -> float:
         """The event loop's time at which the listener was last sent anything: not every event is told."""
 
-    def take(self, event: Event) -> bool:
+    def take(self, seq: int, frame: bytes) -> bool:
         """Take an event; False when it cannot be taken now, and the listener will come for it."""
 
     def idle(self) -> bool:
@@ -49,18 +49,18 @@ class _Attachment:
         self.over: asyncio.Future[None] = self._loop.create_future()
         self._timer = self._loop.call_later(self._until_idle(), self._look)
 
-    def take(self, event: Event) -> None:
-        if self.over.done() or event.seq <= self.seq:
+    def take(self, seq: int, frame: bytes) -> None:
+        if self.over.done() or seq <= self.seq:
             # What ends the interaction is in the log a moment before it is published.
             return
         try:
-            taken = self._sink.take(event)
+            taken = self._sink.take(seq, frame)
         except Exception:
             # The listener will meet with it again; whoever publishes must not.
             logger.exception("a listener could not take an event")
             taken = False
         if taken:
-            self.seq = event.seq
+            self.seq = seq
         else:
             self.end()
 
@@ -149,14 +149,14 @@ class Feed:
         self._waiting: list[asyncio.Future[bool]] = []
         self._attached: list[_Attachment] = []
 
-    def publish(self, event: Event) -> None:
+    def publish(self, seq: int, frame: bytes) -> None:
         """Hand the next event to all listeners; where it is not the next seq, all before it must be in the log."""
-        if event.seq != self.seq + 1:
-            self._begin_at(event.seq)
-        self.seq = event.seq
-        self._frames.append(event.frame)
+        if seq != self.seq + 1:
+            self._begin_at(seq)
+        self.seq = seq
+        self._frames.append(frame)
         for attached in self._attached:
-            attached.take(event)
+            attached.take(seq, frame)
         if self._waiting:
             self._wake()
 
@@ -178,13 +178,18 @@ class Feed:
         newly = self._frames[self._logged + 1 - self._first : seq + 1 - self._first]
         self._logged_bytes += sum(map(len, newly))
         self._logged = seq
+        if self._logged_bytes > _WINDOW:
+            self._drop()
+
+    def _drop(self) -> None:
         dropped = 0
-        while self._logged_bytes > _WINDOW:
-            self._logged_bytes -= len(self._frames[dropped])
+        for frame in self._frames:
+            self._logged_bytes -= len(frame)
             dropped += 1
-        if dropped:
-            del self._frames[:dropped]
-            self._first += dropped
+            if self._logged_bytes <= _WINDOW:
+                break
+        del self._frames[:dropped]
+        self._first += dropped
 
     def end(self, *, broken: bool = False) -> None:
         """No more events."""

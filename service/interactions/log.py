@@ -16,7 +16,7 @@ from typing import Final
 from service.errors import ServiceError, StoreError
 from service.store import kept_events
 from service.store.entries import Write
-from service.store.kept_events import Event, EventBatch, KeptEvents
+from service.store.kept_events import EventBatch, KeptEvents
 from service.store.writer import NotQueued
 from service.wire import ids
 
@@ -29,14 +29,13 @@ _AGAIN: Final = 0.5
 #: Seconds that what is left gets to be written when the process stops.
 _LAST_EFFORT: Final = 10.0
 #: Bytes of one stream that may wait to be written before its reader is held up.
-_MOST_WAITING: Final = 4 * 1024 * 1024
+MOST_WAITING: Final = 4 * 1024 * 1024
 
 
 class StreamLog:
     """The log of one stream, as its reader writes it."""
 
     __slots__ = (
-        "_bytes",
         "_cursor",
         "_discarded",
         "_frames",
@@ -50,6 +49,7 @@ class StreamLog:
         "_written",
         "key",
         "on_written",
+        "waiting",
     )
 
     def __init__(self, log: EventLog, key: bytes) -> None:
@@ -58,7 +58,8 @@ class StreamLog:
         self.on_written: Callable[[int], None] | None = None
         self._log = log
         self._frames: list[bytes] = []
-        self._bytes = 0
+        #: Bytes that are not handed to the writer yet.
+        self.waiting = 0
         self._last = 0
         self._cursor: str | None = None
         #: When each of the frames came, by the clock of the loop, and the one before them, in milliseconds.
@@ -71,14 +72,13 @@ class StreamLog:
         self._discarded = False
         self._refused = False
 
-    def append(self, event: Event, upstream_cursor: str | None) -> None:
+    def append(self, seq: int, frame: bytes, upstream_cursor: str | None) -> None:
         """Log an event soon."""
-        seq, frame = event
         self._frames.append(frame)
-        self._bytes += len(frame)
+        self._moments.append(self._log.time())
+        self.waiting += len(frame)
         self._last = seq
         self._cursor = upstream_cursor
-        self._moments.append(self._log.time())
         if not self._waits and not self._discarded:
             self._waits = True
             self._log.flush_soon(self)
@@ -96,14 +96,9 @@ class StreamLog:
         self._written = write([batch.write_last(self.key, self._log.owner_id) for batch in batches])
         self._written.add_done_callback(lambda done: self._begun(done, batches))
 
-    @property
-    def has_room(self) -> bool:
-        """Whether more of this stream may wait for the database."""
-        return self._bytes <= _MOST_WAITING
-
     async def room(self) -> None:
-        """Wait until there is room."""
-        while not self.has_room:
+        """Wait until no more than :data:`MOST_WAITING` waits for the database."""
+        while self.waiting > MOST_WAITING:
             await self._log.flushed()
 
     async def settled(self) -> None:
@@ -116,9 +111,10 @@ class StreamLog:
     def take(self) -> list[EventBatch]:
         """What is not handed to the writer yet, which is the caller's to write from now on."""
         self._waits = False
-        batches = [*self._returned, *self._batches()]
-        self._returned.clear()
-        self._bytes = 0
+        self.waiting = 0
+        batches = self._batches()
+        if self._returned:
+            batches, self._returned = [*self._returned, *batches], []
         return batches
 
     def _batches(self) -> list[EventBatch]:
@@ -180,7 +176,7 @@ class StreamLog:
         logger.warning("the beginning of %s is not recorded yet: %s", ids.to_text(self.key), error)
         if isinstance(error, (NotQueued, StoreError)) and batches and not self._discarded:
             self._returned = batches
-            self._bytes += sum(len(batch.frames) for batch in batches)
+            self.waiting += sum(len(batch.frames) for batch in batches)
             self._log.flush_soon(self)
 
 

@@ -19,6 +19,8 @@ from service.wire.diagnostics import retold, with_errors_retold
 #: Deltas that are assembled at a time: one after another they cost a fraction of what each costs alone, and until then
 #: each takes half a kilobyte.
 _AT_A_TIME: Final = 8
+#: Where our event id goes in a plain delta.
+_BEHIND: Final = -len(DELTA_END)
 
 
 @dataclass(slots=True)
@@ -59,9 +61,9 @@ class Publisher:
     def publish_delta(self, block: bytes, body: dict[str, Any]) -> None:
         """Tell a ``step.delta`` without an id of upstream, as the block it came in, up to its end."""
         seq = self._feed.seq + 1
-        event = Event(seq, b'%b,"event_id":"evt_%d"}\n\n' % (block[: -len(DELTA_END)], seq))
-        self._feed.publish(event)
-        self._log.append(event, None)
+        frame = b'%b,"event_id":"evt_%d"}\n\n' % (block[:_BEHIND], seq)
+        self._feed.publish(seq, frame)
+        self._log.append(seq, frame, None)
         self.cursor = None
         self._deltas.append(body)
         if len(self._deltas) >= _AT_A_TIME:
@@ -74,8 +76,8 @@ class Publisher:
     def publish(self, arrived: Arrived) -> None:
         """Tell listeners an event, and log it soon."""
         event = self._event(self._feed.seq + 1, arrived)
-        self._feed.publish(event)
-        self._log.append(event, arrived.cursor)
+        self._feed.publish(*event)
+        self._log.append(*event, arrived.cursor)
         self.cursor = arrived.cursor
 
     def numbered(self, arrived: Sequence[Arrived], distance: int = 1, *, lost: bool = False) -> list[Event]:

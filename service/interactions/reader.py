@@ -24,7 +24,7 @@ from service.interactions.closing import Closing
 from service.interactions.conclusion import Conclusion, Last
 from service.interactions.feed import Feed
 from service.interactions.inquiry import Gone
-from service.interactions.log import EventLog, StreamLog
+from service.interactions.log import MOST_WAITING, EventLog, StreamLog
 from service.interactions.media import MediaKeeper
 from service.interactions.publisher import Publisher, Told
 from service.interactions.recent import Recent
@@ -34,8 +34,8 @@ from service.interactions.withheld import Withheld
 from service.store.records import now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
-from service.upstream.connection import TransportError
-from service.upstream.response import Flow, Response
+from service.upstream.connection import Flow, TransportError
+from service.upstream.response import Response
 from service.wire import ids, sse
 
 logger = logging.getLogger(__name__)
@@ -300,7 +300,7 @@ class Reader:
             self._publisher.publish_delta(chunk, body)
         elif self._ends_with(chunk):
             return Flow.ENOUGH
-        return Flow.MORE if self._log.has_room else Flow.HOLD
+        return Flow.MORE if self._log.waiting <= MOST_WAITING else Flow.HOLD
 
     def _ends_with(self, chunk: bytes) -> bool:
         """Tell the events that a chunk completes; whether the interaction ends with one of them."""

@@ -45,8 +45,7 @@ class Event(NamedTuple):
     frame: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class EventBatch:
+class EventBatch(NamedTuple):
     """Consecutive events, joined; ``upstream_cursor`` is upstream's id of the last one, if it gave one.
 
     ``timings`` are their times (:mod:`service.store.timings`), where there are any.
@@ -224,6 +223,7 @@ def batches_of(
 
 
 def _timings(pauses: Sequence[int]) -> bytes | None:
+    """Their bytes, unless there was no pause at all."""
     return pack(pauses) if any(pauses) else None
 
 

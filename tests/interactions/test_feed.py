@@ -8,7 +8,6 @@ import pytest
 
 from service.interactions.calls import HistoryUsed, Served
 from service.interactions.feed import Feed
-from service.store.kept_events import Event
 
 
 class Listener:
@@ -20,8 +19,8 @@ class Listener:
         self.silences = 0
         self._told = told
 
-    def take(self, event: Event) -> bool:
-        self.taken.append(event.seq)
+    def take(self, seq: int, frame: bytes) -> bool:
+        self.taken.append(seq)
         if self._told:
             self.told_at = asyncio.get_running_loop().time()
         return True
@@ -35,7 +34,7 @@ def feed_of(count: int) -> Feed:
     """A feed that has published so many events."""
     feed = Feed(bytes(16), HistoryUsed("none", 0), Served("d", 1))
     for seq in range(1, count + 1):
-        feed.publish(Event(seq, b"event: step.delta\n\n"))
+        feed.publish(seq, b"event: step.delta\n\n")
     return feed
 
 
@@ -43,8 +42,8 @@ async def test_an_event_that_was_read_from_the_log_before_it_was_published_is_no
     feed, listener = feed_of(2), Listener()
     following = asyncio.ensure_future(feed.hand_over(3, listener, idle=60))
     await asyncio.sleep(0)
-    feed.publish(Event(3, b"event: step.delta\n\n"))
-    feed.publish(Event(4, b"event: interaction.completed\n\n"))
+    feed.publish(3, b"event: step.delta\n\n")
+    feed.publish(4, b"event: interaction.completed\n\n")
     feed.end()
     assert await following == 4
     assert listener.taken == [4]
@@ -56,7 +55,7 @@ async def test_a_listener_that_takes_events_and_is_told_none_is_silent(told: boo
     following = asyncio.ensure_future(feed.hand_over(1, listener, idle=1.0))
     for seq in range(2, 32):
         await asyncio.sleep(0.05)
-        feed.publish(Event(seq, b"event: step.delta\n\n"))
+        feed.publish(seq, b"event: step.delta\n\n")
     feed.end()
     assert await following == 31
     assert bool(listener.silences) is not told
@@ -69,6 +68,6 @@ async def test_everybody_who_waits_hears_of_an_event_and_whoever_waited_too_long
     impatient = asyncio.ensure_future(feed.changed(60))
     await asyncio.sleep(0)
     impatient.cancel()
-    feed.publish(Event(2, b"event: step.delta\n\n"))
+    feed.publish(2, b"event: step.delta\n\n")
     assert await asyncio.gather(*waiting) == [True, True, True]
     assert impatient.cancelled()

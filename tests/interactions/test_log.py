@@ -44,11 +44,11 @@ async def test_what_the_writer_had_no_room_for_at_the_beginning_is_logged_later(
         filling = EventBatch(1, 1, event(1).frame, None).write(other, NOBODY)
         full = asyncio.create_task(store.events.append(filling))
         await asyncio.sleep(0)
-        stream.append(event(1), None)
+        stream.append(*event(1), None)
         stream.begin(write)
         await stream.settled()
         assert logged == []
-        stream.append(event(2), None)
+        stream.append(*event(2), None)
         await full
         await emptied(log)
         assert await store.events.all(key) == [event(1), event(2)]
@@ -64,10 +64,10 @@ async def test_what_the_database_refuses_is_not_told_to_be_durable(database_url:
         logged: list[list[int]] = [[], []]
         for stream, seqs in zip(streams, logged, strict=True):
             stream.on_written = seqs.append
-            stream.append(event(1), None)
+            stream.append(*event(1), None)
         await emptied(log)
-        streams[0].append(event(2**63), None)
-        streams[1].append(event(2), None)
+        streams[0].append(*event(2**63), None)
+        streams[1].append(*event(2), None)
         await emptied(log)
         assert logged == [[1], [1, 2]]
         await log.close()
@@ -78,10 +78,10 @@ async def test_what_is_left_to_others_is_in_the_log_before_they_go_on(database_u
         store = opened.store
         log = EventLog(store.events, NOBODY, 60.0)
         stream = log.open(await begun(store))
-        stream.append(event(1), None)
+        stream.append(*event(1), None)
         flushing = asyncio.create_task(log.flushed())
         await asyncio.sleep(0)
-        stream.append(event(2), None)
+        stream.append(*event(2), None)
         await stream.left()
         assert await store.events.all(stream.key) == [event(1), event(2)]
         await flushing
@@ -96,12 +96,12 @@ async def test_what_waits_is_written_though_other_streams_go_on(database_url: st
 
         async def go_on() -> None:
             for seq in count(1):
-                other.append(event(seq), None)
+                other.append(*event(seq), None)
                 await asyncio.sleep(0)
 
         going_on = asyncio.create_task(go_on())
         await asyncio.sleep(0.01)
-        stream.append(event(1), None)
+        stream.append(*event(1), None)
         async with asyncio.timeout(20):
             await emptied(log)
         assert await store.events.all(stream.key) == [event(1)]
