@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+from functools import lru_cache
 from hashlib import blake2b
 
 from uuid_utils import uuid7
@@ -20,6 +21,8 @@ _HALVES = struct.Struct(">QQ").unpack
 _TO_DIGITS = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 #: 26 characters are two bits longer than a key; in the canonical form those two are zero.
 _CANONICAL = re.compile(r"int_([a-z2-7]{25}[aeimquy4])", re.ASCII)
+#: Texts that are kept: each of a stream's first and last events, and its head, tells the same one.
+_REMEMBERED = 512
 
 
 def mint() -> bytes:
@@ -39,6 +42,7 @@ def derived(milliseconds: int, name: str) -> bytes:
     return (milliseconds << 80 | 7 << 76 | high << 64 | 2 << 62 | low).to_bytes(16, "big")
 
 
+@lru_cache(_REMEMBERED)
 def to_text(key: bytes) -> str:
     """The wire form of a 16-byte key: ``int_`` and 26 characters of lowercase base32 (RFC 4648, unpadded)."""
     high, low = _HALVES(key)
