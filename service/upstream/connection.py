@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final, cast
 
 import httptools
@@ -50,6 +51,16 @@ class Origin:
     tls: bool
 
 
+class Flow(Enum):
+    """What whoever is given a piece of a stream wants next."""
+
+    MORE = 1
+    #: Nothing until it says so.
+    HOLD = 2
+    #: Nothing at all.
+    ENOUGH = 3
+
+
 class Exchange:
     """What has come of one answer so far."""
 
@@ -58,6 +69,7 @@ class Exchange:
         "_waiter",
         "ended",
         "error",
+        "failure",
         "has_head",
         "late",
         "patient",
@@ -66,6 +78,7 @@ class Exchange:
         "size",
         "status",
         "take",
+        "wanted",
         "whole",
     )
 
@@ -78,8 +91,10 @@ class Exchange:
         self.size = 0
         self.ended = False
         self.error: TransportError | None = None
-        #: Takes each piece of the body when it arrives; takes itself away when it wants no more.
-        self.take: Callable[[bytes], None] | None = None
+        #: Takes each piece of the body when it arrives, until it wants something else or fails; which of both it was.
+        self.take: Callable[[bytes], Flow] | None = None
+        self.wanted = Flow.MORE
+        self.failure: Exception | None = None
         #: Whether the answer is still wanted when its time is over, and whether that has happened and is to be told.
         self.patient = False
         self.late: Overdue | None = None
@@ -106,15 +121,23 @@ class Exchange:
             "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "").lower()
         )
 
-    def give_waiting(self) -> None:
-        """Hand what has come before to whoever takes pieces now, as long as it does."""
-        pieces, self.pieces, self.size = self.pieces, [], 0
-        for place, piece in enumerate(pieces):
-            if self.take is None:
-                self.pieces = pieces[place:]
-                self.size = sum(map(len, self.pieces))
-                return
-            self.take(piece)
+    def give_waiting(self, take: Callable[[bytes], Flow]) -> Flow:
+        """Hand over what has come before, as long as more is wanted; what is wanted then.
+
+        Raises what ``take`` raises.
+        """
+        wanted = Flow.MORE
+        given = 0
+        try:
+            for piece in self.pieces:
+                given += 1
+                wanted = take(piece)
+                if wanted is not Flow.MORE:
+                    break
+        finally:
+            del self.pieces[:given]
+            self.size = sum(map(len, self.pieces))
+        return wanted
 
     async def changed(self) -> None:
         """Wait for more; raises what has ended the exchange, and :class:`Overdue` once."""
@@ -286,7 +309,13 @@ class Connection(asyncio.Protocol):
         if exchange is None:
             return
         if exchange.take is not None:
-            exchange.take(body)
+            try:
+                wanted = exchange.take(body)
+            except Exception as error:
+                exchange.failure, exchange.take = error, None
+            else:
+                if wanted is not Flow.MORE:
+                    exchange.wanted, exchange.take = wanted, None
             return
         exchange.pieces.append(body)
         exchange.size += len(body)

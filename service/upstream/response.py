@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 from types import TracebackType
 from typing import Final, Protocol
 
@@ -13,6 +12,7 @@ from service.upstream.connection import (
     Connection,
     ConnectionBroken,
     Exchange,
+    Flow,
     Origin,
     Overdue,
     ReadTimeout,
@@ -23,16 +23,6 @@ from service.upstream.deadlines import Deadlines
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 #: A unary answer that is larger is given up.
 _LARGEST_ANSWER: Final = 256 * 1024 * 1024
-
-
-class Flow(Enum):
-    """What whoever is given a piece of a stream wants next."""
-
-    MORE = 1
-    #: Nothing until it says so.
-    HOLD = 2
-    #: Nothing at all.
-    ENOUGH = 3
 
 
 class Lender(Protocol):
@@ -148,38 +138,33 @@ class Response:
         Upstream has to wait when whoever holds does not pump on. Raises what ``take`` raises, and
         :class:`ConnectionBroken` or :class:`ReadTimeout`.
         """
-        exchange = self._exchange
-        wanted = Flow.MORE
-        failure: Exception | None = None
-
-        def feed(piece: bytes) -> None:
-            nonlocal wanted, failure
-            try:
-                wanted = take(piece)
-            except Exception as error:
-                failure = error
-            if wanted is not Flow.MORE or failure is not None:
-                exchange.take = None
-
-        exchange.take = feed
-        exchange.give_waiting()
-        if wanted is Flow.MORE and failure is None and not exchange.ended:
-            self._limit_silence()
-            try:
-                await self._changed()
-            except TransportError:
-                # Nothing more was wanted of what broke; whoever reads on is told.
-                if exchange.take is not None:
-                    raise
-        exchange.take = None
-        self._forget_silence()
-        if failure is not None:
-            raise failure
+        try:
+            wanted = self._exchange.give_waiting(take)
+            if wanted is Flow.MORE and not self._exchange.ended:
+                wanted = await self._pumped(take)
+        finally:
+            self._forget_silence()
         if wanted is Flow.HOLD and self._connection is not None:
             self._connection.pause()
         if wanted is Flow.MORE:
             self._release()
         return wanted
+
+    async def _pumped(self, take: Callable[[bytes], Flow]) -> Flow:
+        """Hand each piece that comes to ``take``; what that wants at last."""
+        exchange = self._exchange
+        exchange.take, exchange.wanted, exchange.failure = take, Flow.MORE, None
+        self._limit_silence()
+        try:
+            await self._changed()
+        except TransportError:
+            # Nothing more was wanted of what broke; whoever reads on is told.
+            if exchange.take is not None:
+                raise
+        exchange.take = None
+        if exchange.failure is not None:
+            raise exchange.failure
+        return exchange.wanted
 
     def close(self, error: TransportError | None = None) -> None:
         """Give up the rest of the answer and its connection; whoever waits for it gets the error."""

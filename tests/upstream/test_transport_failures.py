@@ -5,8 +5,15 @@ from typing import Any
 
 import pytest
 
-from service.upstream.connection import ConnectFailed, ConnectionBroken, Origin, ReadTimeout, TransportError
-from service.upstream.response import Flow, Response
+from service.upstream.connection import (
+    ConnectFailed,
+    ConnectionBroken,
+    Flow,
+    Origin,
+    ReadTimeout,
+    TransportError,
+)
+from service.upstream.response import Response
 from service.upstream.transport import Transport
 from tests.support.raw_server import Behaviour, Connection, RawServer, always, answer, raw_server
 
