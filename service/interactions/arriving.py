@@ -15,9 +15,8 @@ _DONE: Final = b"[DONE]"
 #: How a plain delta begins and ends.
 _DELTA: Final = b"event: step.delta\ndata: {"
 DELTA_END: Final = b"}" + sse.END
-#: Members that are told under our ids; what only looks like them is looked at more closely.
-_EVENT_ID: Final = b'"event_id"'
-_INTERACTION: Final = b'"interaction'
+#: Members that are told under our ids.
+_OURS: Final = frozenset({"event_id", "interaction", "interaction_id"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +47,13 @@ def plain_delta(event: bytes) -> dict[str, Any] | None:
         or not event.endswith(DELTA_END)
         or event.find(b"\n", len(_DELTA)) != len(event) - len(sse.END)
         or b"\r" in event
-        or _EVENT_ID in event
-        or _INTERACTION in event
     ):
         return None
     try:
         body: dict[str, Any] = codec.loads_foreign(event[len(_DELTA) - 1 :])
     except InvalidRequest:
         return None
-    return body if body.get("event_type") == "step.delta" else None
+    return body if body.get("event_type") == "step.delta" and _OURS.isdisjoint(body) else None
 
 
 def arrived_as(block: bytes) -> Arrived | None:
