@@ -59,6 +59,28 @@ def test_what_is_not_complete_waits_for_its_rest() -> None:
     assert splitter.feed(b"\n") == [DELTA]
 
 
+@pytest.mark.parametrize(
+    ("chunks", "is_between"),
+    [
+        ([], False),
+        ([b"\xef\xbb"], False),
+        ([b"\xef\xbb\xbf"], True),
+        ([CREATED + b"\n\n"], True),
+        ([CREATED + b"\r\n\r\n"], True),
+        ([CREATED + b"\n\n" + DELTA[:30]], False),
+        ([CREATED + b"\n\n" + DELTA[:30], DELTA[30:] + b"\n"], False),
+        ([CREATED + b"\n\n" + DELTA[:30], DELTA[30:] + b"\n\n"], True),
+        ([CREATED + b"\n\n", DELTA + b"\n\n"], True),
+        ([CREATED + b"\n\n", DELTA + b"\n\n\n"], False),
+    ],
+)
+def test_a_block_can_begin_where_the_last_one_has_ended(chunks: list[bytes], is_between: bool) -> None:
+    splitter = Splitter()
+    for chunk in chunks:
+        splitter.feed(chunk)
+    assert splitter.is_between is is_between
+
+
 def test_a_json_error_array_after_the_last_block_is_no_block() -> None:
     assert Splitter().feed(DELTA + b'\n\n[{"error":{"code":504}}]') == [DELTA]
 
