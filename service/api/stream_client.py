@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
@@ -70,15 +71,25 @@ class StreamClient:
             return False
         if len(frame) > _UNSENT:
             return False
-        teller = self._teller
-        if teller.is_verbatim:
+        if self._teller.is_verbatim:
             self._send(transport, frame)
             return True
-        event = Event(seq, frame)
-        if teller.grows and is_ending(event):
+        return self._tell(transport, (Event(seq, frame),))
+
+    def take_all(self, events: Sequence[Event]) -> bool:
+        """Write events that came together as :meth:`take` does each."""
+        transport = self._transport
+        if transport is None or transport.is_closing() or transport.get_write_buffer_size() > _UNSENT:
+            return False
+        if sum([len(event.frame) for event in events]) > _UNSENT:
+            return False
+        return self._tell(transport, events)
+
+    def _tell(self, transport: asyncio.Transport, events: Sequence[Event]) -> bool:
+        if self._teller.grows and is_ending(events[-1]):
             # It may be far larger than what may wait for a client.
             return False
-        if data := teller.tell((event,)):
+        if data := self._teller.tell(events):
             self._send(transport, data)
         return True
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 from service.interactions.calls import HistoryUsed, Served
@@ -31,6 +33,9 @@ class Sink(Protocol):
 
     def take(self, seq: int, frame: bytes) -> bool:
         """Take an event; False when it cannot be taken now, and the listener will come for it."""
+
+    def take_all(self, events: Sequence[Event]) -> bool:
+        """The same for events that came together: all of them or none."""
 
     def idle(self) -> bool:
         """The listener has been sent nothing for a while; False when there is no listener any more."""
@@ -64,6 +69,17 @@ class _Attachment:
         else:
             self.end()
 
+    def take_all(self, events: Sequence[Event]) -> None:
+        try:
+            taken = self._sink.take_all(events)
+        except Exception:
+            logger.exception("a listener could not take %d events", len(events))
+            taken = False
+        if taken:
+            self.seq = events[-1].seq
+        else:
+            self.end()
+
     def end(self) -> None:
         self._timer.cancel()
         if not self.over.done():
@@ -90,6 +106,7 @@ class Feed:
         "_attached",
         "_first",
         "_frames",
+        "_gathers",
         "_logged",
         "_logged_bytes",
         "_waiting",
@@ -144,6 +161,8 @@ class Feed:
         self.endings: dict[str, bytes] = {}
         self._first = seq + 1
         self._frames: list[bytes] = []
+        #: Whether what is published is handed to listeners later, together.
+        self._gathers = False
         self._logged = seq
         self._logged_bytes = 0
         self._waiting: list[asyncio.Future[bool]] = []
@@ -155,10 +174,26 @@ class Feed:
             self._begin_at(seq)
         self.seq = seq
         self._frames.append(frame)
+        if self._gathers:
+            return
         for attached in self._attached:
             attached.take(seq, frame)
         if self._waiting:
             self._wake()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Hand listeners what is published meanwhile at the end of it: one system call, one packet for each of them."""
+        self._gathers = True
+        try:
+            yield
+        finally:
+            self._gathers = False
+            for attached in self._attached:
+                while not attached.over.done() and (events := self.after(attached.seq)):
+                    attached.take_all(events)
+            if self._waiting:
+                self._wake()
 
     def _begin_at(self, seq: int) -> None:
         self._first, self._logged = seq, seq - 1

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from service.errors import ApiError, ServiceError, Superseded
@@ -44,6 +45,8 @@ logger = logging.getLogger(__name__)
 _DRAIN: Final = 1.0
 #: A stream that is larger is nobody's answer.
 _LARGEST_STREAM: Final = 512 * 1024 * 1024
+#: Events of one piece that are told together: the first of them waits until the last has been looked at.
+_TOGETHER: Final = 16
 
 
 class Reader:
@@ -304,7 +307,17 @@ class Reader:
 
     def _ends_with(self, chunk: bytes) -> bool:
         """Tell the events that a chunk completes; whether the interaction ends with one of them."""
-        for block in self._splitter.feed(chunk):
+        blocks = self._splitter.feed(chunk)
+        if len(blocks) < 2:
+            return self._end_among(blocks)
+        for begin in range(0, len(blocks), _TOGETHER):
+            with self.feed.together():
+                if self._end_among(blocks[begin : begin + _TOGETHER]):
+                    return True
+        return False
+
+    def _end_among(self, blocks: Sequence[bytes]) -> bool:
+        for block in blocks:
             if self._plainly and (body := plain_delta(event := block + sse.END)) is not None:
                 self._publisher.publish_delta(event, body)
                 continue

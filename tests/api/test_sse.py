@@ -195,6 +195,37 @@ async def test_a_client_that_reads_slowly_is_told_all(
         assert got.count(b"x") >= len(LARGE)
 
 
+async def test_events_that_come_together_leave_together(
+    scripted: Scripted, upstream: Upstream, start_gateway: StartGateway
+) -> None:
+    gateway = await start_gateway(scripted)
+    with closing(await created(gateway, "1.1")) as client:
+        await received(client, until=b'"evt_2"}\n\n\r\n')
+        upstream.send(delta("one"), delta("two"), delta("three"))
+        got = await received(client, until=b'"evt_5"}\n\n\r\n')
+        size, _, chunk = got.partition(b"\r\n")
+        assert chunk.count(b"event: step.delta\n") == 3
+        assert int(size, 16) == len(chunk) - len(b"\r\n")
+        upstream.send(*ENDING)
+        upstream.end()
+        await received(client, until=b"[DONE]")
+
+
+@pytest.mark.parametrize("headers", [STEPS, {"api-revision": "2026-05-07"}, {}])
+async def test_every_generation_is_told_all_that_comes_together(
+    scripted: Scripted, upstream: Upstream, start_gateway: StartGateway, headers: dict[str, str]
+) -> None:
+    gateway = await start_gateway(scripted)
+    async with gateway.live("Hello", headers=headers) as live:
+        words = [f"word {number} " for number in range(50)]
+        upstream.send(*(delta(word) for word in words[:40]))
+        upstream.send(*(delta(word) for word in words[40:]), *ENDING)
+        upstream.end()
+        told = await live.rest()
+    assert told.done
+    assert told.text == "".join(words)
+
+
 async def test_a_client_that_is_slow_when_its_time_is_over_is_told_no_half_event_as_a_whole_one(
     scripted: Scripted, upstream: Upstream, start_gateway: StartGateway
 ) -> None:

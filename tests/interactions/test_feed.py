@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 
 from service.interactions.calls import HistoryUsed, Served
-from service.interactions.feed import Feed
+from service.interactions.feed import PIECE, Feed
+from service.store.kept_events import Event
 
 
 class Listener:
     """Takes everything, and is told what it takes or nothing."""
 
-    def __init__(self, *, told: bool = True) -> None:
+    def __init__(self, *, told: bool = True, takes: bool = True) -> None:
         self.taken: list[int] = []
+        #: How many came at once.
+        self.together: list[int] = []
         self.told_at = asyncio.get_running_loop().time()
         self.silences = 0
         self._told = told
+        self._takes = takes
 
     def take(self, seq: int, frame: bytes) -> bool:
         self.taken.append(seq)
         if self._told:
             self.told_at = asyncio.get_running_loop().time()
         return True
+
+    def take_all(self, events: Sequence[Event]) -> bool:
+        if self._takes:
+            self.together.append(len(events))
+            for event in events:
+                self.take(*event)
+        return self._takes
 
     def idle(self) -> bool:
         self.silences += 1
@@ -71,3 +84,44 @@ async def test_everybody_who_waits_hears_of_an_event_and_whoever_waited_too_long
     feed.publish(2, b"event: step.delta\n\n")
     assert await asyncio.gather(*waiting) == [True, True, True]
     assert impatient.cancelled()
+
+
+async def test_what_is_published_together_comes_together_in_portions_that_fit() -> None:
+    feed, listener = feed_of(1), Listener()
+    following = asyncio.ensure_future(feed.hand_over(1, listener, idle=60))
+    await asyncio.sleep(0)
+    waits = asyncio.ensure_future(feed.changed(60))
+    await asyncio.sleep(0)
+    with feed.together():
+        for seq in range(2, 5):
+            feed.publish(seq, b"x" * (PIECE // 2))
+        assert not listener.taken
+    assert listener.taken == [2, 3, 4]
+    assert listener.together == [2, 1]
+    assert await waits
+    feed.publish(5, b"event: step.delta\n\n")
+    feed.end()
+    assert await following == 5
+
+
+async def test_what_came_before_a_failure_is_handed_on() -> None:
+    feed, listener = feed_of(1), Listener()
+    following = asyncio.ensure_future(feed.hand_over(1, listener, idle=60))
+    await asyncio.sleep(0)
+    with suppress(ValueError), feed.together():
+        feed.publish(2, b"event: step.delta\n\n")
+        raise ValueError("no event")
+    feed.end(broken=True)
+    assert await following == 2
+    assert listener.taken == [2]
+
+
+async def test_a_listener_that_does_not_take_what_came_together_comes_for_all_of_it() -> None:
+    feed, listener = feed_of(1), Listener(takes=False)
+    following = asyncio.ensure_future(feed.hand_over(1, listener, idle=60))
+    await asyncio.sleep(0)
+    with feed.together():
+        feed.publish(2, b"event: step.delta\n\n")
+        feed.publish(3, b"event: step.delta\n\n")
+    assert await following == 1
+    assert [event.seq for event in feed.after(1) or ()] == [2, 3]
