@@ -91,7 +91,7 @@ class Exchange:
         self.size = 0
         self.ended = False
         self.error: TransportError | None = None
-        #: Takes each piece of the body when it arrives, until it wants something else or fails; which of both it was.
+        #: Takes what comes of the body when it arrives, until it wants something else or fails; which of both it was.
         self.take: Callable[[bytes], Flow] | None = None
         self.wanted = Flow.MORE
         self.failure: Exception | None = None
@@ -121,23 +121,18 @@ class Exchange:
             "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "").lower()
         )
 
-    def give_waiting(self, take: Callable[[bytes], Flow]) -> Flow:
-        """Hand over what has come before, as long as more is wanted; what is wanted then.
-
-        Raises what ``take`` raises.
-        """
-        wanted = Flow.MORE
-        given = 0
+    def give(self, take: Callable[[bytes], Flow]) -> bool:
+        """Hand over what nobody has taken yet, as one piece; whether more is wanted."""
+        pieces, self.pieces, self.size = self.pieces, [], 0
         try:
-            for piece in self.pieces:
-                given += 1
-                wanted = take(piece)
-                if wanted is not Flow.MORE:
-                    break
-        finally:
-            del self.pieces[:given]
-            self.size = sum(map(len, self.pieces))
-        return wanted
+            wanted = take(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        except Exception as error:
+            self.failure, self.take = error, None
+            return False
+        if wanted is not Flow.MORE:
+            self.wanted, self.take = wanted, None
+            return False
+        return True
 
     async def changed(self) -> None:
         """Wait for more; raises what has ended the exchange, and :class:`Overdue` once."""
@@ -241,21 +236,25 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has come."""
+        """Parse what has come, and hand it on."""
         self.heard = self._loop.time()
         exchange = self.exchange
         if exchange is None:
             # Nobody has asked for it.
             self.abort()
             return
+        is_http = True
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            is_http = False
+        if exchange.take is not None and exchange.pieces:
+            exchange.give(exchange.take)
+        if not is_http:
             self.abort(ConnectionBroken(_NOT_HTTP))
             # What ended before that is whole.
             exchange.wake()
-            return
-        if not exchange.has_head:
+        elif not exchange.has_head:
             self._head_size += len(data)
             if self._head_size > _LONGEST_HEAD:
                 self.abort(ConnectionBroken("the head of the answer is too long"))
@@ -304,23 +303,15 @@ class Connection(asyncio.Protocol):
             exchange.has_head = True
 
     def on_body(self, body: bytes) -> None:
-        """Hand on a piece of the body."""
+        """Keep a piece of the body until all that has come with it is parsed."""
         exchange = self.exchange
         if exchange is None:
             return
-        if exchange.take is not None:
-            try:
-                wanted = exchange.take(body)
-            except Exception as error:
-                exchange.failure, exchange.take = error, None
-            else:
-                if wanted is not Flow.MORE:
-                    exchange.wanted, exchange.take = wanted, None
-            return
         exchange.pieces.append(body)
-        exchange.size += len(body)
-        if exchange.size > _READ_BUFFER and not exchange.whole:
-            self.pause()
+        if exchange.take is None:
+            exchange.size += len(body)
+            if exchange.size > _READ_BUFFER and not exchange.whole:
+                self.pause()
 
     def on_message_complete(self) -> None:
         """The answer is through."""

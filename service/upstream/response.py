@@ -132,39 +132,33 @@ class Response:
         return b"".join(pieces)
 
     async def pump(self, take: Callable[[bytes], Flow]) -> Flow:
-        """Hand each piece of the body to ``take``, in the call that it arrives in, until that wants something else.
+        """Hand the body to ``take``, what comes together as one piece and at once, until that wants something else.
 
         Returns what it wanted, :data:`Flow.HOLD` or :data:`Flow.ENOUGH`, and :data:`Flow.MORE` when the body has ended.
         Upstream has to wait when whoever holds does not pump on. Raises what ``take`` raises, and
         :class:`ConnectionBroken` or :class:`ReadTimeout`.
         """
-        try:
-            wanted = self._exchange.give_waiting(take)
-            if wanted is Flow.MORE and not self._exchange.ended:
-                wanted = await self._pumped(take)
-        finally:
-            self._forget_silence()
+        exchange = self._exchange
+        exchange.take, exchange.wanted, exchange.failure = take, Flow.MORE, None
+        wants_more = not exchange.pieces or exchange.give(take)
+        if wants_more and not exchange.ended:
+            self._limit_silence()
+            try:
+                await self._changed()
+            except TransportError:
+                # Nothing more was wanted of what broke; whoever reads on is told.
+                if exchange.take is not None:
+                    raise
+        exchange.take = None
+        self._forget_silence()
+        if exchange.failure is not None:
+            raise exchange.failure
+        wanted = exchange.wanted
         if wanted is Flow.HOLD and self._connection is not None:
             self._connection.pause()
         if wanted is Flow.MORE:
             self._release()
         return wanted
-
-    async def _pumped(self, take: Callable[[bytes], Flow]) -> Flow:
-        """Hand each piece that comes to ``take``; what that wants at last."""
-        exchange = self._exchange
-        exchange.take, exchange.wanted, exchange.failure = take, Flow.MORE, None
-        self._limit_silence()
-        try:
-            await self._changed()
-        except TransportError:
-            # Nothing more was wanted of what broke; whoever reads on is told.
-            if exchange.take is not None:
-                raise
-        exchange.take = None
-        if exchange.failure is not None:
-            raise exchange.failure
-        return exchange.wanted
 
     def close(self, error: TransportError | None = None) -> None:
         """Give up the rest of the answer and its connection; whoever waits for it gets the error."""

@@ -349,7 +349,7 @@ async def test_what_is_not_http_does_not_spoil_the_pieces_before_it(
     async with raw_server(once(*sent)) as server:
         for last in (Flow.ENOUGH, Flow.HOLD):
             response = await transport.request(server.origin, GET, b"", read_timeout=30)
-            wishes = {b"one": Flow.MORE, b"two": last}
+            wishes = {b"onetwo": last}
             assert await response.pump(wishes.__getitem__) is last
             with pytest.raises(ConnectionBroken):
                 await response.pump(lambda piece: Flow.MORE)
@@ -367,8 +367,8 @@ async def test_pieces_that_nobody_has_taken_outlive_the_connection(
 
     async with raw_server(once(*sent)) as server:
         response = await transport.request(server.origin, GET, b"", read_timeout=30)
-        assert [await response.pump(hold) for _ in range(2)] == [Flow.HOLD] * 2
-        assert got == [b"one", b"two"]
+        assert await response.pump(hold) is Flow.HOLD
+        assert got == [b"onetwo"]
         with pytest.raises(ConnectionBroken):
             await response.pump(hold)
 
