@@ -190,8 +190,11 @@ class Feed:
         finally:
             self._gathers = False
             for attached in self._attached:
-                while not attached.over.done() and (events := self.after(attached.seq)):
-                    attached.take_all(events)
+                while not attached.over.done() and (events := self.after(attached.seq)) != []:
+                    if events is None:
+                        attached.end()
+                    else:
+                        attached.take_all(events)
             if self._waiting:
                 self._wake()
 
