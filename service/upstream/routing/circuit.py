@@ -59,7 +59,8 @@ class Circuit:
 
     def rests_until(self) -> float:
         """When the next request may be let through."""
-        return max(self.until, self._next_probe)
+        until, next_probe = self.until, self._next_probe
+        return until if until >= next_probe else next_probe
 
     def bound(self, now: float) -> bool:
         """Rest no longer than there can be a reason for, though the clock was set back; whether that is less."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import ModelNotFound
 from service.upstream.deployments import Route
@@ -33,8 +33,7 @@ class Wishes:
 NO_WISHES = Wishes()
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """What a create needs: a model or an agent, best on the deployment that it prefers.
 
     ``pinned`` says that no other than the preferred deployment can serve it, if that is one of them at all.
@@ -114,10 +113,9 @@ class Course(Stay):
         self._tried: list[State] = []
         self._on_end: Callable[[], None] | None = None
         self._policy = router.policy
-        retries, timeout = ask.wishes.num_retries, ask.wishes.timeout
-        if retries is not None:
-            self._policy = self._policy.wished(retries)
-        self._deadline = inf if timeout is None else router.stopwatch() + timeout
+        self._deadline = inf
+        if (wishes := ask.wishes) is not NO_WISHES:
+            self._heed(wishes)
         #: The model that stands in for the one asked for.
         self.fallback: str | None = None
         self._state = None
@@ -127,6 +125,12 @@ class Course(Stay):
         self._doubted: tuple[State, bool, Pool] | None = None
         self.route: Route
         self._enter(self._first())
+
+    def _heed(self, wishes: Wishes) -> None:
+        if wishes.num_retries is not None:
+            self._policy = self._policy.wished(wishes.num_retries)
+        if wishes.timeout is not None:
+            self._deadline = self._router.stopwatch() + wishes.timeout
 
     @property
     def deployment_id(self) -> str:
@@ -202,7 +206,7 @@ class Course(Stay):
         state, self._pool, self.fallback, self._failures = self._home
         if state is None or _is_dead(state, self._failures[-1], self._router.clock()):
             return None
-        self._ask = replace(self._ask, pinned=True)
+        self._ask = self._ask._replace(pinned=True)
         self._tried, self._fallbacks = [state], []
         roll = CHANCE.random()
         return decide(self._policy, self._failures, others=False, fallback=False, left=self.left, roll=roll)

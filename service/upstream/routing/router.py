@@ -33,7 +33,7 @@ Clock = Callable[[], float]
 class Pool:
     """The deployments of a group with their states, those with the lowest ``order`` first."""
 
-    __slots__ = ("_routes", "name", "names", "states", "tiers")
+    __slots__ = ("_routes", "name", "names", "only", "states", "tiers")
 
     def __init__(self, group: Group, states: dict[str, State]) -> None:
         self.name = group.name
@@ -41,6 +41,8 @@ class Pool:
         self.states = tuple(states[route.deployment.id] for route in group.routes)
         #: What the configuration may call it where it says what stands in for it.
         self.names = (self.name, *(route.deployment.settings.model_name for route in group.routes))
+        #: The one deployment, where no choice is to be made.
+        self.only = self.states[0] if len(self.states) == 1 else None
         orders = sorted({state.order for state in self.states})
         self.tiers = tuple(tuple(state for state in self.states if state.order == order) for order in orders)
 
@@ -130,6 +132,9 @@ class Router:
         now = self.clock()
         if not self._minute_ends - MINUTE <= now < self._minute_ends:
             self._roll(now)
+        only = pool.only
+        if only is not None:
+            return only if only.rest_until <= now and only not in tried else None
         for tier in pool.tiers:
             usable = [state for state in tier if state.rest_until <= now]
             if tried:

@@ -39,6 +39,7 @@ class State:
         "_forbidden_since",
         "_minute_ends",
         "_parallel",
+        "_weighed",
         "answered_at",
         "average",
         "busy",
@@ -76,6 +77,8 @@ class State:
         self.rpm = settings.rpm
         self.tpm = settings.tpm
         self._parallel: float = settings.max_parallel_requests or inf
+        #: Whether it matters how much of it is used, and whether it may not be used beyond that.
+        self._weighed = enforced
         self._enforced = enforced and bool(settings.rpm or settings.tpm)
         self._minute_ends = 0.0
         #: What was forbidden here of which it is not known yet whether another key may.
@@ -103,7 +106,7 @@ class State:
         self.tokens = 0
         self.elsewhere_requests = 0
         self.elsewhere_tokens = 0
-        #: The part of its limits that is used up.
+        #: The part of its limits that is used up, where that matters.
         self.share = 0.0
         #: Attempts since the start of the process, by how they ended; of those that were answered, ``broken`` ones are
         #: the streams that broke off.
@@ -214,7 +217,8 @@ class State:
         """A request has used so many tokens."""
         self.tokens += tokens
         self.changed = True
-        self._settle()
+        if self._weighed:
+            self._settle()
 
     def told_usage(self, requests: int, tokens: int) -> None:
         """What all other processes have sent there this minute."""
@@ -264,21 +268,25 @@ class State:
         self.expected = self.latency * (self.busy + 1)
 
     def _settle(self) -> None:
-        busy = self.busy = self.running + self.elsewhere_running
+        running = self.running
+        busy = self.busy = running + self.elsewhere_running
         self.expected = self.latency * (busy + 1)
-        requests = self.requests + self.elsewhere_requests
-        tokens = self.tokens + self.elsewhere_tokens
-        if self.rpm or self.tpm:
-            share = requests / self.rpm if self.rpm else 0.0
-            self.share = max(share, tokens / self.tpm) if self.tpm else share
-        else:
-            self.share = tokens * _PER_TOKEN + requests * _PER_REQUEST
         until = self.circuit.rests_until()
-        if self._enforced and self.share >= 1.0 and self._minute_ends > until:
-            until = self._minute_ends
-        if self.running >= self._parallel or (self._doubts and not self.circuit.tolerates(self._doubts)):
+        if self._weighed:
+            self.share = self._used()
+            if self._enforced and self.share >= 1.0 and self._minute_ends > until:
+                until = self._minute_ends
+        if running >= self._parallel or (self._doubts and not self.circuit.tolerates(self._doubts)):
             until = inf
         self.rest_until = until
+
+    def _used(self) -> float:
+        requests = self.requests + self.elsewhere_requests
+        tokens = self.tokens + self.elsewhere_tokens
+        if not self.rpm and not self.tpm:
+            return tokens * _PER_TOKEN + requests * _PER_REQUEST
+        share = requests / self.rpm if self.rpm else 0.0
+        return max(share, tokens / self.tpm) if self.tpm else share
 
 
 def _says_unhealthy(failure: Failure) -> bool:
