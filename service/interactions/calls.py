@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
@@ -14,6 +15,7 @@ from service.store.records import Intent, Outcome, Record, Usage, now
 from service.upstream.deployments import Route
 from service.upstream.routing.course import NO_WISHES, Course, Stay, Wishes
 from service.wire.envelope import Envelope
+from service.wire.labels import NO_LABELS
 from service.wire.revision import Revision
 
 #: How revisions stand in the database.
@@ -28,8 +30,7 @@ class Principal:
     key_id: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One create request as it arrived; ``upstream_headers`` are header lines that travel on as they are."""
 
     principal: Principal
@@ -41,31 +42,32 @@ class Call:
     history: HistorySetting | None = None
     wishes: Wishes = NO_WISHES
     #: Labels beside those of the body, which stand above them and are not forwarded.
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = NO_LABELS
     #: The idempotency key that the interaction is to have, if it is to be made at all.
     claim: KeyClaim | None = None
     #: The interaction that this call sends again.
     replay_of: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryUsed:
+class HistoryUsed(NamedTuple):
     """How upstream was given the conversation before a request, and how many interactions that was."""
 
     source: Literal["upstream", "rebuilt", "none"]
     links: int
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+#: How, where there is none before it.
+NO_HISTORY: Final = HistoryUsed("none", 0)
+
+
+class Served(NamedTuple):
     """Which deployment served a create, and at which attempt."""
 
     deployment: str
     attempts: int
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A finished unary answer: an interaction in steps form under our id, ready to be rendered."""
 
     interaction: dict[str, Any]
@@ -135,7 +137,7 @@ class Job:
     def history(self) -> HistoryUsed:
         """How ``body`` gives upstream the conversation."""
         if self.parent is None:
-            return HistoryUsed("none", 0)
+            return NO_HISTORY
         return HistoryUsed("upstream" if self.refers_upstream else "rebuilt", self.intent.depth)
 
     @property

@@ -60,7 +60,7 @@ class Preparation:
             # What cannot be rebuilt elsewhere can be gone on with where it is, even if that is not well now.
             if parent is None or ask.pinned or not self._may_be_held(ask, parent):
                 raise
-            return await self._job_of(replace(ask, pinned=True), call, parent)
+            return await self._job_of(ask._replace(pinned=True), call, parent)
 
     async def _job_of(self, ask: Ask, call: Call, parent: Record | None) -> Job:
         course = self._router.start(ask)
@@ -125,6 +125,9 @@ class Preparation:
     async def _write_body(self, job: Job) -> None:
         """Write the body for upstream, with a reference to the parent's copy there or the whole conversation."""
         envelope, parent = job.call.envelope, job.parent
+        if parent is None and job.call.replay_of is None:
+            job.body = _upstream_body(job.call, job.changes)
+            return
         again = await self._input_again(job)
         if parent is None:
             job.body = _upstream_body(job.call, {**job.changes, **again})

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -120,7 +120,7 @@ class Repeats:
     async def _try(self, call: Call, place: tuple[bytes, str], wanted: bytes) -> Feed | Answer:
         """Be the first; raises :class:`KeyTaken` when another process is."""
         moment = now()
-        claimed = replace(call, claim=KeyClaim(place[1], wanted, moment, moment + self._retention))
+        claimed = call._replace(claim=KeyClaim(place[1], wanted, moment, moment + self._retention))
         first = self._firsts[place] = _First(wanted, self._loop.create_future())
         made: bytes | None = None
         try:

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from service.errors import BadGateway, DeadlineExceeded, InvalidRequest, ServiceError, ServiceUnavailable
@@ -35,8 +34,7 @@ _EVENT_STREAM: Final = "text/event-stream"
 _LINE_BEGINNINGS: Final = (b":", b"d", b"e", b"i", b"r")
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A unary answer: the bytes as upstream sent them, if they can be read for ever, and what they say."""
 
     status: int

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import httptools
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -42,8 +41,7 @@ class Overdue(ReadTimeout):
     """The time for the answer is over; the connection is kept, and the answer may still come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where connections of one deployment go."""
 
     host: str

@@ -7,15 +7,26 @@ are known (contract 7.4).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from service.errors import InvalidRequest
 from service.wire import codec, webhooks
 
+#: Members that decide something and that most requests are without.
+_RARE: Final = frozenset(
+    {
+        "agent",
+        "stream",
+        "store",
+        "background",
+        "previous_interaction_id",
+        "continuation_token",
+        "webhook_config",
+    }
+)
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+
+class Envelope(NamedTuple):
     """A create request: its body, untouched, and the members that decide what happens to it."""
 
     body: dict[str, Any]
@@ -51,6 +62,9 @@ def parse(raw: bytes) -> Envelope:
     if not isinstance(body, dict):
         raise InvalidRequest(f"Invalid JSON payload: expected an object, got {_kind(body)}.")
     model = _text(body, "model")
+    if model is not None and _RARE.isdisjoint(body):
+        has_input = _has_input(body.get("input"), required=True)
+        return Envelope(body, model, None, False, True, False, None, None, has_input)
     agent = _text(body, "agent")
     if (model is None) == (agent is None):
         raise InvalidRequest(

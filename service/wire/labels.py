@@ -6,6 +6,8 @@ in it is percent-encoded. It is never forwarded. Labels are kept as one flat obj
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -14,15 +16,16 @@ import orjson
 from service.errors import InvalidRequest
 
 HEADER: Final = "x-interactions-labels"
+NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 _MOST: Final = 64
 _LONGEST: Final = 256
 
 
-def of_header(value: str | None) -> dict[str, str]:
+def of_header(value: str | None) -> Mapping[str, str]:
     """The labels of a header; raises :class:`InvalidRequest` naming what cannot be one."""
-    labels: dict[str, str] = {}
     if value is None:
-        return labels
+        return NO_LABELS
+    labels: dict[str, str] = {}
     for part in value.split(","):
         if not part.strip():
             continue
@@ -40,7 +43,7 @@ def of_header(value: str | None) -> dict[str, str]:
     return labels
 
 
-def stored(in_body: Any, in_header: dict[str, str]) -> str | None:
+def stored(in_body: Any, in_header: Mapping[str, str]) -> str | None:
     """Labels as they are kept: those of the body, and over them those of the header; None without any.
 
     In a body only texts, numbers and booleans can be labels; the rest stays in the request alone.
