@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from time import perf_counter
 from types import MappingProxyType
 from typing import Final
@@ -15,7 +16,8 @@ from urllib.parse import quote
 import orjson
 from aiohttp import web
 
-from service.api.keys import COMMON_HEADERS, REQUESTS
+from service.api.keys import COMMON_HEADERS
+from service.api.request_figures import Requests
 from service.api.whole_answer import WholeAnswer
 from service.errors import ApiError, InvalidRequest, PayloadTooLarge, ServiceError
 from service.interactions.calls import HistoryUsed, Served
@@ -37,7 +39,7 @@ MADE_UP: Final = MappingProxyType({"x-upstream": "emulator"})
 _ENCODINGS: Final = frozenset({"", "identity", "gzip", "deflate"})
 
 
-def endpoint(handler: Handler) -> Handler:
+def endpoint(handler: Handler, figures: Requests) -> Handler:
     """Turn every error of a handler into an answer in Google's shape (contract 7.1), and count what was answered."""
     operation = handler.__name__.strip("_")
 
@@ -55,8 +57,9 @@ def endpoint(handler: Handler) -> Handler:
         except Exception:
             logger.exception("a request failed in a way that was not foreseen")
             response = error_response(request, ApiError())
-        named = operation if isinstance(response, web.Response) else f"{operation} stream"
-        request.app[REQUESTS].note(named, response.status, began)
+        # The first question is the cheap one: aiohttp's responses are of an abstract base class.
+        is_whole = type(response) is WholeAnswer or isinstance(response, web.Response)
+        figures.note(operation if is_whole else f"{operation} stream", response.status, began)
         return response
 
     return guarded
@@ -117,6 +120,7 @@ def response_headers(
     return headers
 
 
+@lru_cache(maxsize=1024)
 def header_value(text: str) -> str:
     """A name from the configuration as a header can carry it."""
     return text if _PLAIN.fullmatch(text) else quote(text)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
+from multidict import istr
 
+from service.api import recorded, wishes
 from service.api.endpoint import answer, read_body
-from service.api.keys import AUTHENTICATOR, CREATOR, LIFECYCLE, REPEATS, STREAMS
+from service.api.keys import AUTHENTICATOR, CREATOR, LIFECYCLE, RECORDED, REPEATS, STREAMS
 from service.api.recorded import send_recorded, wished
 from service.api.sse import send_events
-from service.api.wishes import wishes_of
 from service.errors import InvalidRequest
 from service.interactions import render
 from service.interactions.calls import Answer, Call
@@ -26,6 +27,20 @@ from service.wire.revision import Revision, detect
 _EMULATOR_HEADERS = ("x-emulator-fault", "x-emulator-behavior")
 _HISTORY_HEADER = "x-interactions-history"
 _HISTORIES: dict[str, History] = {"upstream": "upstream", "local": "local"}
+#: By these a request asks for more than a plain create. Most have none of them, and one look tells that.
+_PARTICULAR: Final = tuple(
+    map(
+        istr,
+        (
+            *_EMULATOR_HEADERS,
+            _HISTORY_HEADER,
+            *wishes.HEADERS,
+            labels.HEADER,
+            recorded.HEADER,
+            idempotency_key.HEADER,
+        ),
+    )
+)
 _BOOLEANS = {"true": True, "1": True, "": True, "false": False, "0": False}
 
 
@@ -37,20 +52,16 @@ async def create(request: web.Request) -> web.StreamResponse:
     raw = await read_body(request)
     asked = envelope.parse(raw)
     revision = detect(headers, asked.body)
-    call = Call(
-        principal,
-        raw,
-        asked,
-        revision,
-        upstream_headers(request),
-        history_wish(request),
-        wishes=wishes_of(request, asked),
-        labels=labels.of_header(headers.get(labels.HEADER)),
-    )
-    if (pace := await wished(request, principal.project_id)) is not None:
-        return await send_recorded(request, call, pace)
+    call = Call(principal, raw, asked, revision)
+    is_particular = any(map(headers.__contains__, _PARTICULAR))
+    if is_particular or wishes.MEMBER in asked.body:
+        call = _with_particulars(request, call)
+    if is_particular or app[RECORDED].any_required:
+        pace = await wished(request, principal.project_id)
+        if pace is not None:
+            return await send_recorded(request, call, pace)
     opened: Feed | Answer | Listening
-    if idempotency_key.HEADER in headers and (key := _key(request)) is not None:
+    if is_particular and (key := _key(request)) is not None:
         opened = await app[REPEATS].create(call, key)
     elif asked.stream:
         opened = await app[CREATOR].stream(call)
@@ -61,7 +72,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     if isinstance(opened, Listening):
         limit = call.wishes.timeout
         if opened.served is not None:
-            limit = shorter(limit, request.app[CREATOR].stream_limits.of(opened.served.deployment))
+            limit = shorter(limit, app[CREATOR].stream_limits.of(opened.served.deployment))
         left = None if limit is None else limit - (perf_counter() - began)
         return await send_events(request, opened, revision, limit=left)
     return answer(
@@ -75,8 +86,21 @@ async def create(request: web.Request) -> web.StreamResponse:
     )
 
 
+def _with_particulars(request: web.Request, call: Call) -> Call:
+    """The call with what its headers, and the member that names fallbacks, ask for."""
+    return call._replace(
+        upstream_headers=upstream_headers(request),
+        history=history_wish(request),
+        wishes=wishes.wishes_of(request, call.envelope),
+        labels=labels.of_header(request.headers.get(labels.HEADER)),
+    )
+
+
 def _key(request: web.Request) -> str | None:
-    return idempotency_key.parse(request.headers.getall(idempotency_key.HEADER))
+    headers = request.headers
+    if idempotency_key.HEADER not in headers:
+        return None
+    return idempotency_key.parse(headers.getall(idempotency_key.HEADER))
 
 
 async def get(request: web.Request) -> web.StreamResponse:

@@ -19,6 +19,7 @@ from service.api import (
     webhooks,
 )
 from service.api.endpoint import Handler, endpoint, error_response, too_large
+from service.api.keys import REQUESTS
 from service.errors import ExpectationFailed, MethodNotAllowed, NotFound
 
 _PREFIXES = ("/v1beta", "/v1", "")
@@ -28,12 +29,10 @@ async def _not_found(request: web.Request) -> web.StreamResponse:
     raise NotFound(f"There is nothing at {request.path!r}. Interactions are at '/v1beta/interactions'.")
 
 
-@endpoint
 async def _refuse_expectation(request: web.Request) -> web.StreamResponse:
     raise ExpectationFailed
 
 
-@endpoint
 async def _refuse_size(request: web.Request) -> web.StreamResponse:
     raise too_large(request)
 
@@ -43,9 +42,9 @@ async def _expected(request: web.Request) -> web.StreamResponse | None:
     if request.version < HttpVersion11:
         return None
     if request.headers["Expect"].lower() != "100-continue":
-        return await _refuse_expectation(request)
+        return await endpoint(_refuse_expectation, request.app[REQUESTS])(request)
     if request._client_max_size and (request.content_length or 0) > request._client_max_size:
-        return await _refuse_size(request)
+        return await endpoint(_refuse_size, request.app[REQUESTS])(request)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     # The answer itself has not begun.
     request.writer.output_size = 0
@@ -95,12 +94,12 @@ def add_routes(app: web.Application) -> None:
     _add(app, "/health/ready", GET=health.ready)
     _add(app, "/metrics", GET=metrics.metrics)
     _add(app, "/api/deployments", GET=deployments.deployments)
-    app.router.add_route("*", "/{path:.*}", endpoint(_not_found), expect_handler=_expected)
+    app.router.add_route("*", "/{path:.*}", endpoint(_not_found, app[REQUESTS]), expect_handler=_expected)
 
 
 def _add(app: web.Application, path: str, **handlers: Handler) -> None:
-    resource = app.router.add_resource(path)
+    resource, figures = app.router.add_resource(path), app[REQUESTS]
     for method, handler in handlers.items():
-        resource.add_route(method, endpoint(handler), expect_handler=_expected)
+        resource.add_route(method, endpoint(handler, figures), expect_handler=_expected)
     refuse = _method_not_allowed(", ".join(handlers))
-    resource.add_route("*", endpoint(refuse), expect_handler=_expected)
+    resource.add_route("*", endpoint(refuse, figures), expect_handler=_expected)

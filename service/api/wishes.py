@@ -20,7 +20,8 @@ from service.wire.envelope import Envelope
 _TIMEOUT: Final = ("x-timeout", "x-litellm-timeout")
 _RETRIES: Final = ("x-num-retries", "x-litellm-num-retries")
 _FALLBACKS: Final = "x-fallbacks"
-_MEMBER: Final = "fallbacks"
+MEMBER: Final = "fallbacks"
+HEADERS: Final = (*_TIMEOUT, *_RETRIES, _FALLBACKS)
 _MOST_RETRIES: Final = 10
 _RETRY_COUNTS: Final = frozenset(str(count) for count in range(_MOST_RETRIES + 1))
 
@@ -70,11 +71,11 @@ def _fallbacks(headers: CIMultiDictProxy[str], asked: Envelope) -> tuple[str, ..
     listed = headers.get(_FALLBACKS)
     if listed is not None:
         return tuple(name for part in listed.split(",") if (name := part.strip()))
-    named = asked.body.get(_MEMBER)
+    named = asked.body.get(MEMBER)
     if named is None:
         return None
     if not isinstance(named, list):
-        raise InvalidRequest(f"'{_MEMBER}' must be a list of model names.")
+        raise InvalidRequest(f"'{MEMBER}' must be a list of model names.")
     return tuple(name for item in named for name in _names(item, asked.model))
 
 
@@ -87,5 +88,5 @@ def _names(item: Any, model: str | None) -> list[str]:
         if isinstance(named, list) and all(isinstance(name, str) for name in named):
             return named
     raise InvalidRequest(
-        f"'{_MEMBER}' must be a list of model names, or of mappings from a model to such a list."
+        f"'{MEMBER}' must be a list of model names, or of mappings from a model to such a list."
     )

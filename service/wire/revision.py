@@ -10,6 +10,7 @@ import enum
 import re
 from collections.abc import Mapping
 from datetime import date
+from functools import lru_cache
 from typing import Any
 
 _FIRST_STEPS_REVISION = date(2026, 5, 20)
@@ -55,6 +56,7 @@ def _of_date(text: str) -> Revision | None:
     return Revision.STEPS if revision >= _FIRST_STEPS_REVISION else Revision.LEGACY
 
 
+@lru_cache(maxsize=256)
 def _of_client(client: str) -> Revision | None:
     match = _SDK.search(client)
     if match is None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from aiohttp import web
 
 from service.api.description import document
+from service.api.keys import REQUESTS
+from service.api.request_figures import Requests
 from service.api.routes import add_routes
 from tests.support.gateway import Gateway
 from tests.support.processes import ServiceProcess
@@ -22,6 +24,7 @@ _ALIKE = "^/(v1/|interactions)"
 def routes() -> set[tuple[str, str]]:
     """Every method and path that is served."""
     app = web.Application()
+    app[REQUESTS] = Requests()
     add_routes(app)
     return {
         (route.method.lower(), route.resource.canonical)
