@@ -7,6 +7,7 @@ has happened is kept until it is written, though its caller was told long ago th
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -67,7 +68,11 @@ class Entry:
 
 def size_of(writes: tuple[Write, ...]) -> int:
     """How much memory these writes hold, roughly."""
-    return _OVERHEAD + sum([len(row[1]) for statement, row in writes if statement.packs])
+    size = _OVERHEAD
+    for statement, row in writes:
+        if statement.packs:
+            size += len(row[1])
+    return size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,20 +130,21 @@ class Entries:
         Nor has it an interaction that is being written: what comes later is written later. None while there is no more
         that can be written now.
         """
+        queue, written = self._queue, self._written
         taken: list[Entry] = []
         keys: set[bytes] = set()
         size = 0
-        while self._queue and len(taken) < most and size < most_bytes:
-            entry = self._queue[0]
+        for entry in itertools.islice(queue, most):
             touched = entry.keys
-            if not (keys.isdisjoint(touched) and self._written.isdisjoint(touched)):
+            if size >= most_bytes or not (keys.isdisjoint(touched) and written.isdisjoint(touched)):
                 break
             if entry.last and (taken or self._taken):
                 break
             keys |= touched
-            self._queue.popleft()
             size += entry.size
             taken.append(entry)
+        for _ in taken:
+            queue.popleft()
         if not taken:
             return None
         batch = Taken(taken, keys)

@@ -57,13 +57,10 @@ class Requests:
         """
         region = await _region(intent.project_id, request) if listed and len(request) >= SHARED_FROM else None
         if region is None:
-            await self._insert(
-                intent,
-                claim,
-                (statements.INSERT_INTENT, intent.row(len(request))),
-                (statements.INSERT_REQUEST, (intent.id, request)),
-                *more,
-            )
+            if claim is None:
+                await self.hand_in(intent, request, more)
+            else:
+                await self._insert(intent, claim, *_whole(intent, request), *more)
             return None
         base = await self._base(intent.project_id, region)
         await self._insert(
@@ -82,6 +79,10 @@ class Requests:
             if claim is not None:
                 await self._keys.release(intent.id)
             raise
+
+    def hand_in(self, intent: Intent, request: bytes, more: Sequence[Write]) -> asyncio.Future[None]:
+        """Commit an intent, its whole request and ``more``, as :meth:`begin` does without a base and a claim."""
+        return self._writer.hand_in(*_whole(intent, request), *more, patience=INTENT_PATIENCE, shed=True)
 
     async def whole(self, key: bytes) -> bytes | None:
         """The request of an interaction; raises :class:`~service.errors.StoreError` when its base is damaged."""
@@ -124,6 +125,13 @@ class Requests:
 
     async def _put(self, *writes: Write) -> None:
         await self._writer.put(*writes, patience=INTENT_PATIENCE, shed=True)
+
+
+def _whole(intent: Intent, request: bytes) -> tuple[Write, Write]:
+    return (
+        (statements.INSERT_INTENT, intent.row(len(request))),
+        (statements.INSERT_REQUEST, (intent.id, request)),
+    )
 
 
 async def _region(project_id: bytes, request: bytes) -> Region | None:

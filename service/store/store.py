@@ -107,6 +107,9 @@ class Store:
         ``webhooks`` are told of the outcome.
         """
         more = kept_webhooks.register(intent.id, webhooks)
+        if claim is None and not listed:
+            await self._requests.hand_in(intent, request, more)
+            return
         given_up = await self._requests.begin(intent, request, listed=listed, claim=claim, more=more)
         if given_up is not None:
             await self.erase(given_up, now())
@@ -158,7 +161,7 @@ class Store:
             writes.append(kept_webhooks.end(outcome, refused=refused))
         if free_key:
             writes.append((idempotency.RELEASE_KEY, (outcome.id,)))
-        await self._writer.put(*writes, patience=self._outcome_patience)
+        await self._writer.hand_in(*writes, patience=self._outcome_patience)
         if announces:
             self.webhooks.news.set()
 

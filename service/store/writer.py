@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Final
 
-from service.errors import ServiceUnavailable, StoreError, Superseded
+from service.errors import ServiceError, ServiceUnavailable, StoreError, Superseded
 from service.store.backend import Backend, Batch, Row, RowRefused, StoreUnavailable, committed
 from service.store.entries import Entries, Entry, Taken, Write, size_of
-from service.store.statement import BatchStatement
 from service.store.statements import BATCH_ORDER
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,8 @@ _RETRY_PAUSES: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
 _LOOK: Final = 0.25
 #: Seconds that what is queued gets to be written when the process stops.
 _LAST_EFFORT: Final = 10.0
-_PLACES: Final = {statement.name: place for place, statement in enumerate(BATCH_ORDER)}
+_STATEMENTS: Final = {statement.name: statement for statement in BATCH_ORDER}
+_PLACES: Final = {name: place for place, name in enumerate(_STATEMENTS)}
 
 
 class NotQueued(ServiceUnavailable):
@@ -100,6 +101,15 @@ class Writer:
         when out of patience, :class:`StoreError` when the database refuses what a row holds, or has no such
         interaction, and :class:`Superseded` when another process holds it.
         """
+        await self.hand_in(*writes, patience=patience, shed=shed, last=last)
+
+    def hand_in(
+        self, *writes: Write, patience: float, shed: bool = False, last: bool = False
+    ) -> asyncio.Future[None]:
+        """The same at once, without waiting: what is given has the end that :meth:`put` waits for.
+
+        Every create waits twice, and a coroutine that only waits for another is woken with it each time.
+        """
         if self._closed:
             raise NotQueued("The service is stopping.", retry_after=1 if shed else None)
         entries = self._entries
@@ -117,7 +127,7 @@ class Writer:
             self._open_lane()
         if self._looking is None:
             self._look_again()
-        await entry.done
+        return entry.done
 
     async def close(self, patience: float = _LAST_EFFORT) -> None:
         """Take no more work and commit what is queued; after ``patience`` seconds, what is left is lost."""
@@ -240,7 +250,10 @@ class Writer:
         self.statistics.batches += 1
         self.statistics.entries += len(entries)
         for entry in entries:
-            _tell(entry, unwritten.get(entry.key) if unwritten else None)
+            if unwritten and entry.key in unwritten:
+                entry.fail(_reason(is_held=unwritten[entry.key]))
+            else:
+                entry.succeed()
 
     async def _isolate(self, batch: Taken, entries: list[Entry], error: RowRefused) -> bool:
         """Split these of a batch until the refused row stands alone; True if some could not be written meanwhile."""
@@ -309,24 +322,17 @@ class Writer:
             self._entries.forget()
 
 
-def _tell(entry: Entry, unwritten: bool | None) -> None:
-    """Tell the caller what became of its writes; ``unwritten`` is None, or whether the interaction is another's."""
-    match unwritten:
-        case None:
-            entry.succeed()
-        case True:
-            entry.fail(Superseded())
-        case False:
-            logger.error("an outcome has no interaction: was the database restored?")
-            entry.fail(StoreError("The store has lost this interaction and cannot record its outcome."))
+def _reason(*, is_held: bool) -> ServiceError:
+    """Why an outcome could not be written: another process holds the interaction, or there is none."""
+    if is_held:
+        return Superseded()
+    logger.error("an outcome has no interaction: was the database restored?")
+    return StoreError("The store has lost this interaction and cannot record its outcome.")
 
 
 def _batch(entries: list[Entry]) -> Batch:
-    kinds: dict[int, tuple[BatchStatement, list[Row]]] = {}
+    rows: defaultdict[str, list[Row]] = defaultdict(list)
     for entry in entries:
         for statement, row in entry.writes:
-            place = _PLACES[statement.name]
-            if (kind := kinds.get(place)) is None:
-                kind = kinds[place] = (statement, [])
-            kind[1].append(row)
-    return [kinds[place] for place in sorted(kinds)]
+            rows[statement.name].append(row)
+    return [(_STATEMENTS[name], rows[name]) for name in sorted(rows, key=_PLACES.__getitem__)]
