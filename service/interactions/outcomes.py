@@ -10,6 +10,16 @@ from service.wire.legacy import outputs_to_steps
 
 #: Figures that no count of tokens reaches; what is larger is an upstream's mistake and not kept.
 _LARGEST: Final = 2**53
+#: In the order of :class:`Usage`; the thoughts have another name in the older generation.
+_TOTALS: Final = (
+    "total_input_tokens",
+    "total_output_tokens",
+    "total_thought_tokens",
+    "total_cached_tokens",
+    "total_tool_use_tokens",
+    "total_tokens",
+)
+_REASONING: Final = ("total_reasoning_tokens",)
 
 
 def status_of(body: Mapping[str, Any]) -> str:
@@ -31,16 +41,11 @@ def usage_of(body: Mapping[str, Any], *, cut: bool = False) -> Usage:
     usage = body.get("usage")
     if not isinstance(usage, dict) or not usage:
         return Usage(USAGE_MISSING)
-    thought = _count(usage, "total_thought_tokens")
-    return Usage(
-        USAGE_PARTIAL if cut or body.get("status") == "cancelled" else USAGE_FINAL,
-        _count(usage, "total_input_tokens"),
-        _count(usage, "total_output_tokens"),
-        thought if thought is not None else _count(usage, "total_reasoning_tokens"),
-        _count(usage, "total_cached_tokens"),
-        _count(usage, "total_tool_use_tokens"),
-        _count(usage, "total_tokens"),
-    )
+    state = USAGE_PARTIAL if cut or body.get("status") == "cancelled" else USAGE_FINAL
+    told = Usage(state, *_counts(usage, _TOTALS))
+    if told.thought_tokens is None:
+        return told._replace(thought_tokens=_counts(usage, _REASONING)[0])
+    return told
 
 
 def upstream_id_of(body: Mapping[str, Any]) -> str | None:
@@ -70,7 +75,8 @@ def steps_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     )
 
 
-def _count(usage: Mapping[str, Any], name: str) -> int | None:
-    value = usage.get(name)
+def _counts(usage: Mapping[str, Any], names: tuple[str, ...]) -> list[int | None]:
     # A bool is no count.
-    return value if type(value) is int and 0 <= value < _LARGEST else None
+    return [
+        value if type(value) is int and 0 <= value < _LARGEST else None for value in map(usage.get, names)
+    ]
