@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from service.errors import BadGateway, DeadlineExceeded, InvalidRequest, ServiceError, ServiceUnavailable
@@ -32,6 +32,8 @@ _BLANK_LINE: Final = b"\r\n"
 _EVENT_STREAM: Final = "text/event-stream"
 #: What a line of a stream may begin with: a comment, data, event, id or retry.
 _LINE_BEGINNINGS: Final = (b":", b"d", b"e", b"i", b"r")
+
+_Told = TypeVar("_Told")
 
 
 class Reply(NamedTuple):
@@ -97,12 +99,12 @@ class GeminiClient:
     def create(self, deployment: Deployment, body: bytes, headers: bytes = b"") -> Awaitable[Reply]:
         """Send a create and read its whole answer within the deployment's time limit."""
         head = b"%b%bContent-Length: %d\r\n\r\n" % (
-            deployment.create_line(),
+            deployment.create_line,
             _own(deployment, headers),
             len(body),
         )
         limit = deployment.settings.timeout or self._request_timeout
-        return self._unary(deployment, head, body, limit, creates=True)
+        return self._unary(deployment, head, body, limit, _made, patient=True)
 
     async def create_stream(
         self, deployment: Deployment, body: bytes, headers: bytes = b""
@@ -113,7 +115,7 @@ class GeminiClient:
         silence, not the whole.
         """
         head = b"%b%bContent-Length: %d\r\n\r\n" % (
-            deployment.create_line(),
+            deployment.create_line,
             _own(deployment, headers),
             len(body),
         )
@@ -137,7 +139,7 @@ class GeminiClient:
         """The interaction as upstream holds it, with its input if upstream keeps that and is asked for it."""
         query = "?include_input=true" if include_input else ""
         head = deployment.line("GET", upstream_id, query) + _own(deployment, headers) + _BLANK_LINE
-        return await self._unary(deployment, head, b"", _SHORT_TIMEOUT)
+        return await self._unary(deployment, head, b"", _SHORT_TIMEOUT, _reply)
 
     async def cancel(self, deployment: Deployment, upstream_id: str, *, headers: bytes = b"") -> Reply:
         """Cancel a running interaction; the answer is the interaction as it then stands."""
@@ -146,12 +148,12 @@ class GeminiClient:
             + _own(deployment, headers)
             + b"Content-Length: 0\r\n\r\n"
         )
-        return await self._unary(deployment, head, b"", _SHORT_TIMEOUT)
+        return await self._unary(deployment, head, b"", _SHORT_TIMEOUT, _reply)
 
     async def delete(self, deployment: Deployment, upstream_id: str) -> None:
         """Delete upstream's copy."""
         head = deployment.line("DELETE", upstream_id) + _BLANK_LINE
-        await self._exchange(deployment, head, b"", _SHORT_TIMEOUT)
+        await self._unary(deployment, head, b"", _SHORT_TIMEOUT, _done)
 
     def _first_byte(self, deployment: Deployment) -> float | None:
         return deployment.settings.first_byte_timeout or self._first_byte_timeout
@@ -183,15 +185,16 @@ class GeminiClient:
             raise as_service_error(error) from error
 
     async def _unary(
-        self, deployment: Deployment, head: bytes, body: bytes, limit: float, *, creates: bool = False
-    ) -> Reply:
-        """``creates`` says that it is a create, whose answer is worth waiting for however late it comes."""
-        status, raw = await self._exchange(deployment, head, body, limit, patient=creates)
-        return _made(deployment, status, raw) if creates else _reply(deployment, status, raw)
-
-    async def _exchange(
-        self, deployment: Deployment, head: bytes, body: bytes, limit: float, *, patient: bool = False
-    ) -> tuple[int, bytes]:
+        self,
+        deployment: Deployment,
+        head: bytes,
+        body: bytes,
+        limit: float,
+        understood: Callable[[Deployment, int, bytes], _Told],
+        *,
+        patient: bool = False,
+    ) -> _Told:
+        """``patient`` says that the answer is worth waiting for however late it comes."""
         settings = deployment.settings
         try:
             response = await self._transport.request(
@@ -203,11 +206,12 @@ class GeminiClient:
                 first_byte_timeout=self._first_byte(deployment),
                 patient=patient,
             )
-            return await _read(deployment, response)
+            raw = await response.read()
         except LateAnswer as late:
             raise Late(late, partial(_whole, deployment)) from late
         except TransportError as error:
             raise as_service_error(error) from error
+        return understood(deployment, _accepted(deployment, response, raw), raw)
 
 
 async def _begun(deployment: Deployment, response: Response) -> Response | Reply:
@@ -222,14 +226,20 @@ async def _begun(deployment: Deployment, response: Response) -> Response | Reply
 
 
 async def _whole(deployment: Deployment, response: Response) -> Reply:
-    return _made(deployment, *await _read(deployment, response))
-
-
-async def _read(deployment: Deployment, response: Response) -> tuple[int, bytes]:
     raw = await response.read()
-    if response.status >= 300:
+    return _made(deployment, _accepted(deployment, response, raw), raw)
+
+
+def _accepted(deployment: Deployment, response: Response, raw: bytes) -> int:
+    """The status of an answer; raises what one means that is no success."""
+    status = response.status
+    if status >= 300:
         raise _refusal(deployment, response, raw)
-    return response.status, raw
+    return status
+
+
+def _done(deployment: Deployment, status: int, sent: bytes) -> None:
+    """An answer of which nothing matters but that it came."""
 
 
 def _made(deployment: Deployment, status: int, sent: bytes) -> Reply:

@@ -132,12 +132,10 @@ class Exchange:
             return False
         return True
 
-    async def changed(self) -> None:
-        """Wait for more; raises what has ended the exchange, and :class:`Overdue` once."""
-        self._check()
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
-        self._check()
+    def changed(self) -> asyncio.Future[None]:
+        """What to wait for where more is wanted; :meth:`check` it before and behind that."""
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        return waiter
 
     def wake(self) -> None:
         """Let whoever waits look."""
@@ -145,7 +143,8 @@ class Exchange:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise what has ended the exchange, and :class:`Overdue` once."""
         if self.error is not None:
             raise self.error
         if self.late is not None:

@@ -38,6 +38,8 @@ class Deployment:
     origin: Origin
     path: str
     headers: bytes
+    #: Request line and fixed headers of a create.
+    create_line: bytes
     #: Whether upstream is on this machine: only then do the emulator's own request headers travel on.
     local: bool
 
@@ -48,10 +50,6 @@ class Deployment:
         """
         key = self.settings.api_key.reveal()
         return message.replace(key, "[key]") if len(key) >= _LEAST_KEY else message
-
-    def create_line(self) -> bytes:
-        """Request line and fixed headers of a create."""
-        return f"POST {self.path} HTTP/1.1\r\n".encode() + self.headers
 
     def line(self, method: str, upstream_id: str, suffix: str = "") -> bytes:
         """Request line and fixed headers of a call on one interaction."""
@@ -90,13 +88,14 @@ def build(settings: DeploymentSettings, user_agent: str) -> Deployment:
         "User-Agent": user_agent,
     }
     path = f"{url.path}/{settings.api_version}/interactions"
-    head = request_head("", path, headers)
+    fixed = request_head("", path, headers).partition(b"\r\n")[2]
     return Deployment(
         settings.id,
         settings,
         Origin(host, url.port or (443 if tls else 80), tls),
         path,
-        head.partition(b"\r\n")[2],
+        fixed,
+        f"POST {path} HTTP/1.1\r\n".encode() + fixed,
         _is_local(url),
     )
 

@@ -187,8 +187,11 @@ class Response:
     async def _changed(self) -> None:
         if self._connection is not None:
             self._connection.resume()
+        exchange = self._exchange
         try:
-            await self._exchange.changed()
+            exchange.check()
+            await exchange.changed()
+            exchange.check()
         except Overdue as overdue:
             raise LateAnswer(self, str(overdue)) from overdue
         except BaseException:

@@ -253,14 +253,14 @@ def test_a_record_finds_its_deployment_by_id() -> None:
 def test_a_base_becomes_origin_host_and_path(base: str, origin: Origin, host: str, path: str) -> None:
     deployment = build(entry("d", "m", "m", api_base=base, api_version="v1"), "tests/1")
     assert deployment.origin == origin
-    lines = deployment.create_line().decode().split("\r\n")
+    lines = deployment.create_line.decode().split("\r\n")
     assert lines[0] == f"POST {path}/v1/interactions HTTP/1.1"
     assert f"Host: {host}" in lines
 
 
 def test_every_call_carries_key_and_revision() -> None:
     deployment = build(entry("d", "m", "m", api_key=Secret("s3cret")), "tests/1")
-    for head in (deployment.create_line(), deployment.line("GET", "v1_x")):
+    for head in (deployment.create_line, deployment.line("GET", "v1_x")):
         lines = head.decode().split("\r\n")
         assert lines[-1] == ""
         assert {"x-goog-api-key: s3cret", "Api-Revision: 2026-05-20", "User-Agent: tests/1"} <= set(lines)
