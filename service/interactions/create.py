@@ -230,7 +230,10 @@ class Creator:
             self._destinations.check(call.envelope.webhooks)
         self._gate.enter()
         try:
-            job = await self._preparation.job(call)
+            if call.envelope.previous_interaction_id is None and call.replay_of is None:
+                job = self._preparation.job_at_once(call)
+            else:
+                job = await self._preparation.job(call)
         except BaseException:
             self._gate.leave()
             raise

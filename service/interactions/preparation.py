@@ -49,6 +49,18 @@ class Preparation:
         self._default_history = default_history
         self._process = process
 
+    def job_at_once(self, call: Call) -> Job:
+        """The same as :meth:`job` for what follows nothing and sends nothing again: nothing is looked up for it."""
+        course = self._router.start(_ask(call, None))
+        try:
+            job = self._drafted(course, call, None)
+            self._direct(job, course.route)
+            job.body = _upstream_body(call, job.changes)
+        except BaseException:
+            course.end()
+            raise
+        return job
+
     async def job(self, call: Call) -> Job:
         """The job of a call, nothing of it written or sent yet; raises a :class:`~service.errors.ServiceError`."""
         envelope = call.envelope
@@ -65,10 +77,12 @@ class Preparation:
     async def _job_of(self, ask: Ask, call: Call, parent: Record | None) -> Job:
         course = self._router.start(ask)
         try:
-            return await self._job_on(course, call, parent)
+            job = self._drafted(course, call, parent)
+            await self.address(job, course.route)
         except BaseException:
             course.end()
             raise
+        return job
 
     def _may_be_held(self, ask: Ask, parent: Record) -> bool:
         """Whether a deployment that could serve the request, but was not chosen, should hold the parent."""
@@ -79,7 +93,8 @@ class Preparation:
             and upstream_copy_lives(parent, state.deployment)
         )
 
-    async def _job_on(self, course: Course, call: Call, parent: Record | None) -> Job:
+    def _drafted(self, course: Course, call: Call, parent: Record | None) -> Job:
+        """The job of a call on its course, without its body."""
         envelope, route = call.envelope, course.route
         # Only what upstream stores can run in its background or in a sandbox (contract 6).
         kept_upstream = envelope.store and (
@@ -94,15 +109,17 @@ class Preparation:
         if _FALLBACKS in envelope.body:
             changes[_FALLBACKS] = None
         intent = _intent(call, route, parent, kept_upstream, self._process)
-        job = Job(call, intent, route, parent, changes, refers_upstream=False, body=b"", course=course)
-        await self.address(job, route)
-        return job
+        return Job(call, intent, route, parent, changes, refers_upstream=False, body=b"", course=course)
 
     async def address(self, job: Job, route: Route) -> None:
         """Write the job's body for this deployment: upstream's copy is named only where it lives.
 
         Raises a :class:`~service.errors.ServiceError` when the conversation cannot be had there.
         """
+        self._direct(job, route)
+        await self._write_body(job)
+
+    def _direct(self, job: Job, route: Route) -> None:
         call, parent = job.call, job.parent
         job.route = route
         job.changes.pop("model", None)
@@ -115,7 +132,6 @@ class Preparation:
                 call.envelope, parent, route.deployment, local=self._is_local(call, parent)
             )
         )
-        await self._write_body(job)
 
     def _is_local(self, call: Call, parent: Record | None) -> bool:
         return (call.history or self._default_history) == "local" or _answer_is_unstored(
@@ -125,9 +141,6 @@ class Preparation:
     async def _write_body(self, job: Job) -> None:
         """Write the body for upstream, with a reference to the parent's copy there or the whole conversation."""
         envelope, parent = job.call.envelope, job.parent
-        if parent is None and job.call.replay_of is None:
-            job.body = _upstream_body(job.call, job.changes)
-            return
         again = await self._input_again(job)
         if parent is None:
             job.body = _upstream_body(job.call, {**job.changes, **again})
