@@ -9,7 +9,7 @@ from service.store.records import TERMINAL, USAGE_FINAL, USAGE_MISSING, USAGE_PA
 from service.wire.legacy import outputs_to_steps
 
 #: Figures that no count of tokens reaches; what is larger is an upstream's mistake and not kept.
-_LARGEST: Final = 2**53
+_COUNT_BITS: Final = 53
 #: In the order of :class:`Usage`; the thoughts have another name in the older generation.
 _TOTALS: Final = (
     "total_input_tokens",
@@ -76,7 +76,7 @@ def steps_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _counts(usage: Mapping[str, Any], names: tuple[str, ...]) -> list[int | None]:
-    # A bool is no count.
+    # A bool is no count. Shifted like this, only what is neither negative nor too large is nothing.
     return [
-        value if type(value) is int and 0 <= value < _LARGEST else None for value in map(usage.get, names)
+        value if type(value) is int and not value >> _COUNT_BITS else None for value in map(usage.get, names)
     ]

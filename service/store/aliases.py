@@ -65,12 +65,14 @@ def _moment(upstream_id: str) -> int | None:
         token = a2b_base64(message[_TOKEN].translate(_FROM_URLSAFE))
     except ValueError:
         return None
-    microseconds = shift = 0
-    for byte in token[_MICROSECONDS]:
-        microseconds |= (byte & 0x7F) << shift
-        shift += 7
-        if not byte & 0x80:
-            break
+    # Of a number, all bytes but the last have the high bit; a token that ends before has no number.
+    first, second, third = token[_MICROSECONDS].ljust(3, b"\x80")
+    if first < 0x80:
+        microseconds = first
+    elif second < 0x80:
+        microseconds = first & 0x7F | second << 7
+    elif third < 0x80:
+        microseconds = first & 0x7F | (second & 0x7F) << 7 | third << 14
     else:
         return None
     if microseconds >= 1_000_000:
