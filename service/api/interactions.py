@@ -67,23 +67,23 @@ async def create(request: web.Request) -> web.StreamResponse:
         opened = await app[CREATOR].stream(call)
     else:
         opened = await app[CREATOR].create(call)
+    if isinstance(opened, Answer):
+        return answer(
+            request,
+            render.body(opened.interaction, revision),
+            interaction_id=opened.id,
+            upstream_id=opened.upstream_id,
+            history=opened.history,
+            served=opened.served,
+            replayed=opened.replayed,
+        )
     if isinstance(opened, Feed):
         opened = app[STREAMS].live(opened)
-    if isinstance(opened, Listening):
-        limit = call.wishes.timeout
-        if opened.served is not None:
-            limit = shorter(limit, app[CREATOR].stream_limits.of(opened.served.deployment))
-        left = None if limit is None else limit - (perf_counter() - began)
-        return await send_events(request, opened, revision, limit=left)
-    return answer(
-        request,
-        render.body(opened.interaction, revision),
-        interaction_id=opened.id,
-        upstream_id=opened.upstream_id,
-        history=opened.history,
-        served=opened.served,
-        replayed=opened.replayed,
-    )
+    limit = call.wishes.timeout
+    if opened.served is not None:
+        limit = shorter(limit, app[CREATOR].stream_limits.of(opened.served.deployment))
+    left = None if limit is None else limit - (perf_counter() - began)
+    return await send_events(request, opened, revision, limit=left)
 
 
 def _with_particulars(request: web.Request, call: Call) -> Call:
