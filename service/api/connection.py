@@ -22,6 +22,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import _ErrInfo
 
+from service.api.answering import AnsweringHandler
 from service.errors import ApiError, InvalidRequest, RequestTimeout, ServiceError
 from service.wire import ids
 
@@ -39,7 +40,7 @@ _REPEATED: Final = re.compile(r"Duplicate '([A-Za-z-]+)' header")
 _USER_AGENT: Final = re.compile(rb"\r\nuser-agent:[^\r\n]*", re.IGNORECASE)
 
 
-class TolerantHandler(web.RequestHandler):
+class TolerantHandler(AnsweringHandler):
     """One connection; holds back a head until it is whole and forwards everything else as it comes."""
 
     __slots__ = ("_body", "_head", "_head_timer")
