@@ -108,8 +108,13 @@ class Creator:
         most = max(1, int(gate.limit * _OVERDUE))
         self.overdue = following.cancellations.late = Overdue(store, take_over, life.working, ends, most)
 
-    async def create(self, call: Call) -> Answer:
+    def create(self, call: Call) -> Coroutine[Any, Any, Answer]:
         """Run a unary create; raises a :class:`ServiceError` that carries the interaction's id once it has one."""
+        if call.wishes.timeout is None and _stands_alone(call):
+            return self._answered(self._job_at_once(call))
+        return self._created(call)
+
+    async def _created(self, call: Call) -> Answer:
         job = await self._job(call)
         if call.wishes.timeout is None:
             return await self._answered(job)
@@ -226,17 +231,30 @@ class Creator:
             logger.info("a create failed after its caller had stopped waiting: %s", error)
 
     async def _job(self, call: Call) -> Job:
-        if call.envelope.webhooks is not None:
-            self._destinations.check(call.envelope.webhooks)
-        self._gate.enter()
+        if _stands_alone(call):
+            return self._job_at_once(call)
+        self._enter(call)
         try:
-            if call.envelope.previous_interaction_id is None and call.replay_of is None:
-                job = self._preparation.job_at_once(call)
-            else:
-                job = await self._preparation.job(call)
+            return self._entered(await self._preparation.job(call))
         except BaseException:
             self._gate.leave()
             raise
+
+    def _job_at_once(self, call: Call) -> Job:
+        self._enter(call)
+        try:
+            return self._entered(self._preparation.job_at_once(call))
+        except BaseException:
+            self._gate.leave()
+            raise
+
+    def _enter(self, call: Call) -> None:
+        if call.envelope.webhooks is not None:
+            self._destinations.check(call.envelope.webhooks)
+        self._gate.enter()
+
+    def _entered(self, job: Job) -> Job:
+        """The job, which gives its place back at its end."""
         if job.course is not None:
             job.course.on_end(self._gate.leave)
         return job
@@ -329,6 +347,11 @@ class Creator:
         except ServiceError:
             # The row stays open and is found by that; the caller is told what went wrong first.
             logger.exception("the failure of %s could not be recorded", error.interaction_id)
+
+
+def _stands_alone(call: Call) -> bool:
+    """Whether nothing has to be looked up for a call: it follows nothing, and sends nothing again."""
+    return call.envelope.previous_interaction_id is None and call.replay_of is None
 
 
 def _too_late(job: Job, timeout: float) -> DeadlineExceeded:

@@ -52,6 +52,11 @@ class Codec:
         """Compress bodies in one call that holds no interpreter lock; gives (codec, size, packed) for each."""
         small = [body for body in bodies if 0 < len(body) <= _DICTIONARY_LIMIT]
         compressed = iter(self._compress_small(small))
+        if len(small) == len(bodies):
+            return [
+                (DICTIONARY, len(body), result) if len(result) < len(body) else (RAW, len(body), body)
+                for body, result in zip(bodies, compressed, strict=True)
+            ]
         packed = []
         for body in bodies:
             codec, result = RAW, body

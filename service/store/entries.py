@@ -30,6 +30,8 @@ class Entry:
     """The writes of one caller: committed together, answered together."""
 
     writes: tuple[Write, ...]
+    #: All interactions that these writes are about: the events of many streams are one entry.
+    keys: set[bytes]
     size: int
     deadline: float
     new_work: bool
@@ -44,11 +46,6 @@ class Entry:
         """The interaction that these writes are about."""
         key: bytes = self.writes[0][1][0]
         return key
-
-    @property
-    def keys(self) -> set[bytes]:
-        """All interactions that these writes are about: the events of many streams are one entry."""
-        return {row[0] for _, row in self.writes}
 
     @property
     def forgotten(self) -> bool:
@@ -66,13 +63,15 @@ class Entry:
             self.done.set_exception(error)
 
 
-def size_of(writes: tuple[Write, ...]) -> int:
-    """How much memory these writes hold, roughly."""
+def measured(writes: tuple[Write, ...]) -> tuple[set[bytes], int]:
+    """All interactions that these writes are about, and how much memory they hold, roughly."""
+    keys: set[bytes] = set()
     size = _OVERHEAD
     for statement, row in writes:
+        keys.add(row[0])
         if statement.packs:
             size += len(row[1])
-    return size
+    return keys, size
 
 
 @dataclass(frozen=True, slots=True, eq=False)

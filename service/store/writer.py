@@ -20,7 +20,7 @@ from typing import Final
 
 from service.errors import ServiceError, ServiceUnavailable, StoreError, Superseded
 from service.store.backend import Backend, Batch, Row, RowRefused, StoreUnavailable, committed
-from service.store.entries import Entries, Entry, Taken, Write, size_of
+from service.store.entries import Entries, Entry, Taken, Write, measured
 from service.store.statements import BATCH_ORDER
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,8 @@ class Writer:
                 "The store has more work queued than it can take.", retry_after=1 if shed else None
             )
         deadline = monotonic() + patience
-        entry = Entry(writes, size_of(writes), deadline, shed, self._loop.create_future(), last)
+        keys, size = measured(writes)
+        entry = Entry(writes, keys, size, deadline, shed, self._loop.create_future(), last)
         entries.add(entry)
         if not self._lanes:
             self._answered_at = monotonic()

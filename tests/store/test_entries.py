@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from service.store.entries import Entries, Entry, Taken
+from service.store.entries import Entries, Entry, Taken, measured
 from service.store.event_log import INSERT_EVENTS
 
 _LIMIT = 100
@@ -12,7 +12,8 @@ _LIMIT = 100
 
 def entry(*keys: bytes, last: bool = False) -> Entry:
     writes = tuple((INSERT_EVENTS, (key, b"x")) for key in keys)
-    return Entry(writes, 1, 0.0, False, asyncio.get_running_loop().create_future(), last)
+    touched, _ = measured(writes)
+    return Entry(writes, touched, 1, 0.0, False, asyncio.get_running_loop().create_future(), last)
 
 
 def taken(entries: Entries, most: int) -> Taken:

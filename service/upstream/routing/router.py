@@ -88,6 +88,7 @@ class Router:
         self._states = {deployment.id: self._state(deployment) for deployment in deployments}
         self._pools: dict[tuple[str | None, str | None], Pool] = {}
         self._minute_ends = 0.0
+        self._falls_back = bool(router.fallbacks or router.default_fallbacks)
 
     def __iter__(self) -> Iterator[State]:
         return iter(self._states.values())
@@ -113,7 +114,7 @@ class Router:
         :class:`RateLimitExceeded` when none can now.
         """
         pool = self.pool(ask.model, ask.agent)
-        fallbacks = self._fallbacks(ask, pool)
+        fallbacks = self._fallbacks(ask, pool) if self._falls_back or ask.wishes.fallbacks is not None else ()
         self.budget.request()
         return Course(self, ask, pool, fallbacks)
 
