@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from time import perf_counter
 from typing import Final
@@ -18,18 +18,14 @@ class Requests:
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, int]] = Counter()
-        self._buckets: dict[str, list[int]] = {}
-        self._seconds: dict[str, float] = {}
+        self._buckets: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(_BOUNDS) + 1))
+        self._seconds: defaultdict[str, float] = defaultdict(float)
 
     def note(self, operation: str, status: int, began: float) -> None:
         """An answer is complete; ``began`` is of :func:`time.perf_counter`."""
         seconds = perf_counter() - began
         self._counts[operation, status] += 1
-        buckets = self._buckets.get(operation)
-        if buckets is None:
-            buckets = self._buckets[operation] = [0] * (len(_BOUNDS) + 1)
-            self._seconds[operation] = 0.0
-        buckets[bisect_left(_BOUNDS, seconds)] += 1
+        self._buckets[operation][bisect_left(_BOUNDS, seconds)] += 1
         self._seconds[operation] += seconds
 
     def collect(self) -> Iterator[Metric]:

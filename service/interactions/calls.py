@@ -11,7 +11,7 @@ import orjson
 from service.settings.model import History as HistorySetting
 from service.store.held import Claim
 from service.store.idempotency import KeyClaim
-from service.store.records import Intent, Outcome, Record, Usage, now
+from service.store.records import NO_USAGE, Intent, Outcome, Record, Usage, now
 from service.upstream.deployments import Route
 from service.upstream.routing.course import NO_WISHES, Course, Stay, Wishes
 from service.wire.envelope import Envelope
@@ -186,12 +186,12 @@ class Job:
     ) -> Outcome:
         """The outcome of this job as it stands now."""
         moment = now()
-        told = interaction or {}
+        intent, told = self.intent, interaction or {}
         return Outcome(
-            id=self.intent.id,
+            id=intent.id,
             deployment_id=self.route.deployment.id,
             upstream_id=upstream_id,
-            upstream_stored=self.intent.upstream_stored and upstream_id is not None,
+            upstream_stored=intent.upstream_stored and upstream_id is not None,
             status=status,
             # What fails is the failure of whom it was sent to, however the caller called that.
             model=_text(told.get("model")) or _text(told.get("agent")) or self._asked_for,
@@ -203,9 +203,9 @@ class Job:
             updated_at=moment,
             first_byte_at=self.first_byte_at,
             completed_at=moment if terminal else None,
-            usage=usage or Usage(),
-            owner_id=self.intent.owner_id,
-            announced=self.intent.background,
+            usage=usage or NO_USAGE,
+            owner_id=intent.owner_id,
+            announced=intent.background,
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from service.store.aliases import by_hash
 
@@ -58,6 +58,9 @@ class Usage(NamedTuple):
     total_tokens: int | None = None
 
 
+NO_USAGE: Final = Usage()
+
+
 class Intent(NamedTuple):
     """Who asks for what, where it is going: written before the first byte goes upstream."""
 
@@ -84,14 +87,8 @@ class Intent(NamedTuple):
     def row(self, request_bytes: int) -> tuple[object, ...]:
         """The members in the order of ``INSERT_INTENT``."""
         return (
-            self.id,
-            self.project_id,
-            self.key_id,
-            self.previous_id,
-            self.root_id,
-            self.depth,
-            self.created_at,
-            self.revision,
+            # From the id to the revision.
+            *self[:8],
             # Numbers: SQLite's driver takes a long way round for every value that is a bool.
             +self.stream,
             +self.background,
@@ -147,10 +144,9 @@ class Outcome(NamedTuple):
 
     def row(self, response_bytes: int | None, place: Callable[[str], int] = by_hash) -> tuple[object, ...]:
         """The members in the order of ``FINISH``; ``place`` is where an upstream id stands in its index."""
-        usage = self.usage
-        upstream_id = (
-            self.upstream_id if self.upstream_id and len(self.upstream_id) <= _LONGEST_ALIAS else None
-        )
+        upstream_id = self.upstream_id
+        if not upstream_id or len(upstream_id) > _LONGEST_ALIAS:
+            upstream_id = None
         return (
             self.id,
             self.deployment_id,
@@ -168,13 +164,7 @@ class Outcome(NamedTuple):
             self.updated_at,
             self.first_byte_at,
             self.completed_at,
-            usage.state,
-            usage.input_tokens,
-            usage.output_tokens,
-            usage.thought_tokens,
-            usage.cached_tokens,
-            usage.tool_use_tokens,
-            usage.total_tokens,
+            *self.usage,
             self.owner_id,
         )
 

@@ -112,23 +112,22 @@ class Writer:
         """
         if self._closed:
             raise NotQueued("The service is stopping.", retry_after=1 if shed else None)
-        entries = self._entries
-        if not entries.fits(new_work=shed):
+        if not self._entries.fits(new_work=shed):
             self.statistics.shed += 1
             raise NotQueued(
                 "The store has more work queued than it can take.", retry_after=1 if shed else None
             )
-        deadline = monotonic() + patience
+        moment = monotonic()
+        done = self._loop.create_future()
         keys, size = measured(writes)
-        entry = Entry(writes, keys, size, deadline, shed, self._loop.create_future(), last)
-        entries.add(entry)
+        self._entries.add(Entry(writes, keys, size, moment + patience, shed, done, last))
         if not self._lanes:
-            self._answered_at = monotonic()
+            self._answered_at = moment
         if not self._gathering:
             self._open_lane()
         if self._looking is None:
             self._look_again()
-        return entry.done
+        return done
 
     async def close(self, patience: float = _LAST_EFFORT) -> None:
         """Take no more work and commit what is queued; after ``patience`` seconds, what is left is lost."""

@@ -104,8 +104,12 @@ class Transport:
         connection.resume()
         idle = self._idle[origin]
         moment = monotonic()
-        while idle and (moment - idle[0][0] > _KEEPALIVE or not idle[0][1].is_open):
-            idle.popleft()[1].abort()
+        while idle:
+            released_at, oldest = idle[0]
+            if moment - released_at <= _KEEPALIVE and not oldest.transport.is_closing():
+                break
+            idle.popleft()
+            oldest.abort()
         idle.append((moment, connection))
 
     def give_up(self, connection: Connection, error: TransportError | None = None) -> None:
@@ -132,7 +136,7 @@ class Transport:
                 while connections:
                     connections.pop()[1].transport.close()
                 return None
-            if connection.reusable and connection.is_open:
+            if connection.reusable and not connection.transport.is_closing():
                 return connection
             connection.transport.close()
         return None

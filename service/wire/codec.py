@@ -37,13 +37,14 @@ def loads(raw: bytes) -> Any:
     """
     try:
         value = orjson.loads(raw)
-        # orjson has refused what is not strict JSON, so the lenient parser sees only valid text.
-        lossy = _NINETEEN_DIGITS in raw.translate(_DIGITS_ALIKE) and _may_have_lost_an_integer(value)
-        return json.loads(raw) if lossy else value
+        if _NINETEEN_DIGITS in raw.translate(_DIGITS_ALIKE) and _may_have_lost_an_integer(value):
+            # orjson has refused what is not strict JSON, so the lenient parser sees only valid text.
+            return json.loads(raw)
     except ValueError as error:
         raise InvalidRequest(f"Invalid JSON payload: {error}") from error
     except RecursionError as error:
         raise NestedTooDeeply("Invalid JSON payload: nested too deeply.") from error
+    return value
 
 
 def loads_foreign(raw: bytes) -> Any:

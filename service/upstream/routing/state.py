@@ -146,7 +146,8 @@ class State:
     def release(self, *, probe: bool = False) -> None:
         """A request is over."""
         self.running -= 1
-        self.circuit.leave(probe=probe)
+        if probe:
+            self.circuit.leave(probe=True)
         self._settle()
 
     def answered(self, now: float, seconds: float, *, probe: bool) -> None:
