@@ -235,29 +235,29 @@ class Creator:
             return self._job_at_once(call)
         self._enter(call)
         try:
-            return self._entered(await self._preparation.job(call))
+            job = await self._preparation.job(call)
         except BaseException:
             self._gate.leave()
             raise
+        if job.course is not None:
+            job.course.on_end(self._gate.leave)
+        return job
 
     def _job_at_once(self, call: Call) -> Job:
         self._enter(call)
         try:
-            return self._entered(self._preparation.job_at_once(call))
+            job = self._preparation.job_at_once(call)
         except BaseException:
             self._gate.leave()
             raise
+        if job.course is not None:
+            job.course.on_end(self._gate.leave)
+        return job
 
     def _enter(self, call: Call) -> None:
         if call.envelope.webhooks is not None:
             self._destinations.check(call.envelope.webhooks)
         self._gate.enter()
-
-    def _entered(self, job: Job) -> Job:
-        """The job, which gives its place back at its end."""
-        if job.course is not None:
-            job.course.on_end(self._gate.leave)
-        return job
 
     async def _begin(self, job: Job) -> None:
         if not self._life.is_sure:

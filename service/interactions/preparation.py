@@ -54,7 +54,7 @@ class Preparation:
         course = self._router.start(_ask(call, None))
         try:
             job = self._drafted(course, call, None)
-            self._direct(job, course.route)
+            _rename(job, course.route)
             job.body = _upstream_body(call, job.changes)
         except BaseException:
             course.end()
@@ -116,15 +116,10 @@ class Preparation:
 
         Raises a :class:`~service.errors.ServiceError` when the conversation cannot be had there.
         """
-        self._direct(job, route)
-        await self._write_body(job)
-
-    def _direct(self, job: Job, route: Route) -> None:
         call, parent = job.call, job.parent
         job.route = route
         job.changes.pop("model", None)
-        if route.model is not None and route.model != call.envelope.model:
-            job.changes["model"] = route.model
+        _rename(job, route)
         job.refers_upstream = (
             parent is not None
             and not job.lost_upstream
@@ -132,6 +127,7 @@ class Preparation:
                 call.envelope, parent, route.deployment, local=self._is_local(call, parent)
             )
         )
+        await self._write_body(job)
 
     def _is_local(self, call: Call, parent: Record | None) -> bool:
         return (call.history or self._default_history) == "local" or _answer_is_unstored(
@@ -229,6 +225,12 @@ class Preparation:
         job.lost_upstream = True
         await self._write_body(job)
         return True
+
+
+def _rename(job: Job, route: Route) -> None:
+    """Have the model called as upstream spells it."""
+    if route.model is not None and route.model != job.call.envelope.model:
+        job.changes["model"] = route.model
 
 
 def _ask(call: Call, parent: Record | None) -> Ask:

@@ -33,6 +33,7 @@ class State:
     """One deployment; times are seconds since the epoch, latencies seconds."""
 
     __slots__ = (
+        "_bounded",
         "_doubts",
         "_enforced",
         "_forbidden",
@@ -80,6 +81,8 @@ class State:
         #: Whether it matters how much of it is used, and whether it may not be used beyond that.
         self._weighed = enforced
         self._enforced = enforced and bool(settings.rpm or settings.tpm)
+        #: Whether a request more or less can change when it rests.
+        self._bounded = enforced or self._parallel < inf
         self._minute_ends = 0.0
         #: What was forbidden here of which it is not known yet whether another key may.
         self._doubts = 0
@@ -131,24 +134,24 @@ class State:
 
     def take(self, now: float) -> bool:
         """One more request goes there; whether it is the probe of a half-open circuit."""
-        self.running += 1
         self.requests += 1
         self.changed = True
         probe = self.circuit.enter(now)
-        self._settle()
+        self._run(1)
+        if probe:
+            self._settle()
         return probe
 
     def join(self) -> None:
         """A stream that was begun before is read from there: no request, and no probe."""
-        self.running += 1
-        self._settle()
+        self._run(1)
 
     def release(self, *, probe: bool = False) -> None:
         """A request is over."""
-        self.running -= 1
+        self._run(-1)
         if probe:
             self.circuit.leave(probe=True)
-        self._settle()
+            self._settle()
 
     def answered(self, now: float, seconds: float, *, probe: bool) -> None:
         """Upstream has answered, or opened a stream, after so many seconds."""
@@ -267,6 +270,14 @@ class State:
         self.latency += (seconds - self.latency) * (_NEWEST if self.latency else 1.0)
         self.sampled_at = now
         self.expected = self.latency * (self.busy + 1)
+
+    def _run(self, more: int) -> None:
+        """So many more requests are under way here; whether it rests hangs on that only where there is a bound."""
+        running = self.running = self.running + more
+        busy = self.busy = running + self.elsewhere_running
+        self.expected = self.latency * (busy + 1)
+        if self._bounded:
+            self._settle()
 
     def _settle(self) -> None:
         running = self.running
