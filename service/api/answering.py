@@ -8,7 +8,7 @@ left in its context; no handler of this service leaves anything there. All else 
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import Any
 
 from aiohttp import StreamReader, web
 from aiohttp.http import StreamWriter
@@ -22,10 +22,11 @@ class AnsweringHandler(web.RequestHandler):
 
     async def start(self) -> None:
         """Answer what comes until the connection is closed, or is to be."""
-        while not self._force_close:
+        server = self._manager
+        while server is not None and not self._force_close:
             if not self._messages:
                 await self._next_message()
-            is_kept = await self._answer_next()
+            is_kept = await self._answer_next(server)
             if not is_kept or self._close or self._force_close:
                 break
             self._bound_pause()
@@ -44,21 +45,18 @@ class AnsweringHandler(web.RequestHandler):
         finally:
             self._waiter = None
 
-    async def _answer_next(self) -> bool:
+    async def _answer_next(self, server: web.Server) -> bool:
         """Answer the first request that waits; whether the connection is kept for another one."""
         message, body = self._messages.popleft()
         self._make_room()
-        manager, factory, handler = self._manager, self._request_factory, self._request_handler
-        if manager is None or factory is None or handler is None:
-            # The client has left.
-            return False
-        manager.requests_count += 1
+        server.requests_count += 1
+        handler = server.request_handler
         if isinstance(message, _ErrInfo):
             handler, message = self._make_error_handler(message), ERROR
-        task = self._task_handler or asyncio.current_task()
-        request = factory(
-            message, body, self, StreamWriter(self, self._loop), cast("asyncio.Task[None]", task)
-        )
+        writer = StreamWriter(self, self._loop)
+        # There is none only where the client has left.
+        task: Any = self._task_handler or asyncio.current_task()
+        request = server.request_factory(message, body, self, writer, task)
         began = self._loop.time() if self._logging_enabled else None
         try:
             try:

@@ -203,7 +203,7 @@ class GeminiClient:
                 body,
                 total_timeout=limit,
                 connect_timeout=settings.connect_timeout or self._connect_timeout,
-                first_byte_timeout=self._first_byte(deployment),
+                first_byte_timeout=settings.first_byte_timeout or self._first_byte_timeout,
                 patient=patient,
             )
             raw = await response.read()

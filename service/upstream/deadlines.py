@@ -28,13 +28,15 @@ class Deadlines:
     def add(self, connection: Connection, seconds: float) -> None:
         """Bound the whole answer."""
         self._due[connection] = self._loop.time() + seconds
-        self._start()
+        if self._timer is None:
+            self._start()
 
     def add_silence(self, connection: Connection, seconds: float) -> None:
         """Bound the time from now, or from what comes, to what comes next."""
         connection.heard = self._loop.time()
         self._silences[connection] = seconds
-        self._start()
+        if self._timer is None:
+            self._start()
 
     def forget_silence(self, connection: Connection) -> None:
         """Bound the whole answer alone."""
@@ -52,8 +54,7 @@ class Deadlines:
             self._timer = None
 
     def _start(self) -> None:
-        if self._timer is None:
-            self._timer = self._loop.call_later(_STEP, self._look)
+        self._timer = self._loop.call_later(_STEP, self._look)
 
     def _look(self) -> None:
         now = self._loop.time()

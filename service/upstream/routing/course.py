@@ -73,7 +73,10 @@ class Stay:
 
     def spent(self, tokens: int | None) -> None:
         """The interaction has used so many tokens."""
-        self._router.spent(self.deployment_id, tokens)
+        if self._state is None:
+            self._router.spent(self.deployment_id, tokens)
+        elif tokens:
+            self._state.spent(tokens)
 
     def end(self) -> None:
         """The stream is over; may be said again."""
