@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -82,25 +82,33 @@ _Order = Callable[[sqlite3.Connection], Any]
 
 
 class _Writes:
-    """The SQL of each statement for each number of rows; compiled once, then only its list of rows grows."""
+    """The SQL of each statement for each number of rows; compiled once, then only its list of rows grows.
+
+    As many texts are kept as the driver keeps statements prepared for: it knows them by their text, whose hash is kept
+    with it.
+    """
 
     def __init__(self) -> None:
         self._parts: dict[str, tuple[str, str, str]] = {}
+        self._text = lru_cache(_PREPARED_STATEMENTS)(self._written)
 
     def execute(
         self, connection: sqlite3.Connection, statement: BatchStatement, rows: Sequence[Row]
     ) -> list[Row]:
         """Execute one statement for all rows; what it returns, if it does."""
-        parts = self._parts.get(statement.name)
-        if parts is None:
-            parts = self._parts[statement.name] = _compiled(statement)
-        before, row, after = parts
+        name = statement.name
+        if name not in self._parts:
+            self._parts[name] = _compiled(statement)
         found: list[Row] = []
         for start in range(0, len(rows), _LARGEST_CHUNK):
             chunk = rows[start : start + _LARGEST_CHUNK]
-            sql = f"{before}{', '.join([row] * len(chunk))}{after}"
+            sql = self._text(name, len(chunk))
             found += connection.execute(sql, tuple(itertools.chain.from_iterable(chunk)))
         return found
+
+    def _written(self, name: str, count: int) -> str:
+        before, row, after = self._parts[name]
+        return f"{before}{', '.join([row] * count)}{after}"
 
 
 @cache
