@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from service.store.kept_events import EventBatch
+from service.store.statements import BATCH_ORDER
 from tests.support.store import OpenStore, intent, running
 
 BLOCK = b'event: step.delta\ndata: {"event_type":"step.delta"}\n\n'
+
+
+def test_each_kind_of_write_is_known_by_a_name_of_its_own() -> None:
+    assert len({statement.name for statement in BATCH_ORDER}) == len(BATCH_ORDER)
 
 
 async def test_events_of_many_streams_are_logged_beside_the_upstream_id_of_one(opened: OpenStore) -> None:
