@@ -1,8 +1,8 @@
 """A connection that answers its requests in its own task, one after the other.
 
 aiohttp makes a task for each request: an object with entries in two registries of asyncio's, a context, and two of the
-eight turns of the event loop that a create takes. It does so that no request finds what another one has
-left in its context; no handler of this service leaves anything there. All else is as in aiohttp's own ``start``.
+eight turns of the event loop that a create takes. It does so that no request finds what another one has left in
+its context; no handler of this service leaves anything there. All else is as in aiohttp's own ``start``.
 """
 
 from __future__ import annotations
