@@ -2,7 +2,8 @@
 
 aiohttp makes a task for each request: an object with entries in two registries of asyncio's, a context, and two of the
 eight turns of the event loop that a create takes. It does so that no request finds what another one has left in
-its context; no handler of this service leaves anything there. All else is as in aiohttp's own ``start``.
+its context; no handler of this service leaves anything there, nor anything that cancels its task later. All else is as
+in aiohttp's own ``start``, but that a client which has left before its turn is no error.
 """
 
 from __future__ import annotations

@@ -239,18 +239,21 @@ class Feed:
         self._wake()
 
     def after(self, seq: int) -> list[Event] | None:
-        """Some events behind this one, none if there are none yet; None when they are in the log only."""
+        """Some events behind this one, none if there are none yet; None when they are in the log only.
+
+        They have no more than :data:`PIECE` bytes, or are one.
+        """
         place = seq + 1 - self._first
         if place < 0:
             return None
         events: list[Event] = []
         size = 0
         for frame in self._frames[place:]:
+            size += len(frame)
+            if events and size > PIECE:
+                break
             seq += 1
             events.append(Event(seq, frame))
-            size += len(frame)
-            if size >= PIECE:
-                break
         return events
 
     async def changed(self, idle: float) -> bool:

@@ -94,7 +94,7 @@ async def test_what_is_published_together_comes_together_in_portions_that_fit() 
     await asyncio.sleep(0)
     with feed.together():
         for seq in range(2, 5):
-            feed.publish(seq, b"x" * (PIECE // 2))
+            feed.publish(seq, b"x" * (PIECE * 2 // 5))
         assert not listener.taken
     assert listener.taken == [2, 3, 4]
     assert listener.together == [2, 1]
