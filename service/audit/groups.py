@@ -76,6 +76,8 @@ class Groups:
         self._filters = filters
         self._grouping = grouping
         self._places = places
+        #: Where there are flags among the values of a group.
+        self._flags = [place for place, name in enumerate(grouping.dimensions) if name in _FLAGS]
         self.sums: dict[Group, Measures] = {}
 
     def columns(self, source: Mapping[str, ColumnElement[Any]]) -> list[ColumnElement[Any]]:
@@ -92,18 +94,20 @@ class Groups:
         interval = self._places.of(moment)
         if interval is None:
             return None
-        names = self._grouping.dimensions
-        width = len(names)
-        told = [
-            bool(value) if name in _FLAGS else value
-            for name, value in zip(names, values[:width], strict=True)
-        ]
+        width = len(self._grouping.dimensions)
+        told = list(values[:width])
+        for place in self._flags:
+            told[place] = bool(told[place])
         if self._grouping.labels:
             labels = labels_of(values[width])
             told += [labels.get(name) for name in self._grouping.labels]
         if self._grouping.unit is not None:
             told.append(interval.name)
-        return self.sums.setdefault(tuple(told), Measures())
+        group = tuple(told)
+        sums = self.sums.get(group)
+        if sums is None:
+            sums = self.sums[group] = Measures()
+        return sums
 
     def needed(self) -> set[str]:
         """The columns of a series that are looked at."""

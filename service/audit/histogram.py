@@ -7,6 +7,7 @@ is one addition: a report merges thousands.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Final
 
 RELATIVE_ERROR: Final = 0.01
@@ -27,6 +28,12 @@ def bucket_of(microseconds: int) -> int:
     if microseconds <= _SMALLEST:
         return 0
     return min(_LAST_BUCKET, math.ceil(math.log(microseconds / _SMALLEST) / _LOG_GAMMA))
+
+
+@lru_cache(256)
+def _lowest(lanes: int) -> int:
+    """What is in so many of the lowest lanes, as a mask."""
+    return (1 << (_LANE_BITS * lanes)) - 1
 
 
 def _middle_of(bucket: int) -> float:
@@ -73,7 +80,7 @@ class Histogram:
         count = (lanes.bit_length() - 1) // _LANE_BITS + 1
         while count > 1:
             half = count // 2
-            lower = lanes & ((1 << (_LANE_BITS * half)) - 1)
+            lower = lanes & _lowest(half)
             seen = lower % _SUM
             if seen >= rank:
                 lanes, count = lower, half
