@@ -16,6 +16,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, quote
 
 import pytest
+from sqlalchemy import text as sql
 
 from service.audit import folding, listing, stretches, words
 from service.audit.filters import Filters, Label, parse
@@ -25,7 +26,7 @@ from service.audit.sqlite import finding as on_sqlite
 from service.audit.wanted import Order
 from service.errors import InvalidRequest
 from service.store.records import USAGE_MISSING
-from service.store.tables import DEFAULT_PROJECT
+from service.store.tables import DEFAULT_PROJECT, interactions
 from service.wire import ids
 from tests.audit.history import HOUR, LATE_FIGURES, Past, Told, add, delete, past
 from tests.support.gateway import Gateway, eventually
@@ -497,3 +498,17 @@ async def test_no_spelling_is_an_error_of_the_database(gateway: Gateway, text: s
         "GET", "/api/interactions?q=" + "".join(f"%{byte:02x}" for byte in text.encode())
     )
     assert answered.status in (200, 400), answered.raw
+
+
+async def test_the_best_of_what_is_known_already_are_looked_up_and_not_walked_to(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "MOST_RANKED", 11)
+    async with past(postgres_url, 300) as made, made.reports.reading() as reading:
+        filters = replace(parse([])[0], text="river")
+        page = await listing.read_page(
+            reading, [interactions.c.id], DEFAULT_PROJECT, filters, order="rank", limit=5
+        )
+        assert len(page.rows) == 5
+        # Where nothing may be sorted, a planner walks through all interactions to have these in order.
+        assert await reading.fetch(sql("SHOW enable_sort")) == [("on",)]

@@ -74,6 +74,7 @@ async def ranked(
     enough = _ENOUGH_RANKED if wanted.oldest is None else None
     told = await _first(reading, narrow, search, led, enough=enough)
     keys = None if told is None else [row[0] for row in told]
+    await reading.plan(Plan.WALK if keys is None else Plan.LOOK_UP)
     return await reading.fetch(matching.ranked(wanted, search, offset, limit, keys))
 
 
