@@ -239,9 +239,7 @@ class Creator:
         except BaseException:
             self._gate.leave()
             raise
-        if job.course is not None:
-            job.course.on_end(self._gate.leave)
-        return job
+        return self._inside(job)
 
     def _job_at_once(self, call: Call) -> Job:
         self._enter(call)
@@ -250,14 +248,18 @@ class Creator:
         except BaseException:
             self._gate.leave()
             raise
-        if job.course is not None:
-            job.course.on_end(self._gate.leave)
-        return job
+        return self._inside(job)
 
     def _enter(self, call: Call) -> None:
         if call.envelope.webhooks is not None:
             self._destinations.check(call.envelope.webhooks)
         self._gate.enter()
+
+    def _inside(self, job: Job) -> Job:
+        """Have a job keep its place until its course ends."""
+        if job.course is not None:
+            job.course.on_end(self._gate.leave)
+        return job
 
     async def _begin(self, job: Job) -> None:
         if not self._life.is_sure:

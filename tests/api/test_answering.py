@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 
+from tests.support.connections import connected
 from tests.support.gateway import Gateway
 
 WHOLE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 UNWANTED = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 CLOSING = WHOLE[:-2] + b"Connection: close\r\n\r\n"
-
-
-@asynccontextmanager
-async def connected(gateway: Gateway) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    host, port = gateway.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    try:
-        async with asyncio.timeout(20):
-            yield reader, writer
-    finally:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
 
 
 async def status_of(reader: asyncio.StreamReader) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 import orjson
 import pytest
 from aiohttp import web
 
 from service.api import connection
+from tests.support.connections import connected
 from tests.support.gateway import MODEL, Gateway
 from tests.support.gateways import StartGateway, StartScripted
 from tests.support.upstreams import deployment
@@ -24,19 +24,6 @@ WHOLE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """The service waits for heads for a short time."""
     monkeypatch.setattr(connection, "_HEAD_SECONDS", SOON)
-
-
-@asynccontextmanager
-async def connected(gateway: Gateway) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    host, port = gateway.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    try:
-        async with asyncio.timeout(20):
-            yield reader, writer
-    finally:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
 
 
 async def answered(reader: asyncio.StreamReader) -> tuple[int, bytes]:
