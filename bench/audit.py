@@ -9,6 +9,7 @@ a filter, by time and by rank; a month's usage by model and day. Nothing else ru
 from __future__ import annotations
 
 import argparse
+import gc
 import random
 import statistics
 import sys
@@ -28,6 +29,7 @@ import uvloop
 from bench.audit_filling import AuditFilling
 from bench.databases import postgres
 from bench.filling import DAYS, Filling, PostgresFilling, SqliteFilling
+from service import collector
 from service.audit import filters, usage_request
 from service.audit.late_figures import LateFigures
 from service.audit.listing import Listing
@@ -213,6 +215,8 @@ async def subject(name: str, url: str) -> AsyncIterator[Subject]:
     await reports.start()
     try:
         prices = Prices.of(Settings())
+        gc.collect()
+        collector.settle()
         listing = Listing(reports, LateFigures(Codec(), prices))
         yield Subject(name, listing, UsageReports(reports, Codec(), prices))
     finally:

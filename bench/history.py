@@ -31,6 +31,7 @@ from sqlalchemy import Connection
 
 from bench.databases import postgres
 from bench.filling import DAYS, Filling, PostgresFilling, SqliteFilling, fill
+from service import collector
 from service.interactions.history import History
 from service.interactions.media_restore import Media
 from service.settings import DeploymentSettings, Secret, Settings
@@ -50,8 +51,6 @@ from service.wire.envelope import parse
 CHAINS = {1: 8, 10: 8, 100: 8, 1000: 8}
 _SEED = 20261122
 _WARM_UP = 16
-#: As often as the service looks for cycles (``service/app.py``).
-_COLLECT_AFTER = (20_000, 20, 20)
 #: Seconds between two looks at whether the event loop is free.
 _BEAT = 0.001
 _FOLLOW_UP = b'{"model":"gemini-2.5-flash","input":"And what follows from that?"}'
@@ -226,8 +225,7 @@ async def run(folder: Path, count: int, rounds: int) -> dict[str, Any]:
         async with AsyncExitStack() as stack:
             subjects = [await stack.enter_async_context(subject(name, url)) for name, url in urls.items()]
             gc.collect()
-            gc.freeze()
-            gc.set_threshold(*_COLLECT_AFTER)
+            collector.settle()
             deepest = max(tips)
             return {
                 "interactions": count,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import Sequence
 from typing import Final
@@ -11,7 +10,7 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from service import resources
+from service import collector, resources
 from service.api.auth import Authenticator
 from service.api.endpoint import MADE_UP
 from service.api.keys import (
@@ -32,8 +31,6 @@ from service.shared import DUTIES, SERVING, SETTINGS, Duties
 
 logger = logging.getLogger(__name__)
 
-#: Requests leave few cycles behind; looking for them after every 700 objects costs a twentieth of a request.
-_COLLECT_AFTER: Final = (20_000, 20, 20)
 _BACKLOG: Final = 1024
 _KEEPALIVE_SECONDS: Final = 300.0
 
@@ -76,9 +73,7 @@ async def run(settings: Settings, stop: asyncio.Event | None = None, notices: Se
             raise ConfigurationError(
                 f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); choose another --host or --port."
             ) from error
-        # What lives from here on lives for the whole process: the collector need not look at it again.
-        gc.freeze()
-        gc.set_threshold(*_COLLECT_AFTER)
+        collector.settle()
         host, port = runner.addresses[0][:2]
         for notice in notices:
             logger.warning(notice)

@@ -10,7 +10,6 @@ in order. Between them goes nothing but what is written in the end.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Final
 
+from service import collector
 from service.audit.encoding import form_of
 from service.audit.errand import Errand
 from service.audit.export import Export
@@ -34,8 +34,6 @@ _ENDED: Final = 1
 _STANDARD_OUTPUT: Final = 1
 #: How far it stands behind the service for a processor.
 _NICENESS: Final = 10
-#: Objects that are made before those that are not freed by themselves are looked for: nearly all are.
-_COLLECT_AFTER: Final = 20_000
 #: Parts that the worker is given before the first of them is taken, and portions of this process that wait for others.
 _GIVEN: Final = 3
 _OWN: Final = 3
@@ -119,8 +117,7 @@ def main() -> int:
     # What is needed is loaded before there is another process.
     encoder = form_of(errand.form)(errand.after)
     open_reports(database_url)
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, 10, 10)
+    collector.settle()
     worker = Worker(database_url, errand)
 
     def leave(*_: object) -> None:

@@ -77,6 +77,11 @@ def grain_for(columns: Collection[str]) -> int:
     return 0
 
 
+def has_few(grain: int) -> bool:
+    """Whether there are few series of a grain, beside those that tell whatever callers label interactions with."""
+    return "labels" not in GRAINS[grain]
+
+
 def of_row(it: Mapping[str, Any]) -> Series:
     """The series of an interaction with the columns of its row."""
     return Series(

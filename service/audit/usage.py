@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 
-from sqlalchemy import func, literal, select
+from sqlalchemy import literal, select
 
 from service.audit import backlog, gathering, splitting
 from service.audit.conditions import moment_of
@@ -76,8 +76,14 @@ class UsageReports:
 async def _bounds(reading: Reading, project_id: bytes, filters: Filters) -> tuple[int, int]:
     """The time of the report: what the filters say, and no more than there is something of."""
     project = literal(project_id, Key)
-    of_days = select(func.min(rollups.c.start), func.max(rollups.c.start)).where(
-        rollups.c.project_id == project, rollups.c.grain == FEWEST, rollups.c.span == DAY
+    of_days = (
+        select(rollups.c.start)
+        .where(rollups.c.project_id == project, rollups.c.grain == FEWEST, rollups.c.span == DAY)
+        .limit(1)
+    )
+    # SQLite looks through all days for a smallest and a largest at once.
+    first, last = (
+        of_days.order_by(by).scalar_subquery() for by in (rollups.c.start.asc(), rollups.c.start.desc())
     )
     of_waiting = [
         select(interactions.c.id)
@@ -86,9 +92,9 @@ async def _bounds(reading: Reading, project_id: bytes, filters: Filters) -> tupl
         .limit(1)
         for by in (interactions.c.id.asc(), interactions.c.id.desc())
     ]
-    ((first, last),) = await reading.fetch(of_days)
-    starts = [] if first is None else [first]
-    ends = [] if last is None else [last + DAY]
+    ((first_day, last_day),) = await reading.fetch(select(first, last))
+    starts = [] if first_day is None else [first_day]
+    ends = [] if last_day is None else [last_day + DAY]
     for statement in of_waiting:
         for (key,) in await reading.fetch(statement):
             starts.append(moment_of(key))

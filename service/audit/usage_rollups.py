@@ -13,8 +13,8 @@ from service.audit.derivation import HOUR, QUARTER
 from service.audit.groups import OF_SERIES, Groups
 from service.audit.intervals import Fraction, Pieces, merged
 from service.audit.measures import COUNTERS, Measures
-from service.audit.series import grain_for
-from service.store.reports import Reading
+from service.audit.series import grain_for, has_few
+from service.store.reports import Plan, Reading
 from service.store.tables import Key, rollups, series
 
 _SUMS: Final = (*COUNTERS, "modalities", "durations", "first_events")
@@ -59,6 +59,10 @@ class RollUps:
         """Roll-ups that begin within ranges: where, the values of their group, and their sums."""
         columns = self._groups.columns(OF_SERIES)
         width = 1 + len(columns)
+        grain = grain_for(self._groups.needed())
+        if has_few(grain):
+            # Without that, PostgreSQL puts all series that there are into a hash, for the few that are met.
+            await self._reading.plan(Plan.LOOK_UP)
         found: list[Sequence[Any]] = []
         for within in conditions.of_ranges(rollups.c.start, ranges):
             found += await self._reading.fetch(
@@ -66,7 +70,7 @@ class RollUps:
                 .select_from(rollups.join(series, series.c.id == rollups.c.series_id))
                 .where(
                     rollups.c.project_id == literal(self._project_id, Key),
-                    rollups.c.grain == grain_for(self._groups.needed()),
+                    rollups.c.grain == grain,
                     rollups.c.span == span,
                     within,
                     *self._groups.conditions(OF_SERIES),

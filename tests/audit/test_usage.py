@@ -12,11 +12,15 @@ from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import text as sql
 
 from service.audit import usage_request
 from service.audit.backlog import MOST
+from service.audit.groups import Groups
 from service.audit.histogram import RELATIVE_ERROR, Histogram
+from service.audit.intervals import Places, divided, pieces_of
 from service.audit.usage import UsageReports
+from service.audit.usage_rollups import RollUps
 from service.errors import InvalidRequest, ServiceUnavailable
 from service.store.codec import Codec
 from service.store.records import USAGE_FINAL, USAGE_MISSING, Usage, now
@@ -327,3 +331,16 @@ def test_histograms_merge_and_keep_their_error() -> None:
         exact = sorted(values)[max(0, -(-int(share * 3_000) // 1) - 1)]
         assert found == pytest.approx(exact, rel=RELATIVE_ERROR * 1.01)
     assert Histogram.from_bytes(Histogram().to_bytes()) == Histogram()
+
+
+@pytest.mark.parametrize(("group_by", "hashed"), [("model,day", "off"), ("label:team,day", "on")])
+async def test_the_few_series_of_a_report_are_looked_up_and_not_all_read(
+    postgres_url: str, group_by: str, hashed: str
+) -> None:
+    async with past(postgres_url, 50) as made, made.reports.reading() as reading:
+        asked = usage_request.parse([("group_by", group_by)])
+        intervals = divided(now() - 100 * 24 * HOUR, now(), asked.grouping.unit, asked.zone)
+        groups = Groups(DEFAULT_PROJECT, asked.filters, asked.grouping, Places(intervals))
+        await RollUps(reading, DEFAULT_PROJECT, groups).add(pieces_of(intervals))
+        assert groups.sums
+        assert await reading.fetch(sql("SHOW enable_hashjoin")) == [(hashed,)]
