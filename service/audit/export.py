@@ -31,7 +31,7 @@ from service.wire import ids
 #: Keys that are found at once.
 _KEYS_AT_ONCE: Final = 4096
 #: Bytes of what a part holds (but for a larger interaction alone).
-_BYTES_AT_ONCE: Final = 3 * 1024 * 1024
+_BYTES_AT_ONCE: Final = 3 * 512 * 1024
 #: An interaction with all its columns, in bytes of memory.
 _ROW: Final = 2048
 #: How much larger the log of a stream is than the response that came of it, and what one that still runs is taken for.

@@ -1,4 +1,4 @@
-"""Reports on a SQLite file: read-only connections of their own, each with its thread."""
+"""Reports on a SQLite file: by read-only connections of their own."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import aiosqlite
 from sqlalchemy import Executable
 from sqlalchemy.dialects import sqlite
 
 from service.errors import DatabaseUnusable
+from service.store import sqlite_connections
 from service.store.compiling import Compiling, Composed
 from service.store.queries import CompiledQueries
 from service.store.reports import (
@@ -27,12 +27,12 @@ from service.store.reports import (
     too_slow,
     unreadable,
 )
+from service.store.sqlite_connections import SqliteConnection
 from service.store.statement import Query
 
 logger = logging.getLogger(__name__)
 
 _READERS: Final = 2
-_BUSY_MS: Final = 10_000
 _CACHE_KIB: Final = 32_000
 #: For what goes through a database from one end to the other, and reads nothing twice.
 _SMALL_CACHE_KIB: Final = 4_000
@@ -44,29 +44,25 @@ class _SqliteReading:
 
     dialect = "sqlite"
 
-    def __init__(
-        self, connection: aiosqlite.Connection, queries: CompiledQueries, compiling: Compiling
-    ) -> None:
+    def __init__(self, connection: SqliteConnection, queries: CompiledQueries, compiling: Compiling) -> None:
         self._connection = connection
         self._queries = queries
         self._compiling = compiling
 
     async def fetch(self, statement: Executable | Composed) -> Rows:
         """All rows of a statement."""
-        text, arguments = self._compiling.prepared(statement)
-        return list(await self._connection.execute_fetchall(text, arguments))
+        return await self._connection.fetch(*self._compiling.prepared(statement))
 
     async def plan(self, plan: Plan) -> None:
         """SQLite does as it is told in each statement."""
 
     async def ask(self, query: Query, parameters: Mapping[str, Any]) -> Rows:
         """All rows of a query."""
-        return list(await self._connection.execute_fetchall(*self._queries.prepare(query, parameters)))
+        return await self._connection.fetch(*self._queries.prepare(query, parameters))
 
     async def fetch_prepared(self, statement: Prepared, values: Mapping[str, Any]) -> Rows:
         """All rows of a statement with these values."""
-        text, arguments = statement.with_values(values, _SQLITE)
-        return list(await self._connection.execute_fetchall(text, arguments))
+        return await self._connection.fetch(*statement.with_values(values, _SQLITE))
 
 
 class SqliteReports:
@@ -76,30 +72,28 @@ class SqliteReports:
         self._uri = uri
         self._queries = CompiledQueries(_SQLITE)
         self._compiling = Compiling(_SQLITE)
-        self._readers = 1 if alone else _READERS
-        self._cache_kib = _SMALL_CACHE_KIB if alone else _CACHE_KIB
-        self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
-        self._all: list[aiosqlite.Connection] = []
+        self._alone = alone
+        self._idle: asyncio.Queue[SqliteConnection] = asyncio.Queue()
+        self._all: list[SqliteConnection] = []
 
     async def start(self) -> None:
         """Open connections; raises :class:`DatabaseUnusable` when the file cannot be read."""
         try:
-            for _ in range(self._readers):
-                connection = await aiosqlite.connect(
-                    self._uri, uri=True, isolation_level=None, cached_statements=64
-                )
+            for _ in range(1 if self._alone else _READERS):
+                connection = await self._open()
                 self._all.append(connection)
-                await connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-                await connection.execute(f"PRAGMA cache_size = -{self._cache_kib}")
                 self._idle.put_nowait(connection)
         except sqlite3.Error as error:
             raise DatabaseUnusable(f"SQLite cannot read the file ({error}).") from error
 
+    async def _open(self) -> SqliteConnection:
+        if self._alone:
+            return await sqlite_connections.alone(self._uri, _SMALL_CACHE_KIB)
+        return await sqlite_connections.beside(self._uri, _CACHE_KIB)
+
     async def close(self) -> None:
         """Close them, whatever they are doing."""
         for connection in self._all:
-            with suppress(ValueError, sqlite3.Error):
-                await connection.interrupt()
             await connection.close()
         self._all.clear()
 
@@ -112,8 +106,8 @@ class SqliteReports:
         except TimeoutError:
             raise too_many() from None
         try:
-            async with asyncio.timeout(timeout):
-                await connection.execute("BEGIN")
+            async with connection.within(timeout):
+                await connection.fetch("BEGIN")
                 yield _SqliteReading(connection, self._queries, self._compiling)
         except TimeoutError:
             raise too_slow(timeout) from None
@@ -123,12 +117,5 @@ class SqliteReports:
             logger.warning("a report cannot be read: %s", error)
             raise unreadable() from error
         finally:
-            await self._give_back(connection)
-
-    async def _give_back(self, connection: aiosqlite.Connection) -> None:
-        """End the snapshot; a statement that still runs is interrupted first."""
-        with suppress(sqlite3.Error, ValueError):
-            await connection.interrupt()
-            if connection.in_transaction:
-                await connection.execute("ROLLBACK")
-        self._idle.put_nowait(connection)
+            await connection.roll_back()
+            self._idle.put_nowait(connection)

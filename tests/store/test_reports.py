@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import func, literal, select, text
 
-from service.errors import DeadlineExceeded
+from service.errors import DeadlineExceeded, ServiceUnavailable
 from service.store.engine import open_reports
 from service.store.reports import Reports
 from service.store.script import Ask, Script
@@ -23,9 +26,9 @@ ENDLESS = text(
 COUNT = select(func.count()).select_from(interactions)
 
 
-@pytest.fixture
-async def reports(store_url: str) -> AsyncIterator[Reports]:
-    opened = open_reports(store_url)
+@pytest.fixture(params=[False, True], ids=["beside", "alone"])
+async def reports(store_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Reports]:
+    opened = open_reports(store_url, alone=request.param)
     await opened.start()
     yield opened
     await opened.close()
@@ -58,6 +61,29 @@ async def test_reports_wait_for_their_turn(opened: OpenStore, reports: Reports) 
             return int(count)
 
     assert await asyncio.gather(*(read() for _ in range(20))) == [0] * 20
+
+
+async def test_signals_are_heard_while_a_process_waits_for_a_statement(sqlite_url: str) -> None:
+    class Left(Exception):
+        """What a handler of a signal has raised."""
+
+    def leave(*_: object) -> None:
+        raise Left
+
+    async with open_store(sqlite_url):
+        reports = open_reports(sqlite_url, alone=True)
+        await reports.start()
+        before = signal.signal(signal.SIGUSR1, leave)
+        kill = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
+        kill.start()
+        try:
+            with pytest.raises(ServiceUnavailable):
+                async with reports.reading(timeout=60) as reading:
+                    await reading.fetch(ENDLESS)
+        finally:
+            kill.join()
+            signal.signal(signal.SIGUSR1, before)
+            await reports.close()
 
 
 def counting() -> Script:
