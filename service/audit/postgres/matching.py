@@ -12,6 +12,7 @@ from sqlalchemy import (
     LargeBinary,
     Select,
     Subquery,
+    and_,
     any_,
     column,
     func,
@@ -78,7 +79,7 @@ def among(wanted: Wanted, keys: Sequence[bytes], search: Search | None = None) -
         return wanted.ordered(select(*wanted.columns).where(_one_of(keys, _KEY), *wanted.conditions()))
     key = search_documents.c.interaction_id
     source = search_documents.join(interactions, key == _KEY)
-    found = (_one_of(keys, key), _matching(tsquery(search)))
+    found = (_one_of(keys, key), _between(keys, _KEY), _matching(tsquery(search)))
     return wanted.ordered(select(*wanted.columns).select_from(source).where(*found, *wanted.conditions()))
 
 
@@ -93,7 +94,12 @@ def among_with_common_words(wanted: Wanted, keys: Sequence[bytes], search: Searc
 
 
 def _one_of(keys: Sequence[bytes], key: ColumnElement[bytes]) -> ColumnElement[bool]:
-    return any_(literal(list(keys), ARRAY(Key))) == key
+    return and_(any_(literal(list(keys), ARRAY(Key))) == key, _between(keys, key))
+
+
+def _between(keys: Sequence[bytes], key: ColumnElement[bytes]) -> ColumnElement[bool]:
+    """What tells in which partitions these keys are; the planner does not conclude that of a key from an equal one."""
+    return key.between(literal(min(keys), Key), literal(max(keys), Key))
 
 
 def _matching(query: str, vector: ColumnElement[Any] = search_documents.c.vector) -> ColumnElement[bool]:
@@ -118,4 +124,6 @@ def ranked(
         document = search_documents.c.interaction_id == given.c.id
         joined = given.join(search_documents, document).join(interactions, given.c.id == _KEY)
         chosen = select(*wanted.columns, rank.label("ranked")).select_from(joined)
+        if keys:
+            chosen = chosen.where(_between(keys, search_documents.c.interaction_id), _between(keys, _KEY))
     return best_first(chosen.subquery("found"), offset, limit)
