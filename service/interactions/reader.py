@@ -14,25 +14,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from service.errors import ApiError, ServiceError, Superseded
 from service.interactions import breaks
-from service.interactions.arriving import Arrived, MalformedStream, UnreadableEvent, arrived_as, plain_delta
+from service.interactions.arriving import MalformedStream, UnreadableEvent
 from service.interactions.calls import Job
 from service.interactions.closing import Closing
 from service.interactions.conclusion import Conclusion, Last
 from service.interactions.feed import Feed
 from service.interactions.inquiry import Gone
-from service.interactions.log import MOST_WAITING, EventLog, StreamLog
+from service.interactions.intake import Intake
+from service.interactions.log import EventLog, StreamLog
 from service.interactions.media import MediaKeeper
 from service.interactions.publisher import Publisher, Told
-from service.interactions.recent import Recent
 from service.interactions.recovery import Recovery
-from service.interactions.resent import Resent
-from service.interactions.withheld import Withheld
-from service.store.records import now
 from service.store.store import Store
 from service.upstream.client import GeminiClient, Reply
 from service.upstream.connection import Flow, TransportError
@@ -43,17 +39,12 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that upstream has to end its body after the terminal event, so that the connection can be used again.
 _DRAIN: Final = 1.0
-#: A stream that is larger is nobody's answer.
-_LARGEST_STREAM: Final = 512 * 1024 * 1024
-#: Events of one piece that are told together: the first of them waits until the last has been looked at.
-_TOGETHER: Final = 16
 
 
 class Reader:
     """Reads one interaction to its end; owns the upstream response and the outcome."""
 
     __slots__ = (
-        "_again",
         "_client",
         "_closing",
         "_conclusion",
@@ -61,25 +52,17 @@ class Reader:
         "_dropped",
         "_ending",
         "_failed",
+        "_intake",
         "_job",
-        "_last",
         "_log",
         "_opened_at",
-        "_plainly",
         "_publisher",
-        "_received",
-        "_resent",
         "_response",
-        "_resumed",
-        "_seen",
-        "_splitter",
-        "_status",
         "_task",
         "_text_id",
         "_told_cancelled",
         "_upstream_settle",
         "_wish",
-        "_withheld",
         "cancelling",
         "ends_at",
         "feed",
@@ -109,28 +92,16 @@ class Reader:
         self._continues = told.upstream_id is not None
         #: When the interaction is given up; of the loop's clock.
         self.ends_at: float | None = None
-        self._status: str | None = None
         self._response: Response
         self._client = client
         self._upstream_settle = upstream_settle
         self._text_id = ids.to_text(job.intent.id)
-        self._seen = Recent.of(told.cursor)
-        self._resent = Resent(told.newest)
-        self._withheld = Withheld()
-        #: Whether the stream was taken up again and has brought nothing yet.
-        self._resumed = False
-        #: Whether plain deltas are told as they come.
-        self._plainly = False
         self._task: asyncio.Task[None] | None = None
         self._ending = False
         self._dropped = self._failed = False
         self._wish: Literal["cancel", "give up"] | None = None
         self._told_cancelled: dict[str, Any] | None = None
-        self._splitter = sse.Splitter()
-        self._received = 0
         self._opened_at = 0.0
-        self._again = False
-        self._last: Last | None = None
         self.feed = Feed(
             job.intent.id,
             job.history,
@@ -152,6 +123,16 @@ class Reader:
             self.feed,
             self._log,
             self._publisher,
+            continues=self._continues,
+        )
+        self._intake = Intake(
+            job,
+            self.feed,
+            self._log,
+            self._publisher,
+            self._closing,
+            self._conclusion,
+            told,
             continues=self._continues,
         )
 
@@ -255,7 +236,7 @@ class Reader:
             if self._wish is None or self._task is None or self._task.uncancel():
                 raise
             self._ending = True
-            last = self._last
+            last = self._intake.last
             if last is None:
                 # Nothing that ends it has arrived meanwhile.
                 last = await self._as_wished()
@@ -276,110 +257,25 @@ class Reader:
     def _note_break(self, error: Exception) -> None:
         """Let the deployment's health know, unless the break says nothing about it."""
         lasted = asyncio.get_running_loop().time() - self._opened_at
-        told = self._publisher.assembler.error if self._withheld else None
+        told = self._publisher.assembler.error if self._intake.withheld else None
         if not self.cancelling and breaks.is_failure(error, lasted, told):
             self._job.broke()
 
     async def _read(self, response: Response, *, again: bool = False) -> Last:
         """Publish the events of one stream up to the terminal one, which is returned unpublished."""
-        self._splitter = sse.Splitter()
-        self._received = 0
-        self._again = again
-        if self._resent.again():
-            self._seen = Recent.of(self._publisher.cursor)
-        self._plainly = self._tells_plainly
-        while (flow := await response.pump(self._consume)) is Flow.HOLD:
+        intake = self._intake
+        intake.begin(again=again)
+        while (flow := await response.pump(intake.consume)) is Flow.HOLD:
             await self._log.room()
-        if flow is not Flow.ENOUGH or self._last is None:
+        if flow is not Flow.ENOUGH or intake.last is None:
             raise MalformedStream("Upstream ended the stream before the interaction was complete.")
-        return self._last
-
-    def _consume(self, chunk: bytes) -> Flow:
-        self._received += len(chunk)
-        if self._received > _LARGEST_STREAM:
-            raise MalformedStream(f"Upstream sent more than {_LARGEST_STREAM} bytes.")
-        if self._plainly and self._splitter.is_between and (body := plain_delta(chunk)) is not None:
-            # Nearly every event comes alone, and is this.
-            self._publisher.publish_delta(chunk, body)
-        elif self._ends_with(chunk):
-            return Flow.ENOUGH
-        return Flow.MORE if self._log.waiting <= MOST_WAITING else Flow.HOLD
-
-    def _ends_with(self, chunk: bytes) -> bool:
-        """Tell the events that a chunk completes; whether the interaction ends with one of them."""
-        blocks = self._splitter.feed(chunk)
-        if len(blocks) < 2:
-            return self._end_among(blocks)
-        for begin in range(0, len(blocks), _TOGETHER):
-            with self.feed.together():
-                if self._end_among(blocks[begin : begin + _TOGETHER]):
-                    return True
-        return False
-
-    def _end_among(self, blocks: Sequence[bytes]) -> bool:
-        for block in blocks:
-            if self._plainly and (body := plain_delta(event := block + sse.END)) is not None:
-                self._publisher.publish_delta(event, body)
-                continue
-            arrived = self._arrived(block)
-            for new in self._resent.new(arrived) if arrived is not None else ():
-                if self._take(new):
-                    self._last = self._closing.by_event(new)
-                    return True
-            self._plainly = self._tells_plainly
-        return False
-
-    @property
-    def _tells_plainly(self) -> bool:
-        """Whether a plain delta is told as it comes: nothing that came before it may yet be told otherwise."""
-        return not (self._withheld or self._resumed or self._resent.holds or self._job.first_byte_at is None)
-
-    def _arrived(self, block: bytes) -> Arrived | None:
-        arrived = arrived_as(block)
-        if arrived is None:
-            return None
-        if arrived.cursor is not None and not self._seen.is_new(arrived.cursor) and self._again:
-            self._resent.known()
-            return None
-        if (
-            self._again
-            and arrived.body.get("event_type") == "interaction.created"
-            and self._publisher.assembler.begun
-        ):
-            self._publisher.cursor = None
-            raise MalformedStream("Upstream began the stream anew instead of going on with it.")
-        return arrived
-
-    def _take(self, arrived: Arrived) -> bool:
-        """Tell an event, unless it is to be held back; whether the interaction ends with it."""
-        if self._job.first_byte_at is None:
-            self._job.first_byte_at = now()
-        for error in self._withheld.before(arrived, self._publisher.cursor, resumed=self._resumed):
-            self._publisher.publish(error)
-        self._resumed = False
-        self._publisher.assembler.feed(arrived.body)
-        if self._publisher.assembler.terminal:
-            return True
-        if arrived.body.get("event_type") == "error":
-            self._withheld.withhold(arrived)
-            return False
-        known = self.feed.upstream_id
-        self._publisher.publish(arrived)
-        self.feed.upstream_id = self._publisher.assembler.upstream_id or known
-        if self.feed.upstream_id != known:
-            self._conclusion.begin_soon()
-        elif known is None:
-            self.feed.release()
-        status, self._status = self._status, self._publisher.assembler.status
-        if self._continues and self._status is not None and self._status != status:
-            self._conclusion.note_status(self._status)
-        return False
+        return intake.last
 
     async def _recover(self, error: Exception) -> Last | None:
         """Find what came after a break, and tell it; None when upstream cannot be asked."""
         upstream_id = self.feed.upstream_id
         if upstream_id is None or not self._job.intent.upstream_stored or isinstance(error, UnreadableEvent):
-            return self._closing.lost(error, self._withheld.errors)
+            return self._closing.lost(error, self._intake.withheld.errors)
         logger.info("the stream of %s broke, and is taken up again: %s", self._text_id, error)
         recovery = Recovery(
             self._client,
@@ -392,17 +288,18 @@ class Reader:
             try:
                 found = await recovery.next(self._publisher.cursor)
             except Gone:
-                return self._closing.lost(error, self._withheld.errors)
+                return self._closing.lost(error, self._intake.withheld.errors)
             except ServiceError as unknown:
                 await self._leave_open(unknown)
                 return None
             if isinstance(found, Reply):
                 return self._closing.by_word(found.body)
-            self._response, self._resumed = found, True
+            self._response = found
+            self._intake.resumed = True
             try:
                 return await self._read(found, again=True)
             except UnreadableEvent as unreadable:
-                return self._closing.lost(unreadable, self._withheld.errors)
+                return self._closing.lost(unreadable, self._intake.withheld.errors)
             except _TROUBLE as cut:
                 error = cut
 
