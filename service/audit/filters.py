@@ -19,7 +19,7 @@ from typing import Final, Literal, TypeVar
 from service.audit import moments
 from service.audit.fields import FIELDS, LABEL_PREFIXES, Field, names
 from service.errors import InvalidRequest
-from service.settings.values import nearest
+from service.settings.values import near
 from service.store.records import STATUSES
 from service.wire import ids
 
@@ -29,6 +29,16 @@ Deleted = Literal["false", "true", "any"]
 _FLAGS: Final = {"true": 1, "1": 1, "false": 0, "0": 0}
 _BOUND: Final = re.compile(r"(min|max)_(\w+)", re.ASCII)
 _LABEL: Final = "label"
+#: Other words for parameters, as the command line and other services have them.
+_MEANT: Final = {
+    "since": "from",
+    "after": "from",
+    "until": "to",
+    "before": "to",
+    "timezone": "tz",
+    "query": "q",
+    "search": "q",
+}
 _DELETED: Final[Mapping[str, Deleted]] = MappingProxyType({"false": "false", "true": "true", "any": "any"})
 _LARGEST: Final = 2**62
 _MOST_VALUES: Final = 100
@@ -124,9 +134,11 @@ class _Parsing:
         )
 
     def _label(self, label: str, value: str) -> None:
-        name, _, given = label.partition("=")
+        if not value:
+            # All of it may have been encoded as a name.
+            label, _, value = label.partition("=")
         # Commas stand in values of labels, so it is one value; none at all is any.
-        self.labels[name] = _added(f"label:{name}", self.labels.get(name, ()), (given or value or ANY,))
+        self.labels[label] = _added(f"label:{label}", self.labels.get(label, ()), (value or ANY,))
 
     def _field(self, field: Field, value: str) -> None:
         _required(field.name, value)
@@ -179,7 +191,7 @@ def parse(
     """The filters of a query string, and those of its parameters that are ``others``, each once.
 
     Times without an offset are of ``zone``. Raises :class:`InvalidRequest` for a parameter that is neither, naming the
-    nearest known one, and for a value that cannot be one of its filter.
+    one that may be meant, and for a value that cannot be one of its filter.
     """
     parsing = _Parsing(zone)
     rest: dict[str, str] = {}
@@ -189,20 +201,23 @@ def parse(
                 raise InvalidRequest(f"The parameter '{name}' is given twice; give it once.")
             rest[name] = value
         elif not parsing.take(name, value):
-            raise InvalidRequest(
-                f"Unknown parameter '{name[:100]}'; the nearest known one is {_nearest(name[:100], others)!r}."
-            )
+            raise InvalidRequest(f"Unknown parameter '{name[:100]}'; {_hint(name[:100], others)}.")
     found = parsing.filters()
     if found.since is not None and found.until is not None and found.since >= found.until:
         raise InvalidRequest("The value is invalid for 'from'. Expected a time before 'to'.")
     return found, rest
 
 
-def _nearest(name: str, others: Collection[str]) -> str:
+def _hint(name: str, others: Collection[str]) -> str:
     known = frozenset((*names(), *others, _LABEL))
     prefix, separator, _ = name.partition(":")
-    found = nearest(prefix, known)
-    return f"{_LABEL}:NAME" if found == _LABEL or (separator and prefix not in known) else found
+    meant = _MEANT.get(prefix)
+    found = meant if meant in known else near(prefix, known)
+    if found == _LABEL or (separator and prefix not in known):
+        found = f"{_LABEL}:NAME"
+    if found is None:
+        return "GET /openapi.json tells all that there are"
+    return f"the nearest known one is {found!r}"
 
 
 def _label(name: str) -> str | None:

@@ -144,15 +144,17 @@ def _around(phrases: Sequence[Phrase], words: _Words, place: int, text: str) -> 
     start = max(start, words[place].start() - _LONGEST // 2)
     end = min(words[last - 1].end(), start + _LONGEST)
     lead = _ELLIPSIS if start else ""
-    highlights = []
-    skip = first
+    highlights: list[list[int]] = []
     for at in range(first, last):
-        length = _length(phrases, words, at) if at >= skip else 0
-        if length and words[at].start() >= start and words[min(at + length, len(words)) - 1].end() <= end:
-            skip = at + length
-            highlights.append(
-                [words[at].start() - start + len(lead), words[skip - 1].end() - start + len(lead)]
-            )
+        length = _length(phrases, words, at)
+        if not length or words[at].start() < start or words[min(at + length, len(words)) - 1].end() > end:
+            continue
+        found = [words[at].start() - start + len(lead), words[at + length - 1].end() - start + len(lead)]
+        if highlights and found[0] < highlights[-1][1]:
+            # Phrases may have words in common, and what is one word here may be two when it is folded.
+            highlights[-1][1] = max(found[1], highlights[-1][1])
+        else:
+            highlights.append(found)
     return {
         "text": f"{lead}{text[start:end]}{_ELLIPSIS if end < len(text) else ''}",
         "highlights": highlights,

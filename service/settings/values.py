@@ -87,6 +87,11 @@ def nearest(word: str, known: tuple[str, ...] | frozenset[str]) -> str:
     return difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.0)[0]
 
 
+def near(word: str, known: frozenset[str]) -> str | None:
+    """The known word that this one may be meant for; None where it looks like none of them."""
+    return next(iter(difflib.get_close_matches(word.lower(), sorted(known), n=1)), None)
+
+
 def number(value: object) -> float | None:
     """The finite number that this is or spells, if it does."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from service.audit import filters
+from service.audit.filters import Label
 from service.audit.indexer import AFTERLIFE_SECONDS, Indexer
 from service.audit.listing import Listing
 from service.audit.terms import later, leading, of_later, term
@@ -415,6 +416,10 @@ async def begun(store: Store, size: int) -> bytes:
     [
         ("statsu=failed", "Unknown parameter 'statsu'; the nearest known one is 'status'"),
         ("min_status=1", "Unknown parameter 'min_status'; the nearest known one is"),
+        ("since=1d", "Unknown parameter 'since'; the nearest known one is 'from'"),
+        ("before=1d", "Unknown parameter 'before'; the nearest known one is 'to'"),
+        ("banana=2", "Unknown parameter 'banana'; GET /openapi.json tells all that there are"),
+        ("=2", "Unknown parameter ''; GET /openapi.json tells all that there are"),
         ("total_token=1", "nearest known one is 'total_tokens'"),
         ("label=team", "nearest known one is 'label:NAME'"),
         ("labels:team=x", "nearest known one is 'label:NAME'"),
@@ -448,6 +453,20 @@ def test_a_filter_that_makes_no_sense_is_refused(query: str, message: str) -> No
     with pytest.raises(InvalidRequest) as refused:
         filters.parse(parse_qsl(query, keep_blank_values=True))
     assert message in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("query", "name", "value"),
+    [
+        ("label:a%3Db=c", "a=b", "c"),
+        ("label.a%3Db=any", "a=b", filters.ANY),
+        ("label%3Ateam%3Dsearch", "team", "search"),
+        ("label:team=a%3Db", "team", "a=b"),
+    ],
+)
+def test_a_label_has_the_name_that_it_was_given(query: str, name: str, value: str) -> None:
+    found, _ = filters.parse(parse_qsl(query, keep_blank_values=True))
+    assert found.labels == (Label(name, () if value == filters.ANY else (value,)),)
 
 
 def test_times_are_read_as_people_write_them() -> None:

@@ -116,6 +116,23 @@ def test_what_is_found_is_lit_with_its_marks(text: str, search: str, lit: str) -
     assert snippet["text"][start:end] == lit
 
 
+@pytest.mark.parametrize(
+    ("text", "search", "lit"),
+    [
+        # What is one word as it is written is two when it is folded.
+        ("half ½ of it", "2 half", ["half", "½"]),
+        ("alpha beta gamma delta", '"alpha beta" OR "beta gamma" delta', ["alpha beta gamma", "delta"]),
+        ("alpha beta gamma", '"alpha beta gamma" OR beta', ["alpha beta gamma"]),
+        ("東京都", '"東京" OR 都', ["東京", "都"]),
+        ("東京都", '"東京" OR "京都"', ["東京都"]),
+    ],
+)
+@pytest.mark.parametrize("behind", ["", _FAR])
+def test_nothing_is_lit_twice(text: str, search: str, lit: list[str], behind: str) -> None:
+    (snippet,) = Snippets(words.parse(search)).of_document(separated(text + behind), "")
+    assert [snippet["text"][start:end] for start, end in snippet["highlights"]] == lit
+
+
 def test_any_number_of_marks_is_looked_through_at_once() -> None:
     marks = "\u0301" * 50_000
     text = f"e{marks} {marks}\u093f zebra"
