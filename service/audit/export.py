@@ -38,7 +38,7 @@ _ROW: Final = 2048
 _LOG_FACTOR: Final = 4
 _RUNNING: Final = 64 * 1024
 _ORDER: Final = "asc"
-_LOOKED_AT: Final = ("id", "stream", "request_bytes", "response_bytes")
+_LOOKED_AT: Final = ("id", "stream", "background", "request_bytes", "response_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +171,11 @@ def _key_of(after: str | None) -> bytes | None:
     return key
 
 
-def _found(key: bytes, stream: Any, request_bytes: int | None, response_bytes: int | None) -> _Found:
+def _found(
+    key: bytes, stream: Any, background: Any, request_bytes: int | None, response_bytes: int | None
+) -> _Found:
     size = _ROW + (request_bytes or 0) + (response_bytes or 0)
-    if stream:
+    if stream or background:
         size += _RUNNING if response_bytes is None else _LOG_FACTOR * response_bytes
     return _Found(key, size)
 

@@ -42,6 +42,7 @@ _COST: Final = _NAMES.index("cost_nanos")
 _DETAIL: Final = _NAMES.index("usage_detail")
 _OF_LATE: Final = places_in(_NAMES)
 _STREAM: Final = _NAMES.index("stream")
+_BACKGROUND: Final = _NAMES.index("background")
 _DELETED_AT: Final = _NAMES.index("deleted_at")
 _FIRST: Final = itemgetter(0)
 _FIRST_TWO: Final = itemgetter(0, 1)
@@ -142,12 +143,13 @@ async def _part(
 
     rows = sorted(await of(statements.rows, keys), key=_FIRST)
     told = [row[0] for row in rows if row[_DELETED_AT] is None]
-    streams = [row[0] for row in rows if row[_STREAM] and row[_DELETED_AT] is None]
+    # Of a run in the background there is a log when somebody has listened to it.
+    logged = [row[0] for row in rows if (row[_STREAM] or row[_BACKGROUND]) and row[_DELETED_AT] is None]
     return Part(
         project,
         rows,
         bodies=await of(statements.bodies, told),
-        logs=sorted(await of(statements.logs, streams), key=_FIRST_TWO),
+        logs=sorted(await of(statements.logs, logged), key=_FIRST_TWO),
         media=sorted(await of(statements.media, told), key=_FIRST_TWO) if with_media else (),
         based=[
             (key, await reading.fetch_prepared(statements.base, {"id": key}))

@@ -98,6 +98,23 @@ async def brought(gateway: Gateway, data: bytes) -> Json:
     return reply.body
 
 
+async def listened_to(gateway: Gateway, upstream: Emulated) -> str:
+    """The id of a run in the background whose events somebody has heard, which are kept since."""
+    run = await gateway.ask("Tell me", background=True)
+    key = ids.from_text(run.id)
+    assert key is not None
+    url = gateway.database.url
+    hearing = asyncio.create_task(gateway.events(run.id))
+
+    async def is_kept() -> bool:
+        return bool(await query(url, f"SELECT 1 FROM events WHERE interaction_id = {literal(url, key)}"))
+
+    await eventually(is_kept)
+    upstream.clock.advance(100)
+    await hearing
+    return (await gateway.finished(run.id)).id
+
+
 async def everything(gateway: Gateway, upstream: Emulated) -> dict[str, str]:
     """One interaction of every kind; their ids by kind."""
     made: dict[str, str] = {}
@@ -117,6 +134,7 @@ async def everything(gateway: Gateway, upstream: Emulated) -> dict[str, str]:
     background = await gateway.ask("Soon", background=True)
     upstream.clock.advance(100)
     made["background"] = (await gateway.finished(background.id)).id
+    made["listened to"] = await listened_to(gateway, upstream)
     deleted = await gateway.ask("Gone")
     await gateway.delete(deleted.id)
     made["deleted"] = deleted.id
@@ -148,11 +166,22 @@ async def test_export_import_export_is_identical(
     assert second == first
     assert await brought(other, b"".join(first)) == {"imported": 0, "known": len(first), "left_out": 0}
     assert (await lines(other, "&deleted=any"))[0] == first
-    for name in ("unary", "follow-up", "stream", "tools", "pretty", "background", "replay", "resent"):
+    for name in (
+        "unary",
+        "follow-up",
+        "stream",
+        "tools",
+        "pretty",
+        "background",
+        "listened to",
+        "replay",
+        "resent",
+    ):
         here, there = await gateway.got(made[name]), await other.got(made[name])
         assert here.raw == there.raw
         assert await other.database.request(made[name]) == (await request_of(gateway, made[name]))
-    assert (await other.events(made["stream"])).raw == (await gateway.events(made["stream"])).raw
+    for name in ("stream", "listened to"):
+        assert (await other.events(made[name])).raw == (await gateway.events(made[name])).raw
     assert (await other.get(made["deleted"])).status == 404
     follow_up = await other.ask("Three", previous_interaction_id=made["follow-up"])
     assert '"Two"' in follow_up.text
