@@ -78,6 +78,10 @@ def rows_of_line(line: bytes) -> Brought | None:
     row["erased_at"] = row.get("deleted_at")
     _check(key, row)
     request, response = _bodies(line, told, members)
+    for size, body in (("request_bytes", request), ("response_bytes", response)):
+        if body is not None:
+            # Who has written the line anew may have written its bodies in another way.
+            row[size] = len(body)
     name = project.get("name")
     return Brought(
         key,

@@ -62,14 +62,20 @@ def print_table(
         for row in (columns, *rows):
             click.echo("\t".join(plain(cell) for cell in row))
         return
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     table = Table(header_style="bold", box=None, pad_edge=False)
-    for name in columns:
+    for place, name in enumerate(columns):
         justify: Literal["left", "right"] = "right" if name in numbers else "left"
+        whole = max((cell_len(plain(row[place])) for row in rows), default=0) if name in _WHOLE else None
         table.add_column(
-            name, justify=justify, no_wrap=name in _WHOLE or name in numbers, overflow="ellipsis"
+            name,
+            justify=justify,
+            no_wrap=name in _WHOLE or name in numbers,
+            overflow="ellipsis",
+            min_width=whole,
         )
     for row in rows:
         table.add_row(*(Text(plain(cell), style=STYLES.get(cell, "")) for cell in row))

@@ -340,6 +340,25 @@ async def test_lines_that_were_written_anew_are_taken_as_well(
     assert (await other.got(made.id)).body == (await gateway.got(made.id)).body
 
 
+async def test_a_conversation_whose_lines_were_written_anew_goes_on(
+    gateway: Gateway, upstream: Emulated, other_url: str, running: AsyncExitStack
+) -> None:
+    first = await gateway.post(b'{"model": "gemini-2.5-flash",  "input": "One"}')
+    body = b'{"model": "gemini-2.5-flash",  "input": "Two", "previous_interaction_id": "%b"}'
+    second = await gateway.post(body % first.id.encode())
+    told, _ = await lines(gateway)
+    other = await gateway_starter(running, other_url, **PROMPT)(upstream)
+    anew = b"\n".join(orjson.dumps(orjson.loads(line)) for line in told)
+    assert await brought(other, anew) == {"imported": 2, "known": 0, "left_out": 0}
+    for row in await other.database.rows():
+        key = ids.to_text(row["id"])
+        assert row["request_bytes"] == len(await other.database.request(key) or b"")
+        assert row["response_bytes"] == len(await other.database.response(key) or b"")
+    upstream.clock.advance(60 * 86_400)
+    follow_up = await other.ask("Three", previous_interaction_id=second.id)
+    assert '"One"' in follow_up.text
+
+
 async def test_an_import_changes_nothing_that_is_there(gateway: Gateway) -> None:
     kept, deleted = await gateway.ask("Keep"), await gateway.ask("Delete")
     foreign = await gateway.ask("Theirs")

@@ -153,14 +153,15 @@ def test_what_is_piped_is_plain(served: Served) -> None:
     assert "\x1b" not in "".join(rows)
 
 
-def test_a_terminal_gets_a_table_in_colours(served: Served) -> None:
+@pytest.mark.parametrize("columns", ["140", "80"])
+def test_a_terminal_gets_a_table_in_colours_with_whole_ids(served: Served, columns: str) -> None:
     arguments = ("logs", "--chain", served.ids[0], "--url", served.url, "--key", KEY)
     master, slave = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "service", *arguments],
         stdout=slave,
         cwd=ROOT,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "140"},
+        env={**os.environ, "TERM": "xterm", "COLUMNS": columns},
     ):
         os.close(slave)
         shown = b""
