@@ -143,7 +143,7 @@ async def _part(
 
     rows = sorted(await of(statements.rows, keys), key=_FIRST)
     told = [row[0] for row in rows if row[_DELETED_AT] is None]
-    # Of a run in the background there is a log when somebody has listened to it.
+    # A run in the background has a log as well: it is followed by its stream where upstream has one.
     logged = [row[0] for row in rows if (row[_STREAM] or row[_BACKGROUND]) and row[_DELETED_AT] is None]
     return Part(
         project,

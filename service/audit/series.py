@@ -78,7 +78,7 @@ def grain_for(columns: Collection[str]) -> int:
 
 
 def has_few(grain: int) -> bool:
-    """Whether there are few series of a grain, beside those that tell whatever callers label interactions with."""
+    """Whether a grain has few series, as all have that do not tell what callers label interactions with."""
     return "labels" not in GRAINS[grain]
 
 

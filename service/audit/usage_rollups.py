@@ -27,9 +27,13 @@ class RollUps:
         self._reading = reading
         self._project_id = project_id
         self._groups = groups
+        self._grain = grain_for(groups.needed())
 
     async def add(self, pieces: Pieces) -> None:
         """Add the roll-ups."""
+        if has_few(self._grain):
+            # Without that, PostgreSQL puts all series that there are into a hash, for the few that are met.
+            await self._reading.plan(Plan.LOOK_UP)
         for span, ranges in pieces.rollups.items():
             for start, values, told in await self._rows(span, ranges):
                 sums = self._groups.of(values, start)
@@ -59,10 +63,6 @@ class RollUps:
         """Roll-ups that begin within ranges: where, the values of their group, and their sums."""
         columns = self._groups.columns(OF_SERIES)
         width = 1 + len(columns)
-        grain = grain_for(self._groups.needed())
-        if has_few(grain):
-            # Without that, PostgreSQL puts all series that there are into a hash, for the few that are met.
-            await self._reading.plan(Plan.LOOK_UP)
         found: list[Sequence[Any]] = []
         for within in conditions.of_ranges(rollups.c.start, ranges):
             found += await self._reading.fetch(
@@ -70,7 +70,7 @@ class RollUps:
                 .select_from(rollups.join(series, series.c.id == rollups.c.series_id))
                 .where(
                     rollups.c.project_id == literal(self._project_id, Key),
-                    rollups.c.grain == grain,
+                    rollups.c.grain == self._grain,
                     rollups.c.span == span,
                     within,
                     *self._groups.conditions(OF_SERIES),

@@ -11,12 +11,12 @@ from typing import Any, Final, Protocol
 
 import aiosqlite
 
+from service.store.reports import Rows
+
 _BUSY_MS: Final = 10_000
 _STATEMENTS: Final = 64
 #: Steps of SQLite's machine, a few milliseconds of them, after which signals are heard and time is looked at.
 _STEPS: Final = 100_000
-
-Rows = list[Sequence[Any]]
 
 
 class SqliteConnection(Protocol):
@@ -51,8 +51,13 @@ async def alone(uri: str, cache_kib: int) -> SqliteConnection:
 
 
 async def _prepared(connection: SqliteConnection, cache_kib: int) -> SqliteConnection:
-    await connection.fetch(f"PRAGMA busy_timeout = {_BUSY_MS}")
-    await connection.fetch(f"PRAGMA cache_size = -{cache_kib}")
+    try:
+        await connection.fetch(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        await connection.fetch(f"PRAGMA cache_size = -{cache_kib}")
+    except sqlite3.Error:
+        # Its thread would live on.
+        await connection.close()
+        raise
     return connection
 
 

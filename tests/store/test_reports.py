@@ -7,16 +7,18 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, literal, select, text
 
-from service.errors import DeadlineExceeded, ServiceUnavailable
+from service.errors import DatabaseUnusable, DeadlineExceeded, ServiceUnavailable
 from service.store.engine import open_reports
 from service.store.reports import Reports
 from service.store.script import Ask, Script
 from service.store.statement import Query
 from service.store.tables import interactions
+from tests.support.gateway import eventually
 from tests.support.store import OpenStore, completed, open_store
 
 ENDLESS = text(
@@ -61,6 +63,18 @@ async def test_reports_wait_for_their_turn(opened: OpenStore, reports: Reports) 
             return int(count)
 
     assert await asyncio.gather(*(read() for _ in range(20))) == [0] * 20
+
+
+@pytest.mark.parametrize("alone", [False, True])
+async def test_a_file_that_is_no_database_is_refused_and_nothing_runs_on(tmp_path: Path, alone: bool) -> None:
+    path = tmp_path / "no.db"
+    path.write_bytes(b"This is no database, and as long as the head of one has to be: " * 20)
+    before = threading.active_count()
+    reports = open_reports(f"sqlite:///{path}", alone=alone)
+    with pytest.raises(DatabaseUnusable):
+        await reports.start()
+    await eventually(lambda: asyncio.sleep(0, threading.active_count() <= before))
+    await reports.close()
 
 
 async def test_signals_are_heard_while_a_process_waits_for_a_statement(sqlite_url: str) -> None:
