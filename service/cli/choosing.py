@@ -10,6 +10,8 @@ import click
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+#: What gives a command an option.
+Option = Callable[[Any], Any]
 
 _VALUES: Final = {
     "status": "Its status, such as completed or failed.",
@@ -56,12 +58,46 @@ def _spelled(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _options(search: bool) -> list[Callable[[Any], Any]]:
+class _Moment(click.ParamType[str]):
+    """A moment as the API takes it."""
+
+    name = "time"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        # What reads moments is loaded by few commands.
+        from service.audit import moments
+        from service.errors import InvalidRequest
+
+        try:
+            moments.parse(self.name, value)
+        except InvalidRequest as error:
+            _, _, expected = error.message.partition(". ")
+            self.fail(expected, param, ctx)
+        return value
+
+
+def since(parameter: str) -> Option:
+    """The option for the earliest moment, as this parameter of the command."""
+    return click.option(
+        "--since",
+        parameter,
+        type=_Moment(),
+        metavar="TIME",
+        help="The earliest: ISO 8601, or how long ago (24h).",
+    )
+
+
+def until(parameter: str) -> Option:
+    """The option for the moment before which it must be, as this parameter of the command."""
+    return click.option(
+        "--until", parameter, type=_Moment(), metavar="TIME", help="The time before which it must be."
+    )
+
+
+def _options(search: bool) -> list[Option]:
     found = [
-        click.option(
-            "--since", "from", metavar="TIME", help="The earliest: ISO 8601, or how long ago (24h)."
-        ),
-        click.option("--until", "to", metavar="TIME", help="The time before which it must be."),
+        since("from"),
+        until("to"),
         click.option("--label", multiple=True, metavar="NAME=VALUE", help="A label that it carries."),
     ]
     if search:

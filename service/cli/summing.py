@@ -7,6 +7,7 @@ import asyncio
 import click
 
 from service.cli.api import Json, Parameters, connected
+from service.cli.choosing import since, until
 from service.cli.printing import dollars, number, print_json, print_table, seconds
 from service.cli.target import Target, targeted
 
@@ -16,8 +17,8 @@ from service.cli.target import Target, targeted
 @click.option(
     "--group-by", "-g", default="model", show_default=True, help="With commas: model,project,label:team,day."
 )
-@click.option("--since", "from_", metavar="TIME", help="The earliest: ISO 8601, or how long ago (24h).")
-@click.option("--until", "to", metavar="TIME", help="The time before which it must be.")
+@since("from_")
+@until("to")
 @click.option("--tz", metavar="ZONE", help="The time zone of days and hours, such as Europe/Berlin.")
 @click.option(
     "--filter", "-w", "wheres", multiple=True, metavar="NAME=VALUE", help="Such as model=gemini-2.5-flash."

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +21,9 @@ from service.store.dropping import Dropped, drop_partitions
 from service.store.engine import file_of, open_engine
 from service.store.partitions import create_partitions, lock_schema
 from service.store.sqlite_space import prepare_file
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ SCHEMA_REVISION = "0016"
 _NOTHING = "base"
 _NEWEST = ("head", "heads")
 #: So many revisions up.
-_FURTHER = re.compile(r"\+[0-9]+")
+_FURTHER = re.compile(r"\+[0-9]{1,4}")
 
 
 class RevisionRefused(Exception):
@@ -46,8 +49,12 @@ async def upgrade(database_url: str, revision: str = "head") -> str:
     Gives the revision that the database is at then. Raises :class:`DatabaseUnusable` when the database cannot be
     reached, or stands at a version newer than this one, and :class:`RevisionRefused`.
     """
+    if revision != "head":
+        # A file that is not there yet would be made only to be told that it cannot be brought anywhere.
+        await asyncio.to_thread(_check_name, revision)
+        return await _run(database_url, lambda connection: _upgrade(connection, revision))
     file = file_of(database_url)
-    if file is None or revision != "head" or not await asyncio.to_thread(_is_migrated, file):
+    if file is None or not await asyncio.to_thread(_is_migrated, file):
         return await _run(database_url, lambda connection: _upgrade(connection, revision))
     return SCHEMA_REVISION
 
@@ -137,38 +144,53 @@ def _current(connection: Connection) -> str | None:
     return None
 
 
-def _alembic(connection: Connection, revision: str, *, down: bool = False) -> None:
-    from alembic import command
+def _scripts() -> Config:
     from alembic.config import Config
-    from alembic.script import ScriptDirectory
-    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(Path(service.__file__).parent.parent / "migrations"))
-    config.attributes["connection"] = connection
+    return config
+
+
+def _oldest_first(config: Config) -> list[str]:
+    from alembic.script import ScriptDirectory
+
     revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
-    oldest_first = [_NOTHING, *reversed(revisions)]
+    return [_NOTHING, *reversed(revisions)]
+
+
+def _alembic(connection: Connection, revision: str, *, down: bool = False) -> None:
+    from alembic import command
+    from alembic.util import CommandError
+
+    config = _scripts()
+    config.attributes["connection"] = connection
+    oldest_first = _oldest_first(config)
     present = _current(connection) or _NOTHING
-    write = f"write head, or one from {revisions[-1]} to {revisions[0]}"
-    if not down and present in oldest_first:
-        _check(revision, present, oldest_first, write)
+    if not down and present in oldest_first and revision in oldest_first[: oldest_first.index(present)]:
+        raise RevisionRefused(
+            f"the database is at {present}, and going down loses data; what does so all the same is "
+            f"`alembic -x url=URL downgrade {revision}`"
+        )
     try:
         (command.downgrade if down else command.upgrade)(config, revision)
     except CommandError as error:
         if present in oldest_first:
-            raise RevisionRefused(f"{error}; {write}") from error
+            raise RevisionRefused(f"{error}; {_write(oldest_first)}") from error
         raise DatabaseUnusable(
             f"the database's schema does not fit this version ({error}); "
             "use the version of the service that wrote it, or a newer one."
         ) from error
 
 
-def _check(revision: str, present: str, oldest_first: list[str], write: str) -> None:
-    """Raises :class:`RevisionRefused` for one that there is not, or that the database is beyond."""
-    if revision in oldest_first[: oldest_first.index(present)]:
-        raise RevisionRefused(
-            f"the database is at {present}, and going down loses data; what does so all the same is "
-            f"`alembic -x url=URL downgrade {revision}`"
-        )
-    if revision not in (*_NEWEST, *oldest_first) and _FURTHER.fullmatch(revision) is None:
-        raise RevisionRefused(f"no such revision; {write}")
+def _check_name(revision: str) -> None:
+    """Raises :class:`RevisionRefused` for what leads to no revision, wherever a database stands."""
+    oldest_first = _oldest_first(_scripts())
+    if revision in (*_NEWEST, *oldest_first):
+        return
+    if _FURTHER.fullmatch(revision) is None or int(revision) >= len(oldest_first):
+        raise RevisionRefused(f"no such revision; {_write(oldest_first)}")
+
+
+def _write(oldest_first: list[str]) -> str:
+    return f"write head, or one from {oldest_first[1]} to {oldest_first[-1]}"

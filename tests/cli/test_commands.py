@@ -170,6 +170,7 @@ def test_a_revision_that_is_none_is_told_as_such(tmp_path: Path) -> None:
         )
         assert line.startswith(f"error: --revision {revision}: ")
         assert line.endswith("write head, or one from 0001 to 0016")
+        assert not (tmp_path / "made.db").exists()
 
 
 UNUSABLE = ("postgresql://u:secret@127.0.0.1:5/db", "sqlite:///notes.txt")
