@@ -56,3 +56,6 @@ class Dialect:
     #: One step of what makes the index of words forget those of deleted texts, 0 when there is nothing left of them;
     #: None where it forgets by itself.
     tidying: ScriptMaker | None = None
+    #: Whether a key lies between the first and the last of :attr:`keys`, where to read all such rows takes less than to
+    #: look each one up; None where it does not.
+    within: Callable[[Column[Any]], ColumnElement[bool]] | None = None

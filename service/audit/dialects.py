@@ -28,6 +28,7 @@ _DIALECTS: Final[Mapping[str, Dialect]] = {
         found=sqlite_finding.found,
         ranked=sqlite_finding.ranked,
         tidying=sqlite_documents.tidying,
+        within=sqlite_keys.within,
     ),
     "postgresql": Dialect(
         insert=postgresql.insert,

@@ -11,9 +11,8 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from service.audit import conditions, cursors
 from service.audit.dialects import dialect_of
@@ -21,6 +20,7 @@ from service.audit.filters import Filters
 from service.audit.late_figures import LateFigures
 from service.audit.lines import Whole
 from service.audit.listing import read_candidates, read_page
+from service.audit.lookups import Lookups
 from service.audit.parts import AT_ONCE, PartReader, has_media, of_media
 from service.errors import InvalidRequest
 from service.store.codec import Codec
@@ -41,8 +41,7 @@ _ORDER: Final = "asc"
 _LOOKED_AT: Final = ("id", "stream", "background", "request_bytes", "response_bytes")
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """An interaction that was selected, and about how many bytes it has."""
 
     key: bytes
@@ -105,9 +104,9 @@ class Export:
         keys = [one.key for one in found]
         async with self._reports.reading() as reading:
             await reading.plan(Plan.LOOK_UP_AGAIN)
-            dialect = dialect_of(reading)
-            statement = of_media(dialect, media_contents.c.size)
-            for key, size in await reading.fetch_prepared(statement, dialect.keys(keys)):
+            lookups = Lookups(dialect_of(reading))
+            lookup = of_media(lookups, media_contents.c.size)
+            for key, size in await lookups.rows(reading, lookup, keys, None):
                 sizes[key] += size
         return [_Found(one.key, one.size + sizes.get(one.key, 0)) for one in found]
 

@@ -23,6 +23,7 @@ from service.store.tables import Key, interactions
 
 _AT_ONCE: Final = 64
 _COLUMNS: Final = [interactions.c[name] for name in gathering.COLUMNS]
+_WAITING: Final = (NOTHING, USAGE_CAME)
 _TOLD_BY: Final = ("derived_state", "completed_at", "usage_state", "cost_nanos")
 
 
@@ -48,7 +49,14 @@ class LateFigures:
         self, reading: Reading, told: Sequence[Sequence[Any]], places: Sequence[int]
     ) -> Mapping[bytes, Figures]:
         """What rows that begin with their keys lack, by these; ``places`` are those of :func:`places_in`."""
-        keys = [row[0] for row in told if _lacks_figures(*(row[place] for place in places))]
+        derived_state, completed_at, usage_state, cost = places
+        # What has ended, has used something and waits for the indexer; most wait for nothing, which one look tells.
+        waiting = [row for row in told if row[derived_state] in _WAITING]
+        keys = [
+            row[0]
+            for row in waiting
+            if row[completed_at] is not None and row[usage_state] in TOLD and row[cost] is None
+        ]
         found: dict[bytes, Figures] = {}
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
@@ -74,11 +82,3 @@ def places_in(names: Sequence[str]) -> tuple[int, ...]:
 
 #: The same in a row of :data:`service.audit.summaries.COLUMNS`.
 OF_SUMMARIES: Final = places_in(summaries.NAMES)
-
-
-def _lacks_figures(
-    derived_state: int, completed_at: int | None, usage_state: int, cost_nanos: int | None
-) -> bool:
-    """Whether an interaction with such a row has ended, has used something, and waits for the indexer."""
-    waits = derived_state in (NOTHING, USAGE_CAME) and completed_at is not None
-    return waits and usage_state in TOLD and cost_nanos is None

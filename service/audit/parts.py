@@ -16,6 +16,7 @@ from service.audit.dialects import dialect_of
 from service.audit.filters import Filters
 from service.audit.late_figures import Figures, LateFigures, places_in
 from service.audit.lines import COLUMNS, EventRow, MediaRow, Whole
+from service.audit.lookups import Lookup, Lookups
 from service.errors import StoreError
 from service.store import inputs
 from service.store.codec import Codec
@@ -138,8 +139,10 @@ def _with_figures(row: Sequence[Any], late: Mapping[bytes, Figures]) -> Sequence
 async def _part(
     reading: Reading, statements: _Statements, project: str | None, keys: Sequence[bytes], *, with_media: bool
 ) -> Part:
-    async def of(statement: Prepared, keys: Sequence[bytes]) -> Rows:
-        return await reading.fetch_prepared(statement, statements.values(keys)) if keys else ()
+    runs = await statements.lookups.runs(reading, keys)
+
+    async def of(lookup: Lookup, keys: Sequence[bytes]) -> Rows:
+        return await statements.lookups.rows(reading, lookup, keys, runs)
 
     rows = sorted(await of(statements.rows, keys), key=_FIRST)
     told = [row[0] for row in rows if row[_DELETED_AT] is None]
@@ -162,10 +165,9 @@ class _Statements:
     """What is read of each part, compiled once for an export."""
 
     def __init__(self, project_id: bytes, filters: Filters, dialect: Dialect) -> None:
-        self._dialect = dialect
+        self.lookups = Lookups(dialect)
         still = conditions.of_filters(filters, project_id)
-        key = interactions.c.id
-        self.rows = dialect.by_keys(key, _columns(interactions, *_NAMES), *still)
+        self.rows = self.lookups.of(interactions.c.id, _columns(interactions, *_NAMES), *still)
         self.bodies = self._by_key(payloads, "interaction_id kind codec size body")
         self.logs = self._by_key(
             events, "interaction_id first_seq last_seq codec size body upstream_cursor timings"
@@ -173,26 +175,22 @@ class _Statements:
         self.bases = self._by_key(inputs_table, "interaction_id", inputs_table.c.base_id.is_not(None))
         self.base = Prepared(inputs.REQUEST.select)
         told = _columns(media, "uri_digest", "mime_type", "kept_at")
-        self.media = of_media(dialect, *told, media_contents.c.body)
+        self.media = of_media(self.lookups, *told, media_contents.c.body)
 
-    def values(self, keys: Sequence[bytes]) -> dict[str, Any]:
-        """The parameters for these keys."""
-        return self._dialect.keys(keys)
-
-    def _by_key(self, table: Table, names: str, *conditions: ColumnElement[bool]) -> Prepared:
+    def _by_key(self, table: Table, names: str, *conditions: ColumnElement[bool]) -> Lookup:
         columns = _columns(table, *names.split())
-        return self._dialect.by_keys(table.c.interaction_id, columns, *conditions)
+        return self.lookups.of(table.c.interaction_id, columns, *conditions)
 
 
 def _columns(table: Table, *names: str) -> list[ColumnElement[Any]]:
     return [table.c[name] for name in names]
 
 
-def of_media(dialect: Dialect, *columns: ColumnElement[Any]) -> Prepared:
+def of_media(lookups: Lookups, *columns: ColumnElement[Any]) -> Lookup:
     """Columns of the kept media of some interactions, behind the keys of those."""
     content = (media_contents, media_contents.c.id == media.c.content_id)
     key = media.c.interaction_id
-    return dialect.by_keys(key, [key, *columns], joined=content)
+    return lookups.of(key, [key, *columns], joined=content)
 
 
 async def has_media(reading: Reading) -> bool:

@@ -252,6 +252,23 @@ async def test_an_export_has_what_the_filters_select(gateway: Gateway) -> None:
     assert (none, manifest["count"], manifest["last"]) == ([], 0, None)
 
 
+@pytest.mark.parametrize("every", [2, 12, 25], ids=["many", "few", "none"])
+async def test_what_stands_between_what_is_selected_is_left_out(gateway: Gateway, every: int) -> None:
+    deleted = ""
+    for number in range(24):
+        made = (await gateway.ask(f"Question {number}", store=number % every != every - 1)).id
+        deleted = made if number == 8 else deleted
+    whole, _ = await lines(gateway)
+    await gateway.request("DELETE", f"/v1beta/interactions/{deleted}")
+    wanted = [
+        line
+        for line in whole
+        if orjson.loads(line)["interaction"]["store"] and orjson.loads(line)["id"] != deleted
+    ]
+    told, _ = await lines(gateway, "&store=true")
+    assert told == wanted
+
+
 async def test_an_export_goes_on_where_it_stopped(gateway: Gateway) -> None:
     for number in range(5):
         await gateway.ask(f"Say {number}")

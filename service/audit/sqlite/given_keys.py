@@ -36,6 +36,12 @@ def by_keys(
     return Prepared(select(*columns).select_from(source).where(*conditions))
 
 
+def within(key: Column[Any]) -> ColumnElement[bool]:
+    """Whether a key lies between the first and the last of :func:`keys_of`: rows are stored in their order."""
+    keys = bindparam("keys", type_=LargeBinary)
+    return key.between(func.substr(keys, _ONE, _BYTES), func.substr(keys, -_BYTES))
+
+
 def keys_of(keys: Sequence[bytes]) -> dict[str, Any]:
     """The parameters for these keys."""
     return {"keys": b"".join(keys), "count": len(keys)}
