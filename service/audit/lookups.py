@@ -1,6 +1,6 @@
 """Rows of many interactions whose keys are known, in order: each looked up, or read in runs.
 
-A run are keys that have no other interaction between them. An export of most of a database has long ones, and to read
+A run is keys that have no other interaction between them. An export of most of a database has long ones, and to read
 them takes half as long (on SQLite; on PostgreSQL, whose rows stand in no order, it does not). Nothing is read that
 nobody wants, however large it may be.
 """
