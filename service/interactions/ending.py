@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from service.errors import BadGateway
+from service.interactions.received import with_received
 from service.interactions.render import event_with_our_ids
 from service.interactions.timeline import made_beside
 from service.store import kept_events
@@ -28,20 +29,23 @@ _NEWEST: Final = 64
 
 async def rest_of_log(
     events: KeptEvents, record: Record, body: dict[str, Any], request: dict[str, Any], *, cut: bool = False
-) -> list[Write]:
-    """What the transaction that ends a streamed interaction with ``body`` has to write of its log.
+) -> tuple[dict[str, Any], list[Write]]:
+    """What the transaction that ends a streamed interaction with ``body`` has to write of its log, behind that body.
 
-    ``cut`` says that upstream has not ended it: an error at its end is then the word for a loss.
+    It is another one where upstream shows less of what came to no good end than its stream has told. ``cut`` says that
+    upstream has not ended it: an error at its end is then the word for a loss.
     """
     logged = await assembled(events, record)
     await events.trim(record.id, logged.last, record.owner_id)
     whole = {**body, "steps": made_beside(body, request, logged.told.steps)}
     missing = remainder(logged.told, whole, lost=cut)
+    if missing is None and (received := with_received(whole, logged.told)) is not None:
+        body, missing = received, remainder(logged.told, received, lost=cut)
     if missing is None:
         message = "The stream could not be continued: upstream tells its beginning in another way. GET has the whole."
         missing = [{"event_type": "error", "error": {"code": BadGateway.code, "message": message}}]
         cut = True
-    return _written(record, missing, logged.last, request.get("webhook_config"), cut=cut)
+    return body, _written(record, missing, logged.last, request.get("webhook_config"), cut=cut)
 
 
 def _written(

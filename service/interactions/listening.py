@@ -302,8 +302,8 @@ def _place(cursor: str | None) -> Place:
 
 def _not_yet(seq: int) -> ServiceError:
     return ServiceUnavailable(
-        f"The event '{event_ids.text(seq)}' in 'last_event_id' is not recorded yet: whoever takes this interaction "
-        "over may tell it again. Try again with the same 'last_event_id'.",
+        f"The event '{event_ids.text(seq)}' in 'last_event_id' is not recorded yet: the process that reads this "
+        "interaction, or takes it over, may tell it still. Try again with the same 'last_event_id'.",
         retry_after=_ASK_AGAIN,
     )
 

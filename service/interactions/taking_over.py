@@ -66,16 +66,18 @@ class TakeOver:
         return {**received, **logged.told.result()} if logged.last else received
 
     async def _commit(self, record: Record, raw: bytes, body: dict[str, Any], *, cut: bool = False) -> None:
-        outcome = _outcome(record, body, self._asked_for(record), cut=cut)
         log: list[Write] = []
         media_due = None
-        if outcome.completed_at is not None:
+        if outcomes.is_terminal(outcomes.status_of(body)):
             asked = await self._request(record)
             log = [kept_events.forget_wishes(record.id, record.owner_id)]
             if record.stream or await self._store.events.last(record.id):
-                log = await rest_of_log(self._store.events, record, body, _parsed(asked), cut=cut)
+                kept, log = await rest_of_log(self._store.events, record, body, _parsed(asked), cut=cut)
+                if kept is not body:
+                    body, raw = kept, codec.dumps(kept)
             if self._media is not None and record.store:
                 media_due = self._media.due(asked, raw)
+        outcome = _outcome(record, body, self._asked_for(record), cut=cut)
         await self._store.finish(outcome, raw, media_due=media_due, log=log)
         self._router.spent(record.deployment_id, outcome.usage.total_tokens)
         if self._media is not None and media_due is not None:

@@ -224,6 +224,55 @@ async def test_a_whole_that_begins_otherwise_is_kept_and_the_stream_broken_off(
     assert (stored.body["status"], stored.body["steps"]) == ("completed", other["steps"])
 
 
+def less(status: str) -> Json:
+    """An end of which upstream shows nothing but its usage."""
+    return {"id": "v1_a", "status": status, "steps": [], "usage": {"total_tokens": 3}}
+
+
+async def assert_kept(gateway: Gateway, streamed: Streamed, status: str) -> None:
+    """What was told is kept, with upstream's word for how it ended."""
+    assert (streamed.types[-1], streamed.final["status"]) == ("interaction.completed", status)
+    assert not streamed.broken
+    stored = (await gateway.got(streamed.id, headers=STEPS)).body
+    assert steps_of(streamed.events) == stored["steps"] == [{"type": "thought", "signature": "Co"}]
+    assert (stored["status"], stored["usage"]) == (status, {"total_tokens": 3})
+    assert ("errors" in stored) == (status == "failed")
+    row = await gateway.database.row(streamed.id)
+    assert (row["status"], row["error_code"]) == (status, "bad_gateway" if status == "failed" else None)
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled", "incomplete", "budget_exceeded"])
+async def test_what_was_told_is_kept_though_upstream_shows_less_of_a_bad_end(
+    start_scripted: StartScripted, start_gateway: StartGateway, status: str
+) -> None:
+    gateway = await start_gateway(await scripted(start_scripted, [], less(status)))
+    await assert_kept(gateway, await gateway.stream(headers=STEPS), status)
+
+
+async def test_what_another_process_has_told_is_kept_though_upstream_shows_less_of_a_bad_end(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    async def script(request: web.Request) -> web.StreamResponse:
+        if request.method == "GET":
+            return web.json_response(less("failed"))
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(sse(*OPENING, done=False))
+        await asyncio.sleep(3600)
+        return response
+
+    upstream = await start_scripted(script)
+    gateway = await start_gateway(upstream, drain_timeout=0.1)
+    async with gateway.live(headers=STEPS, background=True) as live:
+        while len(live.events) < len(OPENING):
+            await live.next()
+        await gateway.stop()
+    # Nobody reads it there: upstream is asked how it stands.
+    other = await start_gateway(upstream, background_streams=0, poll_interval=0.02)
+    await other.finished(live.id)
+    await assert_kept(other, await other.events(live.id, headers=STEPS), "failed")
+
+
 async def test_a_type_that_only_the_line_names_stands_in_the_json_too(
     start_scripted: StartScripted, start_gateway: StartGateway
 ) -> None:
