@@ -212,16 +212,21 @@ async def test_a_stream_that_begins_anew_under_other_ids_is_not_told(
     await assert_whole(await start_gateway(await scripted(start_scripted, anew)))
 
 
+@pytest.mark.parametrize("status", ["completed", "incomplete"])
 async def test_a_whole_that_begins_otherwise_is_kept_and_the_stream_broken_off(
-    start_scripted: StartScripted, start_gateway: StartGateway
+    start_scripted: StartScripted, start_gateway: StartGateway, status: str
 ) -> None:
-    other = {**WHOLE, "steps": [{"type": "thought", "signature": "Xx"}, *WHOLE["steps"][1:]]}
+    other = {
+        **WHOLE,
+        "status": status,
+        "steps": [{"type": "thought", "signature": "Xx"}, *WHOLE["steps"][1:]],
+    }
     gateway = await start_gateway(await scripted(start_scripted, [], other))
     streamed = await gateway.stream(headers=STEPS)
     assert streamed.types[-1] == "error"
     assert streamed.broken
     stored = await gateway.got(streamed.id, headers=STEPS)
-    assert (stored.body["status"], stored.body["steps"]) == ("completed", other["steps"])
+    assert (stored.body["status"], stored.body["steps"]) == (status, other["steps"])
 
 
 def less(status: str) -> Json:
