@@ -194,6 +194,7 @@ class EventLog:
         self._flushing: asyncio.Task[None] | None = None
         #: The streams of which anything is being written.
         self._writing: Collection[bytes] = ()
+        self._closed = False
 
     def open(self, key: bytes) -> StreamLog:
         """The log of a stream that is read from now on."""
@@ -206,7 +207,7 @@ class EventLog:
     def flush_soon(self, stream: StreamLog) -> None:
         """Write what this stream has at the end of the interval."""
         self._dirty[stream.key] = stream
-        if self._due is None and self._flushing is None:
+        if self._due is None and self._flushing is None and not self._closed:
             self._due = self._loop.call_later(self._interval, self._flush)
 
     async def flushed(self) -> None:
@@ -224,7 +225,10 @@ class EventLog:
             await asyncio.wait((self._flushing,))
 
     async def close(self, patience: float = _LAST_EFFORT) -> None:
-        """Write what is left, the readers having stopped; after ``patience`` seconds it is given up."""
+        """Write what is left, the readers having stopped; after ``patience`` seconds it is given up.
+
+        Nothing is written afterwards: what the last writes could not record has nobody left to wait for it.
+        """
         try:
             async with asyncio.timeout(patience):
                 while self._dirty or self._flushing is not None:
@@ -233,9 +237,14 @@ class EventLog:
             logger.error(
                 "the last events of running streams are lost: the store could not be written until the end"
             )
+            self._dirty.clear()
             if self._flushing is not None:
-                self._dirty.clear()
                 self._flushing.cancel()
+                await self.written()
+        finally:
+            self._closed = True
+            if self._due is not None:
+                self._due.cancel()
 
     def _flush(self) -> None:
         if self._due is not None:
@@ -249,7 +258,7 @@ class EventLog:
         self._flushing = None
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("events could not be logged", exc_info=error)
-        if self._dirty and self._due is None:
+        if self._dirty and self._due is None and not self._closed:
             self._due = self._loop.call_later(self._interval, self._flush)
 
     async def _write(self) -> None:
