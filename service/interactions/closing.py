@@ -19,7 +19,7 @@ from service.interactions.cancelling import cancelled_upstream
 from service.interactions.conclusion import Last
 from service.interactions.feed import Feed
 from service.interactions.publisher import Publisher
-from service.interactions.received import with_received
+from service.interactions.received import rest_of
 from service.interactions.render import identified, timestamp
 from service.interactions.timeline import made_beside
 from service.interactions.verdicts import GIVEN_UP, failed
@@ -66,10 +66,8 @@ class Closing:
 
     def by_word(self, body: dict[str, Any]) -> Last:
         """The end by what upstream says of the whole, with what was not told yet of it."""
-        whole = with_errors_retold({**body, "steps": self._made_of(body)}, self._job.told)
-        missing = remainder(self._publisher.assembler, whole)
-        if missing is None and (received := with_received(whole, self._publisher.assembler)) is not None:
-            whole, missing = received, remainder(self._publisher.assembler, received)
+        word = with_errors_retold({**body, "steps": self._made_of(body)}, self._job.told)
+        whole, missing = rest_of(self._publisher.assembler, word)
         if missing is None:
             message = "The stream cannot be continued: upstream tells its beginning in another way. GET has the whole."
             event = {"event_type": "error", "error": {"code": BadGateway.code, "message": message}}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from service.errors import BadGateway
-from service.interactions.received import with_received
+from service.interactions.received import rest_of
 from service.interactions.render import event_with_our_ids
 from service.interactions.timeline import made_beside
 from service.store import kept_events
@@ -21,7 +21,6 @@ from service.store.kept_events import EventBatch, KeptEvents
 from service.store.records import Record
 from service.wire import codec, event_ids, losses, sse
 from service.wire.assembler import Assembler
-from service.wire.remainder import remainder
 
 #: How many of a log's last events may be sent again and are known for that.
 _NEWEST: Final = 64
@@ -38,14 +37,13 @@ async def rest_of_log(
     logged = await assembled(events, record)
     await events.trim(record.id, logged.last, record.owner_id)
     whole = {**body, "steps": made_beside(body, request, logged.told.steps)}
-    missing = remainder(logged.told, whole, lost=cut)
-    if missing is None and (received := with_received(whole, logged.told)) is not None:
-        body, missing = received, remainder(logged.told, received, lost=cut)
+    kept, missing = rest_of(logged.told, whole, lost=cut)
     if missing is None:
         message = "The stream could not be continued: upstream tells its beginning in another way. GET has the whole."
         missing = [{"event_type": "error", "error": {"code": BadGateway.code, "message": message}}]
         cut = True
-    return body, _written(record, missing, logged.last, request.get("webhook_config"), cut=cut)
+    log = _written(record, missing, logged.last, request.get("webhook_config"), cut=cut)
+    return (body if kept is whole else kept), log
 
 
 def _written(

@@ -14,7 +14,7 @@ from tests.interactions.conversations import steps_of
 from tests.support.gateway import LEGACY, STEPS, Gateway
 from tests.support.gateways import StartGateway, StartScripted
 from tests.support.replies import Json, Streamed
-from tests.support.upstreams import Scripted, answering, sse
+from tests.support.upstreams import Script, Scripted, answering, sse
 
 OPENING: list[Json] = [
     {
@@ -81,6 +81,21 @@ async def scripted(start_scripted: StartScripted, resumed: list[Json], whole: Js
     return await start_scripted(script)
 
 
+def silent(body: bytes, content_type: str) -> Script:
+    """An upstream that says nothing behind its opening, and answers so whoever asks it afterwards."""
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        if request.method == "GET":
+            return web.Response(body=body, content_type=content_type)
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(sse(*OPENING, done=False))
+        await asyncio.sleep(3600)
+        return response
+
+    return script
+
+
 async def assert_whole(gateway: Gateway) -> Streamed:
     streamed = await gateway.stream(headers=STEPS)
     assert steps_of(streamed.events) == WHOLE["steps"]
@@ -129,16 +144,8 @@ async def test_what_upstream_sends_again_is_not_told_again(
 async def test_what_upstream_sends_again_to_another_reader_is_not_told_again(
     start_scripted: StartScripted, start_gateway: StartGateway, first: int
 ) -> None:
-    async def script(request: web.Request) -> web.StreamResponse:
-        if request.method == "GET":
-            return web.Response(body=sse(*OPENING[first:], *REST), content_type="text/event-stream")
-        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await response.prepare(request)
-        await response.write(sse(*OPENING, done=False))
-        await asyncio.sleep(3600)
-        return response
-
-    upstream = await start_scripted(script)
+    again = sse(*OPENING[first:], *REST)
+    upstream = await start_scripted(silent(again, "text/event-stream"))
     gateway = await start_gateway(upstream, drain_timeout=0.1)
     async with gateway.live(headers=STEPS) as live:
         while len(live.events) < len(OPENING):
@@ -257,16 +264,7 @@ async def test_what_was_told_is_kept_though_upstream_shows_less_of_a_bad_end(
 async def test_what_another_process_has_told_is_kept_though_upstream_shows_less_of_a_bad_end(
     start_scripted: StartScripted, start_gateway: StartGateway
 ) -> None:
-    async def script(request: web.Request) -> web.StreamResponse:
-        if request.method == "GET":
-            return web.json_response(less("failed"))
-        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await response.prepare(request)
-        await response.write(sse(*OPENING, done=False))
-        await asyncio.sleep(3600)
-        return response
-
-    upstream = await start_scripted(script)
+    upstream = await start_scripted(silent(orjson.dumps(less("failed")), "application/json"))
     gateway = await start_gateway(upstream, drain_timeout=0.1)
     async with gateway.live(headers=STEPS, background=True) as live:
         while len(live.events) < len(OPENING):
