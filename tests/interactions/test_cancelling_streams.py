@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pytest
 from aiohttp import web
 
 from service.store.records import USAGE_MISSING, USAGE_PARTIAL
 from service.wire import ids
-from tests.support.database import Row
 from tests.support.gateway import LEGACY, MODEL, STEPS, Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway, StartScripted
 from tests.support.replies import Json
@@ -58,10 +57,12 @@ async def test_a_cancelled_stream_ends_for_everybody_with_what_came(
     stored = await patient.got(live.id, headers=STEPS)
     assert stored.body["status"] == "cancelled"
     assert stored.text == told[0].text
-    created = created_of(await patient.database.row(live.id))
+    created = cancelled.body["created"]
     for body in (cancelled.body, stored.body, *(streamed.final for streamed in told)):
         assert (body["object"], body["created"], body["model"]) == ("interaction", created, MODEL)
     row = await patient.database.row(live.id)
+    # Upstream begins it a moment after the service has, which may be another second.
+    assert abs(microseconds(created) - row["created_at"]) < 10_000_000
     assert (row["status"], row["completed_at"] is not None) == ("cancelled", True)
     assert len([seen for seen in slow.calls("POST") if seen["path"].endswith("/cancel")]) == background
     if not background:
@@ -70,10 +71,9 @@ async def test_a_cancelled_stream_ends_for_everybody_with_what_came(
         await eventually(lambda: _are_closed(slow, reading))
 
 
-def created_of(row: Row) -> str:
-    """When an interaction was made, as upstream writes that."""
-    moment = datetime.fromtimestamp(row["created_at"] // 1_000_000, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+def microseconds(created: str) -> int:
+    """The moment that upstream writes as a time of whole seconds."""
+    return int(datetime.fromisoformat(created).timestamp()) * 1_000_000
 
 
 async def _are_closed(upstream: Emulated | Scripted, connections: set[object]) -> bool:
