@@ -112,7 +112,12 @@ async def test_polling_from_many_sides_counts_usage_once(lazy: Gateway, upstream
     assert len(upstream.calls("GET")) == 1
 
 
-async def test_a_404_right_after_create_does_not_mean_loss(either: Gateway, upstream: Emulated) -> None:
+@pytest.mark.parametrize("streams", [256, 0], ids=["attached", "polled"])
+async def test_a_404_right_after_create_does_not_mean_loss(
+    start_gateway: StartGateway, upstream: Emulated, streams: int
+) -> None:
+    # A machine that is slow may take longer than tests otherwise give upstream to settle.
+    either = await start_gateway(upstream, background_streams=streams, **HASTY, upstream_settle=5.0)
     made = await either.ask(background=True, fault="not_found_after_create;gets=2")
     assert (await either.got(made.id)).body["status"] == "queued"
     upstream.clock.advance(100)

@@ -276,10 +276,17 @@ async def test_bytes_that_were_refused_or_forgotten_are_held_no_longer(sqlite_ur
 
 async def test_a_batch_that_takes_too_long_is_tried_in_halves(own_postgres_url: str) -> None:
     ((name,),) = await query(own_postgres_url, "SELECT current_database()")
-    await query(own_postgres_url, f"ALTER DATABASE \"{name}\" SET statement_timeout = '100ms'")
+    await query(own_postgres_url, f"ALTER DATABASE \"{name}\" SET statement_timeout = '500ms'")
     async with open_store(own_postgres_url) as opened:
         async with held(own_postgres_url):
-            begun = [asyncio.create_task(opened.store.begin(intent(), b"{}")) for _ in range(64)]
+            begun = [
+                asyncio.create_task(
+                    opened.writer.put(
+                        (INSERT_INTENT, made.row(2)), (INSERT_REQUEST, (made.id, b"{}")), patience=60
+                    )
+                )
+                for made in (intent() for _ in range(64))
+            ]
             while opened.writer.statistics.retries < 2:
                 await asyncio.sleep(0.01)
         await asyncio.gather(*begun)
