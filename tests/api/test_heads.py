@@ -16,7 +16,7 @@ from tests.support.gateways import StartGateway, StartScripted
 from tests.support.upstreams import deployment
 
 #: Seconds that a head may take.
-SOON = 0.5
+SOON = 1.0
 WHOLE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 

@@ -828,7 +828,7 @@ async def test_a_long_export_that_nobody_reads_any_more_is_ended(gateway: Gatewa
 async def test_who_stops_reading_keeps_no_place_from_others(
     start_gateway: StartGateway, upstream: Emulated
 ) -> None:
-    gateway = await start_gateway(upstream, export_stall_timeout=0.2)
+    gateway = await start_gateway(upstream, export_stall_timeout=2.0)
     names = await large(gateway, 8)
     await settled(gateway)
     stalled = []

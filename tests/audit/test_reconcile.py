@@ -17,6 +17,7 @@ from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
 from service.wire.webhooks import WebhookConfig
 from tests.interactions.conftest import database_url
+from tests.support.pauses import time_in_this_hour
 from tests.support.store import OpenStore, intent, literal, open_store, outcome, query, running
 
 __all__ = ("database_url",)
@@ -72,6 +73,7 @@ async def test_an_empty_store_fits_itself(audited: Audited) -> None:
 
 
 async def test_what_is_there_is_counted(audited: Audited) -> None:
+    await time_in_this_hour(30.0)
     await audited.ended()
     await audited.ended(TOLD + END)
     await audited.ended(TOLD + ERROR, status="failed", usage=Usage(USAGE_MISSING))
@@ -104,6 +106,7 @@ async def test_intervals_and_spans_are_of_the_time_of_creation(audited: Audited)
 
 
 async def test_more_than_a_page_is_read(audited: Audited) -> None:
+    await time_in_this_hour(60.0)
     begun = [intent() for _ in range(1_100)]
     await asyncio.gather(*(audited.store.begin(one, b"{}") for one in begun))
     await asyncio.gather(*(audited.ended(TOLD + END) for _ in range(150)))

@@ -241,7 +241,7 @@ def test_logs_follow_what_comes_to_match_after_younger_ones(served: Served) -> N
         assert following.stdout is not None
         following.stdout.readline()
         slow = threads.submit(
-            served.create, {"x-emulator-fault": "latency;seconds=4"}, input="Takes its time"
+            served.create, {"x-emulator-fault": "latency;seconds=10"}, input="Takes its time"
         )
         while not served.told("logs", "--status", "in_progress"):
             pass
@@ -554,12 +554,12 @@ def test_a_set_is_replayed_with_a_report(served: Served, tmp_path: Path) -> None
     assert b"More than 1 are selected, and the oldest 1 are sent; --limit takes more." in few.stderr
     served.run("replay", served.ids[0], "--report", "json", "-o", str(document))
     assert orjson.loads(document.read_bytes())["replays"][0]["comparison"]["text"]["same"]
-    paced = served.run("replay", *served.ids, "--rate", "5", "--concurrency", "3", "--report", "json")
+    paced = served.run("replay", *served.ids, "--rate", "1", "--concurrency", "3", "--report", "json")
     replays = [orjson.loads(line)["replay"] for line in paced.stdout.splitlines()]
     shown = [served.told("show", name)[0] for name in replays]
     begun = sorted(datetime.fromisoformat(one["created"]) for one in shown)
-    # Each begins a fifth of a second after the one before it; what it takes to arrive may differ.
-    assert begun[2] - begun[0] > timedelta(seconds=0.2)
+    # Each begins a second after the one before it; what it takes to arrive may differ.
+    assert begun[2] - begun[0] > timedelta(seconds=0.5)
     again = served.run("replay", "--chain", served.ids[0], "--report", "json")
     assert {orjson.loads(line)["original"] for line in again.stdout.splitlines()} <= set(served.ids)
     of_replays = served.run("replay", "--replay-of", served.ids[0], "--limit", "1", "--report", "json")

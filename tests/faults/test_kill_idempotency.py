@@ -26,7 +26,7 @@ from tests.support.upstreams import KEY, Emulated
 REPEATS = 50
 WHOLE = 1e6
 #: Seconds after which what a killed process held is taken over.
-LEASE = 1
+LEASE = 2
 
 
 class Killable:

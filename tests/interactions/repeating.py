@@ -13,6 +13,7 @@ from service.store.engine import open_engine
 from service.store.tables import idempotency_keys
 from service.wire import ids
 from tests.support.gateway import MODEL, STEPS, Gateway, eventually
+from tests.support.pauses import rest
 from tests.support.replies import Reply, Streamed
 from tests.support.upstreams import Script, answering
 
@@ -125,7 +126,7 @@ async def all_run(gateways: Sequence[Gateway], number: int) -> None:
 
     await eventually(reached)
     # They count before they have found whom they wait for.
-    await asyncio.sleep(0.5)
+    await rest(0.5)
 
 
 async def age_keys(gateway: Gateway, seconds: float) -> None:

@@ -65,9 +65,9 @@ async def test_an_event_that_was_read_from_the_log_before_it_was_published_is_no
 @pytest.mark.parametrize("told", [True, False])
 async def test_a_listener_that_takes_events_and_is_told_none_is_silent(told: bool) -> None:
     feed, listener = feed_of(1), Listener(told=told)
-    following = asyncio.ensure_future(feed.hand_over(1, listener, idle=1.0))
+    following = asyncio.ensure_future(feed.hand_over(1, listener, idle=3.0))
     for seq in range(2, 32):
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.12)
         feed.publish(seq, b"event: step.delta\n\n")
     feed.end()
     assert await following == 31

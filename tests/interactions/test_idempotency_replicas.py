@@ -24,6 +24,7 @@ from tests.interactions.repeating import (
 )
 from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway, StartScripted, gateway_starter
+from tests.support.pauses import rest
 from tests.support.replies import Reply
 from tests.support.upstreams import Emulated
 
@@ -127,7 +128,7 @@ async def test_whoever_waits_for_another_replicas_failure_gets_it(
     asking = asyncio.gather(*(ask(replicas[number % REPLICAS], stream=stream) for number in range(10)))
     await all_run(replicas, 10)
     # They have found it in the database.
-    await asyncio.sleep(0.3)
+    await rest(0.3)
     patient.release()
     replies = await asking
     assert {(reply.status, reply.error["message"]) for reply in replies} == {(429, "Slow down")}

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from service.store.records import USAGE_FINAL
-from tests.support.fleet import Fleet, time_in_this_minute
+from tests.support.fleet import Fleet
 from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartGateway
+from tests.support.pauses import time_in_this_minute
 from tests.support.upstreams import Emulated
 
 HASTY: dict[str, Any] = {

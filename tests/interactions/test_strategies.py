@@ -11,9 +11,10 @@ from typing import Any, get_args
 import pytest
 
 from service.settings.model import RoutingStrategy
-from tests.support.fleet import Fleet, fleet_of, time_in_this_minute
+from tests.support.fleet import Fleet, fleet_of
 from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartEmulator, StartGateway
+from tests.support.pauses import time_in_this_minute
 from tests.support.store import is_sqlite, query
 
 INTERVAL = 0.05

@@ -22,7 +22,7 @@ from tests.support.upstreams import answering, deployment
 SLOW = "latency;seconds=3600"
 #: As short as a limit may be that is to be exceeded, and long enough for what must happen before it.
 SOON = 0.5
-LEFT = "1"
+LEFT = "3"
 WHOLE = 1e6
 
 
@@ -358,7 +358,7 @@ async def test_a_late_answer_is_recorded_before_the_service_stops(fleet: Fleet) 
     assert (await gateway.database.row(name))["status"] == "completed"
 
 
-@pytest.mark.parametrize("limits", [{"connect_timeout": 0.1}, {"members": {"connect_timeout": 0.1}}])
+@pytest.mark.parametrize("limits", [{"connect_timeout": 1.0}, {"members": {"connect_timeout": 1.0}}])
 async def test_the_making_of_a_connection_has_a_limit_of_its_own(
     fleet: Fleet, limits: dict[str, Any]
 ) -> None:
@@ -373,7 +373,7 @@ async def test_the_making_of_a_connection_has_a_limit_of_its_own(
         # The connection to b is there already: the limit may be the router's.
         await gateway.ask(model="fast")
         reply = await gateway.refused(503, model="deaf", fallbacks=[])
-        assert "within 0.1 s" in reply.error["message"]
+        assert "within 1 s" in reply.error["message"]
         (attempt,) = orjson.loads((await _noted(gateway, reply.headers["x-interaction-id"]))["attempts"])
         assert "ambiguous" not in attempt
         # Nothing was sent, so it may go elsewhere.

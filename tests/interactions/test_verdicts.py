@@ -48,7 +48,7 @@ async def test_the_events_of_a_zombie_stay_as_its_steps(
     start_gateway: StartGateway, start_emulator: StartEmulator
 ) -> None:
     upstream = await start_emulator(stream_limit_seconds=1e9)
-    gateway = await start_gateway(upstream, background_timeout=1.0, **HASTY)
+    gateway = await start_gateway(upstream, background_timeout=3.0, **HASTY)
     wish = "background;queued=0;running=6000"
     async with gateway.live("Work", headers=STEPS, background=True, wish=wish) as live:
         upstream.clock.advance(3000)

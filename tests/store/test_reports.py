@@ -88,7 +88,7 @@ async def test_signals_are_heard_while_a_process_waits_for_a_statement(sqlite_ur
         reports = open_reports(sqlite_url, alone=True)
         await reports.start()
         before = signal.signal(signal.SIGUSR1, leave)
-        kill = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
+        kill = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGUSR1))
         kill.start()
         try:
             with pytest.raises(ServiceUnavailable):

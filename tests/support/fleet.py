@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -65,10 +63,3 @@ def _of(name: str, members: Json) -> Json:
 async def fleet_of(start_emulator: StartEmulator, start_gateway: StartGateway, names: str) -> Fleet:
     """One emulator for each letter."""
     return Fleet({name: await start_emulator() for name in names}, start_gateway)
-
-
-async def time_in_this_minute(seconds: float) -> None:
-    """Wait for the next minute if this one has no more than so many seconds left."""
-    left = 60.0 - time.time() % 60.0
-    if left < seconds:
-        await asyncio.sleep(left)

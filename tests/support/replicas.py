@@ -22,7 +22,7 @@ from tests.support.upstreams import KEY
 
 #: Times that make a test short.
 HASTY = {
-    "lease_seconds": 1.0,
+    "lease_seconds": 2.0,
     "claim_interval": 0.1,
     "poll_interval": 0.05,
     "poll_interval_max": 0.2,

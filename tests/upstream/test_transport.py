@@ -6,6 +6,7 @@ import pytest
 
 from service.errors import ConfigurationError
 from service.upstream.transport import Transport, request_head
+from tests.support.pauses import rest
 from tests.support.raw_server import Connection, RawServer, always, answer, raw_server, whole
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -23,7 +24,7 @@ async def fetch(transport: Transport, server: RawServer) -> bytes:
 
 async def settled() -> None:
     """Let the loop notice what the other side has done to a connection."""
-    await asyncio.sleep(0.05)
+    await rest(0.1)
 
 
 async def test_an_answer_has_its_status_headers_and_body(transport: Transport) -> None:

@@ -15,6 +15,7 @@ from service.upstream.connection import (
 )
 from service.upstream.response import Response
 from service.upstream.transport import Transport
+from tests.support.pauses import rest
 from tests.support.raw_server import Behaviour, Connection, RawServer, always, answer, raw_server
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -36,7 +37,7 @@ async def collect(response: Response, into: list[bytes]) -> None:
 
 async def settled() -> None:
     """Let the loop notice what the other side has done to a connection."""
-    await asyncio.sleep(0.05)
+    await rest(0.1)
 
 
 async def test_a_refused_connection_sent_nothing(transport: Transport, unused_tcp_port: int) -> None:
@@ -179,7 +180,7 @@ async def drip(connection: Connection) -> None:
 
 async def test_the_total_time_limit_bounds_the_whole_body(transport: Transport) -> None:
     async with raw_server(drip) as server:
-        response = await transport.request(server.origin, GET, b"", total_timeout=0.3)
+        response = await transport.request(server.origin, GET, b"", total_timeout=2.0)
         with pytest.raises(ReadTimeout):
             await response.read()
 
@@ -211,13 +212,13 @@ async def test_limits_of_one_request_are_not_those_of_the_next(transport: Transp
     async def slower(connection: Connection) -> None:
         while (request := await connection.request()) is not None:
             if request.number > 1:
-                await asyncio.sleep(0.8)
+                await asyncio.sleep(2.2)
             await connection.send(answer(b"hello"))
 
     async with raw_server(slower) as server:
-        response = await transport.request(server.origin, GET, b"", total_timeout=0.6, read_timeout=0.6)
+        response = await transport.request(server.origin, GET, b"", total_timeout=2.0, read_timeout=2.0)
         await response.read()
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(2.2)
         response = await transport.request(server.origin, GET, b"")
         assert await response.read() == b"hello"
         assert server.connections == 1
