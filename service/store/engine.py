@@ -54,7 +54,7 @@ def open_backend(database_url: str, codec: Codec, *, pool_limit: int) -> Backend
         return SqliteBackend(url.database or "", codec)
     from service.store.postgres import PostgresBackend
 
-    return PostgresBackend(_dsn(url), codec, pool_limit=pool_limit)
+    return PostgresBackend(dsn_of(url), codec, pool_limit=pool_limit)
 
 
 def open_reports(database_url: str, *, alone: bool = False) -> Reports:
@@ -66,7 +66,7 @@ def open_reports(database_url: str, *, alone: bool = False) -> Reports:
         return SqliteReports(f"file:{quote(os.path.abspath(url.database or ''))}?mode=ro", alone=alone)
     from service.store.postgres_reports import PostgresReports
 
-    return PostgresReports(_dsn(url))
+    return PostgresReports(dsn_of(url))
 
 
 def open_engine(database_url: str) -> AsyncEngine:
@@ -83,7 +83,7 @@ def open_engine(database_url: str) -> AsyncEngine:
         return create_async_engine(url, connect_args={"timeout": _BUSY_SECONDS})
     import asyncpg
 
-    dsn = _dsn(url)
+    dsn = dsn_of(url)
     return create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(dsn))
 
 
@@ -100,5 +100,6 @@ def _try_file(path: str) -> None:
         ) from error
 
 
-def _dsn(url: URL) -> str:
+def dsn_of(url: URL) -> str:
+    """The URL as asyncpg reads it."""
     return url.set(drivername="postgresql").render_as_string(hide_password=False)

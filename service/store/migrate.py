@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -18,8 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 import service
 from service.errors import DatabaseUnusable
 from service.store.dropping import Dropped, drop_partitions
-from service.store.engine import file_of, open_engine
-from service.store.partitions import create_partitions, lock_schema
+from service.store.engine import dsn_of, file_of, normalised_url, open_engine
+from service.store.partitions import create_partitions, lock_schema, wanted_partitions
 from service.store.sqlite_space import prepare_file
 
 if TYPE_CHECKING:
@@ -53,16 +53,14 @@ async def upgrade(database_url: str, revision: str = "head") -> str:
         # A file that is not there yet would be made only to be told that it cannot be brought anywhere.
         await asyncio.to_thread(_check_name, revision)
         return await _run(database_url, lambda connection: _upgrade(connection, revision))
-    file = file_of(database_url)
-    if file is None or not await asyncio.to_thread(_is_migrated, file):
-        return await _run(database_url, lambda connection: _upgrade(connection, revision))
-    return SCHEMA_REVISION
+    if await _stands(database_url, wanted_partitions()):
+        return SCHEMA_REVISION
+    return await _run(database_url, lambda connection: _upgrade(connection, revision))
 
 
 async def check(database_url: str) -> None:
     """Raises :class:`DatabaseUnusable` when the database cannot be reached, or has not this version's schema."""
-    file = file_of(database_url)
-    if file is not None and await asyncio.to_thread(_is_migrated, file):
+    if await _stands(database_url):
         return
     present = await _run(database_url, _current) or _NOTHING
     if present != SCHEMA_REVISION:
@@ -94,12 +92,30 @@ async def _run(database_url: str, work: Callable[[Connection], _Result]) -> _Res
         async with engine.connect() as connection:
             return await connection.run_sync(work)
     except (SQLAlchemyError, OSError) as error:
-        raise DatabaseUnusable(
-            f"the database cannot be used ({_first_line(error)}); "
-            "check that the URL is right, that the server runs and that this process may write there."
-        ) from error
+        raise _unusable(error) from error
     finally:
         await engine.dispose()
+
+
+async def _stands(database_url: str, partitions: Iterable[str] = ()) -> bool:
+    """Whether a database is at this version and has these partitions, which takes no engine of SQLAlchemy's."""
+    file = file_of(database_url)
+    if file is not None:
+        return await asyncio.to_thread(_is_migrated, file)
+    from service.store.postgres import FAILURES
+    from service.store.postgres_schema import stands
+
+    try:
+        return await stands(dsn_of(normalised_url(database_url)), SCHEMA_REVISION, list(partitions))
+    except FAILURES as error:
+        raise _unusable(error) from error
+
+
+def _unusable(error: Exception) -> DatabaseUnusable:
+    return DatabaseUnusable(
+        f"the database cannot be used ({_first_line(error)}); "
+        "check that the URL is right, that the server runs and that this process may write there."
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -107,7 +123,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _is_migrated(file: str) -> bool:
-    """Whether a SQLite file stands at this version, which takes no engine of SQLAlchemy's: they load its whole ORM."""
+    """Whether a SQLite file stands at this version."""
     try:
         with closing(sqlite3.connect(file)) as connection:
             rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()

@@ -58,6 +58,16 @@ def _ranges(unit: str, first: datetime, last: datetime) -> Iterator[tuple[str, d
         start = end
 
 
+def wanted_partitions(moment: datetime | None = None) -> dict[str, tuple[str, datetime, datetime]]:
+    """Those from ``moment`` (now, by default) to :data:`DAYS_AHEAD` days later: their tables, beginnings and ends."""
+    first = moment or datetime.now(UTC)
+    return {
+        f"{table}_{suffix}": (table, start, end)
+        for table, unit in PARTITIONED.items()
+        for suffix, start, end in _ranges(unit, first, first + timedelta(days=DAYS_AHEAD))
+    }
+
+
 def create_partitions(connection: Connection, moment: datetime | None = None) -> None:
     """Make the partitions from ``moment`` (now, by default) to :data:`DAYS_AHEAD` days later, where they are missing.
 
@@ -68,12 +78,7 @@ def create_partitions(connection: Connection, moment: datetime | None = None) ->
     """
     if connection.dialect.name != "postgresql":
         return
-    first = moment or datetime.now(UTC)
-    wanted = {
-        f"{table}_{suffix}": (table, start, end)
-        for table, unit in PARTITIONED.items()
-        for suffix, start, end in _ranges(unit, first, first + timedelta(days=DAYS_AHEAD))
-    }
+    wanted = wanted_partitions(moment)
     try:
         with connection.begin():
             missing = _missing(connection, list(wanted))

@@ -128,8 +128,8 @@ class PostgresBackend:
                     **_BY_KEYS,
                 },
             )
-            for _ in range(self.batches_at_once):
-                self._writers.append(await self._connect_writer())
+            # The others are made when batches are written at once.
+            self._writers.append(await self._connect_writer())
         except FAILURES as error:
             raise DatabaseUnusable(
                 f"PostgreSQL cannot be used ({error}); check that the server runs and "
