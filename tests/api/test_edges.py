@@ -142,6 +142,28 @@ async def test_an_upload_that_its_client_abandons_is_told_in_a_line_and_counted_
     assert await gateway.database.count() == 0
 
 
+async def test_what_a_client_asks_for_that_sends_no_more_is_stored(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    upstream.hold()
+    host, port = gateway.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    body = orjson.dumps({"model": MODEL, "input": "Hello"})
+    writer.write(
+        b"POST /v1/interactions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+    )
+    writer.write(body)
+    writer.write_eof()
+    assert await reader.read() == b""
+    writer.close()
+    upstream.release()
+
+    async def is_stored() -> bool:
+        return [row["status"] for row in await gateway.database.rows()] == ["completed"]
+
+    await eventually(is_stored)
+
+
 async def test_a_wrong_method_is_told_the_right_ones(gateway: Gateway) -> None:
     reply = await gateway.request("PATCH", "/v1/interactions/int_x")
     assert (reply.status, reply.headers["allow"]) == (405, "GET, DELETE")
