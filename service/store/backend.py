@@ -36,10 +36,15 @@ class RowRefused(Exception):
 class Backend(Protocol):
     """A database: durable commits of whole batches, and reads."""
 
-    #: Batches that may be committed at the same time.
-    batches_at_once: int
     #: Whether hints reach other processes.
     has_hints: bool
+
+    @property
+    def batches_at_once(self) -> int:
+        """Batches that may be committed at the same time."""
+
+    def widen(self) -> None:
+        """Have one more at a time committed from some moment on, where the database can: somebody waits for it."""
 
     async def start(self) -> None:
         """Open connections; raises :class:`~service.errors.DatabaseUnusable` when the database is not usable."""

@@ -77,7 +77,7 @@ async def downgrade(database_url: str, revision: str) -> None:
 
 async def maintain(database_url: str) -> None:
     """Make the partitions of the coming days, where there are any."""
-    if file_of(database_url) is None:
+    if not await _stands(database_url, wanted_partitions()):
         await _run(database_url, create_partitions)
 
 
@@ -98,7 +98,10 @@ async def _run(database_url: str, work: Callable[[Connection], _Result]) -> _Res
 
 
 async def _stands(database_url: str, partitions: Iterable[str] = ()) -> bool:
-    """Whether a database is at this version and has these partitions, which takes no engine of SQLAlchemy's."""
+    """Whether a database is at this version and has these partitions, which takes no engine of SQLAlchemy's.
+
+    Raises :class:`DatabaseUnusable` where a server cannot be asked.
+    """
     file = file_of(database_url)
     if file is not None:
         return await asyncio.to_thread(_is_migrated, file)
@@ -119,7 +122,7 @@ def _unusable(error: Exception) -> DatabaseUnusable:
 
 
 def _first_line(error: Exception) -> str:
-    return str(getattr(error, "orig", None) or error).partition("\n")[0]
+    return str(getattr(error, "orig", None) or error).partition("\n")[0] or type(error).__name__
 
 
 def _is_migrated(file: str) -> bool:

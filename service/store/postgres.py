@@ -23,6 +23,7 @@ from service.store.codec import Codec
 from service.store.hints import CHANNEL, Listener
 from service.store.postgres_batches import DIALECT, as_one_statement, text_of
 from service.store.postgres_scripts import Scripts
+from service.store.postgres_writers import WritingConnections, cut
 from service.store.queries import CompiledQueries
 from service.store.script import ScriptMaker
 from service.store.statement import BatchStatement, Query
@@ -89,8 +90,6 @@ class PostgresBackend:
 
     #: There may always be another.
     alone_since: bytes | None = None
-    #: While one waits for the disk, the next need not wait for it; the server puts their waits together.
-    batches_at_once = 3
     has_hints = True
 
     def __init__(self, dsn: str, codec: Codec, *, pool_limit: int) -> None:
@@ -100,8 +99,7 @@ class PostgresBackend:
         self._texts: dict[tuple[str, ...], str] = {}
         self._unwritten = text_of(UNWRITTEN)
         self._queries = CompiledQueries(DIALECT)
-        #: Connections that write, and are not writing now.
-        self._writers: list[asyncpg.Connection] = []
+        self._writers = WritingConnections(self._connect_writer, FAILURES, CLOSE_TIMEOUT)
         self._commits: set[asyncio.Task[None]] = set()
         self._pool: asyncpg.Pool | None = None
         self._scripts = Scripts(self._connect_scripts, DIALECT)
@@ -128,8 +126,7 @@ class PostgresBackend:
                     **_BY_KEYS,
                 },
             )
-            # The others are made when batches are written at once.
-            self._writers.append(await self._connect_writer())
+            await self._writers.start()
         except FAILURES as error:
             raise DatabaseUnusable(
                 f"PostgreSQL cannot be used ({error}); check that the server runs and "
@@ -144,14 +141,20 @@ class PostgresBackend:
         for task in self._commits:
             task.cancel()
         await asyncio.gather(*self._commits, return_exceptions=True)
-        for connection in self._writers:
-            with suppress(*FAILURES):
-                await connection.close(timeout=CLOSE_TIMEOUT)
-        self._writers.clear()
+        await self._writers.close()
         with suppress(*FAILURES):
             if self._pool is not None:
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await self._pool.close()
+
+    @property
+    def batches_at_once(self) -> int:
+        """As many as there are connections for."""
+        return self._writers.count
+
+    def widen(self) -> None:
+        """Have one more batch at a time committed from some moment on, if the server gives a connection for it."""
+        self._writers.widen()
 
     def commit(self, batch: Batch, told: Told) -> None:
         """Write the batch as one transaction, which is durable when that is told."""
@@ -177,20 +180,23 @@ class PostgresBackend:
 
     async def _commit(self, batch: Batch) -> Mapping[bytes, bool]:
         ready = await self._pack(batch)
-        connection = await self._writing_connection()
+        try:
+            connection = await self._writers.take()
+        except FAILURES as error:
+            raise StoreUnavailable(_described(error)) from error
         try:
             result = await self._write(connection, ready)
         except FAILURES as error:
             verdict = _verdict(error)
             if isinstance(verdict, StoreUnavailable) or connection.is_in_transaction():
-                _drop(connection)
+                self._writers.drop(connection)
             else:
-                self._writers.append(connection)
+                self._writers.give_back(connection)
             raise verdict from error
         except BaseException:
-            _drop(connection)
+            self._writers.drop(connection)
             raise
-        self._writers.append(connection)
+        self._writers.give_back(connection)
         return result
 
     async def fetch(self, query: Query, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
@@ -231,7 +237,7 @@ class PostgresBackend:
                 await prepare_connection(connection)
                 rows: Sequence[Sequence[Any]] = await connection.fetch(sql, *arguments)
             finally:
-                _drop(connection)
+                cut(connection)
         except FAILURES as error:
             raise StoreUnavailable(_described(error)) from error
         return rows
@@ -298,16 +304,6 @@ class PostgresBackend:
             text = self._texts[names] = as_one_statement(kinds)
         return text
 
-    async def _writing_connection(self) -> asyncpg.Connection:
-        while self._writers:
-            connection = self._writers.pop()
-            if not connection.is_closed():
-                return connection
-        try:
-            return await self._connect_writer()
-        except FAILURES as error:
-            raise StoreUnavailable(_described(error)) from error
-
     async def _connect_writer(self) -> asyncpg.Connection:
         return await self._connect("interactions writer")
 
@@ -325,7 +321,7 @@ class PostgresBackend:
         try:
             await prepare_connection(connection)
         except BaseException:
-            _drop(connection)
+            cut(connection)
             raise
         return connection
 
@@ -339,11 +335,6 @@ class PostgresBackend:
             timeout=_PROMPT_TIMEOUT,
             server_settings={"application_name": name, "synchronous_commit": "on", **settings},
         )
-
-
-def _drop(connection: asyncpg.Connection) -> None:
-    with suppress(Exception):
-        connection.terminate()
 
 
 def _described(error: BaseException) -> str:

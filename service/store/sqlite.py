@@ -183,6 +183,9 @@ class SqliteBackend:
         self._scripting.release()
         self._sole.release()
 
+    def widen(self) -> None:
+        """A file takes one writer at a time."""
+
     def commit(self, batch: Batch, told: Told) -> None:
         """Write the batch as one transaction, which is on disk when that is told."""
         self._inbox.put((lambda connection: self._write(connection, batch), told))

@@ -123,7 +123,7 @@ class Writer:
         self._entries.add(Entry(writes, keys, size, moment + patience, shed, done, last))
         if not self._lanes:
             self._answered_at = moment
-        if not self._gathering and self._lanes < self._backend.batches_at_once:
+        if not self._gathering:
             self._open_lane()
         if self._looking is None:
             self._look_again()
@@ -155,8 +155,12 @@ class Writer:
 
         Many small batches cost more than few large ones, and while the database fails one is tried at a time.
         """
-        if self._lanes and (self._failures or self._entries.written_now > _LITTLE):
-            return
+        if self._lanes:
+            if self._failures or self._entries.written_now > _LITTLE:
+                return
+            if self._lanes >= self._backend.batches_at_once:
+                self._backend.widen()
+                return
         self._lanes += 1
         self._gather_soon()
 
@@ -180,7 +184,7 @@ class Writer:
         if batch is None:
             self._close_lane()
             return
-        if self._entries and self._lanes < self._backend.batches_at_once:
+        if self._entries:
             self._open_lane()
         self._commit(batch)
 

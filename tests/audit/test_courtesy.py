@@ -10,7 +10,7 @@ from time import monotonic
 import pytest
 
 from service.audit import courtesy as courtesies
-from service.audit.courtesy import _LONGEST_REST, RESTS, Courtesy
+from service.audit.courtesy import RESTS, Courtesy
 
 #: Seconds after which a courtesy looks again at how many write.
 LOOK = 0.3
@@ -45,7 +45,7 @@ async def spells(courtesy: Courtesy, count: int) -> list[tuple[float, float]]:
 async def test_beside_many_who_write_each_rests_after_the_one_before() -> None:
     found = await spells(Courtesy(often(1_000), patience=60.0), 3)
     for (before, ended), (began, _) in itertools.pairwise(found):
-        assert began - ended >= min(RESTS * (ended - before), _LONGEST_REST) * 0.95
+        assert began - ended >= min(RESTS * (ended - before), courtesies._LONGEST_REST) * 0.95
 
 
 async def test_whoever_reads_for_long_again_and_again_rests_each_time() -> None:

@@ -199,9 +199,9 @@ async def test_a_stream_is_cut_at_its_time_limit(start: Start) -> None:
     upstream = await start(token_delay=100.0, stream_limit_seconds=350.0)
     response = await upstream.post({"model": MODEL, "input": "Hello", "stream": True})
     reading = asyncio.create_task(response.read())
-    upstream.clock.advance(310)
+    upstream.clock.advance(345)
     await asyncio.sleep(0.05)
-    upstream.clock.advance(41)
+    upstream.clock.advance(6)
     events = events_in(await reading)
     assert [event["event_type"] for event in events][-3:] == ["step.start", "step.delta", "step.stop"]
     name = events[0]["interaction"]["id"]

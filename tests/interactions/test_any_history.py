@@ -18,7 +18,7 @@ from tests.support.gateway import Gateway
 from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.upstreams import Emulated, deployment
 
-HISTORIES = int(os.environ.get("HISTORIES", "40"))
+HISTORIES = int(os.environ.get("HISTORIES", "70"))
 #: Without a wish for more the same scripts are played each time.
 SEED = int(
     os.environ.get("HISTORY_SEED", SystemRandom().randrange(2**32) if "HISTORIES" in os.environ else "70")

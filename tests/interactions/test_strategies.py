@@ -53,6 +53,7 @@ async def test_load_leaves_a_slow_deployment(fleet: Fleet, replicas: int, strate
     gateways = [await fleet.gateway(routing_strategy=strategy) for _ in range(replicas)]
     await spread(gateways, 3)
     fleet["a"].behave(f"latency;seconds={slow}")
+    before = fleet["a"].asked
     ends = time.monotonic() + 1.8
     late: Counter[str] = Counter()
     over = asyncio.Event()
@@ -68,8 +69,15 @@ async def test_load_leaves_a_slow_deployment(fleet: Fleet, replicas: int, strate
                 over.set()
 
     async def release() -> None:
-        await over.wait()
-        fleet["a"].release()
+        try:
+            async with asyncio.timeout(60):
+                await over.wait()
+            if strategy == "least-busy":
+                # As many as are under way elsewhere of six at a time.
+                assert fleet["a"].asked - before <= 3 * replicas
+        finally:
+            over.set()
+            fleet["a"].release()
 
     await asyncio.gather(release(), *(client(gateway) for gateway in gateways for _ in range(6)))
     assert late["a"] / late.total() < 0.15

@@ -152,8 +152,10 @@ async def test_a_database_that_is_up_to_date_keeps_its_rows(database_url: str) -
     assert record.response == b"answer"
 
 
-@pytest.mark.parametrize("way", ["upgrade", "check"])
+@pytest.mark.parametrize("way", ["upgrade", "check", "maintain"])
 def test_a_database_that_is_up_to_date_is_told_so_without_loading_an_orm(store_url: str, way: str) -> None:
+    # On the next day a partition is missing of what was made for all tests before.
+    asyncio.run(migrate.upgrade(store_url))
     program = (
         "import asyncio, sys\nfrom service.store import migrate\n"
         f"asyncio.run(migrate.{way}(sys.argv[1]))\n"

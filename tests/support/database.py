@@ -33,6 +33,10 @@ class Database:
         self._engine: AsyncEngine = _engine(url)
 
     @property
+    def name(self) -> str:
+        return self._engine.url.database or ""
+
+    @property
     def is_sqlite(self) -> bool:
         return self._engine.dialect.name == "sqlite"
 
