@@ -38,10 +38,12 @@ class Backend(Protocol):
 
     #: Whether hints reach other processes.
     has_hints: bool
+    #: Batches that may ever be committed at the same time.
+    most_at_once: int
 
     @property
     def batches_at_once(self) -> int:
-        """Batches that may be committed at the same time."""
+        """Batches that may be committed at the same time now."""
 
     def widen(self) -> None:
         """Have one more at a time committed from some moment on, where the database can: somebody waits for it."""

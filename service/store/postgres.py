@@ -23,7 +23,7 @@ from service.store.codec import Codec
 from service.store.hints import CHANNEL, Listener
 from service.store.postgres_batches import DIALECT, as_one_statement, text_of
 from service.store.postgres_scripts import Scripts
-from service.store.postgres_writers import WritingConnections, cut
+from service.store.postgres_writers import MOST, WritingConnections, cut
 from service.store.queries import CompiledQueries
 from service.store.script import ScriptMaker
 from service.store.statement import BatchStatement, Query
@@ -91,6 +91,7 @@ class PostgresBackend:
     #: There may always be another.
     alone_since: bytes | None = None
     has_hints = True
+    most_at_once = MOST
 
     def __init__(self, dsn: str, codec: Codec, *, pool_limit: int) -> None:
         self._dsn = dsn

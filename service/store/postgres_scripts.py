@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Final
 
 import asyncpg
 from sqlalchemy import Dialect
 
+from service.store.postgres_writers import cut
 from service.store.queries import CompiledQueries
 from service.store.script import Ask, Rows, Script, ScriptMaker
 
@@ -85,5 +85,4 @@ class Scripts:
         """Let go of the connection and the lock."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(Exception):
-                connection.terminate()
+            cut(connection)

@@ -126,6 +126,7 @@ def _compiled(statement: BatchStatement) -> tuple[str, str, str]:
 class SqliteBackend:
     """One SQLite file, as a rule for one process: several write to it in turn, with no hints between them."""
 
+    most_at_once = 1
     batches_at_once = 1
     has_hints = False
 

@@ -123,7 +123,7 @@ class Writer:
         self._entries.add(Entry(writes, keys, size, moment + patience, shed, done, last))
         if not self._lanes:
             self._answered_at = moment
-        if not self._gathering:
+        if not self._gathering and self._lanes < self._backend.most_at_once:
             self._open_lane()
         if self._looking is None:
             self._look_again()
@@ -184,7 +184,7 @@ class Writer:
         if batch is None:
             self._close_lane()
             return
-        if self._entries:
+        if self._entries and self._lanes < self._backend.most_at_once:
             self._open_lane()
         self._commit(batch)
 
