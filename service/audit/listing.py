@@ -30,7 +30,7 @@ from service.wire import ids
 DEFAULT_LIMIT: Final = 50
 LARGEST_LIMIT: Final = 1000
 #: The newest matches, of which the best are told first.
-MOST_RANKED: Final = 300
+MOST_RANKED: Final = 200
 _SNIPPETS_AT_ONCE: Final = 50
 
 

@@ -90,6 +90,10 @@ class Stretches:
             ahead, place = replace(ahead, after=last), edge
             span *= min(_GROWTH, max(1.0, 2 * about / max(1, len(keys))))
 
+    async def all(self, most: int) -> list[bytes] | None:
+        """All of them in the order of the page; None where they are more than ``most``."""
+        return await self._until(self._wanted, None, most)
+
     async def among(self, keys: list[bytes]) -> list[bytes]:
         """Those of these, which are in the order of the page; all of them where it leads to more than that is worth."""
         meant = await self._until(self._wanted, keys[-1], _MOST_AMONG)

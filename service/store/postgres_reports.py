@@ -73,6 +73,7 @@ class _PostgresReading:
         self._queries = queries
         self._compiling = compiling
         self._timeout = timeout
+        self._planned: Plan | None = None
 
     async def fetch(self, statement: Executable | Composed) -> Rows:
         """All rows of a statement."""
@@ -88,7 +89,9 @@ class _PostgresReading:
 
     async def plan(self, plan: Plan) -> None:
         """Tell the planner, until the end of the transaction."""
-        await self._connection.execute(_PLANS[plan])
+        if plan is not self._planned:
+            await self._connection.execute(_PLANS[plan])
+            self._planned = plan
 
     async def ask(self, query: Query, parameters: Mapping[str, Any]) -> Rows:
         """All rows of a query."""

@@ -282,6 +282,34 @@ async def test_a_phrase_is_found_in_every_month(store_url: str) -> None:
             assert [one["id"] for one in told] == expected_ids
 
 
+@pytest.mark.parametrize("most", [0, 8_000])
+async def test_a_phrase_is_found_within_what_filters_mean_in_every_month(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(stretches, "_RARE", 0)
+    # No filter leads to few, and no walk along one is worth its while.
+    for name, bound in {"_MOST_FOUND": 0, "_LONG": 0, "_MOST_OF_MONTH": most, "_AT_ONCE": 8}.items():
+        monkeypatch.setattr(on_postgres, name, bound)
+    text = '"naïve database"'
+    async with past(postgres_url, 0) as made:
+        await add(made, 200, random.Random(3), within=150 * 24 * HOUR)
+        await made.indexer.catch_up()
+        ended = [told for told in made.of_default() if told.completed_at is not None and not told.deleted]
+        met = 0
+        for query, means in FILTERED.items():
+            filters, _ = parse(parse_qsl(query))
+            wanted = [told.id for told in ended if expected(told, text) and means(told)]
+            met += len(wanted) > 2
+            for limit in (2, 1000):
+                assert [one["id"] for one in await found(made, text, "asc", limit, filters)] == wanted, query
+                assert [one["id"] for one in await found(made, text, "desc", limit, filters)] == (
+                    wanted[::-1]
+                ), query
+                ranked = [one["id"] for one in await found(made, text, "rank", limit, filters)]
+                assert sorted(ranked) == sorted(wanted), query
+        assert met > 2
+
+
 async def test_many_of_one_millisecond_keep_the_order_of_their_keys(store_url: str) -> None:
     async with past(store_url, 0) as made:
         source = random.Random(2)

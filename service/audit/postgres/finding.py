@@ -3,7 +3,8 @@
 What the filters lead to is looked at one by one where it is little. Otherwise: the index has the words of texts, but
 neither their order nor that of time. Of rare words all texts are collected and put in order; common ones are met soon
 by who walks along what the filters lead to, or along all texts where that is much of them. Of a phrase the index tells
-the texts that have all its words, a month at a time, and those are looked at one after another.
+the texts that have all its words, a month at a time, and those are looked at one after another; where the filters lead
+to few in that month, only those that both have.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _ENOUGH_RANKED: Final = 50
 _MOST_FOUND: Final = 5_000
 #: Texts that have all words of a phrase within a month; beyond them a walk is taken as well.
 _MOST_ALIKE: Final = 50_000
+#: What filters lead to within a month; beyond them it takes less to meet all texts with the words of a phrase.
+_MOST_OF_MONTH: Final = 8_000
 #: How many are looked up at a time: filters may leave few.
 _AT_ONCE: Final = 1_000
 #: How many of a walk are looked up at first, and after how many more than enough are not waited for.
@@ -104,17 +107,31 @@ async def _first(
     looked_up = matching.among_with_common_words if led else matching.among
     chosen = partial(looked_up, search=search) if phrases else matching.among
     for part in _parts(wanted) if phrases else (wanted,):
-        keys = await _texts(reading, part, search)
-        if keys is None:
-            return await _walked(reading, wanted, search, stretches, least, patient=True) if rare else None
-        if rare and len(keys) > _AT_ONCE:
-            keys = await Stretches(reading, part, led).among(keys)
         rest = replace(wanted, limit=wanted.limit - len(found))
         missing = (least if phrases else wanted.limit) - len(found)
-        found += await _among(reading, rest, keys, missing, chosen)
+        both = await _both(reading, part, search, led) if phrases and rare else None
+        if both is not None:
+            found += await _among(reading, rest, both, missing, matching.among)
+        else:
+            keys = await _texts(reading, part, search)
+            if keys is None:
+                return await _walked(reading, wanted, search, stretches, least, patient=True) if rare else None
+            if rare and len(keys) > _AT_ONCE:
+                keys = await Stretches(reading, part, led).among(keys)
+            found += await _among(reading, rest, keys, missing, chosen)
         if len(found) >= least:
             return found
     return found
+
+
+async def _both(
+    reading: Reading, wanted: Wanted, search: Search, led: Sequence[int]
+) -> list[bytes] | None:
+    """What matches of what the filters lead to, in the order of the page; None where they lead to much."""
+    few = await Stretches(reading, wanted, led).all(_MOST_OF_MONTH)
+    if not few:
+        return few
+    return await _collected(reading, wanted, tsquery(search), len(few), few)
 
 
 async def _among(
@@ -200,10 +217,12 @@ async def _texts(reading: Reading, wanted: Wanted, search: Search) -> list[bytes
     return await _collected(reading, wanted, query, _MOST_ALIKE if phrases else _MOST_FOUND)
 
 
-async def _collected(reading: Reading, wanted: Wanted, query: str, most: int) -> list[bytes] | None:
+async def _collected(
+    reading: Reading, wanted: Wanted, query: str, most: int, among: Sequence[bytes] | None = None
+) -> list[bytes] | None:
     """The keys of all texts that match, in the order of the page; None where they are more than that."""
     await reading.plan(Plan.COLLECT)
-    ((told,),) = await reading.fetch(matching.all_keys(wanted, query, most + 1))
+    ((told,),) = await reading.fetch(matching.all_keys(wanted, query, most + 1, among))
     keys = [] if told is None else [told[place : place + _KEY] for place in range(0, len(told), _KEY)]
     if len(keys) > most:
         await reading.plan(Plan.WALK)

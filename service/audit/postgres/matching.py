@@ -61,13 +61,17 @@ def _first_texts(wanted: Wanted, most: int) -> Subquery:
     return replace(wanted, limit=most).ordered(texts, key).subquery("first")
 
 
-def all_keys(wanted: Wanted, query: str, most: int) -> Select[Any]:
+def all_keys(wanted: Wanted, query: str, most: int, among: Sequence[bytes] | None = None) -> Select[Any]:
     """What a ``tsquery`` finds within the time that is wanted, whatever else is wanted: all keys in one value.
 
-    They are in the order of the page. A value for each takes longer to read than the index.
+    They are in the order of the page, and where ``among`` is given of these. A value for each takes longer to read than
+    the index.
     """
     key = search_documents.c.interaction_id
-    found = wanted.within(select(key).where(_matching(query)), key).limit(most).subquery("found")
+    chosen = select(key).where(_matching(query))
+    if among is not None:
+        chosen = chosen.where(_one_of(among, key))
+    found = wanted.within(chosen, key).limit(most).subquery("found")
     order = found.c[0].asc() if wanted.order == "asc" else found.c[0].desc()
     told = func.string_agg(func.uuid_send(found.c[0]), aggregate_order_by(literal(b"", LargeBinary), order))
     return select(told)
