@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,18 @@ def test_every_route_is_described_and_nothing_else() -> None:
 def test_operations_have_names_of_their_own() -> None:
     names = [one["operationId"] for operations in document()["paths"].values() for one in operations.values()]
     assert len(names) == len(set(names))
+
+
+async def test_filters_by_labels_are_described_by_what_their_names_begin_with(gateway: Gateway) -> None:
+    for path in ("/api/interactions", "/api/export", "/api/usage"):
+        parameters = document()["paths"][path]["get"]["parameters"]
+        (labels,) = [one for one in parameters if one["name"] == "labels"]
+        assert (labels["style"], labels["explode"]) == ("form", True)
+        (pattern,) = labels["schema"]["patternProperties"]
+        for name, described in (("label:team", True), ("label:", False), ("team", False)):
+            assert bool(re.search(pattern, name)) == described
+            reply = await gateway.request("GET", f"{path}?{name}=search")
+            assert reply.status == (200 if described else 400), reply.raw
 
 
 async def test_the_description_is_served_without_a_key(gateway: Gateway) -> None:

@@ -14,6 +14,7 @@ from service.api.description.parts import (
     header,
     operation,
     path,
+    queries,
     query,
     ref,
 )
@@ -34,6 +35,9 @@ _TIMES: Final = (
     query("from", STRING, "The earliest time: ISO 8601, seconds since 1970, or how long ago (24h, 7d)."),
     query("to", STRING, "The time before which it must be; as from."),
 )
+_LABELS: Final = queries(
+    "labels", "^label:.", STRING, "Labels, as label:team=search; any of a name, as label:team=any."
+)
 
 
 def _filter(field: Field) -> list[Json]:
@@ -49,6 +53,7 @@ def _filter(field: Field) -> list[Json]:
 
 _FILTERS: Final = (
     *(parameter for field in FIELDS.values() for parameter in _filter(field)),
+    _LABELS,
     *_TIMES,
     query("q", STRING, 'Words to search for: "a phrase", a prefix*, -without, one OR another.'),
     query("deleted", {"enum": ["false", "true", "any"]}, "Deleted ones: none (the default), only, or too."),
@@ -69,6 +74,7 @@ _USAGE: Final = (
     ),
     query("tz", STRING, "The time zone of hours, days, weeks and months; UTC by default."),
     *(parameter for name in FILTERS for parameter in _filter(FIELDS[name])),
+    _LABELS,
     *_TIMES,
 )
 
@@ -147,7 +153,7 @@ def _interactions(prefix: str) -> dict[str, dict[str, Json]]:
 _AUDIT: Final[dict[str, dict[str, Json]]] = {
     "/api/interactions": {
         "get": operation(
-            "List interactions by any of their members, also by labels (label:team=search), or search them.",
+            "List interactions by any of their members, also by labels, or search them.",
             ref("Page"),
             name="list_interactions",
             tag="audit",
@@ -220,7 +226,7 @@ _AUDIT: Final[dict[str, dict[str, Json]]] = {
     },
     "/api/usage": {
         "get": operation(
-            "Sum usage up by whatever it can be grouped by; label:team=search filters by a label.",
+            "Sum usage up by whatever it can be grouped by.",
             ref("Usage"),
             name="get_usage",
             tag="audit",

@@ -53,6 +53,15 @@ def query(name: str, schema: Json, meaning: str) -> Json:
     return {"name": name, "in": "query", "required": False, "schema": schema, "description": meaning}
 
 
+def queries(name: str, pattern: str, schema: Json, meaning: str) -> Json:
+    """All parameters of a query string whose names match a pattern, together under a name that nobody sends.
+
+    An object in exploded form is sent as its members (OpenAPI 3.1, Style Values), so a pattern tells their names.
+    """
+    members = {"type": "object", "patternProperties": {pattern: schema}, "additionalProperties": False}
+    return {**query(name, members, meaning), "style": "form", "explode": True}
+
+
 def header(name: str, meaning: str, schema: Json = STRING) -> Json:
     """A header of a request."""
     return {"name": name, "in": "header", "required": False, "schema": schema, "description": meaning}

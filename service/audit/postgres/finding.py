@@ -115,7 +115,9 @@ async def _first(
         else:
             keys = await _texts(reading, part, search)
             if keys is None:
-                return await _walked(reading, wanted, search, stretches, least, patient=True) if rare else None
+                return (
+                    await _walked(reading, wanted, search, stretches, least, patient=True) if rare else None
+                )
             if rare and len(keys) > _AT_ONCE:
                 keys = await Stretches(reading, part, led).among(keys)
             found += await _among(reading, rest, keys, missing, chosen)
@@ -124,9 +126,7 @@ async def _first(
     return found
 
 
-async def _both(
-    reading: Reading, wanted: Wanted, search: Search, led: Sequence[int]
-) -> list[bytes] | None:
+async def _both(reading: Reading, wanted: Wanted, search: Search, led: Sequence[int]) -> list[bytes] | None:
     """What matches of what the filters lead to, in the order of the page; None where they lead to much."""
     few = await Stretches(reading, wanted, led).all(_MOST_OF_MONTH)
     if not few:
