@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # What is compiled is kept whatever the environment says: the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: serve test tests-compiled lint docs bench bench-background bench-history bench-routing bench-streams bench-audit bench-export bench-storage soak clean
+.PHONY: serve test tests-compiled lint docs schema bench bench-background bench-history bench-routing bench-streams bench-audit bench-export bench-storage soak clean
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +50,10 @@ soak: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m docs.reference
+
+# After a new migration: what a new SQLite file is given at once.
+schema: $(VENV)/.dev
+	$(BIN)/python -m migrations.written
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench

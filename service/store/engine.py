@@ -14,13 +14,11 @@ from service.settings.urls import DRIVERS
 from service.store.backend import Backend
 from service.store.codec import Codec
 from service.store.reports import Reports
+from service.store.sqlite_schema import BUSY_SECONDS
 
 if TYPE_CHECKING:
     # Migrations alone need it, and it is a fifth of what an export's process loads.
     from sqlalchemy.ext.asyncio import AsyncEngine
-
-#: Seconds that a process waits for another one that migrates the same SQLite file.
-_BUSY_SECONDS = 30
 
 
 def normalised_url(database_url: str) -> URL:
@@ -80,7 +78,7 @@ def open_engine(database_url: str) -> AsyncEngine:
     url = normalised_url(database_url)
     if url.drivername == "sqlite+aiosqlite":
         _try_file(url.database or "")
-        return create_async_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+        return create_async_engine(url, connect_args={"timeout": BUSY_SECONDS})
     import asyncpg
 
     dsn = dsn_of(url)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import sqlite3
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import service
 from service.errors import DatabaseUnusable
+from service.store import sqlite_schema
 from service.store.dropping import Dropped, drop_partitions
 from service.store.engine import dsn_of, file_of, normalised_url, open_engine
 from service.store.partitions import create_partitions, lock_schema, wanted_partitions
@@ -53,7 +52,7 @@ async def upgrade(database_url: str, revision: str = "head") -> str:
         # A file that is not there yet would be made only to be told that it cannot be brought anywhere.
         await asyncio.to_thread(_check_name, revision)
         return await _run(database_url, lambda connection: _upgrade(connection, revision))
-    if await _stands(database_url, wanted_partitions()):
+    if await _stands(database_url, wanted_partitions()) or await _is_laid(database_url):
         return SCHEMA_REVISION
     return await _run(database_url, lambda connection: _upgrade(connection, revision))
 
@@ -104,7 +103,7 @@ async def _stands(database_url: str, partitions: Iterable[str] = ()) -> bool:
     """
     file = file_of(database_url)
     if file is not None:
-        return await asyncio.to_thread(_is_migrated, file)
+        return await asyncio.to_thread(sqlite_schema.stands, file, SCHEMA_REVISION)
     from service.store.postgres import FAILURES
     from service.store.postgres_schema import stands
 
@@ -112,6 +111,12 @@ async def _stands(database_url: str, partitions: Iterable[str] = ()) -> bool:
         return await stands(dsn_of(normalised_url(database_url)), SCHEMA_REVISION, list(partitions))
     except FAILURES as error:
         raise _unusable(error) from error
+
+
+async def _is_laid(database_url: str) -> bool:
+    """Whether a database was one of SQLite's without tables, and has all of them now."""
+    file = file_of(database_url)
+    return file is not None and await asyncio.to_thread(sqlite_schema.lay, file, SCHEMA_REVISION)
 
 
 def _unusable(error: Exception) -> DatabaseUnusable:
@@ -123,16 +128,6 @@ def _unusable(error: Exception) -> DatabaseUnusable:
 
 def _first_line(error: Exception) -> str:
     return str(getattr(error, "orig", None) or error).partition("\n")[0] or type(error).__name__
-
-
-def _is_migrated(file: str) -> bool:
-    """Whether a SQLite file stands at this version."""
-    try:
-        with closing(sqlite3.connect(file)) as connection:
-            rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-    except sqlite3.Error:
-        return False
-    return rows == [(SCHEMA_REVISION,)]
 
 
 def _upgrade(connection: Connection, revision: str) -> str:

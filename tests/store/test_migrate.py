@@ -305,8 +305,8 @@ def die_before(statement: str, *call: str) -> None:
 @pytest.mark.parametrize(
     "statement", ["CREATE TABLE payloads", "CREATE INDEX ix_leases_due", "INSERT INTO alembic"]
 )
-async def test_a_first_start_that_is_killed_leaves_nothing(database_url: str, statement: str) -> None:
-    die_before(statement, "upgrade", database_url)
+async def test_migrations_that_are_killed_leave_nothing(database_url: str, statement: str) -> None:
+    die_before(statement, "upgrade", database_url, migrate.SCHEMA_REVISION)
     assert await tables(database_url) == set()
     await migrate.upgrade(database_url)
     async with open_store(database_url) as opened:
