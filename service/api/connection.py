@@ -37,6 +37,8 @@ _CARRIAGE_RETURN: Final = 0x0D
 #: A request line begins, or may: the rest of a head that a pipelining peer split does not look like this.
 _REQUEST_LINE: Final = re.compile(rb"[A-Z]{1,20}(?: |$)")
 _REPEATED: Final = re.compile(r"Duplicate '([A-Za-z-]+)' header")
+#: The parser's word for an encoding that needs a package which is not there.
+_ENCODED: Final = "content-encoding"
 _USER_AGENT: Final = re.compile(rb"\r\nuser-agent:[^\r\n]*", re.IGNORECASE)
 
 
@@ -198,16 +200,11 @@ class TolerantHandler(AnsweringHandler):
         if self.transport is None and isinstance(exc, OSError):
             logger.info("a client left before it was answered (%s)", type(exc).__name__)
             raise ConnectionError("nobody is there to be answered") from exc
-        repeated = _REPEATED.search(message or "")
         error: ServiceError = ApiError()
         if status == RequestTimeout.status:
             error = RequestTimeout()
         elif status < 500:
-            error = InvalidRequest(
-                f"The request repeats the header {repeated[1]}; send it once."
-                if repeated
-                else "The request is not valid HTTP, or its head is too long."
-            )
+            error = InvalidRequest(_what_is_wrong(message or ""))
         else:
             logger.error("a request failed outside its handler", exc_info=exc)
         return refusal(error)
@@ -227,6 +224,18 @@ class TolerantHandler(AnsweringHandler):
             self._head.clear()
             super().data_received(data)
         super().eof_received()
+
+
+def _what_is_wrong(message: str) -> str:
+    """With what the parser could not take, by its own words."""
+    if repeated := _REPEATED.search(message):
+        return f"The request repeats the header {repeated[1]}; send it once."
+    if _ENCODED in message:
+        return (
+            "The header 'Content-Encoding' names what is not understood here; "
+            "send the body plain, or as gzip or deflate."
+        )
+    return "The request is not valid HTTP, or its head is too long."
 
 
 def refusal(error: ServiceError) -> web.Response:

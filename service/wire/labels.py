@@ -25,6 +25,10 @@ def of_header(value: str | None) -> Mapping[str, str]:
     """The labels of a header; raises :class:`InvalidRequest` naming what cannot be one."""
     if value is None:
         return NO_LABELS
+    if not is_utf8(value):
+        raise InvalidRequest(
+            f"The header '{HEADER}' is not UTF-8; write what is not ASCII percent-encoded, as team=M%C3%BCller."
+        )
     labels: dict[str, str] = {}
     for part in value.split(","):
         if not part.strip():
@@ -41,6 +45,15 @@ def of_header(value: str | None) -> Mapping[str, str]:
     if len(labels) > _MOST:
         raise InvalidRequest(f"The header '{HEADER}' has more than {_MOST} labels.")
     return labels
+
+
+def is_utf8(value: str) -> bool:
+    """Whether a header's value was UTF-8; bytes that are not arrive as lone surrogates (PEP 383)."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def stored(in_body: Any, in_header: Mapping[str, str]) -> str | None:

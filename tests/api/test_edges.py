@@ -20,7 +20,7 @@ async def exchange(gateway: Gateway, head: str) -> tuple[bytes, bytes]:
     host, port = gateway.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
-        writer.write(head.encode())
+        writer.write(head.encode("utf-8", "surrogateescape"))
         answer = await reader.read()
     finally:
         writer.close()
@@ -45,6 +45,20 @@ def assert_shaped(answer: bytes) -> None:
         ("BREW /v1/interactions HTTP/1.1\r\nHost: localhost\r\n\r\n", "not valid HTTP"),
         ("GET / HTTP/1.1\r\nHost: localhost\r\nx-goog-api-key: se\x01cret\r\n\r\n", "not valid HTTP"),
         (f"GET /{'x' * 9000} HTTP/1.1\r\nHost: localhost\r\n\r\n", "not valid HTTP"),
+        # The parser would undo them, if packages for that were there.
+        *(
+            (
+                f"POST /v1/interactions HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: {encoding}\r\n"
+                "Content-Length: 2\r\n\r\n{}",
+                "send the body plain, or as gzip or deflate",
+            )
+            for encoding in ("br", "zstd")
+        ),
+        (
+            "POST /v1/interactions HTTP/1.1\r\nHost: localhost\r\nx-interactions-labels: team=M\udcfcller\r\n"
+            'Connection: close\r\nContent-Length: 57\r\n\r\n{"model": "gemini/gemini-2.5-flash", "input": "Labelled"}',
+            "The header 'x-interactions-labels' is not UTF-8",
+        ),
     ],
 )
 async def test_what_is_not_http_is_refused_in_googles_shape(
