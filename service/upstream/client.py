@@ -17,7 +17,7 @@ from urllib.parse import quote
 from service.errors import BadGateway, DeadlineExceeded, InvalidRequest, ServiceError, ServiceUnavailable
 from service.upstream.connection import ConnectFailed, ReadTimeout, TransportError
 from service.upstream.deployments import Deployment
-from service.upstream.response import LateAnswer, Response
+from service.upstream.response import BYTE_ORDER_MARK, LateAnswer, Response
 from service.upstream.transport import Transport
 from service.wire import codec, upstream_errors
 from service.wire.diagnostics import with_errors_retold
@@ -245,9 +245,14 @@ def _done(deployment: Deployment, status: int, sent: bytes) -> None:
 def _made(deployment: Deployment, status: int, sent: bytes) -> Reply:
     """The answer to a create; raises :class:`BadGateway` for JSON that says nothing of an interaction."""
     reply = _reply(deployment, status, sent)
-    if _OF_AN_INTERACTION.isdisjoint(reply.body):
+    if not is_interaction(reply.body):
         raise BadGateway(f"Upstream answered {status} with what is no interaction; the request may have run.")
     return reply
+
+
+def is_interaction(body: Any) -> bool:
+    """Whether JSON that upstream sent says anything of an interaction."""
+    return isinstance(body, dict) and not _OF_AN_INTERACTION.isdisjoint(body)
 
 
 def _reply(deployment: Deployment, status: int, sent: bytes) -> Reply:
@@ -258,6 +263,12 @@ def _reply(deployment: Deployment, status: int, sent: bytes) -> Reply:
         raise BadGateway(
             f"Upstream answered {status} with a body that cannot be read ({reason}); the request may have run."
         ) from error
+    if not is_interaction(parsed) and (said := upstream_errors.said_in(parsed)) is not None:
+        code, message = said
+        # Whatever it is that upstream refuses by its answer, its status says that it was done.
+        refusal = BadGateway(deployment.discreet(message))
+        refusal.code = code
+        raise refusal
     if not isinstance(parsed, dict):
         raise BadGateway(
             f"Upstream answered {status} with a body that is not a JSON object; the request may have run."
@@ -268,6 +279,7 @@ def _reply(deployment: Deployment, status: int, sent: bytes) -> Reply:
 
 def _readable(sent: bytes) -> tuple[bytes, Any]:
     """What is kept of an answer, and what it says: as it was sent, or anew where no UTF-8 can hold it."""
+    sent = sent.removeprefix(BYTE_ORDER_MARK)
     try:
         return sent, codec.loads_foreign(sent)
     except codec.NestedTooDeeply:

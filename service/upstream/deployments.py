@@ -85,6 +85,8 @@ def build(settings: DeploymentSettings, user_agent: str) -> Deployment:
         "Api-Revision": STEPS_REVISION,
         "Content-Type": "application/json",
         "Accept": "application/json, text/event-stream",
+        # Nothing is decoded here, and without it any coding would do (RFC 9110 12.5.3).
+        "Accept-Encoding": "identity",
         "User-Agent": user_agent,
     }
     path = f"{url.path}/{settings.api_version}/interactions"

@@ -20,7 +20,7 @@ from service.upstream.connection import (
 )
 from service.upstream.deadlines import Deadlines
 
-_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 #: A unary answer that is larger is given up.
 _LARGEST_ANSWER: Final = 256 * 1024 * 1024
 
@@ -110,8 +110,8 @@ class Response:
         exchange = self._exchange
         while True:
             arrived = b"".join(exchange.pieces)
-            told = arrived.removeprefix(_BYTE_ORDER_MARK).lstrip()
-            if (told and told not in _BYTE_ORDER_MARK) or exchange.ended:
+            told = arrived.removeprefix(BYTE_ORDER_MARK).lstrip()
+            if (told and told not in BYTE_ORDER_MARK) or exchange.ended:
                 return told
             self._limit_silence()
             await self._changed()

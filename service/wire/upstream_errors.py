@@ -103,6 +103,16 @@ def parse(status: int, body: bytes, headers: Mapping[str, str]) -> UpstreamError
     )
 
 
+def said_in(document: Any) -> tuple[str, str] | None:
+    """Code and message of an error that came where an answer was expected; None for JSON that has no error."""
+    error = _error_member(document)
+    message = error.get("message")
+    if not isinstance(message, str) or not message.strip():
+        return None
+    status = error.get("code")
+    return _code(error, status if isinstance(status, int) else 500), message
+
+
 def code_for_status(status: int) -> str:
     """The wire code for an HTTP status: contract 7.2, else the snake_case of the status text."""
     code = _CODE_OF_STATUS.get(status)

@@ -195,7 +195,7 @@ async def test_an_answer_that_is_no_object_is_a_bad_gateway(client: GeminiClient
             await client.create(at(server.url), BODY)
 
 
-@pytest.mark.parametrize("body", [b"{}", b'{"error":{"code":500,"message":"No."}}', b'{"candidates":[]}'])
+@pytest.mark.parametrize("body", [b"{}", b'{"error":{}}', b'{"candidates":[]}'])
 async def test_an_object_that_says_nothing_of_an_interaction_is_a_bad_gateway(
     client: GeminiClient, body: bytes
 ) -> None:
@@ -203,6 +203,45 @@ async def test_an_object_that_says_nothing_of_an_interaction_is_a_bad_gateway(
         for call in (client.create(at(server.url), BODY), client.create_stream(at(server.url), BODY)):
             with pytest.raises(BadGateway, match="no interaction"):
                 await call
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"error":{"code":"rate_limit_exceeded","message":"Out of quota."}}', "rate_limit_exceeded"),
+        (
+            b'[{"error":{"code":429,"message":"Out of quota.","status":"RESOURCE_EXHAUSTED"}}]',
+            "rate_limit_exceeded",
+        ),
+        (b'{"error":"Out of quota."}', "api_error"),
+    ],
+)
+async def test_an_error_in_place_of_an_answer_is_told_in_its_words(
+    client: GeminiClient, body: bytes, code: str
+) -> None:
+    async with raw_server(always(answer(body))) as server:
+        for call in (client.create(at(server.url), BODY), client.create_stream(at(server.url), BODY)):
+            with pytest.raises(BadGateway) as raised:
+                await call
+            assert (raised.value.status, raised.value.code, raised.value.message) == (
+                502,
+                code,
+                "Out of quota.",
+            )
+
+
+async def test_a_byte_order_mark_is_no_part_of_an_answer(client: GeminiClient) -> None:
+    async with raw_server(always(answer(b'\xef\xbb\xbf{"id":"v1_x"}', "200 OK", JSON))) as server:
+        for call in (client.create(at(server.url), BODY), client.create_stream(at(server.url), BODY)):
+            assert await call == Reply(200, b'{"id":"v1_x"}', {"id": "v1_x"})
+
+
+async def test_no_coding_is_asked_for(client: GeminiClient) -> None:
+    seen: list[Request] = []
+    async with raw_server(noting(seen, OK)) as server:
+        await client.create(at(server.url), BODY)
+        await client.get(at(server.url), "v1_x")
+    assert [request.headers["accept-encoding"] for request in seen] == ["identity"] * 2
 
 
 @pytest.mark.parametrize("text", [b"a\\ud800b", b"a\xffb"])
