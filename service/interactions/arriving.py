@@ -53,7 +53,9 @@ def plain_delta(event: bytes) -> dict[str, Any] | None:
         body: dict[str, Any] = codec.loads_foreign(event[len(_DELTA) - 1 :])
     except InvalidRequest:
         return None
-    return body if body.get("event_type") == "step.delta" and _OURS.isdisjoint(body) else None
+    if body.get("event_type") != "step.delta" or type(body.get("index")) is not int:
+        return None
+    return body if _OURS.isdisjoint(body) else None
 
 
 def arrived_as(block: bytes) -> Arrived | None:

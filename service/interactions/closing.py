@@ -29,7 +29,7 @@ from service.upstream.connection import TransportError
 from service.wire import ids, regenerate
 from service.wire.assembler import TERMINAL_EVENTS
 from service.wire.diagnostics import with_errors_retold
-from service.wire.remainder import remainder
+from service.wire.remainder import remainder, untold_of
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +53,15 @@ class Closing:
         What that alone carries is told as steps before it, so that whoever reads events finds it in them.
         """
         told = self._publisher.assembler
-        first = told.indices[-1] + 1 if told.indices else 0
-        before = [
-            event
-            for index, step in enumerate(told.untold, first)
-            for event in regenerate.step_events(index, step)
-        ]
+        before = untold_of(told, told.given_steps) if told.indices and told.given_steps else []
         for event in before:
             told.feed(event)
+        first = told.indices[-1] + 1 if told.indices else 0
+        for index, step in enumerate(told.untold, first):
+            new = list(regenerate.step_events(index, step))
+            before += new
+            for event in new:
+                told.feed(event)
         whole = self._as_told(arrived)
         return Last(_completed(arrived, whole), whole, before=tuple(Arrived(event) for event in before))
 
@@ -146,7 +147,11 @@ class Closing:
 def _completed(last: Arrived, told: dict[str, Any]) -> Arrived:
     """The end as ``interaction.completed`` with a status: clients know no other form of one (contract 4.2)."""
     given = last.body.get("interaction")
-    if last.body.get("event_type") == _COMPLETED and isinstance(given, dict) and given.get("status"):
+    if (
+        last.body.get("event_type") == _COMPLETED
+        and isinstance(given, dict)
+        and given.get("status") == told["status"]
+    ):
         return last
     interaction = {name: value for name, value in told.items() if name != "steps"}
     return Arrived({**last.body, "event_type": _COMPLETED, "interaction": interaction}, None, last.cursor)

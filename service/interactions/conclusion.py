@@ -145,7 +145,7 @@ class Conclusion:
     async def complete(self, last: Last) -> None:
         """Commit the outcome with the last of the log, then publish the event that ends it."""
         # As long as that takes, upstream's id must not be missing.
-        arrived, whole = await self._with_usage(last.event, last.whole)
+        arrived, whole, is_whole = await self._with_usage(last.event, last.whole)
         self._concluding = True
         status = outcomes.status_of(whole)
         # What the reader before this one told may be lost, and is told again as upstream's stream goes on, or never.
@@ -154,7 +154,7 @@ class Conclusion:
         told = self._publisher.numbered([*last.before, arrived], distance, lost=last.broken)
         await self._log.settled()
         error = outcomes.error_of(whole)
-        outcome = self._outcome(status, terminal=True, error=error, body=whole, cut=last.cut)
+        outcome = self._outcome(status, terminal=True, error=error, body=whole, cut=last.cut or not is_whole)
         if apart:
             self._log.part()
         for event in told:
@@ -187,25 +187,34 @@ class Conclusion:
         except ServiceError as error:
             logger.warning("the status of %s could not be noted: %s", ids.to_text(intent.id), error)
 
-    async def _with_usage(self, event: Arrived, whole: dict[str, Any]) -> tuple[Arrived, dict[str, Any]]:
-        """Usage that the terminal event lacks is asked for once (contract 8)."""
-        upstream_id, interaction = self._feed.upstream_id, event.body.get("interaction")
-        if (
-            whole.get("usage")
-            or upstream_id is None
-            or not isinstance(interaction, dict)
-            or not self._job.intent.upstream_stored
-        ):
-            return event, whole
+    async def _with_usage(
+        self, event: Arrived, whole: dict[str, Any]
+    ) -> tuple[Arrived, dict[str, Any], bool]:
+        """Event and whole with the usage, and whether that is all of it: what the end lacks is asked for once.
+
+        What earlier events told of it is what had been used until then (contract 8).
+        """
+        interaction = event.body.get("interaction")
+        if not isinstance(interaction, dict) or interaction.get("usage"):
+            return event, whole, True
+        asked = await self._asked_usage()
+        usage = asked or whole.get("usage")
+        if not usage:
+            return event, whole, True
+        body = {**event.body, "interaction": {**interaction, "usage": usage}}
+        return Arrived(body, None, event.cursor), {**whole, "usage": usage}, bool(asked)
+
+    async def _asked_usage(self) -> Any:
+        """The usage as upstream's own copy has it; None where there is none to be had."""
+        upstream_id = self._feed.upstream_id
+        if upstream_id is None or not self._job.intent.upstream_stored:
+            return None
         try:
             async with asyncio.timeout(_USAGE):
                 reply = await self._client.get(self._job.route.deployment, upstream_id)
         except (ServiceError, TimeoutError):
-            return event, whole
-        if not (usage := reply.body.get("usage")):
-            return event, whole
-        body = {**event.body, "interaction": {**interaction, "usage": usage}}
-        return Arrived(body, None, event.cursor), {**whole, "usage": usage}
+            return None
+        return reply.body.get("usage")
 
     def _outcome(
         self,

@@ -6,8 +6,9 @@ One for each interaction that is read, through as many streams as that takes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
+from service.errors import InvalidRequest
 from service.interactions.arriving import Arrived, MalformedStream, arrived_as, plain_delta
 from service.interactions.calls import Job
 from service.interactions.closing import Closing
@@ -20,12 +21,14 @@ from service.interactions.resent import Resent
 from service.interactions.withheld import Withheld
 from service.store.records import now
 from service.upstream.connection import Flow
-from service.wire import sse
+from service.wire import codec, sse
+from service.wire.assembler import TERMINAL_EVENTS
 
 #: A stream that is larger is nobody's answer.
 _LARGEST_STREAM: Final = 512 * 1024 * 1024
 #: Events of one piece that are told together: the first of them waits until the last has been looked at.
 _TOGETHER: Final = 16
+_OF_A_STEP: Final = frozenset({"step.start", "step.delta", "step.stop"})
 
 
 class Intake:
@@ -107,6 +110,22 @@ class Intake:
             return Flow.ENOUGH
         return Flow.MORE if self._log.waiting <= MOST_WAITING else Flow.HOLD
 
+    def end(self) -> None:
+        """The stream has ended: an end of the interaction that no blank line follows is one all the same."""
+        try:
+            arrived = arrived_as(self._splitter.rest)
+        except MalformedStream:
+            return
+        if arrived is not None and arrived.body.get("event_type") in TERMINAL_EVENTS:
+            self._ends_with(sse.END)
+
+    def rest(self) -> Any:
+        """What a stream has ended with that is no event, if that is JSON; None for anything else."""
+        try:
+            return codec.loads_foreign(self._splitter.rest.strip())
+        except InvalidRequest:
+            return None
+
     def _ends_with(self, chunk: bytes) -> bool:
         """Tell the events that a chunk completes; whether the interaction ends with one of them."""
         blocks = self._splitter.feed(chunk)
@@ -143,14 +162,21 @@ class Intake:
         if arrived.cursor is not None and not self._seen.is_new(arrived.cursor) and self._again:
             self._resent.known()
             return None
-        if (
-            self._again
-            and arrived.body.get("event_type") == "interaction.created"
-            and self._publisher.assembler.begun
-        ):
+        kind = arrived.body.get("event_type")
+        if kind in _OF_A_STEP:
+            return self._of_a_step(arrived)
+        told = self._publisher.assembler
+        if kind == "interaction.created" and told.begun and (self._again or told.indices):
             self._publisher.cursor = None
             raise MalformedStream("Upstream began the stream anew instead of going on with it.")
         return arrived
+
+    def _of_a_step(self, arrived: Arrived) -> Arrived:
+        """The event with its index as a number, so that everybody takes it for the same step."""
+        if type(arrived.body.get("index")) is int:
+            return arrived
+        index = self._publisher.assembler.index_of(arrived.body)
+        return Arrived({**arrived.body, "index": index}, None, arrived.cursor)
 
     def _take(self, arrived: Arrived) -> bool:
         """Tell an event, unless it is to be held back; whether the interaction ends with it."""
@@ -159,8 +185,13 @@ class Intake:
         for error in self.withheld.before(arrived, self._publisher.cursor, resumed=self.resumed):
             self._publisher.publish(error)
         self.resumed = False
-        self._publisher.assembler.feed(arrived.body)
-        if self._publisher.assembler.terminal:
+        told, body = self._publisher.assembler, arrived.body
+        if body.get("event_type") == "step.start" and told.has_started(body["index"]):
+            # What was told of it could not be taken back.
+            raise MalformedStream(f"Upstream began the step {body['index']} twice.")
+        told.feed(body)
+        if told.terminal:
+            self._feed.upstream_id = told.upstream_id or self._feed.upstream_id
             return True
         if arrived.body.get("event_type") == "error":
             self.withheld.withhold(arrived)

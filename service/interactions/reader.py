@@ -17,7 +17,7 @@ import logging
 from typing import Any, Final, Literal
 
 from service.errors import ApiError, ServiceError, Superseded
-from service.interactions import breaks
+from service.interactions import breaks, outcomes
 from service.interactions.arriving import MalformedStream, UnreadableEvent
 from service.interactions.calls import Job
 from service.interactions.closing import Closing
@@ -30,10 +30,10 @@ from service.interactions.media import MediaKeeper
 from service.interactions.publisher import Publisher, Told
 from service.interactions.recovery import Recovery
 from service.store.store import Store
-from service.upstream.client import GeminiClient, Reply
+from service.upstream.client import GeminiClient, Reply, is_interaction
 from service.upstream.connection import Flow, TransportError
 from service.upstream.response import Response
-from service.wire import ids, sse
+from service.wire import ids, sse, upstream_errors
 
 logger = logging.getLogger(__name__)
 
@@ -267,9 +267,20 @@ class Reader:
         intake.begin(again=again)
         while (flow := await response.pump(intake.consume)) is Flow.HOLD:
             await self._log.room()
-        if flow is not Flow.ENOUGH or intake.last is None:
-            raise MalformedStream("Upstream ended the stream before the interaction was complete.")
-        return intake.last
+        if flow is not Flow.ENOUGH:
+            intake.end()
+        return intake.last if intake.last is not None else self._by_rest(intake.rest())
+
+    def _by_rest(self, rest: Any) -> Last:
+        """The end by an interaction that came in place of its events; raises :class:`MalformedStream` for all else."""
+        told = self._publisher.assembler
+        if is_interaction(rest) and outcomes.is_terminal(outcomes.status_of(rest)) and not told.begun:
+            self.feed.upstream_id = outcomes.upstream_id_of(rest) or self.feed.upstream_id
+            return self._closing.by_word(rest)
+        if (error := upstream_errors.said_in(rest)) is not None:
+            code, message = error
+            raise MalformedStream(f"Upstream broke off the stream and said {code}: {message}")
+        raise MalformedStream("Upstream ended the stream before the interaction was complete.")
 
     async def _recover(self, error: Exception) -> Last | None:
         """Find what came after a break, and tell it; None when upstream cannot be asked."""

@@ -39,7 +39,8 @@ def _with_received(whole: dict[str, Any], told: Assembler) -> dict[str, Any] | N
         return None
     kept = {**whole, "steps": received}
     if status == "failed" and not whole.get("errors"):
-        kept["errors"] = [_NO_REASON]
+        error = whole.get("error")
+        kept["errors"] = [error if isinstance(error, dict) and error else _NO_REASON]
     return kept
 
 

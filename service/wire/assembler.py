@@ -20,6 +20,7 @@ TERMINAL_EVENTS: Final = {
     f"interaction.{status}": status
     for status in ("completed", "failed", "incomplete", "requires_action", "cancelled", "budget_exceeded")
 }
+_LONGEST_INDEX: Final = 10
 _EMPTY_ERROR = {"code": "api_error", "message": "Upstream sent an error event that says nothing."}
 
 
@@ -41,6 +42,7 @@ class Assembler:
         "_spare_usage",
         "_status",
         "_terminal",
+        "_unstarted",
         "_upstream_id",
         "_usage",
     )
@@ -59,13 +61,12 @@ class Assembler:
         elif kind == "step.start":
             self._start(event)
         elif kind == "step.stop":
-            index = event.get("index")
-            self._open.discard(index if isinstance(index, int) else self._last)
+            self._open.discard(self.index_of(event))
             self._note_usage(event.get("usage"))
         elif kind == "interaction.created":
             self._reset()
             self._begun = True
-            self._merge(event)
+            self._note_usage(self._merge(event))
         elif kind == "interaction.status_update":
             self._update(event)
         elif kind == "error":
@@ -94,8 +95,7 @@ class Assembler:
         if not self._given_steps and not self._interaction.get("outputs"):
             return []
         told = self._built()
-        given: list[Any] = [] if told else made_steps({**self._interaction, "steps": self._given_steps})
-        new = [step for step in given if isinstance(step, dict)]
+        new = [] if told else self.given_steps
         return new + unsaid(self._interaction.get("outputs"), told or new)
 
     @property
@@ -107,6 +107,12 @@ class Assembler:
     def status(self) -> str | None:
         """The latest status; None before any event has told one."""
         return self._status
+
+    @property
+    def given_steps(self) -> list[dict[str, Any]]:
+        """The steps of the last event that brought them whole, which upstream itself made."""
+        given: list[Any] = made_steps({**self._interaction, "steps": self._given_steps})
+        return [step for step in given if isinstance(step, dict)]
 
     @property
     def usage(self) -> dict[str, Any] | None:
@@ -127,6 +133,17 @@ class Assembler:
     def error(self) -> dict[str, Any] | None:
         """The last ``error`` event's error, never empty; None once the interaction has ended well."""
         return self._error
+
+    def index_of(self, event: dict[str, Any]) -> int:
+        """The index of the step that a ``step`` event is of, whose number may be missing or written in another way."""
+        number = _whole_number(event.get("index"))
+        if number is not None:
+            return number
+        return self._last + 1 if event.get("event_type") == "step.start" else max(self._last, 0)
+
+    def has_started(self, index: int) -> bool:
+        """Whether a ``step.start`` has arrived of the step at an index; a delta may come without one."""
+        return index in self._builders and index not in self._unstarted
 
     def step(self, index: int) -> dict[str, Any] | None:
         """The step at an index of the stream, as it stands."""
@@ -173,6 +190,7 @@ class Assembler:
     def _reset(self) -> None:
         self._builders: dict[int, StepBuilder] = {}
         self._open: set[int] = set()
+        self._unstarted: set[int] = set()
         self._begun = False
         self._last: int = -1
         self._interaction: dict[str, Any] = {}
@@ -186,23 +204,26 @@ class Assembler:
 
     def _start(self, event: dict[str, Any]) -> None:
         step = event.get("step")
-        index = event.get("index")
-        self._last = index if isinstance(index, int) else self._last + 1
-        self._builders[self._last] = StepBuilder(step if isinstance(step, dict) else {})
+        given: dict[str, Any] = step if isinstance(step, dict) else {}
+        self._last = self.index_of(event)
+        if self._last in self._unstarted:
+            self._unstarted.discard(self._last)
+            self._builders[self._last].start_late(given)
+        else:
+            self._builders[self._last] = StepBuilder(given)
         self._open.add(self._last)
 
     def _delta(self, event: dict[str, Any]) -> None:
         delta = event.get("delta")
         if not isinstance(delta, dict):
             return
-        index = event.get("index")
-        if not isinstance(index, int):
-            index = max(self._last, 0)
+        index = self.index_of(event)
         builder = self._builders.get(index)
         if builder is None:
             self._last = index
             builder = self._builders[index] = StepBuilder({"type": step_type_of_delta(delta)})
             self._open.add(index)
+            self._unstarted.add(index)
         builder.apply(delta)
 
     def _update(self, event: dict[str, Any]) -> None:
@@ -212,7 +233,9 @@ class Assembler:
 
     def _finish(self, event: dict[str, Any], status: str) -> None:
         self._status = None if status == "completed" else status
-        self._merge(event)
+        usage = self._merge(event)
+        if isinstance(usage, dict) and usage:
+            self._usage = usage
         self._status = self._status or status
         self._terminal = True
         if isinstance(event.get("error"), dict):
@@ -221,12 +244,15 @@ class Assembler:
             self._error = None
 
     def _fail(self, error: Any) -> None:
+        if isinstance(error, str) and error.strip():
+            error = {**_EMPTY_ERROR, "message": error}
         self._error = error if isinstance(error, dict) and error else dict(_EMPTY_ERROR)
 
-    def _merge(self, event: dict[str, Any]) -> None:
+    def _merge(self, event: dict[str, Any]) -> Any:
+        """Take in the members of the event's interaction; gives its usage, of which an early one knows a part."""
         members = event.get("interaction")
         if not isinstance(members, dict):
-            return
+            return None
         for member, value in members.items():
             if member == "steps":
                 self._given_steps = value if isinstance(value, list) else []
@@ -234,9 +260,7 @@ class Assembler:
                 self._interaction[member] = value
         self._note_id(members.get("id"))
         self._note_status(members.get("status"))
-        usage = members.get("usage")
-        if isinstance(usage, dict) and usage:
-            self._usage = usage
+        return members.get("usage")
 
     def _note_id(self, value: Any) -> None:
         if isinstance(value, str) and value:
@@ -249,6 +273,17 @@ class Assembler:
     def _note_usage(self, value: Any) -> None:
         if isinstance(value, dict) and value:
             self._spare_usage = value
+
+
+def _whole_number(value: Any) -> int | None:
+    """The number that an index is, or is written as; None for anything else."""
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < _LONGEST_INDEX:
+        return int(value)
+    return None
 
 
 def _grown_by_text(event: dict[str, Any]) -> int | None:

@@ -37,8 +37,26 @@ def remainder(told: Assembler, whole: dict[str, Any], *, lost: bool = False) -> 
         return None
     if told.terminal:
         return [] if len(told.indices) == len(steps) and not any(continued) else None
+    events = [] if told.begun or told.indices else list(regenerate.opening(whole))
+    events += _leading_on(told, steps, continued)
+    return [*events, regenerate.last_event(whole, lost=lost)]
+
+
+def untold_of(told: Assembler, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events that lead from what was told to these steps, which the end itself has brought; none if none do."""
+    try:
+        continued = list(_continuations(told, steps))
+    except (_DiffersError, RecursionError):
+        return []
+    if len(told.indices) == len(steps) and not any(continued):
+        return []
+    return _leading_on(told, steps, continued)
+
+
+def _leading_on(told: Assembler, steps: list[Any], continued: list[_Deltas]) -> list[dict[str, Any]]:
+    """The rest of the steps that have begun, and all of the others."""
     indices = told.indices
-    events = [] if told.begun or indices else list(regenerate.opening(whole))
+    events: list[dict[str, Any]] = []
     for index, deltas in zip(indices, continued, strict=True):
         events += [{"event_type": "step.delta", "index": index, "delta": delta} for delta in deltas]
         if told.is_open(index):
@@ -46,7 +64,7 @@ def remainder(told: Assembler, whole: dict[str, Any], *, lost: bool = False) -> 
     following = indices[-1] + 1 if indices else 0
     for index, step in enumerate(steps[len(indices) :], following):
         events += regenerate.step_events(index, step)
-    return [*events, regenerate.last_event(whole, lost=lost)]
+    return events
 
 
 class _DiffersError(Exception):

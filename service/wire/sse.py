@@ -70,6 +70,11 @@ class Splitter:
         self.is_between = not buffer and self._max_plain > 0
         return blocks
 
+    @property
+    def rest(self) -> bytes:
+        """What has come of a block that is not complete."""
+        return bytes(self._buffer)
+
     def _begin(self) -> None:
         """Drop the byte order mark that a stream may begin with (HTML standard, 9.2.6)."""
         begin = bytes(self._buffer[: len(_BYTE_ORDER_MARK)])

@@ -28,6 +28,16 @@ class StepBuilder:
         self._text_item: dict[str, Any] | None = None
         self._text = Fragments()
 
+    def start_late(self, start: dict[str, Any]) -> None:
+        """Take in the start of a step of which deltas came before; what both have is as the deltas have it."""
+        start = _own(start)
+        content = start.pop("content", None)
+        self._join()
+        self._step = {**start, **self._step, "type": start.get("type", self._step.get("type"))}
+        if content:
+            self._close_text()
+            self._content().extend(content_list(content))
+
     def apply(self, delta: dict[str, Any]) -> None:
         """Add one delta. Never raises: what is not understood is merged member by member."""
         kind = type_of(delta)
