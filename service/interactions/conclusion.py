@@ -10,11 +10,12 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Final
 
-from service.errors import ServiceError, ServiceUnavailable
+from service.errors import ServiceError, ServiceUnavailable, UpstreamError
 from service.interactions import outcomes
 from service.interactions.arriving import Arrived
 from service.interactions.calls import Job
 from service.interactions.feed import Feed
+from service.interactions.inquiry import GONE
 from service.interactions.log import StreamLog
 from service.interactions.media import MediaKeeper
 from service.interactions.publisher import Publisher
@@ -192,12 +193,16 @@ class Conclusion:
     ) -> tuple[Arrived, dict[str, Any], bool]:
         """Event and whole with the usage, and whether that is all of it: what the end lacks is asked for once.
 
-        What earlier events told of it is what had been used until then (contract 8).
+        What earlier events told is what had been used until then (contract 8); it is not kept where upstream may still
+        say more.
         """
         interaction = event.body.get("interaction")
         if not isinstance(interaction, dict) or interaction.get("usage"):
             return event, whole, True
-        asked = await self._asked_usage()
+        try:
+            asked = await self._asked_usage()
+        except (ServiceError, TimeoutError):
+            return event, {name: value for name, value in whole.items() if name != "usage"}, True
         usage = asked or whole.get("usage")
         if not usage:
             return event, whole, True
@@ -205,15 +210,20 @@ class Conclusion:
         return Arrived(body, None, event.cursor), {**whole, "usage": usage}, bool(asked)
 
     async def _asked_usage(self) -> Any:
-        """The usage as upstream's own copy has it; None where there is none to be had."""
+        """The usage as upstream's own copy has it; None where there is none to be had.
+
+        Raises :class:`~service.errors.ServiceError` and :class:`TimeoutError` where upstream may know it.
+        """
         upstream_id = self._feed.upstream_id
         if upstream_id is None or not self._job.intent.upstream_stored:
             return None
-        try:
-            async with asyncio.timeout(_USAGE):
+        async with asyncio.timeout(_USAGE):
+            try:
                 reply = await self._client.get(self._job.route.deployment, upstream_id)
-        except (ServiceError, TimeoutError):
-            return None
+            except UpstreamError as error:
+                if error.status in GONE:
+                    return None
+                raise
         return reply.body.get("usage")
 
     def _outcome(

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from service.store.records import USAGE_FINAL, USAGE_PARTIAL
+from service.store.records import USAGE_FINAL, USAGE_MISSING, USAGE_PARTIAL
 from tests.support.gateway import LEGACY, STEPS, Gateway
 from tests.support.gateways import StartGateway, StartScripted
 from tests.support.replies import Json
@@ -17,6 +17,7 @@ from tests.support.upstreams import Script, sse
 ID = "v1_odd"
 USAGE = {"total_input_tokens": 3, "total_output_tokens": 5, "total_tokens": 8}
 WHOLE_USAGE = {"total_input_tokens": 40, "total_output_tokens": 60, "total_tokens": 100}
+NOT_FOUND = {"error": {"code": "not_found", "message": "Interaction not found."}}
 OUTPUT = {"type": "model_output"}
 
 
@@ -53,17 +54,13 @@ def output(text: str) -> Json:
     return {**OUTPUT, "content": [{"type": "text", "text": text}]}
 
 
-def streaming(body: bytes, copy: Json | None = None) -> Script:
-    """Answers every create with this stream, and every GET with a copy, if there is one."""
+def streaming(body: bytes, status: int = 404, copy: Json = NOT_FOUND) -> Script:
+    """Answers every create with this stream, and what is asked about it with a status and a copy."""
 
     async def script(request: web.Request) -> web.StreamResponse:
-        if request.method == "GET" and copy is not None:
-            return web.json_response(copy)
         if request.method == "POST" and not request.path.endswith("cancel"):
             return web.Response(body=body, headers={"Content-Type": "text/event-stream"})
-        return web.json_response(
-            {"error": {"code": "not_found", "message": "Interaction not found."}}, status=404
-        )
+        return web.json_response(copy, status=status)
 
     return script
 
@@ -71,7 +68,8 @@ def streaming(body: bytes, copy: Json | None = None) -> Script:
 @pytest.fixture(name="serve")
 def serve_fixture(start_scripted: StartScripted, start_gateway: StartGateway) -> Any:
     async def serve(body: bytes, copy: Json | None = None) -> Gateway:
-        return await start_gateway(await start_scripted(streaming(body, copy)))
+        script = streaming(body) if copy is None else streaming(body, 200, copy)
+        return await start_gateway(await start_scripted(script))
 
     return serve
 
@@ -87,7 +85,7 @@ async def test_an_id_that_only_the_last_event_tells_is_known(serve: Any) -> None
         assert (await gateway.got(ID, headers=STEPS)).body == read.body
 
 
-@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize("known", ["whole", "gone", "later"])
 @pytest.mark.parametrize(
     "events",
     [
@@ -97,17 +95,23 @@ async def test_an_id_that_only_the_last_event_tells_is_known(serve: Any) -> None
     ],
 )
 async def test_usage_that_came_before_the_end_is_no_more_than_that(
-    serve: Any, events: list[Json], asked: bool
+    start_scripted: StartScripted, start_gateway: StartGateway, events: list[Json], known: str
 ) -> None:
-    copy = {"id": ID, "status": "completed", "usage": WHOLE_USAGE, "steps": [output("Told.")]}
-    gateway = await serve(sse(*events, completed(usage=None)), copy if asked else None)
+    whole = {"id": ID, "status": "completed", "usage": WHOLE_USAGE, "steps": [output("Told.")]}
+    copies: dict[str, tuple[int, Json]] = {
+        "whole": (200, whole),
+        "gone": (404, NOT_FOUND),
+        "later": (503, NOT_FOUND),
+    }
+    usage = {"whole": WHOLE_USAGE, "gone": USAGE, "later": None}[known]
+    state = {"whole": USAGE_FINAL, "gone": USAGE_PARTIAL, "later": USAGE_MISSING}[known]
+    script = streaming(sse(*events, completed(usage=None)), *copies[known])
+    gateway = await start_gateway(await start_scripted(script))
     made = await gateway.stream(headers=STEPS)
-    usage = WHOLE_USAGE if asked else USAGE
     assert made.final["usage"] == usage
-    assert (await gateway.got(made.id, headers=STEPS)).body["usage"] == usage
+    assert (await gateway.got(made.id, headers=STEPS)).body.get("usage") == usage
     row = await gateway.database.row(made.id)
-    state = USAGE_FINAL if asked else USAGE_PARTIAL
-    assert (row["usage_state"], row["total_tokens"]) == (state, usage["total_tokens"])
+    assert (row["usage_state"], row["total_tokens"]) == (state, usage and usage["total_tokens"])
 
 
 @pytest.mark.parametrize(
