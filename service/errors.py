@@ -52,7 +52,8 @@ class ServiceError(Exception):
     attempts: int | None = None
 
     def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
-        self.message = message or (type(self).__doc__ or "").strip()
+        # What it quotes of a header may be no text.
+        self.message = (message or (type(self).__doc__ or "").strip()).encode("utf-8", "replace").decode()
         self.retry_after = retry_after
         super().__init__(self.message)
 

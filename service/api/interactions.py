@@ -182,5 +182,5 @@ def upstream_headers(request: web.Request) -> bytes:
     lines = b""
     for name in _EMULATOR_HEADERS:
         if (value := request.headers.get(name)) is not None:
-            lines += f"{name}: {value}\r\n".encode("latin-1", "replace")
+            lines += f"{name}: {value}\r\n".encode("utf-8", "surrogateescape")
     return lines

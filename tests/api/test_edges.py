@@ -59,6 +59,16 @@ def assert_shaped(answer: bytes) -> None:
             'Connection: close\r\nContent-Length: 57\r\n\r\n{"model": "gemini/gemini-2.5-flash", "input": "Labelled"}',
             "The header 'x-interactions-labels' is not UTF-8",
         ),
+        (
+            "POST /v1/interactions HTTP/1.1\r\nHost: localhost\r\nx-emulator-fault: caf\udce9\r\n"
+            'Connection: close\r\nContent-Length: 57\r\n\r\n{"model": "gemini/gemini-2.5-flash", "input": "Labelled"}',
+            "no directive 'caf?'",
+        ),
+        (
+            "POST /v1/interactions HTTP/1.1\r\nHost: localhost\r\nx-emulator-fault: caf\u00e9\r\n"
+            'Connection: close\r\nContent-Length: 57\r\n\r\n{"model": "gemini/gemini-2.5-flash", "input": "Labelled"}',
+            "no directive 'caf\u00e9'",
+        ),
     ],
 )
 async def test_what_is_not_http_is_refused_in_googles_shape(
