@@ -11,7 +11,8 @@ from service.errors import InvalidRequest
 
 _VERSION: Final = b"\x01"
 _CHECK: Final = 6
-_LONGEST: Final = 128
+#: A rank goes on with digests of what is left of it.
+_LONGEST: Final = 2_048
 
 
 def write(place: bytes, about: bytes) -> str:

@@ -50,9 +50,8 @@ class Dialect:
     page: Callable[[Reading, Wanted, Collection[bytes]], Awaitable[Rows]]
     #: What a search finds, in the order of time; the last argument has the terms that lead to what the filters mean.
     found: Callable[[Reading, Wanted, Search, Sequence[int]], Awaitable[Rows]]
-    #: The same, the best of the newest matches first: from a place on, so many. ``wanted.limit`` of them are looked at;
-    #: each row ends with the keys of the oldest and the newest of all of these that were found.
-    ranked: Callable[[Reading, Wanted, Search, Sequence[int], int, int], Awaitable[Rows]]
+    #: The same, the newest matches with the best of them first.
+    ranked: Callable[[Reading, Wanted, Search, Sequence[int]], Awaitable[Rows]]
     #: One step of what makes the index of words forget those of deleted texts, 0 when there is nothing left of them;
     #: None where it forgets by itself.
     tidying: ScriptMaker | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, literal, select
@@ -32,6 +33,10 @@ LARGEST_LIMIT: Final = 1000
 #: The newest matches, of which the best are told first.
 MOST_RANKED: Final = 200
 _SNIPPETS_AT_ONCE: Final = 50
+#: Of orders, in what cursors are checked against: those of versions that counted how much was told are none of these.
+_NAMES: Final[dict[str, str]] = {"rank": "rest of a rank"}
+_KEY: Final = 16
+_DIGEST: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ async def read_page(
 
     Raises :class:`~service.errors.InvalidRequest` for a cursor that is not one of this list.
     """
-    about = order.encode() + project_id + filters.digest()
+    about = _NAMES.get(order, order).encode() + project_id + filters.digest()
     if order == "rank":
         return await _ranked_page(
             reading, Wanted(columns, project_id, filters, order, MOST_RANKED, None), limit, cursor, about
@@ -138,41 +143,70 @@ def _page(rows: Sequence[Sequence[Any]], limit: int, about: bytes) -> Page:
 async def _ranked_page(
     reading: Reading, wanted: Wanted, limit: int, cursor: str | None, about: bytes
 ) -> Page:
-    """A page of the best matches; all pages are of those from the oldest to the newest of the first one's."""
+    """A page of the best matches; all pages are of those that there were for the first one, in its order."""
     if wanted.filters.text is None:
         raise InvalidRequest("The value is invalid for 'order'. Only what is searched for ('q') has a rank.")
     search = words.parse(wanted.filters.text)
-    place = None if cursor is None else _Place.read(cursors.read(cursor, about))
-    if place is None:
+    rest = None if cursor is None else _Rest.read(cursors.read(cursor, about))
+    if rest is None:
         wanted = replace(wanted, after=conditions.key_from(now()))
     else:
-        wanted = replace(wanted, after=place.behind, oldest=place.oldest)
-    offset = 0 if place is None else place.offset
+        wanted = replace(wanted, after=rest.behind, oldest=rest.oldest)
     key_ids, wanted = await _known_of(reading, wanted)
-    rows = await dialect_of(reading).ranked(reading, wanted, search, wanted.led(key_ids), offset, limit + 1)
-    told = [row[:-2] for row in rows[:limit]]
+    led = wanted.led(key_ids)
+    if rest is None:
+        rows = await dialect_of(reading).ranked(reading, wanted, search, led)
+    else:
+        rows = await _left(reading, wanted, search, led, rest)
     if len(rows) <= limit:
-        return Page(told, None)
-    *_, oldest, newest = rows[0]
-    behind = place.behind if place is not None else _next(newest)
-    return Page(told, cursors.write(_Place(offset + limit, behind, oldest).written(), about))
+        return Page(rows, None)
+    if rest is None:
+        keys = [row[0] for row in rows]
+        rest = _Rest(_next(max(keys)), min(keys), ())
+    left = replace(rest, digests=tuple(_digest(row[0]) for row in rows[limit:]))
+    return Page(rows[:limit], cursors.write(left.written(), about))
+
+
+async def _left(
+    reading: Reading, wanted: Wanted, search: Search, led: Sequence[int], rest: _Rest
+) -> Sequence[Sequence[Any]]:
+    """What is still there of the rest of a rank, in the order that it had."""
+    places = {digest: place for place, digest in enumerate(rest.digests)}
+    while True:
+        rows = await dialect_of(reading).ranked(reading, wanted, search, led)
+        found = {place: row for row in rows if (place := places.get(_digest(row[0]))) is not None}
+        # What has ended since the first page may lie among these, in place of some that are older.
+        if len(found) == len(places) or len(rows) < wanted.limit:
+            return [found[place] for place in sorted(found)]
+        wanted = replace(wanted, limit=2 * wanted.limit)
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a rank goes on: after so many of the matches that are older than ``behind``, and not than ``oldest``."""
+class _Rest:
+    """What a rank goes on with: some of the matches that are older than ``behind``, and not than ``oldest``.
 
-    offset: int
+    They are named in the order that they had at first, since how well something matches depends on what else is there.
+    """
+
     behind: bytes
-    #: None in a cursor of a version that did not tell it.
-    oldest: bytes | None
+    oldest: bytes
+    digests: tuple[bytes, ...]
 
     @classmethod
-    def read(cls, place: bytes) -> _Place:
-        return cls(int.from_bytes(place[:2], "big"), place[2:18], place[18:] or None)
+    def read(cls, place: bytes) -> _Rest:
+        digests = place[2 * _KEY :]
+        starts = range(0, len(digests), _DIGEST)
+        return cls(
+            place[:_KEY], place[_KEY : 2 * _KEY], tuple(digests[start : start + _DIGEST] for start in starts)
+        )
 
     def written(self) -> bytes:
-        return self.offset.to_bytes(2, "big") + self.behind + (self.oldest or b"")
+        return b"".join((self.behind, self.oldest, *self.digests))
+
+
+def _digest(key: bytes) -> bytes:
+    """So much of a key as tells it from the few others; most of its first bytes are the same in all."""
+    return blake2b(key, digest_size=_DIGEST).digest()
 
 
 def _next(key: bytes) -> bytes:

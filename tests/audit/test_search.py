@@ -6,7 +6,7 @@ import asyncio
 import random
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -15,23 +15,25 @@ from types import ModuleType
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote
 
+import orjson
 import pytest
 from sqlalchemy import text as sql
 
-from service.audit import folding, listing, stretches, words
+from bench.filling import key_at
+from service.audit import cursors, folding, listing, stretches, words
 from service.audit.filters import Filters, Label, parse
 from service.audit.listing import Listing
 from service.audit.postgres import finding as on_postgres
 from service.audit.sqlite import finding as on_sqlite
 from service.audit.wanted import Order
 from service.errors import InvalidRequest
-from service.store.records import USAGE_MISSING
+from service.store.records import USAGE_MISSING, now
 from service.store.tables import DEFAULT_PROJECT, interactions
 from service.wire import ids
 from tests.audit.history import HOUR, LATE_FIGURES, Past, Told, add, delete, past
 from tests.support.gateway import Gateway, eventually
 from tests.support.replies import Json
-from tests.support.store import USAGE, query, sqlite_path
+from tests.support.store import USAGE, intent, outcome, query, sqlite_path
 
 #: The last moment that the calendar has, in microseconds.
 LAST = 253_402_300_799_999_999
@@ -229,6 +231,107 @@ async def test_a_rank_goes_on_among_what_its_first_page_was_of(
         ranked = [one["id"] for one in told]
         assert 7 <= len(ranked) <= 11
         assert sorted(ranked) == sorted(newest[: len(ranked)])
+
+
+async def begin(made: Past, seconds: int) -> bytes:
+    """An interaction that began so long before now, and runs."""
+    moment = now() - seconds * 1_000_000
+    key = key_at(moment, random.Random(seconds))
+    await made.opened.store.begin(intent(key, created_at=moment), orjson.dumps({"input": "Go on."}))
+    return key
+
+
+async def end(made: Past, key: bytes, answer: str) -> None:
+    step = {"type": "model_output", "content": [{"type": "text", "text": answer}]}
+    await made.opened.store.finish(outcome(key), orjson.dumps({"status": "completed", "steps": [step]}))
+
+
+async def ended(made: Past, ages: Iterable[int], answer: Callable[[int], str]) -> list[bytes]:
+    """Interactions that have ended; each began so many seconds before now as its age, which tells the answer."""
+    keys = []
+    for age in ages:
+        keys.append(await begin(made, age))
+        await end(made, keys[-1], answer(age))
+    await made.indexer.catch_up()
+    return keys
+
+
+def by_rank(made: Past, text: str, limit: int) -> Callable[..., Awaitable[tuple[list[Json], str | None]]]:
+    listed, filters = Listing(made.reports, LATE_FIGURES), Filters(text=text)
+    return partial(listed.summaries, DEFAULT_PROJECT, filters, order="rank", limit=limit)
+
+
+async def the_rest(
+    page: Callable[..., Awaitable[tuple[list[Json], str | None]]], cursor: str | None
+) -> list[str]:
+    """What the pages behind the first one tell."""
+    told: list[str] = []
+    while cursor is not None:
+        more, cursor = await page(cursor=cursor)
+        told += [one["id"] for one in more]
+    return told
+
+
+async def test_a_rank_misses_nothing_when_something_is_deleted_between_its_pages(store_url: str) -> None:
+    async with past(store_url, 0) as made:
+        await ended(made, range(100, 120), lambda age: "river " * (age % 7 + 1))
+        ranked = [one["id"] for one in await found(made, "river", "rank")]
+        assert len(ranked) == 20
+        page = by_rank(made, "river", 4)
+        first, cursor = await page(cursor=None)
+        assert [one["id"] for one in first] == ranked[:4]
+        gone = [ranked[place] for place in (0, 2, 5, 11)]
+        for one in gone:
+            await made.opened.store.delete(key_of(one), now(), None)
+        assert await the_rest(page, cursor) == [one for one in ranked[4:] if one not in gone]
+
+
+async def test_a_rank_keeps_its_order_whatever_comes_in_between_its_pages(store_url: str) -> None:
+    async with past(store_url, 0) as made:
+        text = "river OR harbour"
+        await ended(made, range(100, 120), lambda age: "river" if age % 4 == 0 else "harbour")
+        ranked = [one["id"] for one in await found(made, text, "rank")]
+        page = by_rank(made, text, 4)
+        first, cursor = await page(cursor=None)
+        # How much a word tells on SQLite depends on how many texts have it.
+        await ended(made, range(1, 40), lambda age: "river")
+        again = [one["id"] for one in await found(made, text, "rank") if one["id"] in ranked]
+        assert (again != ranked) == store_url.startswith("sqlite")
+        assert [one["id"] for one in first] + await the_rest(page, cursor) == ranked
+
+
+@pytest.mark.parametrize("running", [1, 5, 40])
+async def test_a_rank_misses_nothing_when_runs_end_between_its_pages(
+    store_url: str, monkeypatch: pytest.MonkeyPatch, running: int
+) -> None:
+    monkeypatch.setattr(listing, "MOST_RANKED", 11)
+    async with past(store_url, 0) as made:
+        await ended(made, [100, *range(200, 215)], lambda age: "river " * (age % 5 + 1))
+        runs = [await begin(made, age) for age in range(110, 110 + running)]
+        ranked = [one["id"] for one in await found(made, "river", "rank")]
+        assert len(ranked) == 11
+        page = by_rank(made, "river", 3)
+        first, cursor = await page(cursor=None)
+        for run in runs:
+            await end(made, run, "river river river river river river")
+        await made.opened.store.delete(key_of(ranked[-1]), now(), None)
+        await made.indexer.catch_up()
+        assert [one["id"] for one in first] + await the_rest(page, cursor) == ranked[:-1]
+
+
+async def test_a_rank_that_was_counted_is_gone_on_with_no_more(store_url: str) -> None:
+    async with past(store_url, 0) as made:
+        (key,) = await ended(made, [100], lambda age: "river")
+        about = b"rank" + DEFAULT_PROJECT + Filters(text="river").digest()
+        counted = cursors.write((1).to_bytes(2, "big") + key + key, about)
+        with pytest.raises(InvalidRequest, match="another order"):
+            await by_rank(made, "river", 1)(cursor=counted)
+
+
+def key_of(name: str) -> bytes:
+    key = ids.from_text(name)
+    assert key is not None
+    return key
 
 
 def of_chain(root: bytes, told: Told) -> bool:

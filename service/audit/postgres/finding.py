@@ -68,17 +68,15 @@ async def found(reading: Reading, wanted: Wanted, search: Search, led: Sequence[
     return await reading.fetch(matching.matching(wanted, search))
 
 
-async def ranked(
-    reading: Reading, wanted: Wanted, search: Search, led: Sequence[int], offset: int, limit: int
-) -> Rows:
-    """A part of the best of the newest matches."""
+async def ranked(reading: Reading, wanted: Wanted, search: Search, led: Sequence[int]) -> Rows:
+    """The newest matches, the best first."""
     narrow = replace(wanted, columns=[interactions.c.id])
     # What the first page has found is found again, all of it.
     enough = _ENOUGH_RANKED if wanted.oldest is None else None
     told = await _first(reading, narrow, search, led, enough=enough)
     keys = None if told is None else [row[0] for row in told]
     await reading.plan(Plan.WALK if keys is None else Plan.LOOK_UP)
-    return await reading.fetch(matching.ranked(wanted, search, offset, limit, keys))
+    return await reading.fetch(matching.ranked(wanted, search, keys))
 
 
 async def _first(

@@ -115,9 +115,7 @@ def _query(query: str) -> ColumnElement[Any]:
     return func.to_tsquery("simple", query)
 
 
-def ranked(
-    wanted: Wanted, search: Search, offset: int, limit: int, keys: Sequence[bytes] | None
-) -> Select[Any]:
+def ranked(wanted: Wanted, search: Search, keys: Sequence[bytes] | None) -> Select[Any]:
     """The best of the newest matches; ``keys`` are those, None where they are still to be found."""
     rank = -func.ts_rank_cd(search_documents.c.vector, _query(tsquery(search)))
     if keys is None:
@@ -130,4 +128,4 @@ def ranked(
         chosen = select(*wanted.columns, rank.label("ranked")).select_from(joined)
         if keys:
             chosen = chosen.where(_between(keys, search_documents.c.interaction_id), _between(keys, _KEY))
-    return best_first(chosen.subquery("found"), offset, limit)
+    return best_first(chosen.subquery("found"))

@@ -42,16 +42,14 @@ async def found(reading: Reading, wanted: Wanted, search: Search, led: Sequence[
     return await reading.fetch(matching.matching(wanted, search, few))
 
 
-async def ranked(
-    reading: Reading, wanted: Wanted, search: Search, led: Sequence[int], offset: int, limit: int
-) -> Rows:
-    """A part of the best of the newest matches."""
+async def ranked(reading: Reading, wanted: Wanted, search: Search, led: Sequence[int]) -> Rows:
+    """The newest matches, the best first."""
     narrow = replace(wanted, columns=[search_documents.c.number])
     few, told = await _first(reading, narrow, search, led)
     if told is None:
-        return await reading.fetch(matching.ranked(wanted, search, offset, limit, few))
+        return await reading.fetch(matching.ranked(wanted, search, few))
     numbers = [row[0] for row in told]
-    return await reading.fetch(matching.ranked_with_numbers(wanted, search, offset, limit, numbers))
+    return await reading.fetch(matching.ranked_with_numbers(wanted, search, numbers))
 
 
 async def _first(

@@ -115,9 +115,7 @@ def _in_index(search: Search) -> ColumnElement[bool]:
     return matched
 
 
-def ranked(
-    wanted: Wanted, search: Search, offset: int, limit: int, few: Select[Any] | None = None
-) -> Select[Any]:
+def ranked(wanted: Wanted, search: Search, few: Select[Any] | None = None) -> Select[Any]:
     """The best of the newest matches; ``wanted`` says how many are looked at.
 
     ``few`` has the keys among which they are, None where those are many.
@@ -125,12 +123,10 @@ def ranked(
     found = wanted.ordered(
         _matches(wanted, search, few, *wanted.columns, index.c.rank.label("ranked")), index.c.rowid
     ).subquery("found")
-    return best_first(found, offset, limit)
+    return best_first(found)
 
 
-def ranked_with_numbers(
-    wanted: Wanted, search: Search, offset: int, limit: int, numbers: Sequence[int]
-) -> Select[Any]:
+def ranked_with_numbers(wanted: Wanted, search: Search, numbers: Sequence[int]) -> Select[Any]:
     """The best of the texts with these numbers, all of which match."""
     given = _listed(numbers)
     number = index.c.rowid
@@ -141,4 +137,4 @@ def ranked_with_numbers(
     source = OrderedJoin(source, interactions, search_documents.c.interaction_id == _KEY)
     ranked = select(*wanted.columns, index.c.rank.label("ranked")).select_from(source)
     found = ranked.where(_in_index(search), these, *bounds).subquery("found")
-    return best_first(found, offset, limit)
+    return best_first(found)
