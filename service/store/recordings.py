@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import Insert
 
-from service.store.records import ANCHORS
+from service.store.records import TERMINAL
 from service.store.statement import BatchStatement, Particulars, Query, columns_of, insert_rows
 from service.store.tables import Key, interactions, progress, recordings
 
@@ -36,6 +36,8 @@ from service.store.tables import Key, interactions, progress, recordings
 PAGE: Final = 500
 #: The name of the mark.
 MARK: Final = "recordings"
+#: What upstream gave an end of its own, whether or not a follow-up may build on it.
+_ANSWERED: Final = sorted(TERMINAL - {"failed", "cancelled"})
 _ID: Final = bindparam("id", type_=Key)
 _PROJECT: Final = bindparam("project_id", type_=Key)
 _RECORDING = columns_of(recordings, "interaction_id digest")
@@ -137,7 +139,7 @@ RECORDED = Query(
         interactions.c.deleted_at.is_(None),
         interactions.c.completed_at.is_not(None),
         interactions.c.http_status < literal_column("300"),
-        or_(*(interactions.c.status == status for status in sorted(ANCHORS))),
+        or_(*(interactions.c.status == status for status in _ANSWERED)),
     )
     .order_by(
         case((interactions.c.stream == bindparam("stream", type_=Boolean), 0), else_=1),

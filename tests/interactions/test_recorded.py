@@ -71,6 +71,43 @@ async def test_a_failure_is_no_recording(gateway: Gateway) -> None:
     assert reply.status == 424
 
 
+async def test_every_end_that_upstream_gave_is_a_recording(gateway: Gateway, upstream: Emulated) -> None:
+    for wish, status in (
+        ("continuation", "requires_continuation"),
+        ("budget_exceeded", "budget_exceeded"),
+        ("incomplete", "incomplete"),
+    ):
+        asked = await gateway.ask(f"One: {wish}", wish=wish)
+        streamed = await gateway.stream(f"Many: {wish}", wish=wish)
+        assert asked.body["status"] == status
+        upstream.clear()
+        assert (await played(gateway, f"One: {wish}")).body == asked.body
+        again = await gateway.stream(f"Many: {wish}", headers=RECORDED)
+        assert (again.raw, again.headers["x-interaction-id"]) == (streamed.raw, streamed.id)
+        assert (await played(gateway, f"Many: {wish}")).body["status"] == status
+        assert upstream.requests == []
+
+
+async def test_an_answer_in_parts_is_played_again_part_by_part(gateway: Gateway, upstream: Emulated) -> None:
+    first = await gateway.ask("A long story", wish="continuation;hops=2")
+    going_on = {"continuation_token": first.body["continuation_token"]}
+    second = await gateway.ask(None, previous_interaction_id=first.id, **going_on)
+    assert second.body["status"] == "completed"
+    upstream.clear()
+    one = await played(gateway, "A long story")
+    two = await played(gateway, None, previous_interaction_id=one.id, **going_on)
+    assert [one.body, two.body] == [first.body, second.body]
+    assert upstream.requests == []
+
+
+async def test_what_was_cancelled_is_no_recording(gateway: Gateway) -> None:
+    asked = await gateway.ask("Too long", background=True, wish="zombie")
+    cancelled = await gateway.request("POST", f"/v1beta/interactions/{asked.id}/cancel")
+    assert cancelled.body["status"] == "cancelled"
+    reply = await gateway.request("POST", "/v1beta/interactions", headers=RECORDED, data=body("Too long", {}))
+    assert reply.status == 424
+
+
 async def test_a_deleted_interaction_answers_nothing(gateway: Gateway) -> None:
     asked = await gateway.ask("Gone soon")
     await played(gateway, "Gone soon")
