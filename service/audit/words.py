@@ -11,6 +11,7 @@ from service.audit.texts import separated
 from service.errors import InvalidRequest
 
 _PART: Final = re.compile(r'(-?)"([^"]*)"?(\*?)|(\S+)')
+#: Each word of OR is one of them.
 _MOST_PARTS: Final = 32
 _LONGEST: Final = 500
 
@@ -47,13 +48,18 @@ class Search:
 
 
 def parse(text: str) -> Search:
-    """Read what a caller searches for; raises :class:`InvalidRequest` when nothing is left of it."""
+    """Read what a caller searches for; raises :class:`InvalidRequest` when that is nothing, or too much."""
     if len(text) > _LONGEST:
         raise InvalidRequest(f"The value is invalid for 'q'. Expected at most {_LONGEST} characters.")
+    parts = list(_PART.finditer(text.replace("\0", " ")))
+    if len(parts) > _MOST_PARTS:
+        raise InvalidRequest(
+            f"The value is invalid for 'q'. Expected at most {_MOST_PARTS} words, phrases and ORs, got {len(parts)}."
+        )
     wanted: list[tuple[Phrase, ...]] = []
     unwanted: list[Phrase] = []
     alternative = False
-    for part in list(_PART.finditer(text.replace("\0", " ")))[:_MOST_PARTS]:
+    for part in parts:
         if part[0] == "OR":
             alternative = bool(wanted)
             continue

@@ -598,6 +598,22 @@ async def test_the_words_of_deleted_texts_leave_the_file(sqlite_url: str) -> Non
     assert b"quantum" not in content
 
 
+async def test_a_search_for_more_than_is_looked_at_is_refused(gateway: Gateway) -> None:
+    made = await gateway.ask(" ".join(f"word{number}" for number in range(40)))
+
+    async def indexed() -> bool:
+        return bool(await searched(gateway, "word0"))
+
+    await eventually(indexed)
+    most = "+".join(f"word{number}" for number in range(31))
+    assert [one["id"] for one in await searched(gateway, f"{most}+word31")] == [made.id]
+    assert await searched(gateway, f"{most}+-word39") == []
+    for order in ("desc", "rank"):
+        reply = await gateway.request("GET", f"/api/interactions?q={most}+word31+-word39&order={order}")
+        assert reply.status == 400
+        assert "'q'. Expected at most 32 words" in reply.error["message"]
+
+
 @pytest.mark.parametrize("text", ["-river", "!!!", "OR", '""', "  ", "x" * 501])
 def test_a_search_for_nothing_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="invalid for 'q'"):
