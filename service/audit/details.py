@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import BigInteger, ColumnElement, Select, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Select, literal, literal_column, select
 
 from service.audit import gathering, summaries
 from service.audit.late_figures import OF_SUMMARIES, LateFigures
@@ -69,16 +69,16 @@ class Details:
     async def chain(self, project_id: bytes, reference: str) -> dict[str, Any]:
         """The interaction, those before it, oldest first, and all that follow it, in the order of time.
 
-        Raises :class:`NotFound`. Of those before and those after, at most :data:`MOST_LINKS` are told.
+        Raises :class:`NotFound`. Of those before the nearest :data:`MOST_LINKS` are told, and of those after the first.
         """
         columns = summaries.COLUMNS
         async with self._reports.reading() as reading:
             row = await _find(reading, project_id, reference, columns)
-            before = await reading.fetch(_related(project_id, columns, _above(row[0])))
-            after = await reading.fetch(_related(project_id, columns, _below(row[0])))
+            before = await reading.fetch(_above(project_id, columns, row[0]))
+            after = await reading.fetch(_below(project_id, columns, row[0]))
             ancestors, (interaction,), descendants = [
                 await self._late_figures.summaries(reading, rows)
-                for rows in (before[:MOST_LINKS], [row], after[:MOST_LINKS])
+                for rows in (before[:MOST_LINKS][::-1], [row], after[:MOST_LINKS])
             ]
         return {
             "ancestors": ancestors,
@@ -132,29 +132,29 @@ async def _find(
     return rows[0]
 
 
-def _above(key: bytes) -> Select[Any]:
+def _above(project_id: bytes, columns: Sequence[ColumnElement[Any]], key: bytes) -> Select[Any]:
+    """Those before an interaction, the nearest first, and one more than are told."""
     first, above = interactions.alias("first"), interactions.alias("above")
-    walk = (
-        select(first.c.previous_id.label("id"), first.c.project_id)
-        .where(first.c.id == literal(key, Key))
-        .cte("walk", recursive=True)
-    )
-    step = select(above.c.previous_id, above.c.project_id).where(above.c.id == walk.c.id)
-    found = walk.union(step)
-    return select(found.c.id).where(found.c.id != literal(key, Key))
+    nearest = literal_column("1", BigInteger).label("distance")
+    start = select(first.c.previous_id.label("id"), nearest).where(first.c.id == literal(key, Key))
+    walk = start.cte("walk", recursive=True)
+    # Each is one further than the one before, so that the walk ends whatever the rows say.
+    near = (above.c.id == walk.c.id, walk.c.distance <= literal(MOST_LINKS, BigInteger))
+    found = walk.union_all(select(above.c.previous_id, walk.c.distance + nearest).where(*near))
+    chosen = select(*columns).select_from(found.join(interactions, interactions.c.id == found.c.id))
+    chosen = chosen.where(interactions.c.project_id == literal(project_id, Key))
+    return chosen.order_by(found.c.distance).limit(MOST_LINKS + 1)
 
 
-def _below(key: bytes) -> Select[Any]:
+def _below(project_id: bytes, columns: Sequence[ColumnElement[Any]], key: bytes) -> Select[Any]:
+    """Those that follow an interaction, in the order of time, and one more than are told."""
     first, below = interactions.alias("first"), interactions.alias("below")
     start = select(first.c.id, first.c.depth).where(first.c.id == literal(key, Key))
     walk = start.cte("walk", recursive=True)
     # Each is deeper than the one before, so that the walk ends whatever the rows say.
     deeper = (below.c.previous_id == walk.c.id, below.c.depth > walk.c.depth)
     found = walk.union_all(select(below.c.id, below.c.depth).where(*deeper, below.c.erased_at.is_(None)))
-    return select(found.c.id).where(found.c.id != literal(key, Key))
-
-
-def _related(project_id: bytes, columns: Sequence[ColumnElement[Any]], keys: Select[Any]) -> Select[Any]:
+    keys = select(found.c.id).where(found.c.id != literal(key, Key))
     chosen = select(*columns).where(
         interactions.c.id.in_(keys), interactions.c.project_id == literal(project_id, Key)
     )

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
+
+from bench.filling import key_at
+from service.audit import details
+from service.audit.details import Details
+from service.store.codec import Codec
+from service.store.records import now
+from service.store.tables import DEFAULT_PROJECT
 from service.wire import ids
+from tests.audit.history import HOUR, LATE_FIGURES, past
 from tests.support.gateway import MODEL, Gateway, eventually
 from tests.support.gateways import StartGateway
 from tests.support.replies import Json, Reply
+from tests.support.store import intent
 from tests.support.upstreams import Emulated
 
 
@@ -90,6 +102,46 @@ async def test_a_conversation_is_told_with_its_branches(gateway: Gateway) -> Non
     assert (await seen(gateway, f"/{other.id}/chain"))["ancestors"] == []
     listed = await seen(gateway, f"?chain={leaf.id}&order=asc")
     assert [one["id"] for one in listed["interactions"]] == [root.id, left.id, right.id, leaf.id]
+
+
+async def test_of_a_long_conversation_the_nearest_are_told(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(details, "MOST_LINKS", 3)
+    links = [(await gateway.ask("link 0")).id]
+    for number in range(1, 6):
+        links.append((await gateway.ask(f"link {number}", previous_interaction_id=links[-1])).id)
+    for place, before, after, more in (
+        (0, [], links[1:4], True),
+        (2, links[:2], links[3:], False),
+        (3, links[:3], links[4:], False),
+        (4, links[1:4], links[5:], True),
+        (5, links[2:5], [], True),
+    ):
+        chain = await seen(gateway, f"/{links[place]}/chain")
+        assert [one["id"] for one in chain["ancestors"]] == before
+        assert [one["id"] for one in chain["descendants"]] == after
+        assert chain["truncated"] == more
+
+
+async def test_a_conversation_of_more_than_a_thousand_is_told_from_the_nearest_on(store_url: str) -> None:
+    async with past(store_url, 0) as made:
+        moment = now() - HOUR
+        keys = [key_at(moment + 1_000 * number, random.Random(number)) for number in range(1_003)]
+        for depth, key in enumerate(keys):
+            await made.opened.store.begin(
+                intent(
+                    key,
+                    depth=depth,
+                    previous_id=keys[depth - 1] if depth else None,
+                    root_id=keys[0] if depth else None,
+                ),
+                b'{"input": "On."}',
+            )
+        told = Details(made.reports, made.opened.store, Codec(), LATE_FIGURES)
+        chain = await told.chain(DEFAULT_PROJECT, ids.to_text(keys[-1]))
+        assert [one["id"] for one in chain["ancestors"]] == [ids.to_text(key) for key in keys[2:-1]]
+        assert chain["truncated"]
 
 
 async def test_the_events_of_a_stream_are_told_page_by_page(gateway: Gateway) -> None:
