@@ -9,9 +9,11 @@ import orjson
 import pytest
 
 from service.store.timings import pack, unpack
+from service.wire import ids
 from tests.support.gateway import LEGACY, MODEL, STEPS, Gateway
 from tests.support.gateways import StartEmulator, StartGateway
 from tests.support.replies import Json, Reply, Streamed
+from tests.support.store import open_store
 from tests.support.upstreams import Emulated
 
 RECORDED = {"x-replay": "recorded; pace=none"}
@@ -106,6 +108,51 @@ async def test_what_was_cancelled_is_no_recording(gateway: Gateway) -> None:
     assert cancelled.body["status"] == "cancelled"
     reply = await gateway.request("POST", "/v1beta/interactions", headers=RECORDED, data=body("Too long", {}))
     assert reply.status == 424
+
+
+async def test_the_ids_of_what_tools_upstream_did_do_not_change_what_is_asked(
+    gateway: Gateway, upstream: Emulated
+) -> None:
+    tools: dict[str, Any] = {"tools": [{"type": "google_search"}, {"type": "code_execution"}]}
+    first = await gateway.ask("Find it", **tools)
+    assert {"google_search_call", "code_execution_result"} <= {step["type"] for step in first.steps}
+    history = [{"type": "user_input", "content": "Find it"}, *first.steps]
+    told = await gateway.ask([*history, {"type": "user_input", "content": "And?"}], **tools)
+    upstream.clear()
+    renamed = [
+        {**step, **{name: f"other {step[name]}" for name in ("id", "call_id") if name in step}}
+        for step in history
+    ]
+    assert renamed != history
+    again = await played(gateway, [*renamed, {"type": "user_input", "content": "And?"}], **tools)
+    assert again.body == told.body
+    assert upstream.requests == []
+
+
+async def test_the_models_that_may_stand_in_do_not_change_what_is_asked(gateway: Gateway) -> None:
+    asked = await gateway.ask("Hello", fallbacks=["gemini-2.5-pro"])
+    assert (await played(gateway, "Hello")).id == asked.id
+    assert (await played(gateway, "Hello", fallbacks=["gemini-flash"])).id == asked.id
+
+
+async def test_what_a_version_before_made_digests_of_is_found(gateway: Gateway) -> None:
+    members: dict[str, Any] = {"fallbacks": ["gemini-2.5-pro"]}
+    asked = await gateway.ask("Kept", **members)
+    following = await gateway.ask("On", previous_interaction_id=asked.id)
+    # So it has stored the first, and not come to the second.
+    digest = bytes.fromhex("3aed13385f3e1185382d07560dbc3bb9")
+    key = ids.from_text(asked.id)
+    assert key is not None
+    async with open_store(gateway.database.url) as opened:
+        await opened.store.recordings.add({key: digest}, key, None)
+    later = await gateway.ask("Kept", **members)
+    assert later.id != asked.id
+    for _ in range(2):
+        assert (await played(gateway, "Kept", **members)).id == asked.id
+        again = await played(gateway, "On", previous_interaction_id=asked.id)
+        assert again.id == following.id
+    # With others it is what came since.
+    assert (await played(gateway, "Kept")).id == later.id
 
 
 async def test_a_deleted_interaction_answers_nothing(gateway: Gateway) -> None:

@@ -9,11 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.wire.canonical import canonical, digest
+from service.wire.canonical import canonical, digest, digests
 
 PROJECT = bytes(16)
 PLAIN: dict[str, Any] = {"model": "gemini-2.5-flash", "input": "Hello"}
 CALL = {"type": "function_call", "name": "f", "arguments": {}}
+#: Those with calls and results of their own (contract 5.1).
+TOOLS = (
+    "code_execution",
+    "url_context",
+    "google_search",
+    "google_maps",
+    "file_search",
+    "mcp_server_tool",
+    "retrieval",
+    "tool_search",
+    "processing",
+)
 RESULT = {"type": "function_result", "name": "f", "result": "r"}
 
 
@@ -28,6 +40,7 @@ def of(**members: Any) -> bytes:
         {"store": False},
         {"background": True},
         {"labels": {"team": "a"}},
+        {"fallbacks": ["gemini-2.5-pro"]},
         {"system_instruction": None},
         {"model": "gemini/gemini-2.5-flash"},
         {"model": "models/gemini-2.5-flash"},
@@ -72,6 +85,37 @@ def test_the_ids_of_calls_are_names_only() -> None:
     assert turn("a", "b") == turn("x", "y")
     same = of(input=[{**CALL, "id": "a"}, {**CALL, "id": "b"}, {**RESULT, "call_id": "a"}])
     assert same != of(input=[{**CALL, "id": "a"}, {**CALL, "id": "b"}, {**RESULT, "call_id": "b"}])
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_the_ids_of_what_tools_upstream_did_are_names_only(tool: str) -> None:
+    def turn(first: str, second: str, told: str) -> bytes:
+        calls = [{"type": f"{tool}_call", "id": name, "signature": "s"} for name in (first, second)]
+        return of(input=["Hello", *calls, {"type": f"{tool}_result", "call_id": told}, "And?"])
+
+    assert turn("a", "b", "a") == turn("x", "y", "x")
+    assert turn("a", "b", "a") != turn("a", "b", "b")
+    # Calls of tools and of functions have their names among each other.
+    mixed = [{"type": f"{tool}_call", "id": "a"}, {**CALL, "id": "b"}, {**RESULT, "call_id": "b"}]
+    assert of(input=mixed) != of(input=[*mixed[:2], {**RESULT, "call_id": "a"}])
+
+
+def test_digests_that_versions_before_have_stored_are_known() -> None:
+    searched = [
+        {"type": "google_search_call", "id": "a", "arguments": {"queries": ["tea"]}},
+        {"type": "google_search_result", "call_id": "a", "result": []},
+        "And?",
+    ]
+    for members, stored in (
+        ({"input": searched}, "d1c81158d5e977551e926c4ae32aeab2"),
+        ({"fallbacks": ["x"]}, "f969227975a75df4f6e3f1471fe6ddb7"),
+    ):
+        known = digests(PROJECT, {**PLAIN, **members}, None)
+        assert known == (of(**members), bytes.fromhex(stored))
+        assert known.now != known.earlier
+    for members in ({}, {"input": [{**CALL, "id": "a"}, {**RESULT, "call_id": "a"}]}):
+        known = digests(PROJECT, {**PLAIN, **members}, None)
+        assert known == (of(**members), of(**members))
 
 
 def test_projects_and_conversations_are_kept_apart() -> None:
