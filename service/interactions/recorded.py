@@ -100,12 +100,12 @@ class Recorded:
             f"No recorded interaction of this project answers this request (digest {digest.hex()}), and "
         )
         if await self.pace(project_id, None) is not None:
-            why = "general_settings.recorded_projects has this project answered by recordings alone. Record it in"
-            where = "another one, and import it from there"
+            why = "general_settings.recorded_projects has this project answered by recordings alone."
+            how = "Record it in another one, and import it from there."
         else:
-            why = "with 'x-replay: recorded' upstream is not asked. Send it once without that header"
-            where = "then again"
-        return NotRecorded(f"{nothing}{why}, {where}. What failed is no recording.")
+            why = "with 'x-replay: recorded' upstream is not asked."
+            how = "Send it once without that header, then again."
+        return NotRecorded(f"{nothing}{why} {how} What failed or was cancelled is no recording.")
 
     async def close(self) -> None:
         """Make no more digests; the next pass goes on where this one was."""

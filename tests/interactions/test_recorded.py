@@ -64,6 +64,7 @@ async def test_what_was_never_asked_is_an_error_that_says_so(gateway: Gateway, u
         )
         assert (reply.status, reply.error["code"]) == (424, "not_recorded")
         assert "x-replay: recorded" in reply.error["message"]
+        assert "Send it once without that header, then again. What failed" in reply.error["message"]
     assert upstream.requests == []
 
 
@@ -273,6 +274,7 @@ async def test_a_project_can_be_given_nothing_else(start_gateway: StartGateway, 
             424,
             True,
         )
+        assert "Record it in another one, and import it from there." in refused.error["message"]
         replay = await offline.request("POST", f"/api/interactions/{asked.id}/replay", data=b"{}")
         assert (replay.status, replay.error["code"]) == (400, "failed_precondition")
         assert "'general_settings.recorded_projects'" in replay.error["message"]
