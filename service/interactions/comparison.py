@@ -53,7 +53,16 @@ def text_of(interaction: dict[str, Any]) -> str:
 
 
 def _pair(original: Any, replay: Any) -> dict[str, Any]:
-    return {"original": original, "replay": replay, "same": original == replay}
+    return {"original": original, "replay": replay, "same": _alike(original, replay)}
+
+
+def _alike(first: Any, second: Any) -> bool:
+    """Whether two values are the same in JSON, where ``true`` is not 1."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(_alike(first[name], second[name]) for name in first)
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(_alike, first, second))
+    return isinstance(first, bool) == isinstance(second, bool) and bool(first == second)
 
 
 def _texts(original: Record, first: dict[str, Any], replay: Record, second: dict[str, Any]) -> dict[str, Any]:

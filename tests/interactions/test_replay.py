@@ -6,11 +6,12 @@ from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
 
 from service.wire import ids
 from tests.interactions.conversations import WEATHER, assert_quotes, assert_rebuilt, result_of, talk
 from tests.support.gateway import LEGACY, MODEL, STEPS, Gateway, eventually
-from tests.support.gateways import StartGateway
+from tests.support.gateways import StartGateway, StartScripted
 from tests.support.replies import Json, Reply
 from tests.support.store import query
 from tests.support.upstreams import Emulated, deployment
@@ -248,6 +249,32 @@ async def test_a_replay_that_fails_is_a_comparison_as_well(gateway: Gateway, ups
     failed = told["interaction"]["id"]
     recovered = (await replay(gateway, failed)).body
     assert recovered["comparison"]["status"]["replay"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        ({"a": True}, {"a": 1}, False),
+        ({"a": [0, {"b": 0}]}, {"a": [0, {"b": False}]}, False),
+        ({"a": [1]}, {"a": [1, 2]}, False),
+        ({"a": 1, "b": None}, {"a": 1}, False),
+        ({"a": 1}, {"a": 1.0}, True),
+        ({"a": True, "b": [False, "x"]}, {"b": [False, "x"], "a": True}, True),
+    ],
+)
+async def test_calls_are_the_same_when_their_arguments_are_in_json(
+    start_gateway: StartGateway, start_scripted: StartScripted, before: Json, after: Json, same: bool
+) -> None:
+    arguments = iter((before, after))
+
+    async def calling(request: web.Request) -> web.StreamResponse:
+        call = {"type": "function_call", "id": "c", "name": "f", "arguments": next(arguments)}
+        return web.json_response({"id": "v1_call", "status": "requires_action", "steps": [call]})
+
+    gateway = await start_gateway(await start_scripted(calling))
+    asked = await gateway.ask("Call it")
+    _, comparison = await again(gateway, asked.id)
+    assert comparison["tool_calls"]["same"] == same
 
 
 async def test_without_a_comparison_if_none_is_wanted(gateway: Gateway) -> None:
