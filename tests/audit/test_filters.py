@@ -480,9 +480,33 @@ def test_times_are_read_as_people_write_them() -> None:
     assert since("2026-11-25T12:00") == noon
     assert since("2026-11-25") == since("20261125") == noon - 12 * 3_600_000_000
     assert since("1795608000") == since("1795608000.0") == noon
+    assert since("2026-11-25t12:00:00z") == since("2026-11-25t12:00:00.0z") == noon
+    assert since("2026-11-25t14:00:00+02:00") == since("2026-11-25t12:00") == noon
+    assert since("20261125t120000z") == noon
+    # A leap second is taken as the one behind it.
+    new_year = since("2017-01-01T00:00:00Z")
+    assert since("2016-12-31T23:59:60Z") == since("2016-12-31t23:59:60z") == new_year
+    assert since("2016-12-31T15:59:60-08:00") == since("2017-01-01T05:29:60+05:30") == new_year
+    assert since("2016-12-31T23:59:60.25Z") == since("2017-01-01T00:00:00.25Z")
     recent = since("1h")
     assert recent is not None
     assert recent > noon - 10**15
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-11-25T12:00:60Z",
+        "2026-11-25T23:59:60+02:00",
+        "2026-11-25T23:59:61Z",
+        "9999-12-31T23:59:60Z",
+        "2026-11-25tt12:00:00Z",
+        "z",
+    ],
+)
+def test_what_is_no_moment_is_refused(value: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"invalid for 'from'\. Expected a time"):
+        filters.parse([("from", value)])
 
 
 def test_a_number_between_two_whole_ones_is_neither() -> None:
