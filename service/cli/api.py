@@ -26,6 +26,8 @@ Parameters = Sequence[tuple[str, str]]
 #: Lines of an import may be as large as an interaction is.
 _LARGEST_BODY: Final = 2 * 1024**3
 _PIECE: Final = 256 * 1024
+#: The exit status of what SIGINT has ended, as shells tell it.
+INTERRUPTED: Final = 130
 
 
 class Failed(click.ClickException):

@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from service.cli.api import Json, Parameters, connected
+from service.cli.api import INTERRUPTED, Json, Parameters, connected
 from service.cli.choosing import chosen
 from service.cli.following import Following
 from service.cli.listing import listed
@@ -26,8 +26,6 @@ from service.cli.target import Target, targeted
 
 _COLUMNS: Final = ("created", "id", "status", "model", "tokens", "cost", "duration", "labels", "error")
 _NUMBERS: Final = ("tokens", "cost", "duration")
-#: The exit status of what SIGINT has ended, as shells tell it.
-_INTERRUPTED: Final = 130
 #: Before what begins with a minus and is no option; no argument can have it.
 _MARK: Final = "\0"
 
@@ -46,7 +44,7 @@ def logs(target: Target, filters: list[tuple[str, str]], limit: int, follow: boo
         if not follow:
             raise
         # There is no other way to end it, so nothing was aborted.
-        raise click.exceptions.Exit(_INTERRUPTED) from None
+        raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 async def _logs(target: Target, filters: Parameters, limit: int, *, follow: bool, as_json: bool) -> None:

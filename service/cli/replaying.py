@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import click
 
-from service.cli.api import Api, Failed, Json, Part, connected, path_part
+from service.cli.api import INTERRUPTED, Api, Failed, Json, Part, connected, path_part
 from service.cli.choosing import chosen
 from service.cli.listing import listed
 from service.cli.printing import print_diff, print_json, print_table
-from service.cli.report import COLUMNS, NUMBERS, Outcome, as_html, as_json, row_of, summary
+from service.cli.report import COLUMNS, NUMBERS, Cut, Outcome, as_html, as_json, row_of, summary
 from service.cli.target import Target, targeted
 
 _REPORTS: Final = ("table", "json", "html")
@@ -90,7 +90,8 @@ def replay(
     """Send stored requests again: those that are named, or those that the filters select.
 
     Each becomes a new interaction with the history that its original had. Filters select no replays, but where
-    --replay-of is one of them. Exits with 1 when one could not be sent.
+    --replay-of is one of them. Exits with 1 when one could not be sent. Ctrl-C sends no more, and tells what came of
+    those that were sent.
     """
     if not interaction_ids and not filters:
         raise click.UsageError("Name interactions, or select them by filters.")
@@ -105,6 +106,8 @@ def replay(
     chosen_ids = list(interaction_ids)
     outcomes = asyncio.run(_replay(target, filters, chosen_ids, body, limit, concurrency, rate))
     _tell(outcomes, report, output, diff=diff)
+    if any(outcome.cut for outcome in outcomes):
+        raise click.exceptions.Exit(INTERRUPTED)
     if any(outcome.error for outcome in outcomes):
         raise SystemExit(1)
 
@@ -188,7 +191,10 @@ async def _all(
     rate: float | None,
     advance: Callable[[], None],
 ) -> list[Outcome]:
-    """Replay them, so many at a time and begun in a second; what became of each, in their order."""
+    """Replay them, so many at a time and begun in a second; what became of each, in their order.
+
+    When this is cancelled no more are sent, and what is known by then is told.
+    """
     places = asyncio.Semaphore(concurrency)
     pace = _Pace(rate)
 
@@ -199,11 +205,28 @@ async def _all(
                 told = await api.call("POST", f"api/interactions/{path_part(name)}/replay", body=dict(body))
             except Failed as error:
                 return Outcome(name, None, error.message)
+            except asyncio.CancelledError:
+                return _cut(name, Cut.MEANWHILE)
             finally:
                 advance()
         return Outcome(name, told, None)
 
-    return await asyncio.gather(*(one(name) for name in ids))
+    tasks = [asyncio.create_task(one(name)) for name in ids]
+    try:
+        return await asyncio.gather(*tasks)
+    except asyncio.CancelledError:
+        # All of them have ended by now, in one way or the other.
+        return [
+            _cut(name, Cut.BEFORE) if task.cancelled() else task.result()
+            for name, task in zip(ids, tasks, strict=True)
+        ]
+
+
+def _cut(name: str, cut: Cut) -> Outcome:
+    if cut is Cut.BEFORE:
+        return Outcome(name, None, "not sent: the command was interrupted before", cut)
+    remedy = f"interactions logs --replay-of {name} lists what was made of it"
+    return Outcome(name, None, f"the command was interrupted before the answer came; {remedy}", cut)
 
 
 class _Pace:
@@ -243,6 +266,8 @@ def _tell(outcomes: Sequence[Outcome], report: str, output: Path | None, *, diff
         return
     print_table(COLUMNS, [row_of(outcome) for outcome in outcomes], numbers=NUMBERS)
     for outcome in outcomes:
+        if outcome.cut is Cut.BEFORE:
+            continue
         if outcome.error is not None:
             click.echo(f"{outcome.original}: {outcome.error}", err=True)
         elif diff and outcome.diff:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final
 
 from service.cli.api import Json
@@ -20,6 +21,14 @@ td.changed, .error { color: #b00020; } pre { background: #f6f6f6; padding: 1em; 
 """
 
 
+class Cut(StrEnum):
+    """Where one stood when the command was interrupted."""
+
+    BEFORE = "not sent"
+    #: It was sent, and may have been made and billed.
+    MEANWHILE = "unknown"
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of one: the service's answer, or why there is none."""
@@ -27,6 +36,7 @@ class Outcome:
     original: str
     told: Json | None
     error: str | None
+    cut: Cut | None = None
 
     @property
     def comparison(self) -> Json:
@@ -58,7 +68,7 @@ def row_of(outcome: Outcome) -> list[str]:
     """The cells of :data:`COLUMNS`."""
     told = outcome.comparison
     if not told:
-        return [outcome.original, "-", "not sent", "-", "-", "-", "-", "-"]
+        return [outcome.original, "-", outcome.cut or "not sent", "-", "-", "-", "-", "-"]
     return [
         outcome.original,
         outcome.replayed or "-",
@@ -76,10 +86,18 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     sent = [outcome for outcome in outcomes if outcome.told is not None]
     texts = sum(outcome.comparison["text"]["same"] for outcome in sent)
     statuses = sum(outcome.comparison["status"]["same"] for outcome in sent)
+    refused = sum(outcome.error is not None and outcome.cut is None for outcome in outcomes)
     return (
-        f"{len(outcomes)} replays: {len(outcomes) - len(sent)} could not be sent, {statuses} ended with the same "
-        f"status, {texts} with the same text"
+        f"{len(outcomes)} replays: {refused} could not be sent, {statuses} ended with the same status, {texts} with "
+        f"the same text{_interruption(outcomes)}"
     )
+
+
+def _interruption(outcomes: Sequence[Outcome]) -> str:
+    before, meanwhile = (sum(outcome.cut is cut for outcome in outcomes) for cut in Cut)
+    if not before and not meanwhile:
+        return ""
+    return f"; interrupted, {before} were not sent, and what came of {meanwhile} is unknown"
 
 
 def as_json(outcomes: Sequence[Outcome]) -> str:

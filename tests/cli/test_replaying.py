@@ -1,0 +1,98 @@
+"""Sets of replays, against a service whose upstream a test holds up or lets refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import orjson
+
+from tests.support.gateway import Gateway, eventually
+from tests.support.gateways import StartGateway
+from tests.support.upstreams import Emulated
+
+ROOT = Path(__file__).parents[2]
+
+
+@asynccontextmanager
+async def replaying(gateway: Gateway, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The command in a process of its own, which a signal can reach."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("INTERACTIONS_")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "service", "replay", *arguments, "--url", gateway.url,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=ROOT, env=kept,
+        # A shell without job control has its children ignore it.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def with_one_under_way(gateway: Gateway, upstream: Emulated) -> list[str]:
+    """Four interactions, of whose replays the third will wait for the upstream."""
+    models = ("gemini-2.5-flash", "gemini-2.5-flash", "gemini-2.5-pro", "gemini-2.5-flash")
+    names = [(await gateway.ask("Tell me of tea", model=model)).id for model in models]
+    upstream.clear()
+    upstream.fault("latency;seconds=3600", count=0, contains="gemini-2.5-pro")
+    return names
+
+
+async def under_way(upstream: Emulated) -> None:
+    async def is_waiting() -> bool:
+        return upstream.asked == 3
+
+    await eventually(is_waiting)
+
+
+async def test_an_interrupt_leaves_the_report_of_what_was_sent(
+    start_gateway: StartGateway, upstream: Emulated, tmp_path: Path
+) -> None:
+    gateway = await start_gateway(upstream)
+    names = await with_one_under_way(gateway, upstream)
+    file = tmp_path / "report.json"
+    asked = (*names, "--concurrency", "1", "--report", "json", "--output", str(file))
+    async with replaying(gateway, *asked) as process:
+        await under_way(upstream)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = await process.communicate()
+    upstream.release()
+    assert (process.returncode, stdout) == (130, b"")
+    told = orjson.loads(file.read_bytes())
+    assert told["summary"] == (
+        "4 replays: 0 could not be sent, 2 ended with the same status, 2 with the same text; interrupted, 1 were not "
+        "sent, and what came of 1 is unknown"
+    )
+    assert told["summary"] in stderr.decode()
+    first, second, unknown, left = told["replays"]
+    assert [one["original"] for one in told["replays"]] == names
+    assert first["comparison"]["text"]["same"]
+    assert second["comparison"]["text"]["same"]
+    assert f"interactions logs --replay-of {names[2]}" in unknown["error"]
+    assert left["error"].startswith("not sent")
+
+
+async def test_an_interrupt_leaves_the_table_as_well(start_gateway: StartGateway, upstream: Emulated) -> None:
+    gateway = await start_gateway(upstream)
+    names = await with_one_under_way(gateway, upstream)
+    async with replaying(gateway, *names, "--concurrency", "1") as process:
+        await under_way(upstream)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = await process.communicate()
+    upstream.release()
+    assert process.returncode == 130
+    rows = [line.split("\t") for line in stdout.decode().splitlines()[1:]]
+    assert [row[0] for row in rows] == names
+    assert [row[2] for row in rows] == ["completed", "completed", "unknown", "not sent"]
+    # Those that were not sent are counted, not told one by one.
+    unknown, _ = stderr.decode().splitlines()
+    assert unknown.startswith(f"{names[2]}: the command was interrupted before the answer came")
