@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from enum import StrEnum
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -26,6 +28,8 @@ Parameters = Sequence[tuple[str, str]]
 #: Lines of an import may be as large as an interaction is.
 _LARGEST_BODY: Final = 2 * 1024**3
 _PIECE: Final = 256 * 1024
+#: Larger bodies are sent piece by piece: the client wants them as files.
+_LARGE: Final = 1024 * 1024
 #: The exit status of what SIGINT has ended, as shells tell it.
 INTERRUPTED: Final = 130
 
@@ -38,6 +42,19 @@ class Failed(click.ClickException):
     def show(self, file: Any = None) -> None:
         """One line on stderr."""
         click.echo(f"error: {self.message}", err=True)
+
+
+class Refused(Failed):
+    """The service answered, and refused; ``retry_after`` is after how many seconds it wants to be asked again."""
+
+    def __init__(self, message: str, status: int, retry_after: float | None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class Unreachable(Failed):
+    """The service cannot be reached, or broke off."""
 
 
 class Api:
@@ -59,7 +76,8 @@ class Api:
         from service.wire import codec
 
         data = codec.dumps(body) if isinstance(body, dict) else body
-        async with self._answer(method, path, parameters, data) as response:
+        sent = BytesIO(data) if data is not None and len(data) > _LARGE else data
+        async with self._answer(method, path, parameters, sent) as response:
             raw = await response.read()
         try:
             told: Json = codec.loads(raw)
@@ -75,17 +93,17 @@ class Api:
 
     @asynccontextmanager
     async def _answer(
-        self, method: str, path: str, parameters: Parameters, data: bytes | None
+        self, method: str, path: str, parameters: Parameters, data: bytes | BytesIO | None
     ) -> AsyncIterator[ClientResponse]:
         from aiohttp import ClientError
 
         try:
             async with self._session.request(method, path, params=list(parameters), data=data) as response:
                 if response.status >= 300:
-                    raise Failed(await _message(response))
+                    raise Refused(await _message(response), response.status, _retry_after(response))
                 yield response
         except (ClientError, TimeoutError, OSError) as error:
-            raise Failed(
+            raise Unreachable(
                 f"the service cannot be reached, or broke off ({str(error) or type(error).__name__})"
             ) from error
 
@@ -119,6 +137,15 @@ async def _message(response: ClientResponse) -> str:
     except (ValueError, KeyError, TypeError):
         return _no_service(response)
     return message
+
+
+def _retry_after(response: ClientResponse) -> float | None:
+    """What ``Retry-After`` says in seconds; a date, which the service never sends, is none."""
+    try:
+        seconds = float(response.headers.get("Retry-After", ""))
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < math.inf else None
 
 
 def _no_service(response: ClientResponse) -> str:

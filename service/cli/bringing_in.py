@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
-from service.cli.api import Failed, Part, connected
+from service.cli.api import Api, Failed, Part, Refused, connected
 from service.cli.manifests import MANIFEST, Checked
 from service.cli.progress import progress
 from service.cli.target import Target, targeted
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 #: Lines and bytes that are sent at once.
 _LINES_AT_ONCE: Final = 500
 _BYTES_AT_ONCE: Final = 4 * 1024 * 1024
+_TOO_LARGE: Final = 413
 
 
 @click.command("import")
@@ -93,14 +94,54 @@ async def _import(
 ) -> None:
     async with connected(target, Part.FILLING) as api:
         left = api.served is not None and await _is_left_to_a_service(api.served)
-        for first, batch in _batches(file, checked):
-            place = [("first_line", str(first))]
-            told += Counter(await api.call("POST", "api/import", place, batch))
-            advance(len(batch))
+        sending = _Sending(api, told, advance)
+        for first, lines in _batches(file, checked):
+            await sending.send(first, lines)
         if left:
             click.echo("warning: what came in is found when the service of this database has run", err=True)
         elif api.served is not None:
             await _derive(api.served)
+
+
+class _Sending:
+    """Sends lines, and less of them at once to a service that takes no more."""
+
+    def __init__(self, api: Api, told: Counter[str], advance: Callable[[int], None]) -> None:
+        self._api = api
+        self._told = told
+        self._advance = advance
+        self._most = _BYTES_AT_ONCE
+
+    async def send(self, first: int, lines: Sequence[bytes]) -> None:
+        """Send some lines, of which the first has this number; raises :class:`Failed`."""
+        size = sum(map(len, lines))
+        if len(lines) == 1 or size <= self._most:
+            try:
+                await self._post(first, lines)
+            except Refused as error:
+                if error.status != _TOO_LARGE:
+                    raise
+                if len(lines) == 1:
+                    raise _too_long(first, size) from error
+                self._most = size // 2
+            else:
+                self._advance(size)
+                return
+        middle = len(lines) // 2
+        await self.send(first, lines[:middle])
+        await self.send(first + middle, lines[middle:])
+
+    async def _post(self, first: int, lines: Sequence[bytes]) -> None:
+        place = [("first_line", str(first))]
+        # Not +=, which would make another counter: what is told of is the caller's.
+        self._told.update(await self._api.call("POST", "api/import", place, b"".join(lines)))
+
+
+def _too_long(number: int, size: int) -> Failed:
+    return Failed(
+        f"Line {number}: it has {size} bytes, and the service takes no more at once than its 'max_body_bytes'; raise "
+        "general_settings.max_body_bytes there, or import into its database by --database-url"
+    )
 
 
 async def _is_left_to_a_service(served: Application) -> bool:
@@ -134,7 +175,7 @@ async def _derive(served: Application) -> None:
         ) from error
 
 
-def _batches(file: IO[Any], checked: Checked | None) -> Iterator[tuple[int, bytes]]:
+def _batches(file: IO[Any], checked: Checked | None) -> Iterator[tuple[int, list[bytes]]]:
     """All lines, some at a time, each with the number of the first; manifests, which nobody takes in, count as well.
 
     The last one is left out where an export was cut off in it.
@@ -147,12 +188,12 @@ def _batches(file: IO[Any], checked: Checked | None) -> Iterator[tuple[int, byte
         if not line.endswith(b"\n") and not line.startswith(MANIFEST) and not _is_whole(line):
             break
         if lines and (len(lines) >= _LINES_AT_ONCE or size + len(line) > _BYTES_AT_ONCE):
-            yield first, b"".join(lines)
+            yield first, lines
             lines, first, size = [], number, 0
         lines.append(line)
         size += len(line)
     if lines:
-        yield first, b"".join(lines)
+        yield first, lines
 
 
 def _is_whole(line: bytes) -> bool:
