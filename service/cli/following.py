@@ -8,15 +8,19 @@ the filters ask for what is derived later.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from service.cli.api import Api, Json, Parameters
+from service.cli.api import Api, Json, Parameters, Refused, Unreachable
 from service.cli.listing import listed
 from service.wire import ids
 
 _POLL: Final = 1.0
+#: Seconds until a service that cannot be asked is asked again, unless it says another time.
+_RETRY: Final = 2.0
+#: Refusals that say something of the moment; below 500 all others say something of the request.
+_PASSING: Final = (408, 425, 429)
 _RUNNING: Final = ("in_progress", "queued")
 #: How long an interaction may take to be seen after it began, or after it ended in the way that is asked for.
 _LATE: Final = timedelta(seconds=10)
@@ -44,10 +48,14 @@ _FROM_THE_BEGINNING: Final = frozenset(
 
 
 class Following:
-    """What ends and matches filters from the moment on in which :meth:`begin` is called."""
+    """What ends and matches filters from the moment on in which :meth:`begin` is called.
 
-    def __init__(self, api: Api, filters: Parameters) -> None:
+    ``notice`` is told when the service cannot be asked for a while, and when it can be again.
+    """
+
+    def __init__(self, api: Api, filters: Parameters, notice: Callable[[str], None]) -> None:
         self._api = api
+        self._notice = notice
         self._filters = [(name, value) for name, value in filters if name != "from"]
         self._lasting = [
             pair for pair in self._filters if pair[0] in _FROM_THE_BEGINNING or pair[0].startswith("label")
@@ -72,13 +80,39 @@ class Following:
     async def news(self, seen: Sequence[Json]) -> AsyncIterator[list[Json]]:
         """What has ended, beside what was ``seen`` after the beginning; some at a time, without an end.
 
-        Raises :class:`~service.cli.api.Failed` when the service can be asked no more.
+        A service that cannot be reached is waited for; raises :class:`~service.cli.api.Failed` when it refuses what is
+        asked.
         """
         self._told |= {one["id"]: _moment(one) for one in seen if one["status"] not in _RUNNING}
         while True:
             await asyncio.sleep(_POLL)
-            if found := await self._look():
+            if found := await self._look_when_possible():
                 yield found
+
+    async def _look_when_possible(self) -> list[Json]:
+        is_lost = False
+        while True:
+            began = datetime.now(UTC)
+            try:
+                found = await self._look()
+            except (Refused, Unreachable) as error:
+                if isinstance(error, Refused) and not _is_passing(error):
+                    raise
+                if not is_lost:
+                    self._notice(
+                        f"warning: {error.message.removesuffix('.')}; it is asked again until it answers"
+                    )
+                is_lost = True
+                await asyncio.sleep(_pause(error))
+                self._grant(datetime.now(UTC) - began)
+                continue
+            if is_lost:
+                self._notice("the service answers again")
+            return found
+
+    def _grant(self, lost: timedelta) -> None:
+        """Look longer for what is derived late: a service that is away derives nothing."""
+        self._awaited = {name: (moment, until + lost) for name, (moment, until) in self._awaited.items()}
 
     async def _look(self) -> list[Json]:
         # In this order: what ends meanwhile is found here, or is among those that have ended at the next look.
@@ -121,6 +155,15 @@ class Following:
             times.append(("to", _text(until)))
         found = await listed(self._api, [*filters, *times, ("order", "asc")], None)
         return [one for one in found if one["status"] not in _RUNNING]
+
+
+def _is_passing(error: Refused) -> bool:
+    return error.status >= 500 or error.status in _PASSING
+
+
+def _pause(error: Refused | Unreachable) -> float:
+    asked = error.retry_after if isinstance(error, Refused) else None
+    return _RETRY if asked is None else max(asked, _POLL)
 
 
 def _moment(one: Json) -> datetime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
@@ -49,7 +50,7 @@ def logs(target: Target, filters: list[tuple[str, str]], limit: int, follow: boo
 
 async def _logs(target: Target, filters: Parameters, limit: int, *, follow: bool, as_json: bool) -> None:
     async with connected(target) as api:
-        following = Following(api, filters)
+        following = Following(api, filters, partial(click.echo, err=True))
         if follow:
             await following.begin()
         newest = await listed(api, [*filters, ("order", "desc")], limit)
