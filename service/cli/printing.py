@@ -10,7 +10,6 @@ import click
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.tree import Tree
 
 STYLES: Final = {
     "completed": "green",
@@ -80,11 +79,6 @@ def print_table(
     for row in rows:
         table.add_row(*(Text(plain(cell), style=STYLES.get(cell, "")) for cell in row))
     console().print(table)
-
-
-def print_tree(tree: Tree) -> None:
-    """A tree on a terminal."""
-    console().print(tree)
 
 
 def print_diff(diff: str) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from service.cli.api import Json, connected, path_part
-from service.cli.printing import STYLES, dollars, is_terminal, plain, print_json, print_tree, seconds
+from service.cli.drawing import drawn
+from service.cli.printing import STYLES, dollars, is_terminal, plain, print_json, seconds
 from service.cli.target import Target, targeted
 
 if TYPE_CHECKING:
     from rich.text import Text
-    from rich.tree import Tree
+
+#: The same signs for terminals that know no others.
+_ASCII: Final = str.maketrans("●○│├─", "*o||-")
 
 
 @click.command()
@@ -80,7 +83,10 @@ def _echo_json(body: Any) -> None:
 @click.argument("interaction_id")
 @click.option("--json", "as_json", is_flag=True, help="As one line of JSON.")
 def chain(target: Target, interaction_id: str, as_json: bool) -> None:
-    """Show the conversation around an interaction as a tree."""
+    """Show the conversation around an interaction as a tree.
+
+    On a terminal turns in line stand below each other; only what branches off is indented, before the line goes on.
+    """
     asyncio.run(_chain(target, interaction_id, as_json=as_json))
 
 
@@ -98,24 +104,32 @@ async def _chain(target: Target, name: str, *, as_json: bool) -> None:
         children.setdefault(parent if parent in known else None, []).append(one)
     here = told["interaction"]["id"]
     if is_terminal():
-        for root in children[None]:
-            print_tree(_grown(root, children, here))
+        _draw(children, here)
     else:
         _indent(children, here)
     if told["truncated"]:
         click.echo("there is more than is shown", err=True)
 
 
-def _grown(root: Json, children: dict[str | None, list[Json]], here: str) -> Tree:
-    from rich.tree import Tree
+def _draw(children: dict[str | None, list[Json]], here: str) -> None:
+    from rich.text import Text
 
-    tree = Tree(_node(root, here))
-    waiting = [(root, tree)]
-    while waiting:
-        one, branch = waiting.pop()
-        below = children.get(one["id"], [])
-        waiting += [(child, branch.add(_node(child, here))) for child in below]
-    return tree
+    from service.cli.printing import console
+
+    terminal = console()
+    for place, root in enumerate(children[None]):
+        if place:
+            # Below each other they would be one line of turns.
+            click.echo()
+        for guides, one in drawn(root, children):
+            mark = "● " if one["id"] == here else "○ "
+            before = guides + mark
+            if terminal.options.ascii_only:
+                before = before.translate(_ASCII)
+            told = Text(before).append_text(_node(one, here))
+            fits = len(before) + len(one["id"]) <= terminal.width
+            # No part of an id is left out; a terminal that is too narrow for it wraps it.
+            terminal.print(told, no_wrap=True, overflow="ellipsis" if fits else "ignore", crop=fits)
 
 
 def _node(one: Json, here: str) -> Text:
