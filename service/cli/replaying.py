@@ -16,7 +16,7 @@ import click
 from service.cli.api import INTERRUPTED, Api, Failed, Json, Part, connected, path_part
 from service.cli.choosing import chosen
 from service.cli.listing import listed
-from service.cli.printing import print_diff, print_json, print_table
+from service.cli.printing import is_terminal, plain, print_diff, print_json, print_table
 from service.cli.report import COLUMNS, NUMBERS, Cut, Outcome, as_html, as_json, row_of, summary
 from service.cli.target import Target, targeted
 
@@ -73,7 +73,7 @@ _SHOWN: Final = 80
 @click.option(
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write the report to a file."
 )
-@click.option("--diff", is_flag=True, help="Show how the texts differ.")
+@click.option("--diff", is_flag=True, help="Show how texts and tool calls differ.")
 def replay(
     target: Target,
     filters: list[tuple[str, str]],
@@ -249,7 +249,8 @@ def _tell(outcomes: Sequence[Outcome], report: str, output: Path | None, *, diff
     if report == "html" or output is not None:
         text = as_html(outcomes) if report == "html" else as_json(outcomes) if report == "json" else None
         if text is None:
-            lines = ["\t".join(COLUMNS), *("\t".join(row_of(outcome)) for outcome in outcomes)]
+            cells = [map(plain, row_of(outcome)) for outcome in outcomes]
+            lines = ["\t".join(COLUMNS), *map("\t".join, cells)]
             text = "\n".join(lines) + "\n"
         if output is None:
             click.echo(text, nl=False)
@@ -264,15 +265,18 @@ def _tell(outcomes: Sequence[Outcome], report: str, output: Path | None, *, diff
         for outcome in outcomes:
             print_json(outcome.told_as_json())
         return
-    print_table(COLUMNS, [row_of(outcome) for outcome in outcomes], numbers=NUMBERS)
+    # On a terminal messages have no place between the columns, and stand below.
+    rows = [row_of(outcome, brief=is_terminal()) for outcome in outcomes]
+    print_table(COLUMNS, rows, numbers=NUMBERS)
     for outcome in outcomes:
         if outcome.cut is Cut.BEFORE:
             continue
-        if outcome.error is not None:
-            click.echo(f"{outcome.original}: {outcome.error}", err=True)
-        elif diff and outcome.diff:
-            click.echo()
-            print_diff(outcome.diff)
+        if outcome.failure is not None:
+            click.echo(f"{outcome.original}: {plain(outcome.failure)}", err=True)
+        for part in (outcome.diff, outcome.calls):
+            if diff and part:
+                click.echo()
+                print_diff(part)
     click.echo(summary(outcomes), err=True)
 
 

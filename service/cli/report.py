@@ -11,7 +11,7 @@ from typing import Any, Final
 from service.cli.api import Json
 from service.cli.printing import dollars, visible
 
-COLUMNS: Final = ("original", "replay", "status", "text", "tools", "tokens", "cost", "latency")
+COLUMNS: Final = ("original", "replay", "status", "text", "tools", "tokens", "cost", "latency", "error")
 NUMBERS: Final = ("tokens", "cost", "latency")
 _STYLE: Final = """
 body { font: 14px/1.5 system-ui, sans-serif; margin: 2em; color: #222; }
@@ -54,6 +54,28 @@ class Outcome:
         diff: str = self.comparison.get("text", {}).get("diff", "")
         return diff
 
+    @property
+    def refusal(self) -> Json | None:
+        """The code and the message of the error that the replay ended with."""
+        refusal: Json | None = self.comparison.get("errors", {}).get("replay")
+        return refusal
+
+    @property
+    def failure(self) -> str | None:
+        """Why there is no answer, or with which error the replay ended."""
+        if self.refusal is None:
+            return self.error
+        return f"{self.refusal['code']}: {self.refusal['message']}"
+
+    @property
+    def calls(self) -> str:
+        """The tool calls of both where they differ, as a diff."""
+        pair = self.comparison.get("tool_calls", {"same": True})
+        if pair["same"]:
+            return ""
+        heads = (f"--- {self.original} tool calls", f"+++ {self.replayed} tool calls")
+        return "\n".join([*heads, *_calls("-", pair["original"]), *_calls("+", pair["replay"])])
+
     def told_as_json(self) -> Json:
         """Ids, comparison and error."""
         return {
@@ -64,11 +86,20 @@ class Outcome:
         }
 
 
-def row_of(outcome: Outcome) -> list[str]:
-    """The cells of :data:`COLUMNS`."""
+def _calls(sign: str, calls: Sequence[Json]) -> list[str]:
+    import json
+
+    told = [f"{call['name']} {json.dumps(call['arguments'], ensure_ascii=False)}" for call in calls]
+    return [sign + call for call in told or ["no calls"]]
+
+
+def row_of(outcome: Outcome, *, brief: bool = False) -> list[str]:
+    """The cells of :data:`COLUMNS`; ``brief`` is without the messages of errors."""
     told = outcome.comparison
     if not told:
-        return [outcome.original, "-", outcome.cut or "not sent", "-", "-", "-", "-", "-"]
+        error = "" if brief else outcome.error or ""
+        return [outcome.original, "-", outcome.cut or "not sent", "-", "-", "-", "-", "-", error]
+    refusal = outcome.refusal
     return [
         outcome.original,
         outcome.replayed or "-",
@@ -78,6 +109,7 @@ def row_of(outcome: Outcome) -> list[str]:
         _signed(told["usage"]["difference"]["total_tokens"]),
         _cost(told["cost"]),
         _signed(told["latency"]["difference"]["total_ms"], " ms"),
+        refusal["code"] if brief and refusal is not None else outcome.failure or "",
     ]
 
 
@@ -86,10 +118,11 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     sent = [outcome for outcome in outcomes if outcome.told is not None]
     texts = sum(outcome.comparison["text"]["same"] for outcome in sent)
     statuses = sum(outcome.comparison["status"]["same"] for outcome in sent)
+    failed = sum(outcome.comparison["status"]["replay"] == "failed" for outcome in sent)
     refused = sum(outcome.error is not None and outcome.cut is None for outcome in outcomes)
     return (
-        f"{len(outcomes)} replays: {refused} could not be sent, {statuses} ended with the same status, {texts} with "
-        f"the same text{_interruption(outcomes)}"
+        f"{len(outcomes)} replays: {refused} could not be sent, {failed} failed, {statuses} ended with the same "
+        f"status, {texts} with the same text{_interruption(outcomes)}"
     )
 
 
@@ -128,12 +161,20 @@ def _html_row(number: int, outcome: Outcome) -> str:
 
 def _html_detail(number: int, outcome: Outcome) -> str:
     title = f'<h2 id="r{number}">{html.escape(outcome.original)}</h2>'
-    if outcome.error is not None:
-        return f'{title}<p class="error">{html.escape(outcome.error)}</p>'
-    if outcome.comparison["text"]["same"]:
-        return f"{title}<p>The texts are the same.</p>"
-    lines = "\n".join(map(_html_line, outcome.diff.split("\n")))
-    return f"{title}<pre>{lines}</pre>"
+    failure = outcome.failure
+    why = "" if failure is None else f'<p class="error">{html.escape(visible(failure))}</p>'
+    if not outcome.comparison:
+        return title + why
+    texts = (
+        "<p>The texts are the same.</p>" if outcome.comparison["text"]["same"] else _html_diff(outcome.diff)
+    )
+    calls = _html_diff(outcome.calls) if outcome.calls else ""
+    return title + why + texts + calls
+
+
+def _html_diff(diff: str) -> str:
+    lines = "\n".join(map(_html_line, diff.split("\n")))
+    return f"<pre>{lines}</pre>"
 
 
 def _html_line(line: str) -> str:

@@ -539,7 +539,8 @@ def test_a_set_is_replayed_with_a_report(served: Served, tmp_path: Path) -> None
     page, document = tmp_path / "report.html", tmp_path / "report.json"
     told = served.run("replay", *served.ids, "--with", "temperature=0", "--concurrency", "2", "--rate", "50")
     assert (
-        b"3 replays: 0 could not be sent, 3 ended with the same status, 3 with the same text" in told.stderr
+        b"3 replays: 0 could not be sent, 0 failed, 3 ended with the same status, 3 with the same text"
+        in told.stderr
     )
     rows = told.stdout.decode().splitlines()
     assert [row.split("\t")[0] for row in rows[1:]] == served.ids

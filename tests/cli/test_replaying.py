@@ -69,8 +69,8 @@ async def test_an_interrupt_leaves_the_report_of_what_was_sent(
     assert (process.returncode, stdout) == (130, b"")
     told = orjson.loads(file.read_bytes())
     assert told["summary"] == (
-        "4 replays: 0 could not be sent, 2 ended with the same status, 2 with the same text; interrupted, 1 were not "
-        "sent, and what came of 1 is unknown"
+        "4 replays: 0 could not be sent, 0 failed, 2 ended with the same status, 2 with the same text; interrupted, 1 "
+        "were not sent, and what came of 1 is unknown"
     )
     assert told["summary"] in stderr.decode()
     first, second, unknown, left = told["replays"]
@@ -96,3 +96,53 @@ async def test_an_interrupt_leaves_the_table_as_well(start_gateway: StartGateway
     # Those that were not sent are counted, not told one by one.
     unknown, _ = stderr.decode().splitlines()
     assert unknown.startswith(f"{names[2]}: the command was interrupted before the answer came")
+
+
+async def told(gateway: Gateway, *arguments: str) -> tuple[str, str]:
+    """What the command prints, and says beside it."""
+    async with replaying(gateway, *arguments) as process:
+        stdout, stderr = await process.communicate()
+    assert process.returncode == 0, stderr
+    return stdout.decode(), stderr.decode()
+
+
+async def test_a_report_says_why_a_replay_was_refused(
+    start_gateway: StartGateway, upstream: Emulated, tmp_path: Path
+) -> None:
+    gateway = await start_gateway(upstream)
+    good, bad = [(await gateway.ask(text)).id for text in ("Tell me of tea", "Tell me of tin")]
+    upstream.fault("status;code=400;error=invalid_request;message=No_<tin>_here", count=0, contains="tin")
+    page, table = tmp_path / "report.html", tmp_path / "report.tsv"
+    for form in ((), ("--diff",)):
+        stdout, stderr = await told(gateway, good, bad, *form)
+        head, first, second = [line.split("\t") for line in stdout.splitlines()[:3]]
+        assert head[-1] == "error"
+        assert (first[2], first[-1]) == ("completed", "")
+        assert (second[2], second[-1]) == ("completed -> failed", "invalid_request: No_<tin>_here")
+        why, summary = stderr.splitlines()
+        assert why == f"{bad}: invalid_request: No_<tin>_here"
+        assert summary.startswith("2 replays: 0 could not be sent, 1 failed, 1 ended with the same status")
+    await told(gateway, good, bad, "--output", str(table))
+    assert table.read_text().splitlines()[2].endswith("\tinvalid_request: No_<tin>_here")
+    await told(gateway, good, bad, "--report", "html", "--output", str(page))
+    assert "invalid_request: No_&lt;tin&gt;_here</p>" in page.read_text()
+    assert "<tin>" not in page.read_text()
+
+
+async def test_a_report_shows_both_sides_of_tool_calls_that_differ(
+    start_gateway: StartGateway, upstream: Emulated, tmp_path: Path
+) -> None:
+    gateway = await start_gateway(upstream)
+    tools = [{"type": "function", "name": "brew", "parameters": {"type": "object", "properties": {}}}]
+    name = (await gateway.ask("Make some tea", tools=tools)).id
+    other = orjson.dumps([{**tools[0], "name": "pour"}]).decode()
+    stdout, _ = await told(gateway, name, "--with", f"tools={other}", "--diff")
+    lines = stdout.splitlines()
+    place = lines.index(f"--- {name} tool calls")
+    assert [line.split(" ")[0] for line in lines[place + 2 :]] == ["-brew", "+pour"]
+    page = tmp_path / "report.html"
+    await told(gateway, name, "--with", f"tools={other}", "--report", "html", "-o", str(page))
+    assert '<span class="removed">-brew {' in page.read_text()
+    assert '<span class="added">+pour {' in page.read_text()
+    stdout, _ = await told(gateway, name, "--with", f"tools={other}")
+    assert "brew" not in stdout

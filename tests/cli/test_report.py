@@ -43,3 +43,17 @@ def test_a_page_shows_what_has_no_sign() -> None:
 def test_a_printed_diff_shows_what_has_no_sign(capsys: pytest.CaptureFixture[str]) -> None:
     print_diff("-a\r\n+\ta\u2029\x1b[31m\x7f\n ")
     assert capsys.readouterr().out == "-a␍\n+\ta<U+2029>␛[31m␡\n \n"
+
+
+def test_tool_calls_and_errors_are_no_markup() -> None:
+    calls = {"original": [{"name": "<b>", "arguments": {"n": "\u2028<i>"}}], "replay": [], "same": False}
+    made = outcome({"same": True, "diff": ""})
+    assert made.told is not None
+    made.told["comparison"] |= {"tool_calls": calls, "errors": {"replay": {"code": "<c>", "message": "<m>"}}}
+    page = as_html([made])
+    assert (
+        '<span class="removed">-&lt;b&gt; {&quot;n&quot;: &quot;&lt;U+2028&gt;&lt;i&gt;&quot;}</span>' in page
+    )
+    assert '<span class="added">+no calls</span>' in page
+    assert '<p class="error">&lt;c&gt;: &lt;m&gt;</p>' in page
+    assert not any(mark in page for mark in ("<b>", "<i>", "<c>", "<m>"))
