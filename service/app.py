@@ -17,6 +17,7 @@ from service.api.keys import (
     AUTHENTICATOR,
     COMMON_HEADERS,
     KEEP_ALIVE,
+    LARGE_IMPORT,
     REQUESTS,
 )
 from service.api.metrics import REGISTRY
@@ -41,6 +42,7 @@ def build(settings: Settings, duties: Duties = SERVING) -> web.Application:
     app[SETTINGS] = settings
     app[AUTHENTICATOR] = Authenticator(settings.master_key.reveal() if settings.master_key else None)
     app[REQUESTS] = Requests()
+    app[LARGE_IMPORT] = asyncio.Semaphore()
     app[KEEP_ALIVE] = settings.keep_alive_interval
     app[REGISTRY] = CollectorRegistry()
     app[COMMON_HEADERS] = MADE_UP if settings.emulator else {}

@@ -15,6 +15,7 @@ from aiohttp import web
 from service.api import unchunked
 from service.api.audit import query_filters
 from service.api.endpoint import answer, check_parameters, read_body, response_headers
+from service.api.import_room import room_for
 from service.api.keys import AUTHENTICATOR, EXPORT, EXPORT_STALL, IMPORT, LONG_EXPORTS, PRICES
 from service.audit.encoding import form_of
 from service.audit.errand import Errand
@@ -118,7 +119,10 @@ async def import_lines(request: web.Request) -> web.StreamResponse:
     principal = request.app[AUTHENTICATOR].principal(request)
     check_parameters(request, "first_line")
     first = _line_number("first_line", request.query.get("first_line", "1"))
-    told = await request.app[IMPORT].lines(principal, await read_body(request), first)
+    async with room_for(request) as arriving:
+        body = await read_body(request)
+        arriving.reschedule(None)
+        told = await request.app[IMPORT].lines(principal, body, first)
     return answer(request, codec.dumps(asdict(told)))
 
 

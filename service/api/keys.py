@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final
 
@@ -38,6 +39,8 @@ EXPORT: Final = web.AppKey("export", Export)
 EXPORT_STALL: Final = web.AppKey("export_stall", float)
 LONG_EXPORTS: Final = web.AppKey("long_exports", LongExports)
 IMPORT: Final = web.AppKey("import", Importer)
+#: The place of the one import whose body may be larger than others.
+LARGE_IMPORT: Final = web.AppKey("large_import", asyncio.Semaphore)
 RECORDED: Final = web.AppKey("recorded", Recorded)
 REPLAYER: Final = web.AppKey("replayer", Replayer)
 RETENTION: Final = web.AppKey("retention", Retention)

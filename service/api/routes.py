@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from aiohttp import HttpVersion11, web
 
 from service.api import (
@@ -9,6 +11,7 @@ from service.api import (
     deployments,
     exports,
     health,
+    import_room,
     interactions,
     metrics,
     openapi,
@@ -21,6 +24,8 @@ from service.api import (
 from service.api.endpoint import Handler, endpoint, error_response, too_large
 from service.api.keys import REQUESTS
 from service.errors import ExpectationFailed, MethodNotAllowed, NotFound
+
+Expect = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
 _PREFIXES = ("/v1beta", "/v1", "")
 
@@ -37,18 +42,23 @@ async def _refuse_size(request: web.Request) -> web.StreamResponse:
     raise too_large(request)
 
 
-async def _expected(request: web.Request) -> web.StreamResponse | None:
+async def _expected(request: web.Request, times: int = 1) -> web.StreamResponse | None:
     """Meet what a request expects before it sends its body, or refuse it; HTTP/1.0 knows no expectations."""
     if request.version < HttpVersion11:
         return None
     if request.headers["Expect"].lower() != "100-continue":
         return await endpoint(_refuse_expectation, request.app[REQUESTS])(request)
-    if request._client_max_size and (request.content_length or 0) > request._client_max_size:
+    if request._client_max_size and (request.content_length or 0) > request._client_max_size * times:
         return await endpoint(_refuse_size, request.app[REQUESTS])(request)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     # The answer itself has not begun.
     request.writer.output_size = 0
     return None
+
+
+async def _expected_import(request: web.Request) -> web.StreamResponse | None:
+    """The same for bodies that may be larger."""
+    return await _expected(request, import_room.TIMES)
 
 
 def _method_not_allowed(allowed: str) -> Handler:
@@ -86,7 +96,7 @@ def add_routes(app: web.Application) -> None:
     _add(app, "/api/interactions/{id:[^/:]+}/comparison", GET=replays.comparison)
     _add(app, "/api/interactions/{id:[^/:]+}/hold", PUT=retention.hold, DELETE=retention.release)
     _add(app, "/api/export", GET=exports.export)
-    _add(app, "/api/import", POST=exports.import_lines)
+    _add(app, "/api/import", _expected_import, POST=exports.import_lines)
     _add(app, "/api/holds", GET=retention.list_holds, POST=retention.place)
     _add(app, "/api/holds/{hold}", DELETE=retention.release_any)
     _add(app, "/api/retention", POST=retention.run)
@@ -97,9 +107,9 @@ def add_routes(app: web.Application) -> None:
     app.router.add_route("*", "/{path:.*}", endpoint(_not_found, app[REQUESTS]), expect_handler=_expected)
 
 
-def _add(app: web.Application, path: str, **handlers: Handler) -> None:
+def _add(app: web.Application, path: str, expected: Expect = _expected, **handlers: Handler) -> None:
     resource, figures = app.router.add_resource(path), app[REQUESTS]
     for method, handler in handlers.items():
-        resource.add_route(method, endpoint(handler, figures), expect_handler=_expected)
+        resource.add_route(method, endpoint(handler, figures), expect_handler=expected)
     refuse = _method_not_allowed(", ".join(handlers))
     resource.add_route("*", endpoint(refuse, figures), expect_handler=_expected)

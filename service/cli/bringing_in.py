@@ -139,7 +139,7 @@ class _Sending:
 
 def _too_long(number: int, size: int) -> Failed:
     return Failed(
-        f"Line {number}: it has {size} bytes, and the service takes no more at once than its 'max_body_bytes'; raise "
+        f"Line {number}: it has {size} bytes, and the service does not take so many at once; raise "
         "general_settings.max_body_bytes there, or import into its database by --database-url"
     )
 

@@ -45,7 +45,7 @@ async def test_less_is_sent_at_once_to_a_service_that_takes_no_more(
     texts = [f"Tell me {number} of {'tea ' * 50_000}" for number in range(30)]
     file = await exported(running, upstream, texts, tmp_path)
     assert file.stat().st_size > 6_000_000
-    gateway = await bounded(running, upstream, tmp_path, 1_000_000)
+    gateway = await bounded(running, upstream, tmp_path, 300_000)
     done = await command("import", str(file), "--url", gateway.url)
     assert (done.exit_code, done.stderr) == (0, "30 imported, 0 there already\n")
     assert await query(gateway.database.url, "SELECT count(*) FROM interactions") == [(30,)]
@@ -65,3 +65,29 @@ async def test_a_line_that_is_too_long_is_told_by_its_number(
     assert line.startswith(f"error: Line 3: it has {size} bytes")
     assert "general_settings.max_body_bytes" in line
     assert line.endswith("; 2 interactions that came before are taken in")
+
+
+async def test_what_a_service_has_accepted_it_can_take_in(
+    running: AsyncExitStack, upstream: Emulated, tmp_path: Path
+) -> None:
+    size = 400_000
+    start = gateway_starter(running, f"sqlite:///{tmp_path / 'first.db'}")
+    gateway = await start(upstream, max_body_bytes=size)
+    for number in range(2):
+        await gateway.ask(f"{number}" + "tea " * (size // 4 - 100))
+    file = tmp_path / "all.jsonl"
+    await command("export", "--url", gateway.url, "-o", str(file))
+    lines = file.read_bytes().splitlines(keepends=True)[:2]
+    assert all(len(line) > size for line in lines)
+    other = await bounded(running, upstream, tmp_path, size)
+    # Those that come at once come one after the other.
+    replies = await asyncio.gather(*(other.request("POST", "/api/import", data=line) for line in lines))
+    assert [reply.body["imported"] for reply in replies] == [1, 1]
+    expecting = await other.request("POST", "/api/import", data=lines[0], headers={"Expect": "100-continue"})
+    assert (expecting.status, expecting.body["known"]) == (200, 1)
+    done = await command("import", str(file), "--url", other.url)
+    assert done.stderr == "0 imported, 2 there already\n"
+    larger = await other.request("POST", "/api/import", data=b" " * (4 * size + 1))
+    assert larger.status == 413
+    create = await other.request("POST", "/v1beta/interactions", data=lines[0])
+    assert create.status == 413
