@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -215,6 +216,8 @@ async def _all(
     try:
         return await asyncio.gather(*tasks)
     except asyncio.CancelledError:
+        # Whoever interrupts once more waits for nothing, not even for a service in this process to stop.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         # All of them have ended by now, in one way or the other.
         return [
             _cut(name, Cut.BEFORE) if task.cancelled() else task.result()

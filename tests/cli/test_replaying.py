@@ -15,18 +15,21 @@ import orjson
 
 from tests.support.gateway import Gateway, eventually
 from tests.support.gateways import StartGateway
-from tests.support.upstreams import Emulated
+from tests.support.upstreams import KEY, Emulated
 
 ROOT = Path(__file__).parents[2]
 
 
 @asynccontextmanager
-async def replaying(gateway: Gateway, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The command in a process of its own, which a signal can reach."""
+async def replaying(
+    gateway: Gateway | None, *arguments: str, **environment: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The command in a process of its own, which a signal can reach; on a service, if there is one."""
+    at = () if gateway is None else ("--url", gateway.url)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("INTERACTIONS_")}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "service", "replay", *arguments, "--url", gateway.url,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=ROOT, env=kept,
+        sys.executable, "-m", "service", "replay", *arguments, *at,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=ROOT, env={**kept, **environment},
         # A shell without job control has its children ignore it.
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
@@ -96,6 +99,22 @@ async def test_an_interrupt_leaves_the_table_as_well(start_gateway: StartGateway
     # Those that were not sent are counted, not told one by one.
     unknown, _ = stderr.decode().splitlines()
     assert unknown.startswith(f"{names[2]}: the command was interrupted before the answer came")
+
+
+async def test_a_second_interrupt_ends_at_once(start_gateway: StartGateway, upstream: Emulated) -> None:
+    gateway = await start_gateway(upstream)
+    names = await with_one_under_way(gateway, upstream)
+    serving = ("--database-url", gateway.database.url)
+    environment = {"GEMINI_API_BASE": upstream.url, "GEMINI_API_KEY": KEY}
+    async with replaying(None, *names, "--concurrency", "1", *serving, **environment) as process:
+        await under_way(upstream)
+        # The service that the command runs waits for a while for what it has begun.
+        async with asyncio.timeout(120):
+            while process.returncode is None:
+                process.send_signal(signal.SIGINT)
+                await asyncio.sleep(0.1)
+    upstream.release()
+    assert process.returncode in (-signal.SIGINT, 130)
 
 
 async def told(gateway: Gateway, *arguments: str) -> tuple[str, str]:
