@@ -108,11 +108,13 @@ async def test_a_second_interrupt_ends_at_once(start_gateway: StartGateway, upst
     environment = {"GEMINI_API_BASE": upstream.url, "GEMINI_API_KEY": KEY}
     async with replaying(None, *names, "--concurrency", "1", *serving, **environment) as process:
         await under_way(upstream)
-        # The service that the command runs waits for a while for what it has begun.
+        process.send_signal(signal.SIGINT)
+        # The service that the command runs waits for longer than this for what it has begun.
+        await asyncio.sleep(0.4)
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
         async with asyncio.timeout(120):
-            while process.returncode is None:
-                process.send_signal(signal.SIGINT)
-                await asyncio.sleep(0.1)
+            await process.communicate()
     upstream.release()
     assert process.returncode in (-signal.SIGINT, 130)
 
