@@ -195,6 +195,8 @@ class _Rest:
     @classmethod
     def read(cls, place: bytes) -> _Rest:
         digests = place[2 * _KEY :]
+        if len(place) <= 2 * _KEY or len(digests) % _DIGEST:
+            raise InvalidRequest("The value is invalid for 'cursor'. It is not one of this list.")
         starts = range(0, len(digests), _DIGEST)
         return cls(
             place[:_KEY], place[_KEY : 2 * _KEY], tuple(digests[start : start + _DIGEST] for start in starts)

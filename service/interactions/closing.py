@@ -153,5 +153,7 @@ def _completed(last: Arrived, told: dict[str, Any]) -> Arrived:
         and given.get("status") == told["status"]
     ):
         return last
-    interaction = {name: value for name, value in told.items() if name != "steps"}
+    interaction = {name: value for name, value in told.items() if name not in ("steps", "usage")}
+    if isinstance(given, dict) and given.get("usage"):
+        interaction["usage"] = given["usage"]
     return Arrived({**last.body, "event_type": _COMPLETED, "interaction": interaction}, None, last.cursor)

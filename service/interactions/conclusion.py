@@ -10,12 +10,12 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Final
 
-from service.errors import ServiceError, ServiceUnavailable, UpstreamError
+from service.errors import ServiceError, ServiceUnavailable
 from service.interactions import outcomes
 from service.interactions.arriving import Arrived
 from service.interactions.calls import Job
 from service.interactions.feed import Feed
-from service.interactions.inquiry import GONE
+from service.interactions.inquiry import Gone, ask
 from service.interactions.log import StreamLog
 from service.interactions.media import MediaKeeper
 from service.interactions.publisher import Publisher
@@ -193,38 +193,31 @@ class Conclusion:
     ) -> tuple[Arrived, dict[str, Any], bool]:
         """Event and whole with the usage, and whether that is all of it: what the end lacks is asked for once.
 
-        What earlier events told is what had been used until then (contract 8); it is not kept where upstream may still
-        say more.
+        What earlier events told is what had been used until then (contract 8): it is all there is of what upstream has
+        not kept, and otherwise nothing as long as upstream may say more.
         """
         interaction = event.body.get("interaction")
         if not isinstance(interaction, dict) or interaction.get("usage"):
             return event, whole, True
-        try:
-            asked = await self._asked_usage()
-        except (ServiceError, TimeoutError):
-            return event, {name: value for name, value in whole.items() if name != "usage"}, True
-        usage = asked or whole.get("usage")
+        upstream_id = self._feed.upstream_id
+        if upstream_id is None or not self._job.intent.upstream_stored:
+            usage, is_whole = whole.get("usage"), False
+        else:
+            usage, is_whole = await self._asked_usage(upstream_id), True
+        whole = {name: value for name, value in whole.items() if name != "usage"}
         if not usage:
             return event, whole, True
         body = {**event.body, "interaction": {**interaction, "usage": usage}}
-        return Arrived(body, None, event.cursor), {**whole, "usage": usage}, bool(asked)
+        return Arrived(body, None, event.cursor), {**whole, "usage": usage}, is_whole
 
-    async def _asked_usage(self) -> Any:
-        """The usage as upstream's own copy has it; None where there is none to be had.
-
-        Raises :class:`~service.errors.ServiceError` and :class:`TimeoutError` where upstream may know it.
-        """
-        upstream_id = self._feed.upstream_id
-        if upstream_id is None or not self._job.intent.upstream_stored:
+    async def _asked_usage(self, upstream_id: str) -> Any:
+        """The usage as upstream's own copy has it once that has ended; None where it does not tell."""
+        try:
+            async with asyncio.timeout(_USAGE):
+                reply = await ask(self._client, self._job.route.deployment, upstream_id)
+        except (Gone, TimeoutError):
             return None
-        async with asyncio.timeout(_USAGE):
-            try:
-                reply = await self._client.get(self._job.route.deployment, upstream_id)
-            except UpstreamError as error:
-                if error.status in GONE:
-                    return None
-                raise
-        return reply.body.get("usage")
+        return None if reply is None else outcomes.ended_usage(reply.body)
 
     def _outcome(
         self,

@@ -28,6 +28,7 @@ from service.wire.assembler import TERMINAL_EVENTS
 _LARGEST_STREAM: Final = 512 * 1024 * 1024
 #: Events of one piece that are told together: the first of them waits until the last has been looked at.
 _TOGETHER: Final = 16
+_JSON: Final = (b"{", b"[")
 _OF_A_STEP: Final = frozenset({"step.start", "step.delta", "step.stop"})
 
 
@@ -49,6 +50,7 @@ class Intake:
         "_seen",
         "_splitter",
         "_status",
+        "_unnamed",
         "last",
         "resumed",
         "withheld",
@@ -86,6 +88,8 @@ class Intake:
         self._splitter = sse.Splitter()
         self._received = 0
         self._again = False
+        #: The last block that is no part of a stream of events, but may be JSON.
+        self._unnamed = b""
         #: What the interaction ends with, once that has come; it is not told.
         self.last: Last | None = None
 
@@ -93,6 +97,7 @@ class Intake:
         """A stream begins, ``again`` if there was one before it."""
         self._splitter = sse.Splitter()
         self._received = 0
+        self._unnamed = b""
         self._again = again
         if self._resent.again():
             self._seen = Recent.of(self._publisher.cursor)
@@ -122,7 +127,7 @@ class Intake:
     def rest(self) -> Any:
         """What a stream has ended with that is no event, if that is JSON; None for anything else."""
         try:
-            return codec.loads_foreign(self._splitter.rest.strip())
+            return codec.loads_foreign(self._splitter.rest.strip() or self._unnamed)
         except InvalidRequest:
             return None
 
@@ -143,7 +148,8 @@ class Intake:
                 self._publisher.publish_delta(event, body)
                 continue
             arrived = self._arrived(block)
-            for new in self._resent.new(arrived) if arrived is not None else ():
+            for held in self._resent.new(arrived) if arrived is not None else ():
+                new = self._numbered(held)
                 if self._take(new):
                     self.last = self._closing.by_event(new)
                     return True
@@ -158,22 +164,25 @@ class Intake:
     def _arrived(self, block: bytes) -> Arrived | None:
         arrived = arrived_as(block)
         if arrived is None:
+            if block.startswith(_JSON):
+                self._unnamed = block
             return None
         if arrived.cursor is not None and not self._seen.is_new(arrived.cursor) and self._again:
             self._resent.known()
             return None
-        kind = arrived.body.get("event_type")
-        if kind in _OF_A_STEP:
-            return self._of_a_step(arrived)
         told = self._publisher.assembler
-        if kind == "interaction.created" and told.begun and (self._again or told.indices):
+        if (
+            arrived.body.get("event_type") == "interaction.created"
+            and told.begun
+            and (self._again or told.indices)
+        ):
             self._publisher.cursor = None
             raise MalformedStream("Upstream began the stream anew instead of going on with it.")
         return arrived
 
-    def _of_a_step(self, arrived: Arrived) -> Arrived:
-        """The event with its index as a number, so that everybody takes it for the same step."""
-        if type(arrived.body.get("index")) is int:
+    def _numbered(self, arrived: Arrived) -> Arrived:
+        """The event of a step with its index as a number, so that everybody takes it for the same step."""
+        if arrived.body.get("event_type") not in _OF_A_STEP or type(arrived.body.get("index")) is int:
             return arrived
         index = self._publisher.assembler.index_of(arrived.body)
         return Arrived({**arrived.body, "index": index}, None, arrived.cursor)
@@ -187,7 +196,8 @@ class Intake:
         self.resumed = False
         told, body = self._publisher.assembler, arrived.body
         if body.get("event_type") == "step.start" and told.has_started(body["index"]):
-            # What was told of it could not be taken back.
+            # What was told of it could not be taken back, and to go on behind this event would be to leave it out.
+            self._publisher.cursor = None
             raise MalformedStream(f"Upstream began the step {body['index']} twice.")
         told.feed(body)
         if told.terminal:

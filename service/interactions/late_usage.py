@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from typing import Any, Final
 
 from service.errors import ServiceError
 from service.interactions import outcomes
 from service.interactions.deadlines import Deadlines
+from service.interactions.ending import assembled
 from service.interactions.inquiry import Gone, ask
-from service.store.records import USAGE_MISSING, Record
+from service.store.records import USAGE_MISSING, Record, Usage
 from service.store.store import Store
 from service.upstream.client import GeminiClient
 from service.upstream.deployments import Deployments
@@ -69,21 +70,30 @@ class LateUsage:
         try:
             reply = await ask(self._client, deployment, record.upstream_id)
         except Gone:
+            await self._settle_early(record)
             return True
-        if reply is None or not reply.body.get("usage"):
+        usage = None if reply is None else outcomes.ended_usage(reply.body)
+        if usage is None:
             return False
+        await self._take(record, usage, outcomes.usage_of({"usage": usage}))
+        return True
+
+    async def _settle_early(self, record: Record) -> None:
+        """Take what the events told before the end, where upstream tells no more; it is marked as partial."""
+        told = (await assembled(self._store.events, record)).told
+        if (usage := told.usage) is not None:
+            await self._take(record, usage, outcomes.usage_of({"usage": usage}, cut=True))
+
+    async def _take(self, record: Record, usage: dict[str, Any], told: Usage) -> None:
         # Upstream was asked for a while: somebody else may have made it final.
         found = await self._store.find_held(record.id)
         if found is None or found[0].usage_state != USAGE_MISSING:
-            return True
-        told = outcomes.usage_of(reply.body)
+            return
         response = None
         if record.response is not None and (record.http_status or 0) < 300:
-            body = codec.loads(record.response)
-            response = codec.dumps({**body, "usage": reply.body["usage"]})
+            response = codec.dumps({**codec.loads(record.response), "usage": usage})
         await self._store.held.settle_usage(record.id, told, response)
         self._router.spent(record.deployment_id, told.total_tokens)
-        return True
 
     async def _fetch(self, key: bytes, tries: int) -> None:
         async with self._free:
@@ -96,7 +106,11 @@ class LateUsage:
     async def _is_over(self, key: bytes, *, last: bool) -> bool:
         try:
             found = await self._store.find_held(key)
-            return found is None or await self.settle(found[0]) or last
+            if found is None or await self.settle(found[0]):
+                return True
+            if last and found[0].terminal:
+                await self._settle_early(found[0])
+            return last
         except ServiceError as error:
             if not last:
                 raise

@@ -48,6 +48,12 @@ def usage_of(body: Mapping[str, Any], *, cut: bool = False) -> Usage:
     return told
 
 
+def ended_usage(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The usage of an interaction that has ended; of one that runs, what it has used so far is not that."""
+    usage = body.get("usage")
+    return usage if isinstance(usage, dict) and usage and is_terminal(status_of(body)) else None
+
+
 def upstream_id_of(body: Mapping[str, Any]) -> str | None:
     """Upstream's own id; absent with ``store:false`` (contract 3.3)."""
     value = body.get("id")

@@ -120,7 +120,12 @@ class LegacyStream:
         step = event.get("step")
         if not isinstance(index, int) or not isinstance(step, dict):
             return []
-        opened = self._open_steps[index] = _OpenStep(step)
+        opened = self._open_steps.get(index)
+        is_late = opened is not None
+        if opened is None:
+            opened = self._open_steps[index] = _OpenStep(step)
+        elif opened.call is not None:
+            opened.call.start_late(step)
         match opened.kind:
             case "user_input":
                 return []
@@ -131,7 +136,7 @@ class LegacyStream:
             case "thought":
                 return self._thought(opened, step)
             case _:
-                return [self._open(opened, step)]
+                return [] if is_late else [self._open(opened, step)]
 
     def _delta(self, event: _Event) -> list[_Event]:
         delta = event.get("delta")

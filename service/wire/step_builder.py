@@ -31,12 +31,14 @@ class StepBuilder:
     def start_late(self, start: dict[str, Any]) -> None:
         """Take in the start of a step of which deltas came before; what both have is as the deltas have it."""
         start = _own(start)
-        content = start.pop("content", None)
+        content, summary = start.pop("content", None), start.pop("summary", None)
         self._join()
         self._step = {**start, **self._step, "type": start.get("type", self._step.get("type"))}
         if content:
             self._close_text()
             self._content().extend(content_list(content))
+        for item in summary if isinstance(summary, list) else ():
+            self._add_summary(item)
 
     def apply(self, delta: dict[str, Any]) -> None:
         """Add one delta. Never raises: what is not understood is merged member by member."""

@@ -109,8 +109,9 @@ def said_in(document: Any) -> tuple[str, str] | None:
     message = error.get("message")
     if not isinstance(message, str) or not message.strip():
         return None
-    status = error.get("code")
-    return _code(error, status if isinstance(status, int) else 500), message
+    code = error.get("code")
+    number = int(code) if isinstance(code, int) or (isinstance(code, str) and code.isdecimal()) else 500
+    return _code(error, number), message
 
 
 def code_for_status(status: int) -> str:

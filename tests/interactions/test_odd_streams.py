@@ -8,8 +8,8 @@ import orjson
 import pytest
 from aiohttp import web
 
-from service.store.records import USAGE_FINAL, USAGE_MISSING, USAGE_PARTIAL
-from tests.support.gateway import LEGACY, STEPS, Gateway
+from service.store.records import USAGE_FINAL, USAGE_PARTIAL
+from tests.support.gateway import LEGACY, STEPS, Gateway, eventually
 from tests.support.gateways import StartGateway, StartScripted
 from tests.support.replies import Json
 from tests.support.upstreams import Script, sse
@@ -54,12 +54,14 @@ def output(text: str) -> Json:
     return {**OUTPUT, "content": [{"type": "text", "text": text}]}
 
 
-def streaming(body: bytes, status: int = 404, copy: Json = NOT_FOUND) -> Script:
-    """Answers every create with this stream, and what is asked about it with a status and a copy."""
+def streaming(body: bytes, *copies: tuple[int, Json]) -> Script:
+    """Answers every create with this stream, and what is asked about it with these in turn, and on with the last."""
+    left = list(copies)
 
     async def script(request: web.Request) -> web.StreamResponse:
         if request.method == "POST" and not request.path.endswith("cancel"):
             return web.Response(body=body, headers={"Content-Type": "text/event-stream"})
+        status, copy = left.pop(0) if len(left) > 1 else left[0]
         return web.json_response(copy, status=status)
 
     return script
@@ -68,7 +70,7 @@ def streaming(body: bytes, status: int = 404, copy: Json = NOT_FOUND) -> Script:
 @pytest.fixture(name="serve")
 def serve_fixture(start_scripted: StartScripted, start_gateway: StartGateway) -> Any:
     async def serve(body: bytes, copy: Json | None = None) -> Gateway:
-        script = streaming(body) if copy is None else streaming(body, 200, copy)
+        script = streaming(body, (404, NOT_FOUND) if copy is None else (200, copy))
         return await start_gateway(await start_scripted(script))
 
     return serve
@@ -85,33 +87,76 @@ async def test_an_id_that_only_the_last_event_tells_is_known(serve: Any) -> None
         assert (await gateway.got(ID, headers=STEPS)).body == read.body
 
 
-@pytest.mark.parametrize("known", ["whole", "gone", "later"])
+#: Ends that have no usage of their own; some are told in another form than upstream's.
+ENDS: dict[str, Json] = {
+    "completed": completed(usage=None),
+    "without status": completed(usage=None, status=None),
+    "in progress": completed(usage=None, status="in_progress"),
+    "incomplete": {**completed(usage=None, status="incomplete"), "event_type": "interaction.incomplete"},
+    "bare": {"event_type": "interaction.incomplete"},
+}
+BEFORE_THE_END: list[list[Json]] = [
+    [created(usage=USAGE), start(0), delta(0, "Told."), stop(0)],
+    [created(), start(0), delta(0, "Told.", metadata={"total_usage": USAGE}), stop(0)],
+    [created(), start(0), delta(0, "Told."), stop(0, usage=USAGE)],
+]
+ASKED_AGAIN = {"usage_interval": 0.02, "claim_interval": 0.02}
+
+
+async def usage_of(gateway: Gateway, name: str) -> tuple[int, int | None]:
+    row = await gateway.database.row(name)
+    return row["usage_state"], row["total_tokens"]
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("events", BEFORE_THE_END)
+async def test_usage_that_came_before_the_end_is_not_taken_for_all_of_it(
+    serve: Any, events: list[Json], end: str
+) -> None:
+    copy = {"id": ID, "status": "completed", "usage": WHOLE_USAGE, "steps": [output("Told.")]}
+    gateway = await serve(sse(*events, ENDS[end]), copy)
+    made = await gateway.stream(headers=STEPS)
+    assert made.final["usage"] == WHOLE_USAGE
+    assert (await gateway.got(made.id, headers=STEPS)).body["usage"] == WHOLE_USAGE
+    assert await usage_of(gateway, made.id) == (USAGE_FINAL, 100)
+
+
+@pytest.mark.parametrize("events", BEFORE_THE_END)
+async def test_usage_that_came_before_the_end_is_a_part_where_nobody_can_be_asked(
+    serve: Any, events: list[Json]
+) -> None:
+    gateway = await serve(sse(*events, completed(usage=None)))
+    made = await gateway.stream(headers=STEPS, store=False)
+    assert made.final["usage"] == USAGE
+    assert await usage_of(gateway, made.id) == (USAGE_PARTIAL, 8)
+
+
 @pytest.mark.parametrize(
-    "events",
+    "first",
     [
-        [created(usage=USAGE), start(0), delta(0, "Told."), stop(0)],
-        [created(), start(0), delta(0, "Told.", metadata={"total_usage": USAGE}), stop(0)],
-        [created(), start(0), delta(0, "Told."), stop(0, usage=USAGE)],
+        (404, NOT_FOUND),
+        (503, NOT_FOUND),
+        (200, {"id": ID, "status": "completed"}),
+        (200, {"id": ID, "status": "in_progress", "usage": USAGE}),
     ],
 )
-async def test_usage_that_came_before_the_end_is_no_more_than_that(
-    start_scripted: StartScripted, start_gateway: StartGateway, events: list[Json], known: str
+@pytest.mark.parametrize("comes", [True, False])
+async def test_usage_is_asked_for_again_and_in_the_end_what_was_told_is_a_part(
+    start_scripted: StartScripted, start_gateway: StartGateway, first: tuple[int, Json], comes: bool
 ) -> None:
     whole = {"id": ID, "status": "completed", "usage": WHOLE_USAGE, "steps": [output("Told.")]}
-    copies: dict[str, tuple[int, Json]] = {
-        "whole": (200, whole),
-        "gone": (404, NOT_FOUND),
-        "later": (503, NOT_FOUND),
-    }
-    usage = {"whole": WHOLE_USAGE, "gone": USAGE, "later": None}[known]
-    state = {"whole": USAGE_FINAL, "gone": USAGE_PARTIAL, "later": USAGE_MISSING}[known]
-    script = streaming(sse(*events, completed(usage=None)), *copies[known])
-    gateway = await start_gateway(await start_scripted(script))
+    then = (200, whole) if comes else (404, NOT_FOUND)
+    script = streaming(sse(*BEFORE_THE_END[2], completed(usage=None)), first, then)
+    gateway = await start_gateway(await start_scripted(script), **ASKED_AGAIN)
     made = await gateway.stream(headers=STEPS)
-    assert made.final["usage"] == usage
-    assert (await gateway.got(made.id, headers=STEPS)).body.get("usage") == usage
-    row = await gateway.database.row(made.id)
-    assert (row["usage_state"], row["total_tokens"]) == (state, usage and usage["total_tokens"])
+    assert made.final["usage"] is None
+    state, usage = (USAGE_FINAL, WHOLE_USAGE) if comes else (USAGE_PARTIAL, USAGE)
+
+    async def is_settled() -> bool:
+        return await usage_of(gateway, made.id) == (state, usage["total_tokens"])
+
+    await eventually(is_settled)
+    assert (await gateway.got(made.id, headers=STEPS)).body["usage"] == usage
 
 
 @pytest.mark.parametrize(
@@ -135,6 +180,65 @@ async def test_what_begins_twice_takes_nothing_back(serve: Any, events: list[Jso
     read = await gateway.got(made.id, headers=STEPS)
     assert made.text == read.text == ("One.Two." if copied else "One.")
     assert (made.done, read.body["status"]) == ((True, "completed") if copied else (False, "failed"))
+
+
+CALL = {"type": "function_call", "id": "call_1", "name": "get_weather"}
+
+
+async def test_a_step_that_begins_twice_is_not_left_out_where_events_have_ids(serve: Any) -> None:
+    arguments = {"type": "arguments_delta", "arguments": '{"city":"Oslo"}'}
+    events = [
+        created(),
+        start(0),
+        delta(0, "One."),
+        stop(0),
+        start(0, CALL),
+        {"event_type": "step.delta", "index": 0, "delta": arguments},
+        stop(0),
+        completed(),
+    ]
+    numbered = [{**event, "event_id": f"e{place}"} for place, event in enumerate(events)]
+    steps = [output("One."), {**CALL, "arguments": {"city": "Oslo"}}]
+    gateway = await serve(sse(*numbered), {"id": ID, "status": "completed", "usage": USAGE, "steps": steps})
+    made = await gateway.stream(headers=STEPS)
+    assert made.done
+    assert (await gateway.got(made.id, headers=STEPS)).body["steps"] == steps
+
+
+@pytest.mark.parametrize("headers", [STEPS, LEGACY])
+async def test_a_call_may_start_late(serve: Any, headers: dict[str, str]) -> None:
+    first = {"type": "arguments_delta", "arguments": '{"city":'}
+    second = {"type": "arguments_delta", "arguments": '"Oslo"}'}
+    events = [
+        created(),
+        {"event_type": "step.delta", "index": 0, "delta": first},
+        start(0, CALL),
+        {"event_type": "step.delta", "index": 0, "delta": second},
+        stop(0),
+        completed(status="requires_action"),
+    ]
+    gateway = await serve(sse(*events))
+    made = await gateway.stream(headers=headers)
+    call = {**CALL, "arguments": {"city": "Oslo"}}
+    assert (await gateway.got(made.id, headers=STEPS)).body["steps"] == [call]
+    if headers is LEGACY:
+        told = [event["delta"] for event in made.events if event["event_type"] == "content.delta"]
+        assert told == [call]
+        kinds = [event["event_type"] for event in made.events if event["event_type"].startswith("content")]
+        assert kinds == ["content.start", "content.delta", "content.stop"]
+
+
+async def test_a_thought_may_start_late(serve: Any) -> None:
+    def summary(text: str) -> Json:
+        return {"type": "text", "text": text}
+
+    told = {"type": "thought_summary", "content": summary("First.")}
+    late = {"type": "thought", "signature": "SIGNED", "summary": [summary("Second.")]}
+    event = {"event_type": "step.delta", "index": 0, "delta": told}
+    gateway = await serve(sse(created(), event, start(0, late), stop(0), completed()))
+    made = await gateway.stream(headers=STEPS)
+    (step,) = (await gateway.got(made.id, headers=STEPS)).body["steps"]
+    assert step == {**late, "summary": [summary("First."), summary("Second.")]}
 
 
 @pytest.mark.parametrize(
@@ -209,10 +313,15 @@ async def test_steps_of_the_last_event_that_say_otherwise_change_nothing(serve: 
     assert (await gateway.got(made.id, headers=STEPS)).text == made.text == "Told."
 
 
+@pytest.mark.parametrize("status", ["completed", "in_progress"])
+@pytest.mark.parametrize("ends", [b"", b"\n\n", b"\r\n\r\n"])
 @pytest.mark.parametrize("headers", [STEPS, LEGACY])
-async def test_a_whole_interaction_in_place_of_its_events_is_one(serve: Any, headers: dict[str, str]) -> None:
+async def test_an_interaction_in_place_of_its_events_is_one(
+    serve: Any, headers: dict[str, str], ends: bytes, status: str
+) -> None:
     whole = {"id": ID, "status": "completed", "usage": USAGE, "steps": [output("All at once.")]}
-    gateway = await serve(orjson.dumps(whole, option=orjson.OPT_INDENT_2))
+    body = whole if status == "completed" else {"id": ID, "status": status}
+    gateway = await serve(orjson.dumps(body, option=orjson.OPT_INDENT_2) + ends, whole)
     made = await gateway.stream(headers=headers)
     assert made.text == "All at once."
     read = await gateway.got(made.id, headers=STEPS)
@@ -223,9 +332,11 @@ async def test_a_whole_interaction_in_place_of_its_events_is_one(serve: Any, hea
 ERROR = {"code": 504, "message": "Deadline expired.", "status": "DEADLINE_EXCEEDED"}
 
 
+@pytest.mark.parametrize("ends", [b"", b"\n\n"])
 @pytest.mark.parametrize("tail", [[{"error": ERROR}], {"error": ERROR}])
-async def test_an_error_that_a_stream_ends_with_is_told(serve: Any, tail: Any) -> None:
-    gateway = await serve(sse(created(), start(0), delta(0, "Told."), done=False) + orjson.dumps(tail))
+async def test_an_error_that_a_stream_ends_with_is_told(serve: Any, tail: Any, ends: bytes) -> None:
+    body = sse(created(), start(0), delta(0, "Told."), done=False) + orjson.dumps(tail) + ends
+    gateway = await serve(body)
     made = await gateway.stream(headers=STEPS)
     read = await gateway.got(made.id, headers=STEPS)
     assert (read.body["status"], read.text) == ("failed", "Told.")

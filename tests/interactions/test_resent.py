@@ -49,3 +49,13 @@ def test_what_was_held_back_when_a_stream_broke_comes_once_more() -> None:
     assert resent.again()
     assert told(resent, "a", "b", "d") == ["a", "b", "d"]
     assert not resent.again()
+
+
+def test_an_index_that_upstream_does_not_tell_is_none_that_differs() -> None:
+    for spelled in (None, "0"):
+        resent = Resent(LOGGED)
+        told_again: list[Arrived] = []
+        for text in ("a", "b", "a", "b"):
+            event = {name: value for name, value in delta(text).items() if name != "index"}
+            told_again += resent.new(Arrived(event if spelled is None else {**event, "index": spelled}))
+        assert told_again == []
