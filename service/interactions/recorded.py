@@ -22,7 +22,6 @@ from service.store.records import Record
 from service.store.store import Store
 from service.tasks import stop
 from service.wire import canonical, codec
-from service.wire.canonical import Digests
 
 logger = logging.getLogger(__name__)
 
@@ -84,15 +83,15 @@ class Recorded:
         Raises :class:`NotRecorded` when there is none, :class:`~service.errors.NotFound` for an unknown
         ``previous_interaction_id``, and :class:`ServiceUnavailable` while digests are being made.
         """
-        digests = await self._digests(call)
-        found = await self._answer(call, digests)
+        digest = await self._digest(call)
+        found = await self._answer(call, digest)
         if found is None or found.stream != call.envelope.stream:
             await self._up_to_date()
             # What the request follows may have got its digest by this.
-            digests = await self._digests(call)
-            found = await self._answer(call, digests)
+            digest = await self._digest(call)
+            found = await self._answer(call, digest)
         if found is None:
-            raise await self._not_recorded(call.principal.project_id, digests.now)
+            raise await self._not_recorded(call.principal.project_id, digest)
         return found
 
     async def _not_recorded(self, project_id: bytes, digest: bytes) -> NotRecorded:
@@ -112,19 +111,19 @@ class Recorded:
         if self._pass is not None:
             await stop(self._pass)
 
-    async def _answer(self, call: Call, digests: Digests) -> Record | None:
+    async def _answer(self, call: Call, digest: bytes) -> Record | None:
         project_id = call.principal.project_id
-        key = await self._store.recordings.find(project_id, digests, stream=call.envelope.stream)
+        key = await self._store.recordings.find(project_id, digest, stream=call.envelope.stream)
         return None if key is None else await self._store.recall(project_id, key)
 
-    async def _digests(self, call: Call) -> Digests:
+    async def _digest(self, call: Call) -> bytes:
         envelope, link = call.envelope, None
         if envelope.previous_interaction_id is not None:
             parent = await self._resolver.resolve(
                 call.principal, envelope.previous_interaction_id, "previous_interaction_id"
             )
             link = await self._link(parent.id)
-        return canonical.digests(call.principal.project_id, envelope.body, link)
+        return canonical.digest(call.principal.project_id, envelope.body, link)
 
     async def _link(self, parent: bytes) -> bytes:
         """What stands for the conversation before a request: the digest of what it follows, if that has one."""

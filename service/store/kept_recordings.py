@@ -11,7 +11,6 @@ from service.store.entries import Write
 from service.store.statement import Fetch
 from service.store.writer import Writer
 from service.wire import ids
-from service.wire.canonical import Digests
 
 #: Milliseconds of keys that every pass goes back.
 _LATE: Final = 30_000
@@ -35,14 +34,9 @@ class KeptRecordings:
         self._fetch = fetch
         self._writer = writer
 
-    async def find(self, project_id: bytes, digests: Digests, *, stream: bool) -> bytes | None:
-        """The interaction of the project that answers a request with one of these digests."""
-        parameters = {
-            "project_id": project_id,
-            "digest": digests.now,
-            "earlier": digests.earlier,
-            "stream": stream,
-        }
+    async def find(self, project_id: bytes, digest: bytes, *, stream: bool) -> bytes | None:
+        """The interaction of the project that answers a request with this digest."""
+        parameters = {"project_id": project_id, "digest": digest, "stream": stream}
         rows = await self._fetch(recordings.RECORDED, parameters)
         return rows[0][0] if rows else None
 

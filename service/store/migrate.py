@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 #: The newest migration; a database that stands here needs none, and alembic need not be imported.
-SCHEMA_REVISION = "0016"
+SCHEMA_REVISION = "0017"
 
 #: What alembic calls a database without a schema.
 _NOTHING = "base"

@@ -134,10 +134,7 @@ RECORDED = Query(
     select(interactions.c.id)
     .select_from(recordings.join(interactions, interactions.c.id == recordings.c.interaction_id))
     .where(
-        or_(
-            recordings.c.digest == bindparam("digest", type_=LargeBinary),
-            recordings.c.digest == bindparam("earlier", type_=LargeBinary),
-        ),
+        recordings.c.digest == bindparam("digest", type_=LargeBinary),
         interactions.c.project_id == _PROJECT,
         interactions.c.deleted_at.is_(None),
         interactions.c.completed_at.is_not(None),

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from service.store import migrate
 from service.store.timings import pack, unpack
 from service.wire import ids
 from tests.support.gateway import LEGACY, MODEL, STEPS, Gateway
@@ -136,24 +137,21 @@ async def test_the_models_that_may_stand_in_do_not_change_what_is_asked(gateway:
     assert (await played(gateway, "Hello", fallbacks=["gemini-flash"])).id == asked.id
 
 
-async def test_what_a_version_before_made_digests_of_is_found(gateway: Gateway) -> None:
+async def test_digests_of_a_version_before_are_made_anew(gateway: Gateway) -> None:
     members: dict[str, Any] = {"fallbacks": ["gemini-2.5-pro"]}
     asked = await gateway.ask("Kept", **members)
     following = await gateway.ask("On", previous_interaction_id=asked.id)
-    # So it has stored the first, and not come to the second.
-    digest = bytes.fromhex("3aed13385f3e1185382d07560dbc3bb9")
+    url = gateway.database.url
+    await migrate.downgrade(url, "0016")
     key = ids.from_text(asked.id)
     assert key is not None
-    async with open_store(gateway.database.url) as opened:
-        await opened.store.recordings.add({key: digest}, key, None)
-    later = await gateway.ask("Kept", **members)
-    assert later.id != asked.id
-    for _ in range(2):
-        assert (await played(gateway, "Kept", **members)).id == asked.id
-        again = await played(gateway, "On", previous_interaction_id=asked.id)
-        assert again.id == following.id
-    # With others it is what came since.
-    assert (await played(gateway, "Kept")).id == later.id
+    async with open_store(url) as opened:
+        # So that version had stored the first, and not come to the second.
+        await opened.store.recordings.add({key: bytes.fromhex("3aed13385f3e1185382d07560dbc3bb9")}, key, None)
+    await migrate.upgrade(url)
+    for given in ({}, members):
+        assert (await played(gateway, "Kept", **given)).id == asked.id
+    assert (await played(gateway, "On", previous_interaction_id=asked.id)).id == following.id
 
 
 async def test_a_deleted_interaction_answers_nothing(gateway: Gateway) -> None:

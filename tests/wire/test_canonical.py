@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.wire.canonical import canonical, digest, digests
+from service.wire.canonical import canonical, digest
 
 PROJECT = bytes(16)
 PLAIN: dict[str, Any] = {"model": "gemini-2.5-flash", "input": "Hello"}
@@ -98,24 +98,6 @@ def test_the_ids_of_what_tools_upstream_did_are_names_only(tool: str) -> None:
     # Calls of tools and of functions have their names among each other.
     mixed = [{"type": f"{tool}_call", "id": "a"}, {**CALL, "id": "b"}, {**RESULT, "call_id": "b"}]
     assert of(input=mixed) != of(input=[*mixed[:2], {**RESULT, "call_id": "a"}])
-
-
-def test_digests_that_versions_before_have_stored_are_known() -> None:
-    searched = [
-        {"type": "google_search_call", "id": "a", "arguments": {"queries": ["tea"]}},
-        {"type": "google_search_result", "call_id": "a", "result": []},
-        "And?",
-    ]
-    for members, stored in (
-        ({"input": searched}, "d1c81158d5e977551e926c4ae32aeab2"),
-        ({"fallbacks": ["x"]}, "f969227975a75df4f6e3f1471fe6ddb7"),
-    ):
-        known = digests(PROJECT, {**PLAIN, **members}, None)
-        assert known == (of(**members), bytes.fromhex(stored))
-        assert known.now != known.earlier
-    for members in ({}, {"input": [{**CALL, "id": "a"}, {**RESULT, "call_id": "a"}]}):
-        known = digests(PROJECT, {**PLAIN, **members}, None)
-        assert known == (of(**members), of(**members))
 
 
 def test_projects_and_conversations_are_kept_apart() -> None:
