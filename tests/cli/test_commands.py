@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from service.cli.main import commands
+from service.store.migrate import SCHEMA_REVISION
 
 ROOT = Path(__file__).parents[2]
 
@@ -140,7 +141,7 @@ def test_a_database_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> N
 def test_migrating_makes_the_database(tmp_path: Path) -> None:
     result = run(tmp_path, "migrate", "--database-url", "sqlite:///made.db")
     assert result.returncode == 0, result.stderr
-    assert "made.db is at 0016" in result.stdout
+    assert f"made.db is at {SCHEMA_REVISION}" in result.stdout
     assert (tmp_path / "made.db").stat().st_size > 0
 
 
@@ -155,12 +156,14 @@ def test_migrating_goes_up_only_and_tells_how_far(tmp_path: Path) -> None:
     migrate = ("migrate", "--database-url", "sqlite:///made.db", "--revision")
     assert "made.db is at 0010\n" in run(tmp_path, *migrate, "0010").stdout
     assert "made.db is at 0011\n" in run(tmp_path, *migrate, "+1").stdout
-    assert "made.db is at 0016\n" in run(tmp_path, *migrate, "head").stdout
+    assert f"made.db is at {SCHEMA_REVISION}\n" in run(tmp_path, *migrate, "head").stdout
     for revision in ("0010", "base"):
         line = refusal(run(tmp_path, *migrate, revision))
-        assert line.startswith(f"error: --revision {revision}: the database is at 0016, and going down")
+        assert line.startswith(
+            f"error: --revision {revision}: the database is at {SCHEMA_REVISION}, and going down"
+        )
         assert f"alembic -x url=URL downgrade {revision}" in line
-    assert "made.db is at 0016\n" in run(tmp_path, *migrate, "0016").stdout
+    assert f"made.db is at {SCHEMA_REVISION}\n" in run(tmp_path, *migrate, SCHEMA_REVISION).stdout
 
 
 def test_a_revision_that_is_none_is_told_as_such(tmp_path: Path) -> None:
@@ -169,7 +172,7 @@ def test_a_revision_that_is_none_is_told_as_such(tmp_path: Path) -> None:
             run(tmp_path, "migrate", "--database-url", "sqlite:///made.db", "--revision", revision)
         )
         assert line.startswith(f"error: --revision {revision}: ")
-        assert line.endswith("write head, or one from 0001 to 0016")
+        assert line.endswith(f"write head, or one from 0001 to {SCHEMA_REVISION}")
         assert not (tmp_path / "made.db").exists()
 
 
