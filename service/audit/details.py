@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import BigInteger, ColumnElement, Select, literal, literal_column, select
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, literal, literal_column, select
 
 from service.audit import gathering, summaries
 from service.audit.late_figures import OF_SUMMARIES, LateFigures
@@ -136,12 +136,18 @@ def _above(project_id: bytes, columns: Sequence[ColumnElement[Any]], key: bytes)
     """Those before an interaction, the nearest first, and one more than are told."""
     first, above = interactions.alias("first"), interactions.alias("above")
     nearest = literal_column("1", BigInteger).label("distance")
-    start = select(first.c.previous_id.label("id"), nearest).where(first.c.id == literal(key, Key))
-    walk = start.cte("walk", recursive=True)
-    # Each is one further than the one before, so that the walk ends whatever the rows say.
-    near = (above.c.id == walk.c.id, walk.c.distance <= literal(MOST_LINKS, BigInteger))
-    found = walk.union_all(select(above.c.previous_id, walk.c.distance + nearest).where(*near))
-    chosen = select(*columns).select_from(found.join(interactions, interactions.c.id == found.c.id))
+    start = select(first.c.previous_id.label("id"), first.c.depth, nearest)
+    walk = start.where(first.c.id == literal(key, Key)).cte("walk", recursive=True)
+    # Each is less deep than the one before, so that the walk ends whatever the rows say.
+    nearer = (
+        above.c.id == walk.c.id,
+        above.c.depth < walk.c.depth,
+        walk.c.distance <= literal(MOST_LINKS, BigInteger),
+    )
+    step = select(above.c.previous_id, above.c.depth, walk.c.distance + nearest).where(*nearer)
+    found = walk.union_all(step)
+    less_deep = (interactions.c.id == found.c.id, interactions.c.depth < found.c.depth)
+    chosen = select(*columns).select_from(found.join(interactions, and_(*less_deep)))
     chosen = chosen.where(interactions.c.project_id == literal(project_id, Key))
     return chosen.order_by(found.c.distance).limit(MOST_LINKS + 1)
 
