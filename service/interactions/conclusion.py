@@ -199,25 +199,26 @@ class Conclusion:
         interaction = event.body.get("interaction")
         if not isinstance(interaction, dict) or interaction.get("usage"):
             return event, whole, True
-        upstream_id = self._feed.upstream_id
-        if upstream_id is None or not self._job.intent.upstream_stored:
-            usage, is_whole = whole.get("usage"), False
-        else:
-            usage, is_whole = await self._asked_usage(upstream_id), True
+        upstream_id, usage, is_whole = self._feed.upstream_id, whole.get("usage"), False
+        status = outcomes.status_of(whole)
+        # What had been used until then is all that was to be used by what was cancelled.
+        is_over = bool(usage) and status == outcomes.CANCELLED
+        if upstream_id is not None and self._job.intent.upstream_stored and not is_over:
+            usage, is_whole = await self._asked_usage(upstream_id, status), True
         whole = {name: value for name, value in whole.items() if name != "usage"}
         if not usage:
             return event, whole, True
         body = {**event.body, "interaction": {**interaction, "usage": usage}}
         return Arrived(body, None, event.cursor), {**whole, "usage": usage}, is_whole
 
-    async def _asked_usage(self, upstream_id: str) -> Any:
+    async def _asked_usage(self, upstream_id: str, status: str) -> Any:
         """The usage as upstream's own copy has it once that has ended; None where it does not tell."""
         try:
             async with asyncio.timeout(_USAGE):
                 reply = await ask(self._client, self._job.route.deployment, upstream_id)
         except (Gone, TimeoutError):
             return None
-        return None if reply is None else outcomes.ended_usage(reply.body)
+        return None if reply is None else outcomes.ended_usage(reply.body, status)
 
     def _outcome(
         self,

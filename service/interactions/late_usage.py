@@ -72,10 +72,11 @@ class LateUsage:
         except Gone:
             await self._settle_early(record)
             return True
-        usage = None if reply is None else outcomes.ended_usage(reply.body)
-        if usage is None:
+        usage = None if reply is None else outcomes.ended_usage(reply.body, record.status)
+        if reply is None or usage is None:
             return False
-        await self._take(record, usage, outcomes.usage_of({"usage": usage}))
+        told = outcomes.usage_of(reply.body, cut=record.status == outcomes.CANCELLED)
+        await self._take(record, usage, told)
         return True
 
     async def _settle_early(self, record: Record) -> None:

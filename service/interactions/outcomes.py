@@ -20,6 +20,8 @@ _TOTALS: Final = (
     "total_tokens",
 )
 _REASONING: Final = ("total_reasoning_tokens",)
+#: The status of what a caller has ended.
+CANCELLED: Final = "cancelled"
 
 
 def status_of(body: Mapping[str, Any]) -> str:
@@ -41,17 +43,22 @@ def usage_of(body: Mapping[str, Any], *, cut: bool = False) -> Usage:
     usage = body.get("usage")
     if not isinstance(usage, dict) or not usage:
         return Usage(USAGE_MISSING)
-    state = USAGE_PARTIAL if cut or body.get("status") == "cancelled" else USAGE_FINAL
+    state = USAGE_PARTIAL if cut or body.get("status") == CANCELLED else USAGE_FINAL
     told = Usage(state, *_counts(usage, _TOTALS))
     if told.thought_tokens is None:
         return told._replace(thought_tokens=_counts(usage, _REASONING)[0])
     return told
 
 
-def ended_usage(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The usage of an interaction that has ended; of one that runs, what it has used so far is not that."""
+def ended_usage(body: Mapping[str, Any], status: str) -> dict[str, Any] | None:
+    """The usage of an interaction that has ended with a status, from a body that upstream shows of it.
+
+    What that has used so far as long as it runs there is not that, unless it was cancelled, of which upstream may not
+    know.
+    """
     usage = body.get("usage")
-    return usage if isinstance(usage, dict) and usage and is_terminal(status_of(body)) else None
+    ended = status == CANCELLED or is_terminal(status_of(body))
+    return usage if isinstance(usage, dict) and usage and ended else None
 
 
 def upstream_id_of(body: Mapping[str, Any]) -> str | None:

@@ -95,8 +95,9 @@ async def _are_closed(upstream: Emulated | Scripted, connections: set[object]) -
     ],
     ids=["delta", "stop", "status", "nothing"],
 )
-async def test_a_cancelled_foreground_stream_keeps_the_usage_that_it_has_told(
-    start_scripted: StartScripted, start_gateway: StartGateway, told: Json | None
+@pytest.mark.parametrize("copied", [True, False])
+async def test_a_cancelled_foreground_stream_keeps_the_usage_that_upstream_has_told(
+    start_scripted: StartScripted, start_gateway: StartGateway, told: Json | None, copied: bool
 ) -> None:
     begun: list[Json] = [
         {"event_type": "interaction.created", "interaction": {"id": "v1_a", "status": "in_progress"}},
@@ -108,6 +109,9 @@ async def test_a_cancelled_foreground_stream_keeps_the_usage_that_it_has_told(
     over = asyncio.Event()
 
     async def script(request: web.Request) -> web.StreamResponse:
+        if request.method == "GET" and copied:
+            # It does not know that nobody listens any more.
+            return web.json_response({"id": "v1_a", "status": "in_progress", "usage": USED})
         if request.method == "GET":
             return web.json_response(
                 {"error": {"code": "not_found", "message": "There is none."}}, status=404
@@ -130,14 +134,14 @@ async def test_a_cancelled_foreground_stream_keeps_the_usage_that_it_has_told(
         await eventually(lambda: _are_closed(upstream, reading))
     over.set()
     assert len(reading) == 1
-    used = None if told is None else USED
+    used = USED if copied or told is not None else None
     for streamed in streams:
         assert (streamed.final["status"], streamed.final.get("usage")) == ("cancelled", used)
     for reply in (cancelled, await gateway.got(live.id, headers=STEPS)):
         assert (reply.body["status"], reply.body.get("usage")) == ("cancelled", used)
         assert reply.text.startswith("So far")
     row = await gateway.database.row(live.id)
-    state = (USAGE_PARTIAL, 9, 4, 5) if told is not None else (USAGE_MISSING, None, None, None)
+    state = (USAGE_MISSING, None, None, None) if used is None else (USAGE_PARTIAL, 9, 4, 5)
     members = ("usage_state", "total_tokens", "input_tokens", "output_tokens")
     assert tuple(row[name] for name in members) == state
 
