@@ -275,10 +275,11 @@ class Reader:
         """The end by an interaction that came in place of its events; raises :class:`MalformedStream` for all else."""
         told = self._publisher.assembler
         if is_interaction(rest) and not told.begun:
-            # Where it is still running, upstream is asked until it has ended.
             self.feed.upstream_id = outcomes.upstream_id_of(rest) or self.feed.upstream_id
             if outcomes.is_terminal(outcomes.status_of(rest)):
                 return self._closing.by_word(rest)
+            # Upstream is asked until it has ended, by whoever is there then.
+            self._conclusion.begin()
         if (error := upstream_errors.said_in(rest)) is not None:
             code, message = error
             raise MalformedStream(f"Upstream broke off the stream and said {code}: {message}")

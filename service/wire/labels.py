@@ -25,7 +25,7 @@ def of_header(value: str | None) -> Mapping[str, str]:
     """The labels of a header; raises :class:`InvalidRequest` naming what cannot be one."""
     if value is None:
         return NO_LABELS
-    if not is_utf8(value):
+    if not _is_utf8(value):
         raise InvalidRequest(
             f"The header '{HEADER}' is not UTF-8; write what is not ASCII percent-encoded, as team=M%C3%BCller."
         )
@@ -47,15 +47,6 @@ def of_header(value: str | None) -> Mapping[str, str]:
     return labels
 
 
-def is_utf8(value: str) -> bool:
-    """Whether a header's value was UTF-8; bytes that are not arrive as lone surrogates (PEP 383)."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def stored(in_body: Any, in_header: Mapping[str, str]) -> str | None:
     """Labels as they are kept: those of the body, and over them those of the header; None without any.
 
@@ -70,6 +61,15 @@ def stored(in_body: Any, in_header: Mapping[str, str]) -> str | None:
         return None
     kept = dict(list(labels.items())[-_MOST:])
     return orjson.dumps({_plain(name): _plain(value) for name, value in sorted(kept.items())}).decode()
+
+
+def _is_utf8(value: str) -> bool:
+    """Whether a header's value was UTF-8; bytes that are not arrive as lone surrogates (PEP 383)."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _text(value: Any) -> str | None:

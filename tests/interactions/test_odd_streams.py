@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from service.store.records import USAGE_FINAL, USAGE_PARTIAL
 from tests.support.gateway import LEGACY, STEPS, Gateway, eventually
 from tests.support.gateways import StartGateway, StartScripted
 from tests.support.replies import Json
+from tests.support.store import query
 from tests.support.upstreams import Script, sse
 
 ID = "v1_odd"
@@ -327,6 +329,31 @@ async def test_an_interaction_in_place_of_its_events_is_one(
     read = await gateway.got(made.id, headers=STEPS)
     assert (read.text, read.body["usage"]) == ("All at once.", USAGE)
     assert read.headers["x-upstream-interaction-id"] == ID
+
+
+async def test_what_still_runs_upstream_can_be_asked_for_by_whoever_comes_next(
+    start_scripted: StartScripted, start_gateway: StartGateway
+) -> None:
+    running = {"id": ID, "status": "in_progress"}
+    whole = {"id": ID, "status": "completed", "usage": USAGE, "steps": [output("In the end.")]}
+    over = asyncio.Event()
+
+    async def script(request: web.Request) -> web.StreamResponse:
+        if request.method == "POST":
+            return web.Response(body=orjson.dumps(running), headers={"Content-Type": "text/event-stream"})
+        return web.json_response(whole if over.is_set() else running)
+
+    gateway = await start_gateway(await start_scripted(script))
+    reading = asyncio.create_task(gateway.stream(headers=STEPS))
+
+    async def is_known() -> bool:
+        rows = await query(gateway.database.url, "SELECT upstream_id, status FROM interactions")
+        return rows == [(ID, "in_progress")]
+
+    await eventually(is_known)
+    over.set()
+    made = await reading
+    assert (made.text, made.final["status"]) == ("In the end.", "completed")
 
 
 ERROR = {"code": 504, "message": "Deadline expired.", "status": "DEADLINE_EXCEEDED"}
